@@ -1,0 +1,87 @@
+"""The same weights in PyTorch under our decode loop: root reference for tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backends import versions
+from harness.artifact import Artifact, Options
+from harness.backend import Availability, Float32
+from harness.checkpoint import Checkpoint
+from harness.errors import BuildError
+
+
+class PyTorchBackend:
+    """openai-whisper's modules, token ids in, one fixed-shape forward."""
+
+    name = "pytorch"
+    after: str | None = "whisper"
+    variants: tuple[str, ...] = ()
+
+    def probe(self) -> Availability:
+        """Needs torch and openai-whisper."""
+        return versions.require("torch", "openai-whisper")
+
+    def source(self, variant: str) -> str | None:
+        """Runs the checkpoint itself."""
+        return None
+
+    def tools(self) -> dict[str, str]:
+        """What decides its numbers."""
+        return versions.of("torch", "openai-whisper")
+
+    def file_names(self, checkpoint: Checkpoint, variant: str) -> dict[str, str]:
+        """The checkpoint."""
+        return {"checkpoint": checkpoint.path.name}
+
+    def build(self, parent: Artifact, out: Path, variant: str, options: Options) -> None:
+        """Nothing to build: the checkpoint is run as it is."""
+        raise BuildError("pytorch runs the checkpoint itself; there is nothing to build")
+
+    @contextmanager
+    def open(self, artifact: Artifact, threads: int) -> Iterator[PyTorchSession]:
+        """Load the checkpoint."""
+        import torch
+
+        from backends.split import load_model
+
+        torch.set_num_threads(threads)
+        yield PyTorchSession(load_model(artifact.checkpoint), torch.__version__)
+
+
+class PyTorchSession:
+    """A loaded model; the decoder always runs at its full context, so that rows never depend on the length."""
+
+    def __init__(self, model: Any, version: str) -> None:
+        self._model = model
+        self.label = f"pytorch (torch {version})"
+
+    def encode(self, input_features: Float32) -> Float32:
+        """float32 [1, n_mels, 3000] -> float32 [1, n_audio_ctx, n_audio_state]."""
+        import torch
+
+        with torch.no_grad():
+            return np.asarray(self._model.encoder(torch.from_numpy(input_features)).numpy())
+
+    def decode(self, tokens: Sequence[int], encoder_output: Float32, rows: Sequence[int]) -> Float32:
+        """Logits float32 [len(rows), n_vocab] of the asked positions; positions behind the tokens hold token 0."""
+        import torch
+
+        padded = torch.zeros(1, self._model.dims.n_text_ctx, dtype=torch.long)
+        padded[0, : len(tokens)] = torch.tensor(list(tokens))
+        with torch.no_grad():
+            logits = self._model.decoder(padded, torch.from_numpy(encoder_output))
+        return np.asarray(logits[0, list(rows)].numpy())
+
+    def greedy(self, encoder_output: Float32, options: Mapping[str, Any]) -> list[int]:
+        """`whisper.decode` on the encoder output: tokens without prompt and end-of-text."""
+        import torch
+        import whisper
+
+        found = whisper.decode(self._model, torch.from_numpy(encoder_output)[0], whisper.DecodingOptions(**options))
+        return list(found.tokens)

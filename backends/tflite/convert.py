@@ -1,0 +1,78 @@
+"""What a worker process does: `python -m backends.tflite.convert TASK ROLE SOURCE TARGET MASK_VALUE`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+
+def convert(role: str, checkpoint: Path, target: Path, mask_value: float) -> None:
+    """Convert one half of a checkpoint by litert-torch, float32, its inputs and outputs named."""
+    import litert_torch
+    import torch
+
+    from backends import split
+    from harness.checkpoint import describe
+
+    class Named(torch.nn.Module):
+        """Gives the output of a module a name, which the file's signature keeps."""
+
+        def __init__(self, module: torch.nn.Module, output: str) -> None:
+            super().__init__()
+            self.module, self.output = module, output
+
+    class NamedEncoder(Named):
+        def forward(self, input_features: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {self.output: self.module(input_features)}
+
+    class NamedDecoder(Named):
+        def forward(self, token_embeddings: torch.Tensor, encoder_output: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {self.output: self.module(token_embeddings, encoder_output)}
+
+    litert_torch.config.show_progress = False
+    found = describe(checkpoint)
+    encoder, decoder = split.split(split.load_model(found), mask_value)
+    (features,), (embeddings, encoder_output) = split.example_inputs(found.dims)
+    with split.explicit_attention():
+        if role == "encoder":
+            module: Named = NamedEncoder(encoder, "encoder_output").eval()
+            inputs = {"input_features": features}
+        else:
+            module = NamedDecoder(decoder, "logits").eval()
+            inputs = {"token_embeddings": embeddings, "encoder_output": encoder_output}
+        litert_torch.convert(module, sample_kwargs=inputs).export(str(target))
+
+
+def quantise(kind: str, source: Path, target: Path) -> None:
+    """Quantise a float32 file by ai-edge-quantizer: `fp16` weights, or `int8` weights with dynamic activations."""
+    from ai_edge_quantizer import algorithm_manager, qtyping, quantizer, recipe
+
+    job = quantizer.Quantizer(str(source))
+    if kind == "int8":
+        job.load_quantization_recipe(recipe.dynamic_wi8_afp32())
+    else:
+        job.update_quantization_recipe(
+            ".*",
+            qtyping.TFLOperationName.ALL_SUPPORTED,
+            qtyping.OpQuantizationConfig(
+                weight_tensor_config=qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT),
+                compute_precision=qtyping.ComputePrecision.FLOAT,
+                explicit_dequantize=True,
+            ),
+            algorithm_manager.AlgorithmName.FLOAT_CASTING,
+        )
+    job.quantize(enable_progress_bar=False).export_model(str(target), overwrite=True)
+
+
+def main(task: str, role: str, source: str, target: str, mask_value: str) -> None:
+    """Do one task, writing the target in one step."""
+    partial = Path(target).with_name(f"partial-{Path(target).name}")
+    if task == "convert":
+        convert(role, Path(source), partial, float(mask_value))
+    else:
+        quantise(task, Path(source), partial)
+    partial.replace(target)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,77 @@
+"""Conversion and quantisation in processes of their own.
+
+The converters print to stdout, log from C++, keep gigabytes, and can die without an exception: none of that may reach
+the harness. Encoder and decoder are converted side by side.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from backends import files
+from backends.torchscript import mask_value
+from harness.artifact import Artifact, Options
+from harness.errors import BuildError
+from harness.fixture import PROJECT
+
+TIME_LIMIT_S = 1800.0
+
+
+def build_files(parent: Artifact, out: Path, names: Mapping[str, str], variant: str, options: Options) -> None:
+    """Write encoder, decoder and token embedding into `out`.
+
+    Raises:
+        BuildError: a converter failed, died or ran past TIME_LIMIT_S.
+    """
+    quantised = variant in ("fp16", "int8")
+    workers = {}
+    for role in ("encoder", "decoder"):
+        source = parent.path(role) if quantised else parent.checkpoint.path
+        task = [variant if quantised else "convert", role, str(source), str(out / names[role]), str(mask_value(options))]
+        workers[role] = _start(task)
+    try:
+        if quantised:
+            files.adopt_token_embedding(parent, out)
+        else:
+            _write_embedding(parent, out)
+        for role, worker in workers.items():
+            _finish(f"{variant or 'fp32'} {role}", worker, out / names[role])
+    finally:
+        for worker in workers.values():
+            worker.kill()
+
+
+def _start(task: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "backends.tflite.convert", *task],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        cwd=PROJECT,
+    )
+
+
+def _finish(what: str, worker: subprocess.Popen[str], path: Path) -> None:
+    started = time.monotonic()
+    try:
+        output, _ = worker.communicate(timeout=TIME_LIMIT_S)
+    except subprocess.TimeoutExpired as error:
+        spent = time.monotonic() - started
+        raise BuildError(f"converting the {what} took more than {spent:.0f} s", hint="Is the machine busy?") from error
+    if worker.returncode != 0 or not path.is_file():
+        lines = [line.strip() for line in output.splitlines() if line.strip()]
+        reason = lines[-1][:300] if lines else "it printed nothing"
+        raise BuildError(f"converting the {what} failed (exit code {worker.returncode}): {reason}")
+
+
+def _write_embedding(parent: Artifact, out: Path) -> None:
+    from harness.checkpoint import read
+
+    table = read(parent.checkpoint.path)["model_state_dict"]["decoder.token_embedding.weight"]
+    files.write_token_embedding(table.float().numpy(), out)

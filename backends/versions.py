@@ -1,0 +1,27 @@
+"""Versions of installed packages, and what to say when one is missing."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+from harness.backend import Availability
+
+
+def of(*packages: str) -> dict[str, str]:
+    """Version of each installed package; one that is missing is left out."""
+    return {package: found for package in packages if (found := _version(package))}
+
+
+def require(*packages: str) -> Availability:
+    """Usable when all packages are installed; the reason names versions, or what to install."""
+    found = of(*packages)
+    if missing := [package for package in packages if package not in found]:
+        return Availability(False, f"{', '.join(missing)} is not installed: run `pip install {' '.join(missing)}`")
+    return Availability(True, ", ".join(f"{name} {found[name]}" for name in packages))
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,77 @@
+"""The untouched openai-whisper package, used as its users use it: the root that shows what the decode policy costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from backends import versions
+from harness.artifact import Artifact, Options
+from harness.backend import Availability, Float32, Transcript
+from harness.checkpoint import Checkpoint
+from harness.errors import BackendError, BuildError, first_line
+
+
+class WhisperBackend:
+    """`whisper.transcribe`: timestamps, temperature fallback, its own filters; text and tokens only."""
+
+    name = "whisper"
+    after: str | None = None
+    variants: tuple[str, ...] = ()
+
+    def probe(self) -> Availability:
+        """Needs torch and openai-whisper."""
+        return versions.require("openai-whisper", "torch")
+
+    def source(self, variant: str) -> str | None:
+        """Runs the checkpoint itself."""
+        return None
+
+    def tools(self) -> dict[str, str]:
+        """What decides its numbers."""
+        return versions.of("openai-whisper", "torch")
+
+    def file_names(self, checkpoint: Checkpoint, variant: str) -> dict[str, str]:
+        """The checkpoint."""
+        return {"checkpoint": checkpoint.path.name}
+
+    def build(self, parent: Artifact, out: Path, variant: str, options: Options) -> None:
+        """Nothing to build: the checkpoint is run as it is."""
+        raise BuildError("whisper runs the checkpoint itself; there is nothing to build")
+
+    @contextmanager
+    def open(self, artifact: Artifact, threads: int) -> Iterator[WhisperSession]:
+        """Load the checkpoint."""
+        import torch
+
+        from backends.split import load_model
+
+        torch.set_num_threads(threads)
+        yield WhisperSession(load_model(artifact.checkpoint), versions.of("openai-whisper")["openai-whisper"])
+
+
+class WhisperSession:
+    """A loaded model that transcribes."""
+
+    def __init__(self, model: Any, version: str) -> None:
+        self._model = model
+        self.label = f"whisper (openai-whisper {version})"
+
+    def transcribe(self, samples: Float32, language: str | None) -> Transcript:
+        """`whisper.transcribe` with its defaults, in float32, seeded so that its temperature fallback repeats."""
+        import torch
+
+        torch.manual_seed(0)
+        try:
+            found = self._model.transcribe(samples, language=language, fp16=False, verbose=None)
+        except RuntimeError as error:
+            raise BackendError(f"whisper.transcribe failed: {first_line(error)}") from error
+        segments = found["segments"]
+        return Transcript(
+            text=found["text"],
+            tokens=tuple(int(token) for segment in segments for token in segment["tokens"]),
+            segments=tuple((float(s["start"]), float(s["end"]), str(s["text"])) for s in segments),
+            language=found["language"],
+        )

@@ -1,0 +1,141 @@
+"""What a representation must offer: the backend contract."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.artifact import Artifact, Options
+from harness.checkpoint import Checkpoint, Dims
+from harness.errors import ArtifactError
+
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """Whether a backend can be used on this machine."""
+
+    usable: bool
+    reason: str
+    """Versions when usable; otherwise what is missing and what to install, in one line."""
+
+
+@runtime_checkable
+class Session(Protocol):
+    """**Protocol:** an opened artifact that computes the two halves of Whisper."""
+
+    label: str
+    """What really runs: "tflite (LiteRT 2.3.0)"."""
+
+    def encode(self, input_features: Float32) -> Float32:
+        """float32 [1, n_mels, 3000] -> encoder_output float32 [1, n_audio_ctx, n_audio_state], a fresh array."""
+
+    def decode(self, tokens: Sequence[int], encoder_output: Float32, rows: Sequence[int]) -> Float32:
+        """Teacher forced: logits float32 [len(rows), n_vocab] at the asked positions of `tokens`, a fresh array."""
+
+
+@runtime_checkable
+class DraftingSession(Session, Protocol):
+    """**Protocol:** a session that can also decode by itself: the root, which has nobody to draft from."""
+
+    def greedy(self, encoder_output: Float32, options: Mapping[str, Any]) -> list[int]:
+        """openai-whisper's own greedy decoding under its DecodingOptions: tokens without prompt and end-of-text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """What a program that decodes by its own policy returns."""
+
+    text: str
+    tokens: tuple[int, ...]
+    """As decoded: text, timestamps, without prompt and end-of-text."""
+    segments: tuple[tuple[float, float, str], ...]
+    """(start [s], end [s], text) of each segment."""
+    language: str | None
+
+
+@runtime_checkable
+class Transcriber(Protocol):
+    """**Protocol:** audio in, text out, under a decode policy of its own; no tensors."""
+
+    label: str
+
+    def transcribe(self, samples: Float32, language: str | None) -> Transcript:
+        """Transcribe float32 [n_samples] at 16 kHz."""
+
+
+class Backend(Protocol):
+    """**Protocol:** one representation: how its artifact is built from its parent, and how it runs."""
+
+    name: str
+    after: str | None
+    """The stage that its edge starts from; None for the first."""
+    variants: tuple[str, ...]
+    """Further stages of its own, asked for as "name:variant"."""
+
+    def probe(self) -> Availability:
+        """Usable here? If not, why, and what to install."""
+
+    def source(self, variant: str) -> str | None:
+        """Stage whose artifact `build` starts from; None when the checkpoint itself is run."""
+
+    def tools(self) -> dict[str, str]:
+        """Versions of everything that decides the content of its artifact."""
+
+    def file_names(self, checkpoint: Checkpoint, variant: str) -> dict[str, str]:
+        """Names of its files by role, as users have them."""
+
+    def build(self, parent: Artifact, out: Path, variant: str, options: Options) -> None:
+        """Write the files named by `file_names` into the folder `out`."""
+
+    def open(self, artifact: Artifact, threads: int) -> AbstractContextManager[Session | Transcriber]:
+        """Load an artifact; leaving the context frees it."""
+
+
+@dataclass(frozen=True)
+class CheckedSession:
+    """A session whose every output is held against the checkpoint's dimensions before anybody uses it."""
+
+    session: Session
+    stage: str
+    dims: Dims
+
+    @property
+    def label(self) -> str:
+        """The session's own."""
+        return self.session.label
+
+    def encode(self, input_features: Float32) -> Float32:
+        """`Session.encode`, checked.
+
+        Raises:
+            ArtifactError: wrong shape or dtype.
+        """
+        output = self.session.encode(input_features)
+        expected = (1, self.dims.n_audio_ctx, self.dims.n_audio_state)
+        return _require(output, f"{self.stage}: encoder output", expected, "encoder")
+
+    def decode(self, tokens: Sequence[int], encoder_output: Float32, rows: Sequence[int]) -> Float32:
+        """`Session.decode`, checked.
+
+        Raises:
+            ArtifactError: wrong shape or dtype.
+        """
+        logits = self.session.decode(tokens, encoder_output, rows)
+        return _require(logits, f"{self.stage}: logits", (len(rows), self.dims.n_vocab), "decoder")
+
+
+def _require(found: Float32, what: str, shape: tuple[int, ...], component: str) -> Float32:
+    if found.shape != shape or found.dtype != np.float32:
+        raise ArtifactError(
+            f"{what}: expected float32 {list(shape)}, found {found.dtype} {list(found.shape)}",
+            hint=f"Is this the {component} of the given checkpoint?",
+        )
+    return found

@@ -1,0 +1,153 @@
+"""From a stage and its parent's artifact to its artifact: found, cached or built."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from harness import artifact, registry
+from harness.artifact import Artifact, Options
+from harness.backend import Backend
+from harness.checkpoint import Checkpoint
+from harness.errors import ArtifactError, OutputError, UnavailableError
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where artifacts come from in one run."""
+
+    checkpoint: Checkpoint
+    cache: Path
+    """Folder of built artifacts, shared by all runs."""
+    external: Path | None = None
+    """A user's folder of artifacts; stages that it holds are used from there and never built."""
+    options: Options = field(default_factory=dict)
+    """Build options: mask_value."""
+
+
+def obtain(workshop: Workshop, stage: str) -> Artifact:
+    """The artifact of a stage: the user's if the folder holds it, else the cached one, else built now.
+
+    Raises:
+        ArtifactError: a user's file that does not fit.
+        UnavailableError: the backend is not usable here.
+        BuildError: its converter failed.
+        OutputError: the cache cannot be written.
+    """
+    name, _, variant = stage.partition(":")
+    backend = registry.backend(name)
+    availability = backend.probe()
+    if not availability.usable:
+        raise UnavailableError(f"{stage}: {availability.reason}")
+    source = backend.source(variant)
+    if source is None:
+        return artifact.of_checkpoint(stage, workshop.checkpoint)
+    if workshop.external is not None and (found := _external(workshop, backend, stage, workshop.external)):
+        return found
+    return _cached_or_built(workshop, backend, stage, obtain(workshop, source))
+
+
+def export(found: Artifact, out: Path) -> None:
+    """Copy an artifact's files and lineage record into a folder of the user's.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for file in found.files.values():
+            shutil.copyfile(found.folder / file.name, out / file.name)
+        artifact.write_lineage(replace(found, folder=out))
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written ({error.strerror})", hint="Choose another folder") from error
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a file lock: two processes never build or record the same thing twice.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    from filelock import FileLock
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        lock.acquire()
+    except OSError as error:
+        raise OutputError(f"{path.parent}: cannot be written ({error.strerror})", hint="Choose another folder") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _cached_or_built(workshop: Workshop, backend: Backend, stage: str, parent: Artifact) -> Artifact:
+    key = artifact.cache_key(stage, parent.sha256, workshop.options, backend.tools())
+    folder = workshop.cache / f"{workshop.checkpoint.name}-{stage.replace(':', '-')}-{key[:16]}"
+    with locked(workshop.cache / f".{folder.name}.lock"):
+        if found := artifact.read_lineage(folder, stage, workshop.checkpoint, "cached"):
+            return found
+        return _build(workshop, backend, stage, parent, folder)
+
+
+def _build(workshop: Workshop, backend: Backend, stage: str, parent: Artifact, folder: Path) -> Artifact:
+    """Build into a folder that gets its name only when all is there."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    started = time.perf_counter()
+    try:
+        partial.mkdir(parents=True)
+        variant = stage.partition(":")[2]
+        backend.build(parent, partial, variant, workshop.options)
+        names = {**backend.file_names(workshop.checkpoint, variant)}
+        built = Artifact(
+            stage, partial, artifact.describe(partial, names), workshop.checkpoint, "built", parent.sha256,
+            backend.tools(), dict(workshop.options), artifact.now(), round(time.perf_counter() - started, 3),
+        )  # fmt: skip
+        artifact.write_lineage(built)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(partial, folder)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written ({error.strerror or error})", hint="Free space? Rights?") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return replace(built, folder=folder)
+
+
+def _external(workshop: Workshop, backend: Backend, stage: str, folder: Path) -> Artifact | None:
+    """A stage's files in the user's folder: with a lineage record or without; None when none of them is there."""
+    if not folder.is_dir():
+        raise ArtifactError(f"{folder}: no such folder", hint="Give the folder that holds the artifacts")
+    if found := artifact.read_lineage(folder, stage, workshop.checkpoint, "built"):
+        return found
+    wanted = backend.file_names(workshop.checkpoint, stage.partition(":")[2])
+    names = {role: name for role, name in wanted.items() if (folder / name).is_file()}
+    if not set(names) - {"token_embedding", "embedding_info", "metadata"}:
+        _refuse_other_names(folder, stage, wanted)
+        return None
+    required = {role: name for role, name in wanted.items() if role in names or role in _REQUIRED}
+    return Artifact(stage, folder, artifact.describe(folder, required), workshop.checkpoint, "external")
+
+
+_REQUIRED = ("encoder", "decoder", "token_embedding")
+
+
+def _refuse_other_names(folder: Path, stage: str, wanted: Mapping[str, str]) -> None:
+    """Files of this kind under another checkpoint's name must not be passed over in silence."""
+    suffix = Path(wanted.get("encoder", "x")).suffix
+    plain = ":" not in stage
+    others = [path.name for path in sorted(folder.glob(f"*coder_*{suffix}")) if suffix and plain]
+    if others:
+        raise ArtifactError(
+            f"{folder}: expected {wanted['encoder']} and {wanted['decoder']}, found {', '.join(others[:4])}",
+            hint="The middle of the name is the checkpoint file's: rename one of them",
+        )
+
+

@@ -1,0 +1,172 @@
+"""The Whisper checkpoint that everything descends from."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import CheckpointError, EnvironmentFault, first_line
+from harness.fixture import PROJECT
+
+MICRO = PROJECT / "fixtures" / "micro" / "micro.pt"
+
+
+@dataclass(frozen=True, slots=True)
+class Dims:
+    """Dimensions of a Whisper model, as its checkpoint states them (openai-whisper's ModelDimensions)."""
+
+    n_mels: int
+    n_audio_ctx: int
+    n_audio_state: int
+    n_audio_head: int
+    n_audio_layer: int
+    n_vocab: int
+    n_text_ctx: int
+    n_text_state: int
+    n_text_head: int
+    n_text_layer: int
+
+    @property
+    def is_multilingual(self) -> bool:
+        """Vocabularies of 51865 and more hold language tokens."""
+        return self.n_vocab >= 51865
+
+    @property
+    def num_languages(self) -> int:
+        """99 languages, or 100 from large-v3 on (openai-whisper's model.py)."""
+        return self.n_vocab - 51765 - int(self.is_multilingual)
+
+    @property
+    def n_frames(self) -> int:
+        """Mel frames of a window: twice the encoder's context, 3000 for every published model."""
+        return 2 * self.n_audio_ctx
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint on disk."""
+
+    name: str
+    """Goes into artifact names: "base" for base.pt."""
+    path: Path
+    sha256: str
+    dims: Dims
+    note: str = ""
+    """What a reader of the report must know of it ("stand-in with random weights")."""
+
+
+def resolve(name_or_path: str | None) -> Checkpoint:
+    """Find a checkpoint by openai-whisper name, by path, or the embedded one for None, and read its dimensions.
+
+    Raises:
+        CheckpointError: unknown name, or a file that is not a Whisper checkpoint.
+        EnvironmentFault: a known name that could not be downloaded.
+    """
+    if name_or_path is None:
+        return _embedded()
+    path = Path(name_or_path)
+    if not path.is_file():
+        path = _by_name(name_or_path)
+    return describe(path)
+
+
+def describe(path: Path, note: str = "") -> Checkpoint:
+    """Hash a checkpoint and read its dimensions, weights left on disk.
+
+    Raises:
+        CheckpointError: not a Whisper checkpoint.
+    """
+    saved = read(path)
+    return Checkpoint(path.stem, path.resolve(), file_sha256(path), _dims(saved, path), note)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Load {"dims", "model_state_dict"} with tensors memory-mapped and no code executed.
+
+    Raises:
+        CheckpointError: not a Whisper checkpoint.
+    """
+    import torch
+
+    try:
+        saved = _torch_load(torch, path)
+    except Exception as error:  # noqa: BLE001 - torch.load raises dozens of types on foreign bytes
+        raise CheckpointError(
+            f"{path}: not a PyTorch checkpoint ({first_line(error)})",
+            hint="Give a Whisper .pt file with dims and model_state_dict, or a name such as base",
+        ) from error
+    if not isinstance(saved, dict) or not {"dims", "model_state_dict"} <= set(saved):
+        raise CheckpointError(
+            f"{path}: expected the keys dims and model_state_dict, found {_keys(saved)}",
+            hint="A Hugging Face checkpoint must be converted to openai-whisper's format first",
+        )
+    return saved
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _torch_load(torch: Any, path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except RuntimeError:  # deflated zip entries, and the format before zip, cannot be memory-mapped
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _keys(saved: Any) -> str:
+    return ", ".join(str(key) for key in list(saved)[:5]) if isinstance(saved, dict) else type(saved).__name__
+
+
+def _dims(saved: dict[str, Any], path: Path) -> Dims:
+    names = {field.name for field in dataclasses.fields(Dims)}
+    found = saved["dims"]
+    if not isinstance(found, dict) or set(found) != names or not all(type(v) is int and v > 0 for v in found.values()):
+        raise CheckpointError(f"{path}: dims must hold {', '.join(sorted(names))}, found {found!r:.200}")
+    dims = Dims(**found)
+    _check_dims(dims, path)
+    return dims
+
+
+def _check_dims(dims: Dims, path: Path) -> None:
+    if dims.n_mels not in (80, 128):
+        raise CheckpointError(f"{path}: n_mels is {dims.n_mels}", hint="openai-whisper has filters for 80 and 128")
+    if dims.n_vocab < 51864:
+        raise CheckpointError(f"{path}: n_vocab is {dims.n_vocab}", hint="Whisper's vocabularies start at 51864")
+    if dims.n_audio_ctx != 1500:
+        raise CheckpointError(f"{path}: n_audio_ctx is {dims.n_audio_ctx}", hint="Windows are 30 s, a context of 1500")
+    if dims.n_audio_state % dims.n_audio_head or dims.n_text_state % dims.n_text_head:
+        raise CheckpointError(f"{path}: the state is not a multiple of the number of heads")
+
+
+def _by_name(name: str) -> Path:
+    import whisper
+
+    if name not in whisper.available_models():
+        raise CheckpointError(
+            f"{name}: neither a file nor a Whisper name", hint=f"Names: {', '.join(whisper.available_models())}"
+        )
+    cache = Path.home() / ".cache" / "whisper"
+    try:
+        return Path(whisper._download(whisper._MODELS[name], str(cache), in_memory=False))
+    except (OSError, RuntimeError) as error:
+        raise EnvironmentFault(
+            f"{name}: not in {cache} and cannot be downloaded ({first_line(error)})",
+            hint="Copy the .pt file here and give its path",
+        ) from error
+
+
+def _embedded() -> Checkpoint:
+    if MICRO.is_file():
+        return describe(MICRO, note="embedded micro checkpoint")
+    scripted = importlib.import_module("fixtures.scripted")
+    return describe(scripted.checkpoint(), note="stand-in with random weights")

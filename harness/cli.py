@@ -1,0 +1,179 @@
+"""The command line: thin; one function of the harness behind each command.
+
+Exit codes: 0 all pass (drift included), 1 diverged or nothing compared, 2 usage or bad input, 3 environment.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from harness.errors import ParityError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Group(click.Group):
+    """A group whose commands report errors as one line and the documented exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except ParityError as error:
+            click.echo(f"parity: {error}", err=True)
+            ctx.exit(error.exit_code)
+
+
+def run_options(command: F) -> F:
+    """The options that `parity run` and `parity build` share; None means: as parity.toml says, else the default."""
+    for option in reversed(
+        [
+            click.option("--checkpoint", metavar="NAME|FILE", help="Whisper name or .pt file [embedded micro checkpoint]"),
+            click.option("--stages", metavar="A,B", help="[whisper,pytorch,torchscript,tflite]; variants: tflite:int8"),
+            click.option("--artifacts", type=click.Path(path_type=Path), metavar="DIR", help="use converted files from here"),
+            click.option("--threads", type=click.IntRange(1, 1024), help="[all cores]"),
+            click.option("--mask-value", metavar="X", help="causal mask of built decoders [-inf]"),
+            click.option("--cache", type=click.Path(path_type=Path), metavar="DIR", help="built artifacts [build/cache]"),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="whisper-parity")
+def main() -> None:
+    """Is the model that I am about to ship still the same model, and if not, which step broke it?
+
+    Exit codes: 0 all pass, 1 diverged, 2 usage or bad input, 3 environment.
+    """
+    for stream in (sys.stdout, sys.stderr):  # a terminal without UTF-8 must not stop a report
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
+@main.command()
+@run_options
+@click.option("--clips", metavar="A,B", help="names, tags, default, all, or audio files and folders [default]")
+@click.option("--manifest", type=click.Path(path_type=Path), metavar="FILE", help="[fixtures/clips/manifest.jsonl]")
+@click.option("--policy", metavar="NAME", help="whisper, plain, or one of parity.toml's [whisper]")
+@click.option("--language", metavar="CODE", help="of clips that do not name theirs [detected]")
+@click.option("--report-dir", type=click.Path(path_type=Path), metavar="DIR", help="[reports]")
+@click.option("--run-id", metavar="NAME", help="name of the run; an existing one is continued [time and checkpoint]")
+def run(**given: Any) -> None:
+    """Take clips through the stages, judge every edge, print the table, write the report."""
+    from harness.report import console
+    from harness.terminal import stdout
+
+    report = _run(given)
+    console.show(report, stdout())
+    sys.exit(report.exit_code)
+
+
+@main.command()
+@run_options
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="copy the artifacts here under their usual names")
+def build(out: Path | None, **given: Any) -> None:
+    """Build artifacts only, and print where they are."""
+    from harness import build as building
+    from harness import checkpoint, config, plan, registry
+    from harness.terminal import working
+
+    options = plan.options_from(given, config.load(Path.cwd()).run)
+    stages = [stage.spec for stage in registry.plan(options.stages)]
+    workshop = plan.workshop(options, checkpoint.resolve(options.checkpoint))
+    for stage in stages:
+        with working(f"building {stage}"):
+            found = building.obtain(workshop, stage)
+        if out is not None and found.origin != "checkpoint":
+            building.export(found, out)
+        for role, file in found.files.items():
+            size = f"{file.size_bytes / 2**20:.1f} MiB"
+            where = out if out is not None and found.origin != "checkpoint" else found.folder
+            click.echo(f"{stage}\t{role}\t{found.origin}\t{size}\t{file.sha256[:12]}\t{where / file.name}")
+
+
+@main.command()
+@click.argument("first", type=click.Path(path_type=Path))
+@click.argument("second", type=click.Path(path_type=Path))
+def compare(first: Path, second: Path) -> None:
+    """Compare two result files (reference, candidate), or two runs."""
+    from harness import results
+    from harness.report import pairs
+    from harness.terminal import stdout
+
+    if first.is_file() and second.is_file() and "report.json" not in (first.name, second.name):
+        found = results.compare_files(first, second)
+        pairs.show_results(found, stdout())
+        sys.exit(found.exit_code)
+    compared = pairs.compare_runs(find_run(first), find_run(second))
+    pairs.show_runs(compared, stdout())
+    sys.exit(compared.exit_code)
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path), required=False)
+def report(run: Path | None) -> None:
+    """Print the table of a run again (default: the newest)."""
+    from harness.report import console, schema
+    from harness.terminal import stdout
+
+    found = schema.load(find_run(run))
+    console.show(found, stdout())
+    sys.exit(found.exit_code)
+
+
+@main.command()
+def doctor() -> None:
+    """List every backend: available or not, and why, with what to install."""
+    from harness import registry
+
+    for name in registry.names():
+        found = registry.probe(name)
+        click.echo(f"{name:<12} {'available  ' if found.usable else 'unavailable'}  {found.reason}")
+    sys.exit(0 if all(registry.probe(name).usable for name in registry.DEFAULT_STAGES) else 3)
+
+
+def find_run(given: Path | None) -> Path:
+    """The folder of a run, by path, by name under reports/, or the newest.
+
+    Raises:
+        RecordError: there is none.
+    """
+    from harness.errors import RecordError
+    from harness.plan import Options
+
+    reports = Options().report_dir
+    if given is None:
+        runs = sorted(reports.glob("*/report.json"), key=lambda path: path.stat().st_mtime)
+        if not runs:
+            raise RecordError(f"{reports}: no run yet", hint="Run `parity run` first")
+        return runs[-1].parent
+    for path in (given, reports / given):
+        if (path / "report.json").is_file() or path.name == "report.json" and path.is_file():
+            return path
+    raise RecordError(f"{given}: neither a run nor a result file", hint="Give a folder with report.json, or two JSON results")
+
+
+def _run(given: dict[str, Any]) -> Any:
+    from harness import config, plan
+    from harness import run as running
+    from harness.terminal import progress
+
+    settings = config.load(Path.cwd())
+    made = plan.make(plan.options_from(given, settings.run), settings)
+    started = time.perf_counter()
+    with running.evaluation(made) as evaluation, progress(len(made.stages) * len(made.clips)) as advance:
+        for stage in made.stages:
+            for clip in made.clips:
+                advance(f"{stage.spec} · {clip.name}")
+                evaluation.row(stage, clip)
+    found = running.collect(made, time.perf_counter() - started)
+    click.echo(f"report: {made.folder / 'report.json'}", err=True)
+    return found

@@ -1,0 +1,94 @@
+"""Every error that this project raises on purpose.
+
+    ParityError                     base; `exit_code` is what `parity` returns
+    ├── InputError            (2)   what the user gave cannot be used
+    │   ├── UsageError              an unknown stage, policy, clip, language or option
+    │   ├── AudioError              an audio file that gives no usable samples
+    │   ├── ManifestError           a manifest, or a line of it
+    │   ├── CheckpointError         not a Whisper checkpoint
+    │   ├── ArtifactError           a converted file that is missing, foreign, truncated or of the wrong shape
+    │   ├── ConfigError             parity.toml or the tolerances
+    │   └── RecordError             a result file, trace or report that cannot be read back
+    └── EnvironmentFault      (3)   this machine cannot do it
+        ├── UnavailableError        a backend whose package, SDK or device is missing
+        ├── BuildError              a converter that failed
+        ├── BackendError            a runtime that failed while it ran
+        └── OutputError             a folder that cannot be written
+
+Each message is one line for a stranger: what was expected, what was found, what to do next.
+"""
+
+from __future__ import annotations
+
+
+class ParityError(Exception):
+    """Base of every error raised on purpose."""
+
+    exit_code = 3
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        """Join `message` and `hint` into one line, whatever line breaks a library put into them."""
+        self.hint = hint
+        super().__init__(" ".join(f"{message.rstrip('. ')}. {hint}".split()).rstrip(". "))
+
+
+class InputError(ParityError):
+    """What the user gave cannot be used."""
+
+    exit_code = 2
+
+
+class UsageError(InputError):
+    """An unknown name or a contradiction among the options."""
+
+
+class AudioError(InputError):
+    """An audio file that gives no usable samples."""
+
+
+class ManifestError(InputError):
+    """A manifest, or one line of it."""
+
+
+class CheckpointError(InputError):
+    """A file that is not a Whisper checkpoint."""
+
+
+class ArtifactError(InputError):
+    """A converted file that is missing, foreign, truncated or of the wrong shape."""
+
+
+class ConfigError(InputError):
+    """parity.toml, or the tolerances."""
+
+
+class RecordError(InputError):
+    """A result file, trace or report that cannot be read back."""
+
+
+class EnvironmentFault(ParityError):
+    """This machine cannot do what was asked."""
+
+    exit_code = 3
+
+
+class UnavailableError(EnvironmentFault):
+    """A backend whose package, SDK or device is missing."""
+
+
+class BuildError(EnvironmentFault):
+    """A converter that failed."""
+
+
+class BackendError(EnvironmentFault):
+    """A runtime that failed while it ran."""
+
+
+class OutputError(EnvironmentFault):
+    """A folder or file that cannot be written."""
+
+
+def first_line(error: BaseException, limit: int = 200) -> str:
+    """The first non-empty line of a foreign error's text, cut to `limit` characters, or its type's name."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:limit] if lines else type(error).__name__

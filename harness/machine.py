@@ -1,0 +1,70 @@
+"""The machine and the software that a run's numbers depend on."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+from harness.fixture import PROJECT
+
+PACKAGES = (
+    "torch", "openai-whisper", "litert-torch", "litert-converter", "ai-edge-litert", "ai-edge-quantizer",
+    "tflite-runtime", "numpy", "av", "jiwer", "rapidfuzz", "safetensors", "tiktoken",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Where a run took place."""
+
+    platform: str
+    processor: str
+    cpus: int
+    python: str
+    packages: dict[str, str]
+    commit: str | None
+    """Commit of this project; None outside a git checkout."""
+    dirty: bool | None
+    """Whether files differ from that commit."""
+
+
+def describe() -> Machine:
+    """Describe this machine."""
+    commit = _git("rev-parse", "HEAD")
+    return Machine(
+        platform=platform.platform(),
+        processor=_processor(),
+        cpus=os.cpu_count() or 1,
+        python=platform.python_version(),
+        packages={name: found for name in PACKAGES if (found := _version(name))},
+        commit=commit,
+        dirty=None if commit is None else bool(_git("status", "--porcelain", "--untracked-files=no")),
+    )
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        found = subprocess.run(
+            ["git", *arguments], cwd=PROJECT, capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()

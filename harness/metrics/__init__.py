@@ -1,0 +1,1 @@
+"""Pure functions over arrays, token lists and texts; numpy and scoring libraries only."""

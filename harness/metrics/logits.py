@@ -1,0 +1,112 @@
+"""How far a candidate's next-token distributions are from the reference's, step by step under teacher forcing.
+
+    KL(p || q) = sum p log(p / q)   [nat]   p = softmax(reference), q = softmax(candidate); Kullback and Leibler 1951
+    margin     = top-1 minus top-2 logit of the reference among the tokens that the policy allows
+    movement   = (ref[a] - ref[b]) - (cand[a] - cand[b])   how far the candidate moved the pair (a, b)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Logits = NDArray[np.float32]
+Tokens = NDArray[np.int64]
+
+HIGHER_IS_BETTER = {"kl_mean": False, "kl_max": False, "argmax_agreement": True, "top5_overlap": True}
+
+
+@dataclass(frozen=True, slots=True)
+class LogitsDiff:
+    """Distributions of `steps` teacher-forced steps, compared."""
+
+    __pydantic_config__ = {"ser_json_inf_nan": "strings"}
+
+    steps: int
+    kl_mean: float
+    kl_max: float
+    argmax_agreement: float
+    """Share of steps whose largest raw logit is the same token."""
+    top5_overlap: float
+    """Mean share of the reference's five largest that are among the candidate's five largest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flip:
+    """A step at which reference and candidate, fed the same tokens, choose differently."""
+
+    __pydantic_config__ = {"ser_json_inf_nan": "strings"}
+
+    window: int
+    step: int
+    reference_token: int
+    candidate_token: int
+    reference_text: str
+    candidate_text: str
+    margin: float
+    """Reference logit of its own choice minus that of the candidate's choice."""
+    movement: float
+    """How far the candidate moved that pair; above the margin, or there were no flip."""
+    noise: float
+    """Root mean square of the movement of (choice, runner-up) over all other steps of the clip."""
+    kind: str
+    """"tie": the margin is inside the noise; "fault": it is not."""
+
+
+def measure(*, reference: Logits, candidate: Logits) -> LogitsDiff:
+    """Compare two sets of logits, float32 [n_steps, n_vocab], finite, n_steps at least 1.
+
+    Raises:
+        ValueError: shapes differ, or there is no step.
+    """
+    if reference.shape != candidate.shape or reference.shape[0] == 0:
+        raise ValueError(f"logits of shape {reference.shape} and {candidate.shape} cannot be compared")
+    kl = np.array([kl_divergence(r, c) for r, c in zip(reference, candidate)])
+    return LogitsDiff(
+        steps=len(kl),
+        kl_mean=float(kl.mean()),
+        kl_max=float(kl.max()),
+        argmax_agreement=float((reference.argmax(-1) == candidate.argmax(-1)).mean()),
+        top5_overlap=float(np.mean([_top_overlap(r, c, 5) for r, c in zip(reference, candidate)])),
+    )
+
+
+def kl_divergence(reference: Logits, candidate: Logits) -> float:
+    """KL(softmax(reference) || softmax(candidate)) in nat, float32 [n_vocab] each, never below 0."""
+    p = reference.astype(np.float64)
+    q = candidate.astype(np.float64)
+    p -= p.max()
+    q -= q.max()
+    gap = p - q
+    weights = np.exp(p, out=p)
+    total = weights.sum()
+    log_ratio = math.log(np.exp(q, out=q).sum()) - math.log(total)
+    return max(0.0, float(weights @ gap) / float(total) + log_ratio)
+
+
+def top_tokens(logits: Logits, k: int) -> list[int]:
+    """Ids of the k largest logits of one row, largest first."""
+    k = min(k, logits.shape[-1])
+    best = np.argpartition(logits, -k)[-k:]
+    return [int(i) for i in best[np.argsort(-logits[best], kind="stable")]]
+
+
+def margins(logits: Logits, choices: Tokens, runners_up: Tokens) -> NDArray[np.float64]:
+    """Logit of each step's choice minus that of its runner-up, float64 [n_steps].
+
+    Args:
+        logits: float32 [n_steps, n_vocab].
+        choices: int64 [n_steps], what the policy took.
+        runners_up: int64 [n_steps], what it would have taken otherwise.
+    """
+    steps = np.arange(len(choices))
+    chosen: Any = logits[steps, choices].astype(np.float64)
+    return np.asarray(chosen - logits[steps, runners_up])
+
+
+def _top_overlap(reference: Logits, candidate: Logits, k: int) -> float:
+    return len(set(top_tokens(reference, k)) & set(top_tokens(candidate, k))) / min(k, len(reference))

@@ -1,0 +1,151 @@
+"""From options to a plan: what will be run, on what, judged how."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from harness import checkpoint, config, fixture, policy, registry, tolerance
+from harness.build import Workshop
+from harness.checkpoint import Checkpoint
+from harness.errors import ConfigError, UsageError
+from harness.fixture import PROJECT, BadClip, Clip
+from harness.policy import Policy
+from harness.registry import Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a user may choose; the same names and defaults on the command line, in pytest and in parity.toml."""
+
+    checkpoint: str | None = None
+    """openai-whisper name or path; None for the embedded micro checkpoint."""
+    stages: tuple[str, ...] = registry.DEFAULT_STAGES
+    artifacts: Path | None = None
+    """Folder of converted files that are used instead of building."""
+    clips: tuple[str, ...] = ("default",)
+    """Names, tags, "default", "all", or paths of audio files and folders."""
+    manifest: Path = fixture.MANIFEST
+    policy: str = "whisper"
+    language: str | None = None
+    """For clips that do not name theirs; None to detect."""
+    threads: int = field(default_factory=lambda: os.cpu_count() or 1)
+    mask_value: str = "-inf"
+    """Causal mask of built decoders: -inf as in openai-whisper, or a finite value for NPUs."""
+    report_dir: Path = PROJECT / "reports"
+    run_id: str | None = None
+    """Name of the run's folder; None for time and checkpoint. An existing run of that name is continued."""
+    cache: Path = PROJECT / "build" / "cache"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a run needs to know before it starts."""
+
+    options: Options
+    checkpoint: Checkpoint
+    stages: tuple[Stage, ...]
+    clips: tuple[Clip, ...]
+    bad_clips: tuple[BadClip, ...]
+    policy: Policy
+    tolerances: Mapping[str, Mapping[str, Any]]
+    workshop: Workshop
+    folder: Path
+    """reports/<run>."""
+
+    def stage(self, spec: str) -> Stage:
+        """A stage of this run by name."""
+        return next(stage for stage in self.stages if stage.spec == spec)
+
+
+def options_from(given: Mapping[str, Any], configured: Mapping[str, Any]) -> Options:
+    """Options with parity.toml's [run] under what was given; None means not given.
+
+    Raises:
+        ConfigError: a configured value of the wrong type.
+    """
+    merged = {**configured, **{key: value for key, value in given.items() if value is not None}}
+    return replace(Options(), **{key: _typed(key, value) for key, value in merged.items()})
+
+
+def make(options: Options, settings: config.Config) -> Plan:
+    """Resolve names into a plan.
+
+    Raises:
+        UsageError: an unknown stage, policy, clip, language or option.
+        ManifestError, CheckpointError, ConfigError: what was named cannot be used.
+    """
+    chosen_policy = policy.named(options.policy, settings.policies)
+    stages = registry.plan(options.stages)
+    policy.check_language(options.language)
+    clips, bad_clips = fixture.select(options.clips, options.manifest, options.language)
+    found = checkpoint.resolve(options.checkpoint)
+    return Plan(
+        options=options,
+        checkpoint=found,
+        stages=stages,
+        clips=clips,
+        bad_clips=bad_clips,
+        policy=chosen_policy,
+        tolerances=tolerance.load(settings.tolerances),
+        workshop=workshop(options, found),
+        folder=options.report_dir / (options.run_id or new_run_id(options)),
+    )
+
+
+def workshop(options: Options, found: Checkpoint) -> Workshop:
+    """Where this run's artifacts come from.
+
+    Raises:
+        UsageError: a mask value that is no negative number.
+    """
+    try:
+        negative = float(options.mask_value) < 0
+    except ValueError:
+        negative = False
+    if not negative:
+        raise UsageError(f"mask value {options.mask_value!r}: expected a negative number", hint="Use -inf or -10000")
+    return Workshop(found, options.cache, options.artifacts, {"mask_value": options.mask_value})
+
+
+def new_run_id(options: Options) -> str:
+    """Time in UTC and the checkpoint's name: sorts by age."""
+    stem = Path(options.checkpoint).stem if options.checkpoint else "micro"
+    return f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{fixture.safe_name(stem)}"
+
+
+def command(options: Options, clip: str, stages: Sequence[str]) -> str:
+    """The shell command that repeats one clip of this run."""
+    default = Options()
+    words = ["parity", "run", "--clips", clip, "--stages", ",".join(stages)]
+    for name in ("checkpoint", "artifacts", "manifest", "policy", "language", "mask_value"):
+        if (value := getattr(options, name)) != getattr(default, name):
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)
+
+
+_LISTS = ("stages", "clips")
+_PATHS = ("artifacts", "manifest", "report_dir", "cache")
+
+
+def _typed(key: str, value: Any) -> Any:
+    """A value as the option's type: "a,b" or a list for lists, text for paths."""
+    if key not in {each.name for each in fields(Options)}:
+        raise ConfigError(f"unknown option {key!r}")
+    if key in _LISTS:
+        words = value.split(",") if isinstance(value, str) else value
+        if not isinstance(words, (list, tuple)) or not words or not all(isinstance(w, str) and w.strip() for w in words):
+            raise ConfigError(f"{key}: expected names separated by commas, found {value!r:.60}")
+        return tuple(word.strip() for word in words)
+    if key in _PATHS and isinstance(value, (str, Path)):
+        return Path(value)
+    if key == "threads" and not (isinstance(value, int) and 1 <= value <= 1024):
+        raise ConfigError(f"threads: expected a number from 1 to 1024, found {value!r:.60}")
+    if key == "run_id" and value != fixture.safe_name(value):
+        raise ConfigError(f"run id {value!r:.60}: use letters, digits, '.', '_' and '-'")
+    return str(value) if key == "mask_value" else value

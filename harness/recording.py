@@ -1,0 +1,174 @@
+"""From features to a trace: run one stage on one clip."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from harness import audio, policy
+from harness.backend import CheckedSession, DraftingSession, Float32, Session, Transcriber
+from harness.checkpoint import Dims
+from harness.decode import decode
+from harness.errors import BackendError, RecordError
+from harness.features import Features, Window
+from harness.fixture import Clip
+from harness.policy import DecodingPlan, Policy
+from harness.trace import TRACE_VERSION, Trace, TraceHeader, WindowHeader, WindowTrace
+
+Drafts = Callable[[str, DecodingPlan, Callable[[], list[int]]], list[int]]
+"""(hash of the input features, plan, how to compute) -> the root's draft, from a cache when it is there."""
+
+
+@dataclass(frozen=True)
+class Recorder:
+    """An opened stage, ready to record clips."""
+
+    stage: str
+    session: Session | Transcriber
+    artifact_sha256: str
+    dims: Dims
+    policy: Policy
+    drafts: Drafts
+    step_by_step: bool = False
+
+
+def record(recorder: Recorder, clip: Clip, features: Features, reference: Trace | None, language: str | None) -> Trace:
+    """Run a stage on a clip.
+
+    Args:
+        recorder: the stage.
+        clip: the clip.
+        features: its windows, the same arrays for every stage.
+        reference: the root's trace, whose tokens are the draft; None when this stage is the root.
+        language: Whisper code; None to detect it.
+
+    Raises:
+        BackendError: the runtime failed.
+        ArtifactError: its outputs do not have the shapes of the checkpoint.
+    """
+    if isinstance(recorder.session, Transcriber):
+        return _transcribe(recorder, recorder.session, clip, features, language)
+    checked = CheckedSession(recorder.session, recorder.stage, recorder.dims)
+    return _decode_windows(recorder, checked, clip, features, reference, language)
+
+
+def detect_language(session: Session, dims: Dims, encoder_output: Float32) -> str:
+    """The likeliest language at the start-of-transcript position, as `whisper.detect_language` does."""
+    if not dims.is_multilingual:
+        return "en"
+    words = policy.tokenizer(dims, None)
+    row = session.decode([words.sot], encoder_output, [0])[0]
+    best = max(zip(words.all_language_tokens, words.all_language_codes), key=lambda pair: row[pair[0]])
+    return str(best[1])
+
+
+def _transcribe(
+    recorder: Recorder, session: Transcriber, clip: Clip, features: Features, language: str | None
+) -> Trace:
+    started = time.perf_counter()
+    found = session.transcribe(audio.load(clip.path), language)
+    seconds = time.perf_counter() - started
+    tokens = policy.spoken(recorder.dims, found.tokens)
+    header = _header(
+        recorder, clip, features, found.language, found.text.strip(), tokens, found.tokens, found.segments, seconds, ()
+    )
+    return Trace(header, ())
+
+
+def _decode_windows(
+    recorder: Recorder,
+    session: Session,
+    clip: Clip,
+    features: Features,
+    reference: Trace | None,
+    language: str | None,
+) -> Trace:
+    started = time.perf_counter()
+    windows: list[WindowTrace] = []
+    for window in features.windows:
+        encode_started = time.perf_counter()
+        encoder_output = session.encode(window.input_features)
+        encode_s = time.perf_counter() - encode_started
+        if language is None:
+            language = detect_language(session, recorder.dims, encoder_output)
+        windows.append(_decode_window(recorder, session, window, encoder_output, encode_s, reference, language))
+    headers = tuple(window.header for window in windows)
+    decoded = tuple(token for window in headers for token in window.tokens)
+    words = policy.tokenizer(recorder.dims, language)
+    texts = [words.decode(list(policy.spoken(recorder.dims, window.tokens))).strip() for window in headers]
+    header = _header(
+        recorder, clip, features, language, " ".join(filter(None, texts)), policy.spoken(recorder.dims, decoded),
+        decoded, (), time.perf_counter() - started, headers,
+    )  # fmt: skip
+    return Trace(header, tuple(windows))
+
+
+def _decode_window(
+    recorder: Recorder,
+    session: Session,
+    window: Window,
+    encoder_output: Float32,
+    encode_s: float,
+    reference: Trace | None,
+    language: str | None,
+) -> WindowTrace:
+    plan = policy.concrete(recorder.policy, recorder.dims, language)
+    draft, forced = _draft(recorder, window, encoder_output, reference, plan)
+    started = time.perf_counter()
+    decoded = decode(session, plan, encoder_output, draft, reference=forced, step_by_step=recorder.step_by_step)
+    seconds = time.perf_counter() - started
+    header = WindowHeader(
+        window.index, window.sha256, plan.prompt, decoded.tokens, decoded.ended, decoded.teacher_forced.tokens,
+        1, decoded.decoder_calls, encode_s, seconds,
+    )  # fmt: skip
+    return WindowTrace(header, encoder_output, decoded.teacher_forced)
+
+
+def _draft(
+    recorder: Recorder,
+    window: Window,
+    encoder_output: Float32,
+    reference: Trace | None,
+    plan: DecodingPlan,
+) -> tuple[list[int], list[int] | None]:
+    """The guess to verify, and the tokens to feed for the teacher-forced record (None: one's own)."""
+    if reference is None:
+        if not isinstance(recorder.session, DraftingSession):
+            raise BackendError(f"{recorder.stage}: the root reference must be able to decode by itself (greedy)")
+        greedy = recorder.session.greedy
+        return recorder.drafts(window.sha256, plan, lambda: greedy(encoder_output, plan.options)), None
+    tokens = list(_reference_window(reference, window).tokens)
+    return tokens, tokens
+
+
+def _reference_window(reference: Trace, window: Window) -> WindowHeader:
+    """The root's record of this window; the hash shows that both were fed the same array."""
+    header = reference.header.windows[window.index]
+    if header.input_features_sha256 != window.sha256:
+        raise RecordError(
+            f"{reference.header.clip}: window {window.index} of the reference was computed from other input features",
+            hint="The audio or the feature code changed since; run the reference again",
+        )
+    return header
+
+
+def _header(
+    recorder: Recorder,
+    clip: Clip,
+    features: Features,
+    language: str | None,
+    text: str,
+    tokens: tuple[int, ...],
+    timestamped: tuple[int, ...],
+    segments: tuple[tuple[float, float, str], ...],
+    seconds: float,
+    windows: tuple[WindowHeader, ...],
+) -> TraceHeader:
+    return TraceHeader(
+        TRACE_VERSION, clip.name, recorder.stage, recorder.session.label, recorder.artifact_sha256,
+        recorder.policy.name, language, features.seconds, features.silent, text, tokens, timestamped, segments,
+        recorder.step_by_step, seconds, windows,
+    )  # fmt: skip
+
+

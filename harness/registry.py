@@ -1,0 +1,127 @@
+"""Names of backends and stages."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import cast
+
+from harness.backend import Availability, Backend
+from harness.errors import UnavailableError, UsageError, first_line
+
+GROUP = "whisper_parity.backends"
+"""Entry-point group in which other packages announce a backend: name = "package.module:Class"."""
+
+BUILT_IN = {
+    "whisper": "backends.whisper:WhisperBackend",
+    "pytorch": "backends.pytorch:PyTorchBackend",
+    "torchscript": "backends.torchscript:TorchScriptBackend",
+    "tflite": "backends.tflite:TFLiteBackend",
+}
+
+ROOT = "pytorch"
+"""Root reference: every later stage is judged against it as well as against its parent."""
+
+DEFAULT_STAGES = ("whisper", "pytorch", "torchscript", "tflite")
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A step of the chain."""
+
+    spec: str
+    """As typed: "tflite:int8"."""
+    parent: str | None
+    """Nearest earlier stage of the same run: where its edge starts."""
+
+    @property
+    def backend(self) -> str:
+        """The part of its name before the colon."""
+        return self.spec.partition(":")[0]
+
+    @property
+    def variant(self) -> str:
+        """The part of its name behind the colon, or ""."""
+        return self.spec.partition(":")[2]
+
+    @property
+    def edge(self) -> str:
+        """Its edge as the reports write it: "torchscript->tflite"."""
+        return f"{self.parent or ''}->{self.spec}"
+
+
+def names() -> tuple[str, ...]:
+    """All registered backends: our own in the order of the chain, then those of other packages by name."""
+    return (*BUILT_IN, *sorted(set(_foreign()) - set(BUILT_IN)))
+
+
+@lru_cache(maxsize=None)
+def backend(name: str) -> Backend:
+    """Import a backend by name.
+
+    Raises:
+        UsageError: no such name.
+        UnavailableError: it is registered, but its module does not import.
+    """
+    target = BUILT_IN.get(name) or (_foreign()[name].value if name in _foreign() else None)
+    if target is None:
+        raise UsageError(f"no backend called {name!r}", hint=f"Use one of {', '.join(names())}")
+    module, _, attribute = target.partition(":")
+    try:
+        return cast(Backend, getattr(importlib.import_module(module), attribute)())
+    except Exception as error:  # noqa: BLE001 - a foreign package may raise anything while it is imported
+        raise UnavailableError(f"backend {name} ({target}) cannot be imported: {first_line(error)}") from error
+
+
+def probe(name: str) -> Availability:
+    """Whether a registered backend can be used here; a broken one is unavailable, never absent."""
+    try:
+        return backend(name).probe()
+    except UnavailableError as error:
+        return Availability(False, str(error))
+
+
+def plan(specs: tuple[str, ...]) -> tuple[Stage, ...]:
+    """Put stages into the order of the chain, add the root when it is missing, and find each one's parent.
+
+    Raises:
+        UsageError: an unknown backend or variant.
+        UnavailableError: a backend whose module does not import.
+    """
+    for spec in specs:
+        _check(spec)
+    wanted = list(dict.fromkeys((*specs, ROOT)))
+    ordered = sorted(wanted, key=_depth)
+    return tuple(Stage(spec, _parent(spec, wanted)) for spec in ordered)
+
+
+def _check(spec: str) -> None:
+    name, colon, variant = spec.partition(":")
+    known = backend(name).variants
+    if colon and variant not in known:
+        raise UsageError(f"stage {spec!r}: {name} has no variant {variant!r}", hint=f"Variants: {', '.join(known)}")
+
+
+def _predecessor(spec: str) -> str | None:
+    name, colon, _ = spec.partition(":")
+    return name if colon else backend(name).after
+
+
+def _depth(spec: str) -> tuple[int, bool]:
+    depth, stage = 0, _predecessor(spec)
+    while stage is not None:
+        depth, stage = depth + 1, _predecessor(stage)
+    return depth, ":" in spec
+
+
+def _parent(spec: str, wanted: list[str]) -> str | None:
+    stage = _predecessor(spec)
+    while stage is not None and stage not in wanted:
+        stage = _predecessor(stage)
+    return stage
+
+
+def _foreign() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}

@@ -1,0 +1,1 @@
+"""The report: JSON first, views of it after."""

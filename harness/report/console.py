@@ -1,0 +1,127 @@
+"""The table at the terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from harness.metrics.text import ErrorCounts, total
+from harness.report.schema import Report, Row
+from harness.verdict import Outcome
+
+STYLES = {
+    Outcome.PASS: "green",
+    Outcome.DRIFT: "yellow",
+    Outcome.REFERENCE: "dim",
+    Outcome.DIVERGED: "bold red",
+    Outcome.NOT_COMPARED: "magenta",
+    Outcome.INVALID_INPUT: "bold magenta",
+    Outcome.FAILED: "bold magenta",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line under the table: a failure, and how to repeat it."""
+
+    text: str
+    style: str
+
+
+def show(report: Report, console: Console) -> None:
+    """Print table, failures and verdict; at least as wide as it needs when the output is a pipe."""
+    console = console if console.is_terminal else Console(file=console.file, width=200, no_color=True)
+    console.print(heading(report), style="bold", highlight=False, soft_wrap=True, markup=False)
+    console.print(table(report))
+    for line in lines(report):
+        console.print(line.text, style=line.style, highlight=False, soft_wrap=True, markup=False)
+    style = STYLES[report.verdict]
+    console.print(f"parity {report.summary}", style=style, highlight=False, soft_wrap=True, markup=False)
+
+
+def heading(report: Report) -> str:
+    """One line that says what was run."""
+    note = f" ({report.checkpoint_note})" if report.checkpoint_note else ""
+    state = "" if report.finished else ", unfinished"
+    return f"run {report.run}: checkpoint {report.checkpoint}{note}, policy {report.policy}, {report.seconds:.1f} s{state}"
+
+
+def table(report: Report) -> Table:
+    """Clips x stages: verdict, error rate against the parent, first divergence, worst SNR, time; corpus rates below."""
+    grid = Table(box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False)
+    stages = [stage.spec for stage in report.stages]
+    grid.add_column("clip", footer="all clips", overflow="fold")
+    for stage in stages:
+        grid.add_column(stage, footer=escape(_corpus([row for row in report.rows if row.stage == stage])))
+    cells = {(row.clip, row.stage): cell(row) for row in report.rows}
+    for clip in dict.fromkeys(row.clip for row in report.rows):
+        whole = cells.get((clip, ""))
+        found = [whole or "", *[""] * (len(stages) - 1)] if whole else [cells.get((clip, s), "not run") for s in stages]
+        grid.add_row(escape(clip), *found)
+    return grid
+
+
+def cell(row: Row) -> str:
+    """One cell, with markup."""
+    parts = [row.verdict.outcome.value]
+    if row.judged:
+        comparison = row.judged.comparison
+        if comparison.text:
+            parts.append(f"{comparison.text.leading.upper()} {rate(comparison.text.leading_counts)}")
+        if comparison.tokens and comparison.tokens.first_divergence is not None:
+            parts.append(f"@{comparison.tokens.first_divergence}")
+        if comparison.tensors:
+            parts.append(f"{snr(min(item.diff.snr_db for item in comparison.tensors))} dB")
+    elif row.vs_transcript:
+        parts.append(f"{row.vs_transcript.leading.upper()} {rate(row.vs_transcript.leading_counts)} to transcript")
+    if row.seconds:
+        parts.append(f"{row.seconds:.2f} s")
+    style = STYLES[row.verdict.outcome]
+    return f"[{style}]{escape(parts[0])}[/] {escape(' '.join(parts[1:]))}".rstrip()
+
+
+def lines(report: Report) -> list[Line]:
+    """One line for each failure, drift note and remark: which stage, what, and the command that reproduces it."""
+    found: list[Line] = []
+    for row in report.rows:
+        outcome, where = row.verdict.outcome, f"{row.clip} · {row.stage}" if row.stage else row.clip
+        if outcome.exit_code:
+            command = f"  →  {row.reproduce}" if row.reproduce else ""
+            found.append(Line(f"{outcome.value}: {where}: {row.verdict.reason}{command}", STYLES[outcome]))
+        elif outcome is Outcome.DRIFT:
+            found.append(Line(f"drift: {where}: {row.verdict.reason}", STYLES[outcome]))
+    notes: dict[str, list[str]] = {}
+    for row in report.rows:
+        for note in row.notes:
+            notes.setdefault(f"{row.clip}: {note}", []).append(row.stage)
+    return found + [Line(f"note: {note} ({', '.join(stages)})", "dim") for note, stages in notes.items()]
+
+
+def rate(counts: ErrorCounts) -> str:
+    """A rate in per cent; "n/a" where there is nothing to divide by."""
+    return "n/a" if counts.rate is None else f"{counts.rate:.1%}"
+
+
+def snr(value: float) -> str:
+    """An SNR in dB, "inf" for identical."""
+    return f"{value:.0f}" if math.isfinite(value) else ("inf" if value > 0 else "-inf")
+
+
+def _corpus(rows: Sequence[Row]) -> str:
+    """Corpus rates of a stage: against its parent, and against the transcripts. WER and CER are never mixed."""
+    parts = []
+    for name in ("wer", "cer"):
+        texts = [r.judged.comparison.text for r in rows if r.judged and r.judged.comparison.text]
+        if counts := [text.leading_counts for text in texts if text.leading == name]:
+            parts.append(f"{name.upper()} {rate(total(counts))}")
+        transcripts = [r.vs_transcript for r in rows if r.vs_transcript]
+        if counts := [text.leading_counts for text in transcripts if text.leading == name]:
+            parts.append(f"(transcript {name.upper()} {rate(total(counts))})")
+    seconds = sum(row.seconds for row in rows)
+    return " ".join([*parts, f"{seconds:.1f} s"]) if rows else ""

@@ -1,0 +1,119 @@
+"""What reports/<run>/report.json holds: every number of a run; tables and pages are views of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness import serial
+from harness.artifact import ArtifactFile
+from harness.compare import Comparison
+from harness.errors import RecordError
+from harness.machine import Machine
+from harness.metrics.text import TextDiff
+from harness.verdict import Outcome, Verdict
+
+SCHEMA_VERSION = 1
+REPORT = "report.json"
+ROWS = "rows"
+TRACES = "traces"
+STAGES = "stages"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A comparison and its verdict."""
+
+    comparison: Comparison
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Row:
+    """One cell of the table: a stage on a clip."""
+
+    clip: str
+    stage: str
+    verdict: Verdict
+    """The worst of the verdicts against parent and root."""
+    label: str
+    """What really ran; "" when nothing did."""
+    text: str
+    tokens: int
+    audio_s: float
+    seconds: float
+    encoder_calls: int
+    decoder_calls: int
+    vs_parent: Judged | None
+    vs_root: Judged | None
+    """None when the root is the parent."""
+    vs_transcript: TextDiff | None
+    """Against the clip's reference transcript, where it has one; informs, is not judged."""
+    notes: tuple[str, ...]
+    reproduce: str
+    """Command that repeats this row."""
+
+    @property
+    def judged(self) -> Judged | None:
+        """What the table shows: the comparison against the parent."""
+        return self.vs_parent
+
+
+@dataclass(frozen=True)
+class StageInfo:
+    """A stage of the run and where its artifact came from."""
+
+    spec: str
+    parent: str | None
+    available: bool
+    reason: str
+    """Versions, or why it is not available."""
+    origin: str = ""
+    """"checkpoint", "built", "cached", "external", or "" when there is no artifact."""
+    folder: str = ""
+    sha256: str = ""
+    parent_sha256: str | None = None
+    files: dict[str, ArtifactFile] = field(default_factory=dict)
+    tools: dict[str, str] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    created: str = ""
+    build_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """A whole run."""
+
+    schema_version: int
+    run: str
+    created: str
+    finished: bool
+    """False while rows are still missing: a run that was cut off can be continued by its name."""
+    verdict: Outcome
+    exit_code: int
+    summary: str
+    """The verdict in one sentence."""
+    checkpoint: str
+    checkpoint_sha256: str
+    checkpoint_note: str
+    policy: str
+    policy_options: dict[str, Any]
+    tolerances: dict[str, dict[str, Any]]
+    machine: Machine
+    stages: tuple[StageInfo, ...]
+    rows: tuple[Row, ...]
+    seconds: float
+
+
+def load(folder: Path) -> Report:
+    """Read a run's report.
+
+    Raises:
+        RecordError: there is none, or it was written by another version.
+    """
+    path = folder / REPORT if folder.is_dir() else folder
+    report = serial.read(Report, path)
+    if report.schema_version != SCHEMA_VERSION:
+        raise RecordError(f"{path}: schema version {report.schema_version}, this program reads {SCHEMA_VERSION}")
+    return report

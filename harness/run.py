@@ -1,0 +1,310 @@
+"""The run: stage by stage, clip by clip, from the plan to the report.
+
+Every trace and every row is a file of its own in reports/<run>/, written as soon as it is known. So a run that is cut
+off is continued by its name, workers of pytest-xdist share one run, and the report is only a collection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+
+from harness import build, cache, compare, normaliser, policy, registry, serial, tolerance, verdict
+from harness import plan as planning
+from harness import trace as traces
+from harness.artifact import Artifact
+from harness.audio import WINDOW_SAMPLES
+from harness.backend import Session, Transcriber
+from harness.decode import rows_are_invariant
+from harness.errors import BackendError, ParityError, first_line
+from harness.fixture import Clip
+from harness.machine import describe as describe_machine
+from harness.normaliser import compare_texts
+from harness.plan import Plan
+from harness.recording import Recorder, record
+from harness.registry import Stage
+from harness.report import schema
+from harness.report.schema import Judged, Report, Row, StageInfo
+from harness.trace import Trace
+from harness.verdict import Outcome, Verdict
+
+__all__ = ["Evaluation", "collect", "evaluation"]
+
+
+class Evaluation:
+    """A running plan: holds at most one stage open, so that memory is that of one model."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self._artifacts: dict[str, Artifact | ParityError] = {}
+        self._open: tuple[str, Recorder] | None = None
+        self._stack = ExitStack()
+
+    def close(self) -> None:
+        """Free the open stage."""
+        self._open = None
+        self._stack.close()
+
+    def artifact(self, stage: str) -> Artifact:
+        """A stage's artifact, obtained once; a failure is remembered and raised again."""
+        if stage not in self._artifacts:
+            try:
+                self._artifacts[stage] = build.obtain(self.plan.workshop, stage)
+            except ParityError as error:
+                self._artifacts[stage] = error
+            info = _stage_info(self.plan.stage(stage), self._artifacts[stage])
+            serial.write(self.plan.folder / schema.STAGES / f"{stage.replace(':', '-')}.json", info)
+        found = self._artifacts[stage]
+        if isinstance(found, ParityError):
+            raise found
+        return found
+
+    def row(self, stage: Stage, clip: Clip) -> Row:
+        """Judge a stage on a clip and write the row down; errors become verdicts, other clips go on."""
+        path = self.plan.folder / schema.ROWS / f"{clip.name}--{stage.spec.replace(':', '-')}.json"
+        try:
+            found = self._judged_row(stage, clip)
+        except ParityError as error:
+            found = _row_of_error(self.plan, stage, clip, error)
+        serial.write(path, found)
+        return found
+
+    def trace(self, spec: str, clip: Clip) -> Trace:
+        """A stage's trace of a clip: read when it is there, recorded otherwise.
+
+        Raises:
+            ParityError: it could not be recorded.
+        """
+        path = self.plan.folder / schema.TRACES / traces.file_name(clip.name, spec)
+        with build.locked(path.with_name(f".{path.stem}.lock")):
+            if path.is_file():
+                return traces.load(path)
+            found = self._record(spec, clip)
+            traces.save(found, path)
+            return found
+
+    def _record(self, spec: str, clip: Clip) -> Trace:
+        policy.check_language(clip.language)
+        features = cache.clip_features(self.plan.options.cache, clip, self.plan.checkpoint.dims.n_mels)
+        reference = self._reference_for(spec, clip)
+        language = reference.header.language if reference else clip.language
+        if language is None and spec != registry.ROOT:
+            language = self.trace(registry.ROOT, clip).header.language
+        recorder = self._recorder(spec)
+        try:
+            return record(recorder, clip, features, reference, language)
+        except (RuntimeError, ValueError, MemoryError) as error:
+            raise BackendError(f"{spec} failed on {clip.name}: {first_line(error)}") from error
+
+    def _reference_for(self, spec: str, clip: Clip) -> Trace | None:
+        """The root's trace for every stage that comes after it; None for the root and for what stands before."""
+        before_root = self.plan.stage(registry.ROOT).parent
+        return None if spec in (registry.ROOT, before_root) else self.trace(registry.ROOT, clip)
+
+    def _recorder(self, spec: str) -> Recorder:
+        if self._open is None or self._open[0] != spec:
+            self.close()
+            found = self.artifact(spec)
+            backend = registry.backend(spec.partition(":")[0])
+            session = self._stack.enter_context(backend.open(found, self.plan.options.threads))
+            self._open = (spec, _recorder(self.plan, spec, found, session))
+        return self._open[1]
+
+    def _judged_row(self, stage: Stage, clip: Clip) -> Row:
+        found = self.trace(stage.spec, clip)
+        vs_parent = self._judge(stage.parent, found, clip) if stage.parent else None
+        has_root = stage.parent not in (None, registry.ROOT) and stage.spec != registry.ROOT
+        vs_root = self._judge(registry.ROOT, found, clip) if has_root else None
+        verdicts = [judged.verdict for judged in (vs_parent, vs_root) if judged]
+        worst = verdict.worst_of(verdicts) if verdicts else Verdict(Outcome.REFERENCE, "", "", ())
+        transcript = clip.text
+        header = found.header
+        return Row(
+            clip=clip.name,
+            stage=stage.spec,
+            verdict=worst,
+            label=header.label,
+            text=header.text,
+            tokens=len(header.tokens),
+            audio_s=header.audio_s,
+            seconds=header.seconds,
+            encoder_calls=sum(window.encoder_calls for window in header.windows),
+            decoder_calls=sum(window.decoder_calls for window in header.windows),
+            vs_parent=vs_parent,
+            vs_root=vs_root,
+            vs_transcript=None
+            if transcript is None
+            else compare_texts(reference=transcript, hypothesis=header.text, language=header.language),
+            notes=_notes(found),
+            reproduce=_reproduce(self.plan, stage, clip),
+        )
+
+    def _judge(self, reference: str, candidate: Trace, clip: Clip) -> Judged:
+        try:
+            known = self.trace(reference, clip)
+        except ParityError as error:
+            raise _NotCompared(reference, error) from error
+        dims = self.plan.checkpoint.dims
+        comparison = compare.compare(
+            known,
+            candidate,
+            token_text=lambda tokens: policy.token_text(dims, tokens),
+            compare_texts=normaliser.compare_texts,
+            timestamp_begin=policy.tokenizer(dims, None).timestamp_begin,
+        )
+        edge = tolerance.for_edge(self.plan.tolerances, reference, candidate.header.stage)
+        return Judged(comparison, verdict.judge(comparison, edge))
+
+
+@contextmanager
+def evaluation(plan: Plan) -> Iterator[Evaluation]:
+    """Run a plan; leaving the context frees the open stage."""
+    running = Evaluation(plan)
+    try:
+        yield running
+    finally:
+        running.close()
+
+
+def collect(plan: Plan, seconds: float) -> Report:
+    """Gather the rows that were written into the report, and write that."""
+    known = {(row.clip, row.stage): row for row in _written_rows(plan)}
+    wanted = [(clip, stage) for clip in plan.clips for stage in plan.stages]
+    rows = [known[clip.name, stage.spec] for clip, stage in wanted if (clip.name, stage.spec) in known]
+    rows += [_row_of_bad_clip(bad.name, bad.error) for bad in plan.bad_clips]
+    outcome, summary = _overall(rows)
+    report = Report(
+        schema_version=schema.SCHEMA_VERSION,
+        run=plan.folder.name,
+        created=build.artifact.now(),
+        finished=len(known) >= len(wanted),
+        verdict=outcome,
+        exit_code=max([outcome.exit_code, *(row.verdict.outcome.exit_code for row in rows)]),
+        summary=summary,
+        checkpoint=plan.checkpoint.name,
+        checkpoint_sha256=plan.checkpoint.sha256,
+        checkpoint_note=plan.checkpoint.note,
+        policy=plan.policy.name,
+        policy_options=dict(plan.policy.options),
+        tolerances={edge: dict(values) for edge, values in plan.tolerances.items()},
+        machine=describe_machine(),
+        stages=tuple(_written_stage(plan, stage) for stage in plan.stages),
+        rows=tuple(rows),
+        seconds=seconds,
+    )
+    serial.write(plan.folder / schema.REPORT, report)
+    return report
+
+
+class _NotCompared(ParityError):
+    """The stage ran, but the stage that it is judged against did not."""
+
+    def __init__(self, reference: str, error: ParityError) -> None:
+        super().__init__(f"not compared, since its reference {reference} did not run: {error}")
+
+
+def _recorder(plan: Plan, spec: str, found: Artifact, session: Session | Transcriber) -> Recorder:
+    dims, folder = plan.checkpoint.dims, plan.options.cache
+    invariant = True
+    if isinstance(session, Session):
+        path = cache.invariance_path(folder, found.sha256, session.label, plan.options.threads)
+        invariant = bool(cache.remembered(path, lambda: _check_rows(plan, session)))
+    return Recorder(
+        stage=spec,
+        session=session,
+        artifact_sha256=found.sha256,
+        dims=dims,
+        policy=plan.policy,
+        drafts=lambda sha, decoding, greedy: cache.root_draft(folder, plan.checkpoint, sha, decoding, greedy),
+        step_by_step=not invariant,
+    )
+
+
+def _check_rows(plan: Plan, session: Session) -> bool:
+    dims = plan.checkpoint.dims
+    shape = (1, dims.n_audio_ctx, dims.n_audio_state)
+    encoder_output = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    language = "en" if dims.is_multilingual else None
+    return rows_are_invariant(session, policy.concrete(plan.policy, dims, language), encoder_output)
+
+
+def _notes(found: Trace) -> tuple[str, ...]:
+    header = found.header
+    notes = []
+    if header.silent:
+        notes.append("the audio is silent (every sample is 0): any text is invented")
+    if header.step_by_step:
+        notes.append("decoded step by step: rows of a prefix change with the suffix, so no draft can be verified")
+    if any(window.ended == "length" for window in header.windows):
+        notes.append("stopped at the policy's limit of tokens, not at end-of-text")
+    if header.audio_s * 16000 > WINDOW_SAMPLES and header.windows:
+        notes.append(f"{len(header.windows)} windows of 30 s, texts joined")
+    return tuple(notes)
+
+
+def _reproduce(plan: Plan, stage: Stage, clip: Clip) -> str:
+    needed = [stage.spec]
+    while (parent := plan.stage(needed[0]).parent) is not None:
+        needed.insert(0, parent)
+    from_manifest = plan.options.manifest.parent.resolve() in clip.path.resolve().parents
+    return planning.command(plan.options, clip.name if from_manifest else str(clip.path), needed)
+
+
+def _row_of_error(plan: Plan, stage: Stage, clip: Clip, error: ParityError) -> Row:
+    found = verdict.of_error(error)
+    if isinstance(error, _NotCompared):
+        found = Verdict(Outcome.NOT_COMPARED, "", str(error), ())
+    return _empty_row(clip.name, stage.spec, found, _reproduce(plan, stage, clip))
+
+
+def _row_of_bad_clip(name: str, error: str) -> Row:
+    return _empty_row(name, "", Verdict(Outcome.INVALID_INPUT, "", error, ()), "")
+
+
+def _empty_row(clip: str, stage: str, found: Verdict, reproduce: str) -> Row:
+    return Row(clip, stage, found, "", "", 0, 0.0, 0.0, 0, 0, None, None, None, (), reproduce)
+
+
+def _written_rows(plan: Plan) -> list[Row]:
+    return [serial.read(Row, path) for path in sorted((plan.folder / schema.ROWS).glob("*.json"))]
+
+
+def _overall(rows: list[Row]) -> tuple[Outcome, str]:
+    counts = {outcome: sum(row.verdict.outcome is outcome for row in rows) for outcome in Outcome}
+    parts = [f"{count} {outcome.value}" for outcome, count in counts.items() if count]
+    judged = counts[Outcome.PASS] + counts[Outcome.DRIFT] + counts[Outcome.DIVERGED]
+    bad = [row for row in rows if row.verdict.outcome.exit_code]
+    if bad:
+        worst = max(bad, key=lambda row: row.verdict.outcome.exit_code).verdict.outcome
+        return worst, f"{worst.value}: {', '.join(parts)}"
+    if not judged:
+        return Outcome.NOT_COMPARED, "nothing was compared: ask for at least two stages and one clip"
+    outcome = Outcome.DRIFT if counts[Outcome.DRIFT] else Outcome.PASS
+    return outcome, f"{outcome.value}: {', '.join(parts)}"
+
+
+def _written_stage(plan: Plan, stage: Stage) -> StageInfo:
+    path = plan.folder / schema.STAGES / f"{stage.spec.replace(':', '-')}.json"
+    return serial.read(StageInfo, path) if path.is_file() else StageInfo(stage.spec, stage.parent, False, "not run")
+
+
+def _stage_info(stage: Stage, found: Artifact | ParityError) -> StageInfo:
+    if isinstance(found, ParityError):
+        return StageInfo(stage.spec, stage.parent, False, str(found))
+    return StageInfo(
+        spec=stage.spec,
+        parent=stage.parent,
+        available=True,
+        reason=registry.probe(stage.backend).reason,
+        origin=found.origin,
+        folder=str(found.folder),
+        sha256=found.sha256,
+        parent_sha256=found.parent_sha256,
+        files=dict(found.files),
+        tools=dict(found.tools or {}),
+        options=dict(found.options or {}),
+        created=found.created,
+        build_seconds=found.build_seconds,
+    )

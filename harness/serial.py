@@ -1,0 +1,75 @@
+"""Frozen dataclasses to JSON and back; infinities are the strings "Infinity" and "-Infinity"."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from harness.errors import OutputError, RecordError, first_line
+
+T = TypeVar("T")
+
+
+def dumps(value: Any) -> str:
+    """A dataclass as indented JSON."""
+    return str(_adapter(type(value)).dump_json(value, indent=1).decode())
+
+
+def loads(kind: type[T], text: str | bytes, where: str) -> T:
+    """Read JSON back into the dataclass `kind`.
+
+    Raises:
+        RecordError: not JSON, or not of that form.
+    """
+    try:
+        return _adapter(kind).validate_json(text)  # type: ignore[no-any-return]
+    except ValueError as error:
+        raise RecordError(
+            f"{where}: cannot be read as a {kind.__name__} ({first_line(error)})",
+            hint="Was it written by another version, or cut short?",
+        ) from error
+
+
+def write(path: Path, value: Any) -> None:
+    """Write a dataclass as JSON; readers see the old file or the new one, never half of it.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    write_text(path, dumps(value) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in one step.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.partial")
+        partial.write_text(text, "utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror})", hint="Choose another --report-dir") from error
+
+
+def read(kind: type[T], path: Path) -> T:
+    """Read a JSON file back into the dataclass `kind`.
+
+    Raises:
+        RecordError: missing, not JSON, or not of that form.
+    """
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read ({error.strerror})", hint="Give the folder of a finished run") from error
+    return loads(kind, text, str(path))
+
+
+@lru_cache(maxsize=None)
+def _adapter(kind: type[Any]) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)

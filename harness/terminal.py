@@ -1,0 +1,37 @@
+"""stdout for data, stderr for talk: consoles and progress bars."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+
+def stdout() -> Console:
+    """Where data goes; colour only at a terminal without NO_COLOR."""
+    return Console()
+
+
+@contextmanager
+def progress(total: int) -> Iterator[Callable[[str], None]]:
+    """A bar on stderr that says what is being worked on; nothing when stderr is no terminal."""
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=total)
+        done = -1
+
+        def advance(description: str) -> None:
+            nonlocal done
+            done += 1
+            bar.update(task, completed=done, description=description)
+
+        yield advance
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """A spinner on stderr while one long thing is done."""
+    with Console(stderr=True).status(what):
+        yield

@@ -1,0 +1,84 @@
+"""Tolerances: data in a reviewed file, per edge, overridable per project."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness import config
+from harness.errors import ConfigError
+
+FILE = Path(__file__).with_name("tolerances.toml")
+
+Table = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Two bounds of a metric: up to `passes` it passes, up to `drifts` it drifts, beyond it fails."""
+
+    passes: float
+    drifts: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """What one edge may do."""
+
+    encoder_output_snr_db: Limit
+    logits_snr_db: Limit
+    kl_max: Limit
+    text_rate: Limit
+    punctuation_edits: Limit
+    max_tie_margin: float
+    token_difference: str
+    """"drift" or "fail"."""
+    reason: str
+
+
+LIMITS = ("encoder_output_snr_db", "logits_snr_db", "kl_max", "text_rate", "punctuation_edits")
+
+
+def load(overrides: Table | None = None) -> dict[str, dict[str, Any]]:
+    """The table of the reviewed file with a project's overrides laid over it, checked.
+
+    Raises:
+        ConfigError: an unknown key, or a value of the wrong form.
+    """
+    table = {edge: dict(values) for edge, values in config.read_toml(FILE).items()}
+    for edge, values in (overrides or {}).items():
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"[tolerances] {edge!r}: expected a table of values, found {values!r:.60}")
+        table[edge] = {**table.get(edge, {}), **values}
+    for edge, values in table.items():
+        _check(edge, values)
+    return table
+
+
+def for_edge(table: Table, reference: str, candidate: str) -> Tolerance:
+    """The tolerance of an edge, its own values before more general ones."""
+    merged: dict[str, Any] = {}
+    for name in ("default", f"*->{candidate.partition(':')[0]}", f"*->{candidate}", f"{reference}->{candidate}"):
+        merged |= table.get(name, {})
+    return Tolerance(**{key: Limit(*value) if key in LIMITS else value for key, value in merged.items()})
+
+
+def _check(edge: str, values: Mapping[str, Any]) -> None:
+    for key, value in values.items():
+        if key in LIMITS:
+            good = isinstance(value, list) and len(value) == 2 and all(_is_number(bound) for bound in value)
+            expected = "two numbers, [pass, drift]"
+        elif key == "max_tie_margin":
+            good, expected = _is_number(value), "a number"
+        elif key == "token_difference":
+            good, expected = value in ("drift", "fail"), '"drift" or "fail"'
+        else:
+            good, expected = key == "reason" and isinstance(value, str), f"one of the keys in {FILE.name}"
+        if not good:
+            raise ConfigError(f"tolerance {edge!r}, {key}: expected {expected}, found {value!r:.60}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
