@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import CheckpointError, EnvironmentFault, first_line
-from harness.fixture import PROJECT
+from harness.fixture import PROJECT, safe_name
+from harness.vocabulary import ENGLISH_ONLY, LARGE_V3, MULTILINGUAL
 
 MICRO = PROJECT / "fixtures" / "micro" / "micro.pt"
 
@@ -29,16 +30,6 @@ class Dims:
     n_text_state: int
     n_text_head: int
     n_text_layer: int
-
-    @property
-    def is_multilingual(self) -> bool:
-        """Vocabularies of 51865 and more hold language tokens."""
-        return self.n_vocab >= 51865
-
-    @property
-    def num_languages(self) -> int:
-        """99 languages, or 100 from large-v3 on (openai-whisper's model.py)."""
-        return self.n_vocab - 51765 - int(self.is_multilingual)
 
     @property
     def n_frames(self) -> int:
@@ -81,7 +72,7 @@ def describe(path: Path, note: str = "") -> Checkpoint:
         CheckpointError: not a Whisper checkpoint.
     """
     saved = read(path)
-    return Checkpoint(path.stem, path.resolve(), file_sha256(path), _dims(saved, path), note)
+    return Checkpoint(safe_name(path.stem), path.resolve(), file_sha256(path), _dims(saved, path), note)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -140,8 +131,8 @@ def _dims(saved: dict[str, Any], path: Path) -> Dims:
 def _check_dims(dims: Dims, path: Path) -> None:
     if dims.n_mels not in (80, 128):
         raise CheckpointError(f"{path}: n_mels is {dims.n_mels}", hint="openai-whisper has filters for 80 and 128")
-    if dims.n_vocab < 51864:
-        raise CheckpointError(f"{path}: n_vocab is {dims.n_vocab}", hint="Whisper's vocabularies start at 51864")
+    if dims.n_vocab not in (ENGLISH_ONLY, MULTILINGUAL, LARGE_V3):
+        raise CheckpointError(f"{path}: n_vocab is {dims.n_vocab}", hint="Whisper's vocabularies are 51864, 51865 and 51866")
     if dims.n_audio_ctx != 1500:
         raise CheckpointError(f"{path}: n_audio_ctx is {dims.n_audio_ctx}", hint="Windows are 30 s, a context of 1500")
     if dims.n_audio_state % dims.n_audio_head or dims.n_text_state % dims.n_text_head:

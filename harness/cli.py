@@ -102,14 +102,15 @@ def build(out: Path | None, **given: Any) -> None:
 @main.command()
 @click.argument("first", type=click.Path(path_type=Path))
 @click.argument("second", type=click.Path(path_type=Path))
-def compare(first: Path, second: Path) -> None:
+@click.option("--n-vocab", type=click.Choice(["51864", "51865", "51866"]), default="51865", help="of result files [51865]")
+def compare(first: Path, second: Path, n_vocab: str) -> None:
     """Compare two result files (reference, candidate), or two runs."""
     from harness import results
     from harness.report import pairs
     from harness.terminal import stdout
 
     if first.is_file() and second.is_file() and "report.json" not in (first.name, second.name):
-        found = results.compare_files(first, second)
+        found = results.compare_files(first, second, int(n_vocab))
         pairs.show_results(found, stdout())
         sys.exit(found.exit_code)
     compared = pairs.compare_runs(find_run(first), find_run(second))

@@ -7,7 +7,7 @@ position, no NaN is masked, and a tensor without partner is a finding.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,10 +19,9 @@ from harness.metrics.logits import Flip, LogitsDiff
 from harness.metrics.tensor import TensorDiff
 from harness.metrics.text import TextDiff
 from harness.metrics.token import TokenDiff
+from harness.normaliser import compare_texts
 from harness.trace import Trace, WindowTrace
-
-TokenText = Callable[[Sequence[int]], str]
-CompareTexts = Callable[..., TextDiff]
+from harness.vocabulary import timestamp_begin, token_text
 
 NOISE_SIGMAS = 3.0
 """A flip is a tie when its margin is at most this many times the root mean square movement elsewhere."""
@@ -82,22 +81,13 @@ class Comparison:
         return min(diffs, key=lambda diff: diff.snr_db) if diffs else None
 
 
-def compare(
-    reference: Trace,
-    candidate: Trace,
-    *,
-    token_text: TokenText,
-    compare_texts: CompareTexts,
-    timestamp_begin: int,
-) -> Comparison:
+def compare(reference: Trace, candidate: Trace, n_vocab: int) -> Comparison:
     """Compare two traces of the same clip.
 
     Args:
         reference: the known good one.
         candidate: the one under test.
-        token_text: what tokens say.
-        compare_texts: see `harness.normaliser.compare_texts`.
-        timestamp_begin: the first timestamp token of the vocabulary.
+        n_vocab: size of the vocabulary that both use.
     """
     windows = _paired_windows(reference, candidate)
     broken = _broken_premise(reference, candidate)
@@ -107,8 +97,8 @@ def compare(
     moved = [_movement(r.logits, c.logits, r.choices, r.runners_up) for r, c in forced]
     steps = np.concatenate(moved) if moved else np.zeros(0)
     margins = [logits.margins(r.logits, r.choices, r.runners_up).min() for r, _ in forced]
-    tokens = token_diff(reference.header.tokens, candidate.header.tokens, token_text)
-    boundaries = timestamp_pairs(reference.header.timestamped_tokens, timestamp_begin)
+    tokens = token_diff(reference.header.tokens, candidate.header.tokens, n_vocab)
+    boundaries = timestamp_pairs(reference.header.timestamped_tokens, n_vocab)
     return Comparison(
         clip=reference.header.clip,
         reference=reference.header.stage,
@@ -116,7 +106,7 @@ def compare(
         broken=None,
         tensors=tuple(_tensors(windows)),
         logits=tuple(logits.measure(reference=r.logits, candidate=c.logits) for r, c in forced),
-        flips=tuple(_flips(windows, moved, token_text)),
+        flips=tuple(_flips(windows, moved, n_vocab)),
         noise=_rms(steps) if steps.size else None,
         smallest_margin=float(min(margins)) if margins else None,
         tokens=tokens,
@@ -127,14 +117,14 @@ def compare(
     )
 
 
-def token_diff(reference: Sequence[int], candidate: Sequence[int], token_text: TokenText) -> TokenDiff:
+def token_diff(reference: Sequence[int], candidate: Sequence[int], n_vocab: int) -> TokenDiff:
     """How two token sequences differ, each edit with what its tokens say."""
     diff = token.compare(reference=reference, candidate=candidate)
     edits = tuple(
         replace(
             edit,
-            reference_text=token_text(edit.reference_tokens),
-            candidate_text=token_text(edit.candidate_tokens),
+            reference_text=token_text(n_vocab, edit.reference_tokens),
+            candidate_text=token_text(n_vocab, edit.candidate_tokens),
         )
         for edit in diff.edits
     )
@@ -148,11 +138,12 @@ def edits_at(tokens: TokenDiff, boundaries: frozenset[int]) -> tuple[int, ...]:
     )
 
 
-def timestamp_pairs(timestamped: Sequence[int], timestamp_begin: int) -> frozenset[int]:
+def timestamp_pairs(timestamped: Sequence[int], n_vocab: int) -> frozenset[int]:
     """Text positions at which a pair of timestamps stands: the number of text tokens before each inner boundary."""
+    begin = timestamp_begin(n_vocab)
     text_count, run, pairs = 0, 0, set()
     for each in timestamped:
-        if each >= timestamp_begin:
+        if each >= begin:
             run += 1
             if run == 2 and text_count:
                 pairs.add(text_count)
@@ -178,6 +169,9 @@ def _broken_premise(reference: Trace, candidate: Trace) -> BrokenPremise | None:
         if r.header.input_features_sha256 != c.header.input_features_sha256:
             reason = f"window {r.header.index}: reference and candidate were fed different input features"
             return BrokenPremise("names", "input_features", reason)
+        if r.header.prompt != c.header.prompt:
+            reason = f"window {r.header.index}: prompt {list(r.header.prompt)} and {list(c.header.prompt)} (another language?)"
+            return BrokenPremise("names", "prompt", reason)
         if r.teacher_forced.tokens != c.teacher_forced.tokens:
             reason = f"window {r.header.index}: reference and candidate were fed different tokens"
             return BrokenPremise("names", "forced_tokens", reason)
@@ -228,19 +222,19 @@ def _movement(
 
 
 def _flips(
-    windows: list[tuple[WindowTrace, WindowTrace]], moved: list[NDArray[np.float64]], token_text: TokenText
+    windows: list[tuple[WindowTrace, WindowTrace]], moved: list[NDArray[np.float64]], n_vocab: int
 ) -> list[Flip]:
     steps = np.concatenate(moved) if moved else np.zeros(0)
     found, before = [], 0
     for (r, c), window_moves in zip(windows, moved):
         for step in np.flatnonzero(r.teacher_forced.choices != c.teacher_forced.choices):
             elsewhere = np.delete(steps, before + int(step))
-            found.append(_flip(r, c, int(step), elsewhere, token_text))
+            found.append(_flip(r, c, int(step), elsewhere, n_vocab))
         before += len(window_moves)
     return found
 
 
-def _flip(r: WindowTrace, c: WindowTrace, step: int, elsewhere: NDArray[np.float64], token_text: TokenText) -> Flip:
+def _flip(r: WindowTrace, c: WindowTrace, step: int, elsewhere: NDArray[np.float64], n_vocab: int) -> Flip:
     ours, theirs = int(r.teacher_forced.choices[step]), int(c.teacher_forced.choices[step])
     reference, candidate = r.teacher_forced.logits[step], c.teacher_forced.logits[step]
     margin = float(reference[ours]) - float(reference[theirs])
@@ -251,8 +245,8 @@ def _flip(r: WindowTrace, c: WindowTrace, step: int, elsewhere: NDArray[np.float
         step=step,
         reference_token=ours,
         candidate_token=theirs,
-        reference_text=token_text([ours]),
-        candidate_text=token_text([theirs]),
+        reference_text=token_text(n_vocab, [ours]),
+        candidate_text=token_text(n_vocab, [theirs]),
         margin=margin,
         movement=margin - moved_margin,
         noise=noise,

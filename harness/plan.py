@@ -81,9 +81,8 @@ def make(options: Options, settings: config.Config) -> Plan:
         ManifestError, CheckpointError, ConfigError: what was named cannot be used.
     """
     chosen_policy = policy.named(options.policy, settings.policies)
-    stages = registry.plan(options.stages)
+    stages, (clips, bad_clips) = cells(options)
     policy.check_language(options.language)
-    clips, bad_clips = fixture.select(options.clips, options.manifest, options.language)
     found = checkpoint.resolve(options.checkpoint)
     return Plan(
         options=options,
@@ -96,6 +95,16 @@ def make(options: Options, settings: config.Config) -> Plan:
         workshop=workshop(options, found),
         folder=options.report_dir / (options.run_id or new_run_id(options)),
     )
+
+
+def cells(options: Options) -> tuple[tuple[Stage, ...], fixture.ClipSet]:
+    """The stages and clips of a run, without touching checkpoint or models.
+
+    Raises:
+        UsageError: an unknown stage or clip.
+        ManifestError: the manifest cannot be used.
+    """
+    return registry.plan(options.stages), fixture.select(options.clips, options.manifest, options.language)
 
 
 def workshop(options: Options, found: Checkpoint) -> Workshop:

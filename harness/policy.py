@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness import vocabulary
 from harness.checkpoint import Dims
 from harness.errors import UsageError
 
@@ -129,33 +129,12 @@ def check_language(language: str | None) -> None:
         raise UsageError(f"unknown language {language!r}", hint="Use a Whisper code such as en, zh or de")
 
 
-@lru_cache(maxsize=8)
-def tokenizer(dims: Dims, language: str | None) -> Any:
-    """openai-whisper's tokenizer for this vocabulary."""
-    from whisper.tokenizer import get_tokenizer
-
-    return get_tokenizer(
-        dims.is_multilingual, num_languages=dims.num_languages, language=language or "en", task="transcribe"
-    )
-
-
-def token_text(dims: Dims, tokens: Sequence[int]) -> str:
-    """What tokens say, special ones by name, bytes of a broken character as U+FFFD."""
-    return "" if not tokens else str(tokenizer(dims, None).encoding.decode(list(tokens)))
-
-
-def spoken(dims: Dims, tokens: Sequence[int]) -> tuple[int, ...]:
-    """The text tokens: specials and timestamps left out."""
-    eot = tokenizer(dims, None).eot
-    return tuple(token for token in tokens if token < eot)
-
-
 def _described(dims: Dims) -> Any:
     """The attributes that DecodingTask reads of a model, without weights."""
     return SimpleNamespace(
         dims=dims,
-        is_multilingual=dims.is_multilingual,
-        num_languages=dims.num_languages,
+        is_multilingual=vocabulary.is_multilingual(dims.n_vocab),
+        num_languages=vocabulary.num_languages(dims.n_vocab),
         decoder=SimpleNamespace(blocks=[]),
     )
 

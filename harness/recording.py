@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from harness import audio, policy
+from harness import audio, policy, vocabulary
 from harness.backend import CheckedSession, DraftingSession, Float32, Session, Transcriber
 from harness.checkpoint import Dims
 from harness.decode import decode
@@ -55,9 +55,9 @@ def record(recorder: Recorder, clip: Clip, features: Features, reference: Trace 
 
 def detect_language(session: Session, dims: Dims, encoder_output: Float32) -> str:
     """The likeliest language at the start-of-transcript position, as `whisper.detect_language` does."""
-    if not dims.is_multilingual:
+    if not vocabulary.is_multilingual(dims.n_vocab):
         return "en"
-    words = policy.tokenizer(dims, None)
+    words = vocabulary.tokenizer(dims.n_vocab)
     row = session.decode([words.sot], encoder_output, [0])[0]
     best = max(zip(words.all_language_tokens, words.all_language_codes), key=lambda pair: row[pair[0]])
     return str(best[1])
@@ -69,7 +69,7 @@ def _transcribe(
     started = time.perf_counter()
     found = session.transcribe(audio.load(clip.path), language)
     seconds = time.perf_counter() - started
-    tokens = policy.spoken(recorder.dims, found.tokens)
+    tokens = vocabulary.spoken(recorder.dims.n_vocab, found.tokens)
     header = _header(
         recorder, clip, features, found.language, found.text.strip(), tokens, found.tokens, found.segments, seconds, ()
     )
@@ -95,10 +95,10 @@ def _decode_windows(
         windows.append(_decode_window(recorder, session, window, encoder_output, encode_s, reference, language))
     headers = tuple(window.header for window in windows)
     decoded = tuple(token for window in headers for token in window.tokens)
-    words = policy.tokenizer(recorder.dims, language)
-    texts = [words.decode(list(policy.spoken(recorder.dims, window.tokens))).strip() for window in headers]
+    words = vocabulary.tokenizer(recorder.dims.n_vocab, language)
+    texts = [words.decode(list(vocabulary.spoken(recorder.dims.n_vocab, window.tokens))).strip() for window in headers]
     header = _header(
-        recorder, clip, features, language, " ".join(filter(None, texts)), policy.spoken(recorder.dims, decoded),
+        recorder, clip, features, language, " ".join(filter(None, texts)), vocabulary.spoken(recorder.dims.n_vocab, decoded),
         decoded, (), time.perf_counter() - started, headers,
     )  # fmt: skip
     return Trace(header, tuple(windows))

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
-from harness import build, cache, compare, normaliser, policy, registry, serial, tolerance, verdict
+from harness import build, cache, compare, policy, registry, serial, tolerance, verdict
 from harness import plan as planning
 from harness import trace as traces
 from harness.artifact import Artifact
@@ -29,8 +29,6 @@ from harness.report import schema
 from harness.report.schema import Judged, Report, Row, StageInfo
 from harness.trace import Trace
 from harness.verdict import Outcome, Verdict
-
-__all__ = ["Evaluation", "collect", "evaluation"]
 
 
 class Evaluation:
@@ -78,7 +76,7 @@ class Evaluation:
             ParityError: it could not be recorded.
         """
         path = self.plan.folder / schema.TRACES / traces.file_name(clip.name, spec)
-        with build.locked(path.with_name(f".{path.stem}.lock")):
+        with build.locked(self.plan.folder / ".locks" / path.stem):
             if path.is_file():
                 return traces.load(path)
             found = self._record(spec, clip)
@@ -146,14 +144,7 @@ class Evaluation:
             known = self.trace(reference, clip)
         except ParityError as error:
             raise _NotCompared(reference, error) from error
-        dims = self.plan.checkpoint.dims
-        comparison = compare.compare(
-            known,
-            candidate,
-            token_text=lambda tokens: policy.token_text(dims, tokens),
-            compare_texts=normaliser.compare_texts,
-            timestamp_begin=policy.tokenizer(dims, None).timestamp_begin,
-        )
+        comparison = compare.compare(known, candidate, self.plan.checkpoint.dims.n_vocab)
         edge = tolerance.for_edge(self.plan.tolerances, reference, candidate.header.stage)
         return Judged(comparison, verdict.judge(comparison, edge))
 
@@ -226,7 +217,7 @@ def _check_rows(plan: Plan, session: Session) -> bool:
     dims = plan.checkpoint.dims
     shape = (1, dims.n_audio_ctx, dims.n_audio_state)
     encoder_output = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
-    language = "en" if dims.is_multilingual else None
+    language = "en"
     return rows_are_invariant(session, policy.concrete(plan.policy, dims, language), encoder_output)
 
 

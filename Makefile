@@ -1,0 +1,32 @@
+# `make parity` and `make test` on a fresh machine: only Python 3.10 to 3.12 and make are needed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.setup
+
+.PHONY: setup parity test lint clean help
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+setup: $(STAMP)  ## create .venv with pinned dependencies
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+parity: $(STAMP)  ## judge every stage on the default clips
+	$(BIN)/python -m pytest -m parity tests/e2e
+
+test: $(STAMP)  ## the whole test suite (the gate itself is `make parity`)
+	$(BIN)/python -m pytest -m "not parity"
+
+lint: $(STAMP)  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:  ## remove everything that was built, .venv aside
+	rm -rf build

@@ -1,0 +1,50 @@
+"""openai-whisper's vocabularies, told apart by their size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+ENGLISH_ONLY, MULTILINGUAL, LARGE_V3 = 51864, 51865, 51866
+
+
+def is_multilingual(n_vocab: int) -> bool:
+    """Vocabularies of 51865 and more hold language tokens."""
+    return n_vocab >= MULTILINGUAL
+
+
+def num_languages(n_vocab: int) -> int:
+    """99 languages, or 100 from large-v3 on (openai-whisper's model.py)."""
+    return n_vocab - 51765 - int(is_multilingual(n_vocab))
+
+
+@lru_cache(maxsize=32)
+def tokenizer(n_vocab: int, language: str | None = None) -> Any:
+    """openai-whisper's tokenizer for this vocabulary."""
+    from whisper.tokenizer import get_tokenizer
+
+    return get_tokenizer(
+        is_multilingual(n_vocab), num_languages=num_languages(n_vocab), language=language or "en", task="transcribe"
+    )
+
+
+def token_text(n_vocab: int, tokens: Sequence[int]) -> str:
+    """What tokens say, special ones by name, bytes of a broken character as U+FFFD."""
+    return "" if not tokens else str(tokenizer(n_vocab).encoding.decode(list(tokens)))
+
+
+def spoken(n_vocab: int, tokens: Sequence[int]) -> tuple[int, ...]:
+    """The text tokens: specials and timestamps left out."""
+    eot = tokenizer(n_vocab).eot
+    return tuple(token for token in tokens if token < eot)
+
+
+def timestamp_begin(n_vocab: int) -> int:
+    """The first timestamp token."""
+    return int(tokenizer(n_vocab).timestamp_begin)
+
+
+def first_unknown(n_vocab: int, tokens: Sequence[int]) -> int | None:
+    """The first token that this vocabulary does not hold; None when it holds all."""
+    return next((token for token in tokens if not 0 <= token < n_vocab), None)

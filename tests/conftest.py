@@ -1,0 +1,71 @@
+"""Shared by all tests: a small checkpoint, clips, and one cache of artifacts for every session."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from harness.fixture import PROJECT
+from tests import sound
+
+SHARED = PROJECT.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def cache_dir() -> Path:
+    """Artifacts, features and drafts: keyed by content, so that sessions can share them."""
+    return PROJECT / "build" / "test-cache"
+
+
+@pytest.fixture(scope="session")
+def scripted_checkpoint(cache_dir: Path) -> Path:
+    """A tiny scripted Whisper (n_state 64, one layer each), multilingual vocabulary."""
+    from fixtures import scripted
+
+    recipe = hashlib.sha256(Path(scripted.__file__).read_bytes()).hexdigest()[:8]
+    path = cache_dir / f"tiny-{recipe}.pt"
+    if not path.is_file():
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        scripted.save(scripted.model(scripted.dimensions()), path)
+    return path
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """Two seconds of a warbling tone."""
+    return sound.write_wav(tmp_path / "warble.wav", sound.warble(2.0))
+
+
+@pytest.fixture
+def parity(
+    tmp_path: Path, cache_dir: Path, scripted_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Result]:
+    """Run the command line in this process, in an empty folder; `run` and `build` get the tiny checkpoint and cache."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: object) -> Result:
+        from harness.cli import main
+
+        arguments = [str(word) for word in words]
+        if arguments[0] in ("run", "build"):
+            defaults = {"--checkpoint": scripted_checkpoint, "--cache": cache_dir, "--threads": 2}
+            if arguments[0] == "run":
+                defaults |= {"--report-dir": tmp_path / "reports"}
+            for option, value in defaults.items():
+                if option not in arguments:
+                    arguments += [option, str(value)]
+        return CliRunner().invoke(main, arguments)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def shared_folder() -> Path:
+    """Real clips and recorded results that lie beside the project on some machines."""
+    if not SHARED.is_dir():
+        pytest.skip(f"no folder {SHARED.name}/ with real clips and recorded results beside the project")
+    return SHARED
