@@ -61,7 +61,7 @@ class TokenEmbedding:
             )
 
     def lookup(self, tokens: Sequence[int]) -> Float32:
-        """Embeddings float32 [1, n_text_ctx, n_text_state]; positions behind the last token are zero, as on a device."""
+        """Embeddings float32 [1, n_text_ctx, n_text_state]; zero behind the last token, as on a device."""
         found = np.zeros((1, self._n_ctx, self._table.shape[1]), np.float32)
         found[0, : len(tokens)] = self._table[list(tokens)]
         return found

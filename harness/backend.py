@@ -31,8 +31,9 @@ class Availability:
 class Session(Protocol):
     """**Protocol:** an opened artifact that computes the two halves of Whisper."""
 
-    label: str
-    """What really runs: "tflite (LiteRT 2.3.0)"."""
+    @property
+    def label(self) -> str:
+        """What really runs: "tflite (LiteRT 2.3.0)"."""
 
     def encode(self, input_features: Float32) -> Float32:
         """float32 [1, n_mels, 3000] -> encoder_output float32 [1, n_audio_ctx, n_audio_state], a fresh array."""
@@ -65,7 +66,9 @@ class Transcript:
 class Transcriber(Protocol):
     """**Protocol:** audio in, text out, under a decode policy of its own; no tensors."""
 
-    label: str
+    @property
+    def label(self) -> str:
+        """What really runs."""
 
     def transcribe(self, samples: Float32, language: str | None) -> Transcript:
         """Transcribe float32 [n_samples] at 16 kHz."""
@@ -104,13 +107,9 @@ class CheckedSession:
     """A session whose every output is held against the checkpoint's dimensions before anybody uses it."""
 
     session: Session
-    stage: str
+    label: str
+    """The stage, for messages."""
     dims: Dims
-
-    @property
-    def label(self) -> str:
-        """The session's own."""
-        return self.session.label
 
     def encode(self, input_features: Float32) -> Float32:
         """`Session.encode`, checked.
@@ -120,7 +119,7 @@ class CheckedSession:
         """
         output = self.session.encode(input_features)
         expected = (1, self.dims.n_audio_ctx, self.dims.n_audio_state)
-        return _require(output, f"{self.stage}: encoder output", expected, "encoder")
+        return _require(output, f"{self.label}: encoder output", expected, "encoder")
 
     def decode(self, tokens: Sequence[int], encoder_output: Float32, rows: Sequence[int]) -> Float32:
         """`Session.decode`, checked.
@@ -129,7 +128,7 @@ class CheckedSession:
             ArtifactError: wrong shape or dtype.
         """
         logits = self.session.decode(tokens, encoder_output, rows)
-        return _require(logits, f"{self.stage}: logits", (len(rows), self.dims.n_vocab), "decoder")
+        return _require(logits, f"{self.label}: logits", (len(rows), self.dims.n_vocab), "decoder")
 
 
 def _require(found: Float32, what: str, shape: tuple[int, ...], component: str) -> Float32:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -81,7 +80,9 @@ def locked(path: Path) -> Iterator[None]:
         lock = FileLock(path)
         lock.acquire()
     except OSError as error:
-        raise OutputError(f"{path.parent}: cannot be written ({error.strerror})", hint="Choose another folder") from error
+        raise OutputError(
+            f"{path.parent}: cannot be written ({error.strerror})", hint="Choose another folder"
+        ) from error
     try:
         yield
     finally:
@@ -113,9 +114,11 @@ def _build(workshop: Workshop, backend: Backend, stage: str, parent: Artifact, f
         )  # fmt: skip
         artifact.write_lineage(built)
         shutil.rmtree(folder, ignore_errors=True)
-        os.replace(partial, folder)
+        partial.replace(folder)
     except OSError as error:
-        raise OutputError(f"{folder}: cannot be written ({error.strerror or error})", hint="Free space? Rights?") from error
+        raise OutputError(
+            f"{folder}: cannot be written ({error.strerror or error})", hint="Free space? Rights?"
+        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return replace(built, folder=folder)
@@ -149,5 +152,3 @@ def _refuse_other_names(folder: Path, stage: str, wanted: Mapping[str, str]) -> 
             f"{folder}: expected {wanted['encoder']} and {wanted['decoder']}, found {', '.join(others[:4])}",
             hint="The middle of the name is the checkpoint file's: rename one of them",
         )
-
-

@@ -27,9 +27,10 @@ def clip_features(folder: Path, clip: Clip, n_mels: int) -> Features:
     """
     if not clip.path.is_file():
         return features.compute(clip.path, n_mels)
-    parts = [file_sha256(clip.path), n_mels, *(version(name) for name in ("openai-whisper", "av", "torch"))]
+    audio_sha256 = file_sha256(clip.path)
+    parts = [audio_sha256, n_mels, *(version(name) for name in ("openai-whisper", "av", "torch"))]
     path = folder / "features" / f"{_key(parts)}.safetensors"
-    return _load_features(path) or _save_features(path, features.compute(clip.path, n_mels))
+    return _load_features(path, audio_sha256) or _save_features(path, features.compute(clip.path, n_mels))
 
 
 def root_draft(
@@ -61,7 +62,7 @@ def _key(parts: list[Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _load_features(path: Path) -> Features | None:
+def _load_features(path: Path, audio_sha256: str) -> Features | None:
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -71,7 +72,7 @@ def _load_features(path: Path) -> Features | None:
     except (OSError, SafetensorError, KeyError, ValueError, TypeError):
         return None
     windows = tuple(Window(i, mel, features.array_sha256(mel)) for i, mel in enumerate(mels))
-    return Features(windows, float(facts["seconds"]), bool(facts["silent"]))
+    return Features(windows, float(facts["seconds"]), bool(facts["silent"]), audio_sha256)
 
 
 def _save_features(path: Path, found: Features) -> Features:

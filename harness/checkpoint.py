@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.errors import CheckpointError, EnvironmentFault, first_line
+from harness.errors import CheckpointError, MachineError, first_line
 from harness.fixture import PROJECT, safe_name
 from harness.vocabulary import ENGLISH_ONLY, LARGE_V3, MULTILINGUAL
 
@@ -55,7 +55,7 @@ def resolve(name_or_path: str | None) -> Checkpoint:
 
     Raises:
         CheckpointError: unknown name, or a file that is not a Whisper checkpoint.
-        EnvironmentFault: a known name that could not be downloaded.
+        MachineError: a known name that could not be downloaded.
     """
     if name_or_path is None:
         return _embedded()
@@ -85,7 +85,7 @@ def read(path: Path) -> dict[str, Any]:
 
     try:
         saved = _torch_load(torch, path)
-    except Exception as error:  # noqa: BLE001 - torch.load raises dozens of types on foreign bytes
+    except Exception as error:  # torch.load raises dozens of types on foreign bytes
         raise CheckpointError(
             f"{path}: not a PyTorch checkpoint ({first_line(error)})",
             hint="Give a Whisper .pt file with dims and model_state_dict, or a name such as base",
@@ -132,7 +132,9 @@ def _check_dims(dims: Dims, path: Path) -> None:
     if dims.n_mels not in (80, 128):
         raise CheckpointError(f"{path}: n_mels is {dims.n_mels}", hint="openai-whisper has filters for 80 and 128")
     if dims.n_vocab not in (ENGLISH_ONLY, MULTILINGUAL, LARGE_V3):
-        raise CheckpointError(f"{path}: n_vocab is {dims.n_vocab}", hint="Whisper's vocabularies are 51864, 51865 and 51866")
+        raise CheckpointError(
+            f"{path}: n_vocab is {dims.n_vocab}", hint="Whisper's vocabularies are 51864, 51865 and 51866"
+        )
     if dims.n_audio_ctx != 1500:
         raise CheckpointError(f"{path}: n_audio_ctx is {dims.n_audio_ctx}", hint="Windows are 30 s, a context of 1500")
     if dims.n_audio_state % dims.n_audio_head or dims.n_text_state % dims.n_text_head:
@@ -150,7 +152,7 @@ def _by_name(name: str) -> Path:
     try:
         return Path(whisper._download(whisper._MODELS[name], str(cache), in_memory=False))
     except (OSError, RuntimeError) as error:
-        raise EnvironmentFault(
+        raise MachineError(
             f"{name}: not in {cache} and cannot be downloaded ({first_line(error)})",
             hint="Copy the .pt file here and give its path",
         ) from error

@@ -34,12 +34,18 @@ def run_options(command: F) -> F:
     """The options that `parity run` and `parity build` share; None means: as parity.toml says, else the default."""
     for option in reversed(
         [
-            click.option("--checkpoint", metavar="NAME|FILE", help="Whisper name or .pt file [embedded micro checkpoint]"),
+            click.option(
+                "--checkpoint", metavar="NAME|FILE", help="Whisper name or .pt file [embedded micro checkpoint]"
+            ),
             click.option("--stages", metavar="A,B", help="[whisper,pytorch,torchscript,tflite]; variants: tflite:int8"),
-            click.option("--artifacts", type=click.Path(path_type=Path), metavar="DIR", help="use converted files from here"),
+            click.option(
+                "--artifacts", type=click.Path(path_type=Path), metavar="DIR", help="use converted files from here"
+            ),
             click.option("--threads", type=click.IntRange(1, 1024), help="[all cores]"),
             click.option("--mask-value", metavar="X", help="causal mask of built decoders [-inf]"),
-            click.option("--cache", type=click.Path(path_type=Path), metavar="DIR", help="built artifacts [build/cache]"),
+            click.option(
+                "--cache", type=click.Path(path_type=Path), metavar="DIR", help="built artifacts [build/cache]"
+            ),
         ]
     ):
         command = option(command)
@@ -78,7 +84,9 @@ def run(**given: Any) -> None:
 
 @main.command()
 @run_options
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="copy the artifacts here under their usual names")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="DIR", help="copy the artifacts here under their usual names"
+)
 def build(out: Path | None, **given: Any) -> None:
     """Build artifacts only, and print where they are."""
     from harness import build as building
@@ -102,7 +110,9 @@ def build(out: Path | None, **given: Any) -> None:
 @main.command()
 @click.argument("first", type=click.Path(path_type=Path))
 @click.argument("second", type=click.Path(path_type=Path))
-@click.option("--n-vocab", type=click.Choice(["51864", "51865", "51866"]), default="51865", help="of result files [51865]")
+@click.option(
+    "--n-vocab", type=click.Choice(["51864", "51865", "51866"]), default="51865", help="of result files [51865]"
+)
 def compare(first: Path, second: Path, n_vocab: str) -> None:
     """Compare two result files (reference, candidate), or two runs."""
     from harness import results
@@ -157,9 +167,11 @@ def find_run(given: Path | None) -> Path:
             raise RecordError(f"{reports}: no run yet", hint="Run `parity run` first")
         return runs[-1].parent
     for path in (given, reports / given):
-        if (path / "report.json").is_file() or path.name == "report.json" and path.is_file():
+        if (path / "report.json").is_file() or (path.name == "report.json" and path.is_file()):
             return path
-    raise RecordError(f"{given}: neither a run nor a result file", hint="Give a folder with report.json, or two JSON results")
+    raise RecordError(
+        f"{given}: neither a run nor a result file", hint="Give a folder with report.json, or two JSON results"
+    )
 
 
 def _run(given: dict[str, Any]) -> Any:
@@ -178,3 +190,7 @@ def _run(given: dict[str, Any]) -> Any:
     found = running.collect(made, time.perf_counter() - started)
     click.echo(f"report: {made.folder / 'report.json'}", err=True)
     return found
+
+
+if __name__ == "__main__":
+    main()

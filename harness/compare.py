@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +51,7 @@ class TensorComparison:
 class Comparison:
     """A candidate's trace against a reference's."""
 
-    __pydantic_config__ = {"ser_json_inf_nan": "strings"}
+    __pydantic_config__: ClassVar[dict[str, str]] = {"ser_json_inf_nan": "strings"}
 
     clip: str
     reference: str
@@ -164,13 +164,16 @@ def _broken_premise(reference: Trace, candidate: Trace) -> BrokenPremise | None:
     ours = {window.header.index for window in reference.windows}
     theirs = {window.header.index for window in candidate.windows}
     if ours != theirs:
-        return BrokenPremise("names", "windows", f"the reference has windows {sorted(ours)}, the candidate {sorted(theirs)}")
+        return BrokenPremise(
+            "names", "windows", f"the reference has windows {sorted(ours)}, the candidate {sorted(theirs)}"
+        )
     for r, c in zip(reference.windows, candidate.windows):
         if r.header.input_features_sha256 != c.header.input_features_sha256:
             reason = f"window {r.header.index}: reference and candidate were fed different input features"
             return BrokenPremise("names", "input_features", reason)
         if r.header.prompt != c.header.prompt:
-            reason = f"window {r.header.index}: prompt {list(r.header.prompt)} and {list(c.header.prompt)} (another language?)"
+            prompts = f"{list(r.header.prompt)} and {list(c.header.prompt)}"
+            reason = f"window {r.header.index}: the prompts differ, {prompts} (another language?)"
             return BrokenPremise("names", "prompt", reason)
         if r.teacher_forced.tokens != c.teacher_forced.tokens:
             reason = f"window {r.header.index}: reference and candidate were fed different tokens"
@@ -196,13 +199,25 @@ def _broken_tensor(name: str, reference: NDArray[Any], candidate: NDArray[Any]) 
     for side, array in (("reference", reference), ("candidate", candidate)):
         if count := tensor.count_nonfinite(array):
             at = list(tensor.first_nonfinite(array))
-            return BrokenPremise("finiteness", name, f"{count} of {array.size} values of the {side} are NaN or infinite, first at {at}")
+            return BrokenPremise(
+                "finiteness", name, f"{count} of {array.size} values of the {side} are NaN or infinite, first at {at}"
+            )
     return None
 
 
 def _ended_early(reference: Trace, candidate: Trace, broken: BrokenPremise) -> Comparison:
     return Comparison(
-        reference.header.clip, reference.header.stage, candidate.header.stage, broken, (), (), (), None, None, None, None
+        reference.header.clip,
+        reference.header.stage,
+        candidate.header.stage,
+        broken,
+        (),
+        (),
+        (),
+        None,
+        None,
+        None,
+        None,
     )
 
 

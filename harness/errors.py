@@ -9,7 +9,7 @@
     │   ├── ArtifactError           a converted file that is missing, foreign, truncated or of the wrong shape
     │   ├── ConfigError             parity.toml or the tolerances
     │   └── RecordError             a result file, trace or report that cannot be read back
-    └── EnvironmentFault      (3)   this machine cannot do it
+    └── MachineError      (3)   this machine cannot do it
         ├── UnavailableError        a backend whose package, SDK or device is missing
         ├── BuildError              a converter that failed
         ├── BackendError            a runtime that failed while it ran
@@ -66,25 +66,25 @@ class RecordError(InputError):
     """A result file, trace or report that cannot be read back."""
 
 
-class EnvironmentFault(ParityError):
+class MachineError(ParityError):
     """This machine cannot do what was asked."""
 
     exit_code = 3
 
 
-class UnavailableError(EnvironmentFault):
+class UnavailableError(MachineError):
     """A backend whose package, SDK or device is missing."""
 
 
-class BuildError(EnvironmentFault):
+class BuildError(MachineError):
     """A converter that failed."""
 
 
-class BackendError(EnvironmentFault):
+class BackendError(MachineError):
     """A runtime that failed while it ran."""
 
 
-class OutputError(EnvironmentFault):
+class OutputError(MachineError):
     """A folder or file that cannot be written."""
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness import audio
+from harness.checkpoint import file_sha256
 
 InputFeatures = NDArray[np.float32]
 
@@ -35,6 +36,8 @@ class Features:
     """Length of the audio [s]."""
     silent: bool
     """Every sample is zero."""
+    audio_sha256: str
+    """Hash of the audio file's bytes."""
 
 
 def compute(path: Path, n_mels: int) -> Features:
@@ -48,6 +51,7 @@ def compute(path: Path, n_mels: int) -> Features:
         windows=tuple(_window(i, piece, n_mels) for i, piece in enumerate(audio.windows(samples))),
         seconds=len(samples) / audio.SAMPLE_RATE,
         silent=audio.is_silent(samples),
+        audio_sha256=file_sha256(path),
     )
 
 

@@ -153,5 +153,7 @@ def _inside(folder: Path, relative: str, where: str) -> Path:
     except (OSError, ValueError) as error:
         raise ManifestError(f"{where}: {relative!r:.80} is no usable path ({error})") from error
     if escapes:
-        raise ManifestError(f"{where}: {relative!r} points outside the manifest's folder", hint="Put the file inside it")
+        raise ManifestError(
+            f"{where}: {relative!r} points outside the manifest's folder", hint="Put the file inside it"
+        )
     return path

@@ -7,6 +7,7 @@ import platform
 import subprocess
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from harness.fixture import PROJECT
 
@@ -54,9 +55,7 @@ def _version(name: str) -> str | None:
 
 def _git(*arguments: str) -> str | None:
     try:
-        found = subprocess.run(
-            ["git", *arguments], cwd=PROJECT, capture_output=True, text=True, timeout=10, check=True
-        )
+        found = subprocess.run(["git", *arguments], cwd=PROJECT, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return found.stdout.strip()
@@ -64,7 +63,7 @@ def _git(*arguments: str) -> str | None:
 
 def _processor() -> str:
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 
 from harness.metrics import text
 from harness.metrics.text import TextDiff
@@ -28,7 +28,7 @@ def compare_texts(*, reference: str, hypothesis: str, language: str | None) -> T
     )
 
 
-@lru_cache(maxsize=None)
+@cache
 def for_language(language: str | None) -> tuple[str, Callable[[str], str]]:
     """Name and function of the normaliser: English for "en", Basic otherwise, without spaces in unspaced scripts."""
     from whisper.normalizers import BasicTextNormalizer, EnglishTextNormalizer

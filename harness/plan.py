@@ -148,7 +148,11 @@ def _typed(key: str, value: Any) -> Any:
         raise ConfigError(f"unknown option {key!r}")
     if key in _LISTS:
         words = value.split(",") if isinstance(value, str) else value
-        if not isinstance(words, (list, tuple)) or not words or not all(isinstance(w, str) and w.strip() for w in words):
+        if (
+            not isinstance(words, (list, tuple))
+            or not words
+            or not all(isinstance(w, str) and w.strip() for w in words)
+        ):
             raise ConfigError(f"{key}: expected names separated by commas, found {value!r:.60}")
         return tuple(word.strip() for word in words)
     if key in _PATHS and isinstance(value, (str, Path)):

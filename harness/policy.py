@@ -1,4 +1,4 @@
-"""Decode policies: which tokens a decoder may take, and when it stops. A policy is data; the rules are openai-whisper's."""
+"""Decode policies: which tokens a decoder may take, and when it stops. Data here; the rules are openai-whisper's."""
 
 from __future__ import annotations
 
@@ -105,7 +105,9 @@ def concrete(policy: Policy, dims: Dims, language: str | None) -> DecodingPlan:
     try:
         task = DecodingTask(_described(dims), DecodingOptions(**options))  # type: ignore[arg-type]
     except (ValueError, TypeError) as error:
-        raise UsageError(f"policy {policy.name!r}: {error}", hint="Check the language and the policy's options") from error
+        raise UsageError(
+            f"policy {policy.name!r}: {error}", hint="Check the language and the policy's options"
+        ) from error
     room = dims.n_text_ctx - len(task.initial_tokens) + 1  # the last position still predicts one token
     return DecodingPlan(
         prompt=tuple(task.initial_tokens),

@@ -45,7 +45,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("parity", "parity of model representations")
     for each in fields(Options):
         kind = int if each.name == "threads" else str
-        group.addoption(f"--parity-{each.name.replace('_', '-')}", dest=f"parity_{each.name}", type=kind, help=HELP[each.name])
+        group.addoption(
+            f"--parity-{each.name.replace('_', '-')}", dest=f"parity_{each.name}", type=kind, help=HELP[each.name]
+        )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -80,7 +82,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         stages, (clips, bad) = planning.cells(_options(metafunc.config))
     except ParityError as error:
         raise pytest.UsageError(str(error)) from error
-    cells: list[Any] = [pytest.param((stage, clip), id=f"{stage.spec}-{clip.name}", marks=_mark(stage)) for stage in stages for clip in clips]
+    cells: list[Any] = [
+        pytest.param((stage, clip), id=f"{stage.spec}-{clip.name}", marks=_mark(stage))
+        for stage in stages
+        for clip in clips
+    ]
     cells += [pytest.param((None, clip), id=f"manifest-{clip.name}") for clip in bad]
     metafunc.parametrize("parity_cell", cells)
 

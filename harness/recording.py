@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from harness import audio, policy, vocabulary
-from harness.backend import CheckedSession, DraftingSession, Float32, Session, Transcriber
+from harness.backend import CheckedSession, DraftingSession, Float32, Session, Transcriber, Transcript
 from harness.checkpoint import Dims
 from harness.decode import decode
 from harness.errors import BackendError, RecordError
@@ -68,12 +68,7 @@ def _transcribe(
 ) -> Trace:
     started = time.perf_counter()
     found = session.transcribe(audio.load(clip.path), language)
-    seconds = time.perf_counter() - started
-    tokens = vocabulary.spoken(recorder.dims.n_vocab, found.tokens)
-    header = _header(
-        recorder, clip, features, found.language, found.text.strip(), tokens, found.tokens, found.segments, seconds, ()
-    )
-    return Trace(header, ())
+    return Trace(_header(recorder, clip, features, found, time.perf_counter() - started, ()), ())
 
 
 def _decode_windows(
@@ -95,13 +90,11 @@ def _decode_windows(
         windows.append(_decode_window(recorder, session, window, encoder_output, encode_s, reference, language))
     headers = tuple(window.header for window in windows)
     decoded = tuple(token for window in headers for token in window.tokens)
-    words = vocabulary.tokenizer(recorder.dims.n_vocab, language)
-    texts = [words.decode(list(vocabulary.spoken(recorder.dims.n_vocab, window.tokens))).strip() for window in headers]
-    header = _header(
-        recorder, clip, features, language, " ".join(filter(None, texts)), vocabulary.spoken(recorder.dims.n_vocab, decoded),
-        decoded, (), time.perf_counter() - started, headers,
-    )  # fmt: skip
-    return Trace(header, tuple(windows))
+    n_vocab, seconds = recorder.dims.n_vocab, time.perf_counter() - started
+    words = vocabulary.tokenizer(n_vocab, language)
+    texts = [words.decode(list(vocabulary.spoken(n_vocab, window.tokens))).strip() for window in headers]
+    found = Transcript(" ".join(filter(None, texts)), decoded, (), language)
+    return Trace(_header(recorder, clip, features, found, seconds, headers), tuple(windows))
 
 
 def _decode_window(
@@ -144,8 +137,9 @@ def _draft(
 
 def _reference_window(reference: Trace, window: Window) -> WindowHeader:
     """The root's record of this window; the hash shows that both were fed the same array."""
-    header = reference.header.windows[window.index]
-    if header.input_features_sha256 != window.sha256:
+    headers = reference.header.windows
+    header = headers[window.index] if window.index < len(headers) else None
+    if header is None or header.input_features_sha256 != window.sha256:
         raise RecordError(
             f"{reference.header.clip}: window {window.index} of the reference was computed from other input features",
             hint="The audio or the feature code changed since; run the reference again",
@@ -157,18 +151,26 @@ def _header(
     recorder: Recorder,
     clip: Clip,
     features: Features,
-    language: str | None,
-    text: str,
-    tokens: tuple[int, ...],
-    timestamped: tuple[int, ...],
-    segments: tuple[tuple[float, float, str], ...],
+    found: Transcript,
     seconds: float,
     windows: tuple[WindowHeader, ...],
 ) -> TraceHeader:
     return TraceHeader(
-        TRACE_VERSION, clip.name, recorder.stage, recorder.session.label, recorder.artifact_sha256,
-        recorder.policy.name, language, features.seconds, features.silent, text, tokens, timestamped, segments,
-        recorder.step_by_step, seconds, windows,
-    )  # fmt: skip
-
-
+        trace_version=TRACE_VERSION,
+        clip=clip.name,
+        stage=recorder.stage,
+        label=recorder.session.label,
+        artifact_sha256=recorder.artifact_sha256,
+        audio_sha256=features.audio_sha256,
+        policy=recorder.policy.name,
+        language=found.language,
+        audio_s=features.seconds,
+        silent=features.silent,
+        text=found.text.strip(),
+        tokens=vocabulary.spoken(recorder.dims.n_vocab, found.tokens),
+        timestamped_tokens=found.tokens,
+        segments=found.segments,
+        step_by_step=recorder.step_by_step,
+        seconds=seconds,
+        windows=windows,
+    )

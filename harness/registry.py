@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import cast
 
@@ -57,7 +57,7 @@ def names() -> tuple[str, ...]:
     return (*BUILT_IN, *sorted(set(_foreign()) - set(BUILT_IN)))
 
 
-@lru_cache(maxsize=None)
+@cache
 def backend(name: str) -> Backend:
     """Import a backend by name.
 
@@ -71,7 +71,7 @@ def backend(name: str) -> Backend:
     module, _, attribute = target.partition(":")
     try:
         return cast(Backend, getattr(importlib.import_module(module), attribute)())
-    except Exception as error:  # noqa: BLE001 - a foreign package may raise anything while it is imported
+    except Exception as error:  # a foreign package may raise anything while it is imported
         raise UnavailableError(f"backend {name} ({target}) cannot be imported: {first_line(error)}") from error
 
 

@@ -50,11 +50,9 @@ def compare_files(reference: Path, candidate: Path, n_vocab: int = vocabulary.MU
     """
     first, second = read(reference, n_vocab), read(candidate, n_vocab)
     spoken = [vocabulary.spoken(n_vocab, result.timestamped_tokens) for result in (first, second)]
-    tokens = compare.token_diff(*spoken, n_vocab)
+    tokens = compare.token_diff(spoken[0], spoken[1], n_vocab)
     boundaries = compare.timestamp_pairs(first.timestamped_tokens, n_vocab)
-    text = compare_texts(
-        reference=first.text, hypothesis=second.text, language=first.language or second.language
-    )
+    text = compare_texts(reference=first.text, hypothesis=second.text, language=first.language or second.language)
     return ResultComparison(first, second, tokens, text, compare.edits_at(tokens, boundaries))
 
 
@@ -80,7 +78,9 @@ def _content(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise RecordError(f"{path}: not a JSON result file ({error})", hint="Give two JSON results, or two runs") from error
+        raise RecordError(
+            f"{path}: not a JSON result file ({error})", hint="Give two JSON results, or two runs"
+        ) from error
     if not isinstance(content, dict):
         raise RecordError(f"{path}: expected a JSON object, found {type(content).__name__}")
     return content

@@ -11,14 +11,15 @@ from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
-from harness import build, cache, compare, policy, registry, serial, tolerance, verdict
+from harness import artifact, build, cache, compare, policy, registry, serial, tolerance, verdict
 from harness import plan as planning
 from harness import trace as traces
 from harness.artifact import Artifact
 from harness.audio import WINDOW_SAMPLES
 from harness.backend import Session, Transcriber
 from harness.decode import rows_are_invariant
-from harness.errors import BackendError, ParityError, first_line
+from harness.checkpoint import file_sha256
+from harness.errors import BackendError, ParityError, UsageError, first_line
 from harness.fixture import Clip
 from harness.machine import describe as describe_machine
 from harness.normaliser import compare_texts
@@ -77,11 +78,16 @@ class Evaluation:
         """
         path = self.plan.folder / schema.TRACES / traces.file_name(clip.name, spec)
         with build.locked(self.plan.folder / ".locks" / path.stem):
-            if path.is_file():
-                return traces.load(path)
+            if path.is_file() and self._is_fresh(found := traces.load(path), spec, clip):
+                return found
             found = self._record(spec, clip)
             traces.save(found, path)
             return found
+
+    def _is_fresh(self, found: Trace, spec: str, clip: Clip) -> bool:
+        """Whether a trace of a run that is continued still belongs to this audio file and this artifact."""
+        same_audio = clip.path.is_file() and found.header.audio_sha256 == file_sha256(clip.path)
+        return same_audio and found.header.artifact_sha256 == self.artifact(spec).sha256
 
     def _record(self, spec: str, clip: Clip) -> Trace:
         policy.check_language(clip.language)
@@ -143,7 +149,7 @@ class Evaluation:
         try:
             known = self.trace(reference, clip)
         except ParityError as error:
-            raise _NotCompared(reference, error) from error
+            raise _NotComparedError(reference, error) from error
         comparison = compare.compare(known, candidate, self.plan.checkpoint.dims.n_vocab)
         edge = tolerance.for_edge(self.plan.tolerances, reference, candidate.header.stage)
         return Judged(comparison, verdict.judge(comparison, edge))
@@ -151,12 +157,32 @@ class Evaluation:
 
 @contextmanager
 def evaluation(plan: Plan) -> Iterator[Evaluation]:
-    """Run a plan; leaving the context frees the open stage."""
+    """Run a plan; leaving the context frees the open stage.
+
+    Raises:
+        UsageError: a run of this name was made under other options.
+    """
+    _require_same_run(plan)
     running = Evaluation(plan)
     try:
         yield running
     finally:
         running.close()
+
+
+def _require_same_run(plan: Plan) -> None:
+    """Traces of one run come from one checkpoint, policy and set of build options."""
+    path = plan.folder / schema.RUN
+    wanted = {
+        "checkpoint_sha256": plan.checkpoint.sha256,
+        "policy": plan.policy.name,
+        "policy_options": dict(plan.policy.options),
+        "build_options": dict(plan.workshop.options),
+    }
+    found = cache.remembered(path, lambda: wanted)
+    if found != wanted:
+        names = ", ".join(key for key in wanted if not isinstance(found, dict) or found.get(key) != wanted[key])
+        raise UsageError(f"run {plan.folder.name} was made with another {names}", hint="Choose another --run-id")
 
 
 def collect(plan: Plan, seconds: float) -> Report:
@@ -169,7 +195,7 @@ def collect(plan: Plan, seconds: float) -> Report:
     report = Report(
         schema_version=schema.SCHEMA_VERSION,
         run=plan.folder.name,
-        created=build.artifact.now(),
+        created=artifact.now(),
         finished=len(known) >= len(wanted),
         verdict=outcome,
         exit_code=max([outcome.exit_code, *(row.verdict.outcome.exit_code for row in rows)]),
@@ -189,7 +215,7 @@ def collect(plan: Plan, seconds: float) -> Report:
     return report
 
 
-class _NotCompared(ParityError):
+class _NotComparedError(ParityError):
     """The stage ran, but the stage that it is judged against did not."""
 
     def __init__(self, reference: str, error: ParityError) -> None:
@@ -245,7 +271,7 @@ def _reproduce(plan: Plan, stage: Stage, clip: Clip) -> str:
 
 def _row_of_error(plan: Plan, stage: Stage, clip: Clip, error: ParityError) -> Row:
     found = verdict.of_error(error)
-    if isinstance(error, _NotCompared):
+    if isinstance(error, _NotComparedError):
         found = Verdict(Outcome.NOT_COMPARED, "", str(error), ())
     return _empty_row(clip.name, stage.spec, found, _reproduce(plan, stage, clip))
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from harness.errors import OutputError, RecordError, first_line
 
@@ -23,7 +22,7 @@ def loads(kind: type[T], text: str | bytes, where: str) -> T:
         RecordError: not JSON, or not of that form.
     """
     try:
-        return _adapter(kind).validate_json(text)  # type: ignore[no-any-return]
+        return cast(T, _adapter(kind).validate_json(text))
     except ValueError as error:
         raise RecordError(
             f"{where}: cannot be read as a {kind.__name__} ({first_line(error)})",
@@ -52,7 +51,9 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, "utf-8")
         partial.replace(path)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror})", hint="Choose another --report-dir") from error
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror})", hint="Choose another --report-dir"
+        ) from error
 
 
 def read(kind: type[T], path: Path) -> T:
@@ -64,12 +65,19 @@ def read(kind: type[T], path: Path) -> T:
     try:
         text = path.read_bytes()
     except OSError as error:
-        raise RecordError(f"{path}: cannot be read ({error.strerror})", hint="Give the folder of a finished run") from error
+        raise RecordError(
+            f"{path}: cannot be read ({error.strerror})", hint="Give the folder of a finished run"
+        ) from error
     return loads(kind, text, str(path))
 
 
-@lru_cache(maxsize=None)
-def _adapter(kind: type[Any]) -> Any:
-    from pydantic import TypeAdapter
+_ADAPTERS: dict[type[Any], Any] = {}
 
-    return TypeAdapter(kind)
+
+def _adapter(kind: type[Any]) -> Any:
+    """The reader and writer of a type, made once."""
+    if kind not in _ADAPTERS:
+        from pydantic import TypeAdapter
+
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]

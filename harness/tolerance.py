@@ -62,7 +62,8 @@ def for_edge(table: Table, reference: str, candidate: str) -> Tolerance:
     merged: dict[str, Any] = {}
     for name in ("default", f"*->{candidate.partition(':')[0]}", f"*->{candidate}", f"{reference}->{candidate}"):
         merged |= table.get(name, {})
-    return Tolerance(**{key: Limit(*value) if key in LIMITS else value for key, value in merged.items()})
+    values: dict[str, Any] = {key: Limit(*value) if key in LIMITS else value for key, value in merged.items()}
+    return Tolerance(**values)
 
 
 def _check(edge: str, values: Mapping[str, Any]) -> None:

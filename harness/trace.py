@@ -56,6 +56,7 @@ class TraceHeader:
     label: str
     """What really ran: "tflite (LiteRT 2.3.0)"."""
     artifact_sha256: str
+    audio_sha256: str
     policy: str
     language: str | None
     audio_s: float
@@ -106,8 +107,10 @@ def save(trace: Trace, path: Path) -> None:
         partial = path.with_name(f".{path.name}.partial")
         save_file(tensors, partial, metadata={"trace": serial.dumps(trace.header)})
         partial.replace(path)
-    except Exception as error:  # noqa: BLE001 - safetensors wraps OSError in a type of its own
-        raise OutputError(f"{path}: cannot be written ({first_line(error)})", hint="Choose another --report-dir") from error
+    except Exception as error:  # safetensors wraps OSError in a type of its own
+        raise OutputError(
+            f"{path}: cannot be written ({first_line(error)})", hint="Choose another --report-dir"
+        ) from error
 
 
 def load(path: Path) -> Trace:
@@ -140,6 +143,9 @@ def _tensors(window: WindowTrace) -> dict[str, NDArray[Any]]:
 
 
 def _window(header: WindowHeader, file: Any) -> WindowTrace:
-    read = {name: file.get_tensor(f"{header.index}.{name}") for name in ("encoder_output", "logits", "choices", "runners_up")}
+    read = {
+        name: file.get_tensor(f"{header.index}.{name}")
+        for name in ("encoder_output", "logits", "choices", "runners_up")
+    }
     forced = TeacherForced(header.forced_tokens, read["logits"], read["choices"], read["runners_up"])
     return WindowTrace(header, read["encoder_output"], forced)

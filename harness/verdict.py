@@ -82,7 +82,7 @@ def judge(comparison: Comparison, tolerance: Tolerance) -> Verdict:
     outcomes = {Grade.PASS: Outcome.PASS, Grade.DRIFT: Outcome.DRIFT, Grade.FAIL: Outcome.DIVERGED}
     if worst.grade is Grade.NOT_COMPARED:
         return Verdict(Outcome.NOT_COMPARED, "", "nothing was compared", rungs)
-    reason = "" if worst.grade is Grade.PASS else _whole_reason(comparison, rungs, worst)
+    reason = "" if worst.grade is Grade.PASS else _whole_reason(rungs, worst)
     return Verdict(outcomes[worst.grade], worst.rung, reason, rungs)
 
 
@@ -183,7 +183,9 @@ def _text_rung(comparison: Comparison, tolerance: Tolerance) -> RungResult:
     rate = "n/a" if counts.rate is None else f"{counts.rate:.1%}"
     first = next(iter(text.edits), None)
     edit = f", first {first.edit_class} {first.reference!r} -> {first.hypothesis!r}" if first else ""
-    reason = f"{text.leading.upper()} {rate} ({counts.errors}/{counts.length}), {marks} punctuation or case edit(s){edit}"
+    reason = (
+        f"{text.leading.upper()} {rate} ({counts.errors}/{counts.length}), {marks} punctuation or case edit(s){edit}"
+    )
     return RungResult("text", grade, reason)
 
 
@@ -196,7 +198,7 @@ def _rate_grade(rate: float | None, has_errors: bool, limit: Limit) -> Grade:
     return Grade.DRIFT if limit.drifts > limit.passes else Grade.FAIL
 
 
-def _whole_reason(comparison: Comparison, rungs: tuple[RungResult, ...], worst: RungResult) -> str:
+def _whole_reason(rungs: tuple[RungResult, ...], worst: RungResult) -> str:
     tensor, logits = rungs[0].grade, rungs[1].grade
     hint = ""
     if worst.grade is Grade.FAIL and logits is Grade.FAIL and tensor in (Grade.PASS, Grade.DRIFT):

@@ -18,7 +18,10 @@ from harness.backend import Availability, Float32
 from harness.checkpoint import Checkpoint, Dims
 from harness.errors import ArtifactError, BackendError, UnavailableError, first_line
 
-INTERPRETERS = {"ai-edge-litert": ("ai_edge_litert.interpreter", "LiteRT"), "tflite-runtime": ("tflite_runtime.interpreter", "tflite-runtime")}  # fmt: skip
+INTERPRETERS = {
+    "ai-edge-litert": ("ai_edge_litert.interpreter", "LiteRT"),
+    "tflite-runtime": ("tflite_runtime.interpreter", "tflite-runtime"),
+}
 """Packages that offer `Interpreter`: import path and the name that reports use. The first one installed is taken."""
 
 Shapes = Mapping[str, tuple[int, ...]]

@@ -31,7 +31,13 @@ def build_files(parent: Artifact, out: Path, names: Mapping[str, str], variant: 
     workers = {}
     for role in ("encoder", "decoder"):
         source = parent.path(role) if quantised else parent.checkpoint.path
-        task = [variant if quantised else "convert", role, str(source), str(out / names[role]), str(mask_value(options))]
+        task = [
+            variant if quantised else "convert",
+            role,
+            str(source),
+            str(out / names[role]),
+            str(mask_value(options)),
+        ]
         workers[role] = _start(task)
     try:
         if quantised:

@@ -129,9 +129,13 @@ def _load(path: Path, weight_shape: tuple[int, ...], weight: str) -> Any:
         _refuse_code_at_load(path)
         module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
     except (RuntimeError, ValueError, OSError, zipfile.BadZipFile, KeyError) as error:
-        raise ArtifactError(f"{path}: not a TorchScript file ({first_line(error)})", hint="Build or copy it again") from error
+        raise ArtifactError(
+            f"{path}: not a TorchScript file ({first_line(error)})", hint="Build or copy it again"
+        ) from error
     if found := FORBIDDEN_OPS & {node.kind() for node in module.inlined_graph.nodes()}:
-        raise ArtifactError(f"{path}: holds {', '.join(sorted(found))}, which a traced Whisper does not", hint="Trace it again")
+        raise ArtifactError(
+            f"{path}: holds {', '.join(sorted(found))}, which a traced Whisper does not", hint="Trace it again"
+        )
     shapes = state_shapes(module)
     if shapes and weight_shape not in shapes:
         raise ArtifactError(

@@ -1,15 +1,15 @@
 """How far a candidate's next-token distributions are from the reference's, step by step under teacher forcing.
 
-    KL(p || q) = sum p log(p / q)   [nat]   p = softmax(reference), q = softmax(candidate); Kullback and Leibler 1951
-    margin     = top-1 minus top-2 logit of the reference among the tokens that the policy allows
-    movement   = (ref[a] - ref[b]) - (cand[a] - cand[b])   how far the candidate moved the pair (a, b)
+KL(p || q) = sum p log(p / q)   [nat]   p = softmax(reference), q = softmax(candidate); Kullback and Leibler 1951
+margin     = top-1 minus top-2 logit of the reference among the tokens that the policy allows
+movement   = (ref[a] - ref[b]) - (cand[a] - cand[b])   how far the candidate moved the pair (a, b)
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ HIGHER_IS_BETTER = {"kl_mean": False, "kl_max": False, "argmax_agreement": True,
 class LogitsDiff:
     """Distributions of `steps` teacher-forced steps, compared."""
 
-    __pydantic_config__ = {"ser_json_inf_nan": "strings"}
+    __pydantic_config__: ClassVar[dict[str, str]] = {"ser_json_inf_nan": "strings"}
 
     steps: int
     kl_mean: float
@@ -39,7 +39,7 @@ class LogitsDiff:
 class Flip:
     """A step at which reference and candidate, fed the same tokens, choose differently."""
 
-    __pydantic_config__ = {"ser_json_inf_nan": "strings"}
+    __pydantic_config__: ClassVar[dict[str, str]] = {"ser_json_inf_nan": "strings"}
 
     window: int
     step: int

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,7 @@ HIGHER_IS_BETTER = {
 class TensorDiff:
     """The distance between two tensors of equal shape, all elements finite."""
 
-    __pydantic_config__ = {"ser_json_inf_nan": "strings"}
+    __pydantic_config__: ClassVar[dict[str, str]] = {"ser_json_inf_nan": "strings"}
 
     max_abs_err: float
     max_abs_err_index: tuple[int, ...]

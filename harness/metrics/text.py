@@ -151,7 +151,7 @@ def is_mark(character: str) -> bool:
 
 
 def _with_inner_marks_as_letters(chunk: str) -> list[tuple[str, bool]]:
-    """Characters of a chunk with "is a mark"; an apostrophe, hyphen, point or comma inside letters or digits is none."""
+    """Characters of a chunk with "is a mark"; not so an apostrophe between letters, a point in a number."""
     marks = [is_mark(character) for character in chunk]
     for i in range(1, len(chunk) - 1):
         if chunk[i] in "'’-.,:" and not marks[i - 1] and not is_mark(chunk[i + 1]):

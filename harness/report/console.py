@@ -49,7 +49,9 @@ def heading(report: Report) -> str:
     """One line that says what was run."""
     note = f" ({report.checkpoint_note})" if report.checkpoint_note else ""
     state = "" if report.finished else ", unfinished"
-    return f"run {report.run}: checkpoint {report.checkpoint}{note}, policy {report.policy}, {report.seconds:.1f} s{state}"
+    return (
+        f"run {report.run}: checkpoint {report.checkpoint}{note}, policy {report.policy}, {report.seconds:.1f} s{state}"
+    )
 
 
 def table(report: Report) -> Table:

@@ -80,8 +80,8 @@ def show_results(found: ResultComparison, console: Console) -> None:
         f"text {'equal' if text.equal else 'differs'}: WER {rate(text.wer)}, CER {rate(text.cer)}; normalised "
         f"WER {rate(text.wer_normalised)}, CER {rate(text.cer_normalised)} ({text.normaliser})"
     )
-    for text_edit in text.edits:
-        print_line(f"  {text_edit.edit_class}: {text_edit.reference!r} -> {text_edit.hypothesis!r} at unit {text_edit.position}")
+    for each in text.edits:
+        print_line(f"  {each.edit_class}: {each.reference!r} -> {each.hypothesis!r} at unit {each.position}")
     print_line(f"tokens {'equal' if tokens.equal else 'differ'}: {tokens.reference_count} and {tokens.candidate_count}")
     for i, edit in enumerate(tokens.edits):
         where = ": at a segment boundary (timestamp pair) of the reference" if i in found.edits_at_boundaries else ""
@@ -108,7 +108,9 @@ def _finding(found: ResultComparison) -> str:
     if found.tokens.equal:
         return "finding: the same tokens"
     if at == edits:
-        return f"finding: all {edits} edits stand at segment boundaries: the decode policy moved them, not the conversion"
+        return (
+            f"finding: all {edits} edits stand at segment boundaries: the decode policy moved them, not the conversion"
+        )
     return f"finding: {at} of {edits} edits stand at segment boundaries; the others need an explanation"
 
 

@@ -19,6 +19,7 @@ REPORT = "report.json"
 ROWS = "rows"
 TRACES = "traces"
 STAGES = "stages"
+RUN = "run.json"
 
 
 @dataclass(frozen=True)
