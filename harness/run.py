@@ -17,8 +17,8 @@ from harness import trace as traces
 from harness.artifact import Artifact
 from harness.audio import WINDOW_SAMPLES
 from harness.backend import Session, Transcriber
-from harness.decode import rows_are_invariant
 from harness.checkpoint import file_sha256
+from harness.decode import rows_are_invariant
 from harness.errors import BackendError, ParityError, UsageError, first_line
 from harness.fixture import Clip
 from harness.machine import describe as describe_machine

@@ -23,14 +23,14 @@ def cache_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def scripted_checkpoint(cache_dir: Path) -> Path:
-    """A tiny scripted Whisper (n_state 64, one layer each), multilingual vocabulary."""
+    """A tiny scripted Whisper (n_state 64, one layer each, twelve tokens), multilingual vocabulary."""
     from fixtures import scripted
 
     recipe = hashlib.sha256(Path(scripted.__file__).read_bytes()).hexdigest()[:8]
     path = cache_dir / f"tiny-{recipe}.pt"
     if not path.is_file():
         cache_dir.mkdir(parents=True, exist_ok=True)
-        scripted.save(scripted.model(scripted.dimensions()), path)
+        scripted.save(scripted.model(scripted.dimensions(), steps=12), path)
     return path
 
 
@@ -40,27 +40,36 @@ def clip(tmp_path: Path) -> Path:
     return sound.write_wav(tmp_path / "warble.wav", sound.warble(2.0))
 
 
-@pytest.fixture
-def parity(
-    tmp_path: Path, cache_dir: Path, scripted_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Result]:
-    """Run the command line in this process, in an empty folder; `run` and `build` get the tiny checkpoint and cache."""
-    monkeypatch.chdir(tmp_path)
+Parity = Callable[..., Result]
 
-    def call(*words: object) -> Result:
-        from harness.cli import main
 
-        arguments = [str(word) for word in words]
-        if arguments[0] in ("run", "build"):
+@pytest.fixture(scope="session")
+def parity_in(cache_dir: Path, scripted_checkpoint: Path) -> Callable[[Path], Parity]:
+    """The command line for a folder: reports go there; `run` and `build` get the tiny checkpoint and the cache."""
+
+    def for_folder(folder: Path) -> Parity:
+        def call(*words: object) -> Result:
+            from harness.cli import main
+
+            arguments = [str(word) for word in words]
             defaults = {"--checkpoint": scripted_checkpoint, "--cache": cache_dir, "--threads": 2}
             if arguments[0] == "run":
-                defaults |= {"--report-dir": tmp_path / "reports"}
-            for option, value in defaults.items():
-                if option not in arguments:
-                    arguments += [option, str(value)]
-        return CliRunner().invoke(main, arguments)
+                defaults["--report-dir"] = folder / "reports"
+            if arguments[0] in ("run", "build"):
+                for option, value in defaults.items():
+                    arguments += [] if option in arguments else [option, str(value)]
+            return CliRunner().invoke(main, arguments)
 
-    return call
+        return call
+
+    return for_folder
+
+
+@pytest.fixture
+def parity(tmp_path: Path, parity_in: Callable[[Path], Parity], monkeypatch: pytest.MonkeyPatch) -> Parity:
+    """Run the command line in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return parity_in(tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -49,7 +49,7 @@ def test_a_right_draft_costs_one_decoder_call(seed):
 @given(seeds, tokens)
 def test_calls_never_exceed_those_of_step_by_step_decoding(seed, draft):
     """Each call takes at least one token of its own, so that a bad draft costs no more than none."""
-    stepwise, expected = alone(seed)
+    stepwise, _ = alone(seed)
     session = FakeSession(seed)
     decode(session, plan(), ENCODER_OUTPUT, draft)
     assert len(session.calls) <= len(stepwise.calls)
