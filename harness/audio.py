@@ -15,6 +15,11 @@ SAMPLE_RATE = 16_000
 WINDOW_SAMPLES = 30 * SAMPLE_RATE  # 480000 samples in a 30-second window
 MAX_SECONDS = 3 * 3600.0
 """Longer files are refused: a hostile header must not keep a run busy for ever."""
+MAX_MISSING_S = 0.1
+"""Less than this may lack at the end of what a file announces: MP3 encoders pad by up to a few frames."""
+STREAMED_BYTES = 0x7FFF0000
+"""A WAV data chunk of this size or more was written into a pipe: nobody knew its length (FFmpeg writes 0xFFFFFFFF)."""
+COPY_AGAIN = "Copy it again"
 
 Samples = NDArray[np.float32]
 
@@ -28,7 +33,7 @@ def load(path: Path) -> Samples:
     if not path.is_file():
         raise AudioError(f"{path}: no such audio file", hint="Check the path, or the manifest line that names it")
     if path.stat().st_size == 0:
-        raise AudioError(f"{path}: the file is empty (0 bytes)", hint="Copy it again")
+        raise AudioError(f"{path}: the file is empty (0 bytes)", hint=COPY_AGAIN)
     samples = _decode(path)
     if samples.size == 0:
         raise AudioError(f"{path}: holds no audio samples", hint="Give a clip of at least a few milliseconds")
@@ -53,15 +58,64 @@ def _decode(path: Path) -> Samples:
     import av
 
     try:
-        with av.open(str(path), metadata_errors="ignore") as container:
+        # absolute: "12:30.wav" is no protocol called 12; and no playlist makes FFmpeg open a network connection
+        name, options = str(path.absolute()), {"protocol_whitelist": "file"}
+        with av.open(name, metadata_errors="ignore", options=options) as container:
             if not container.streams.audio:
                 raise AudioError(f"{path}: no audio stream in it", hint="Give a file with sound")
             pieces = list(_resampled(container, path))
-    except (av.error.FFmpegError, ValueError) as error:
+            samples = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
+            missing_s = _missing_s(container, path, len(samples) / SAMPLE_RATE)
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or first_line(error)
         raise AudioError(
-            f"{path}: cannot be decoded as audio ({first_line(error)})", hint="Is it complete, and a sound file?"
+            f"{path}: cannot be decoded as audio ({reason})", hint="Is it complete, and a sound file?"
         ) from error
-    return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
+    if missing_s > MAX_MISSING_S:
+        raise AudioError(f"{path}: cut short, {missing_s:.2f} s that its header announces are missing", hint=COPY_AGAIN)
+    return samples
+
+
+def _missing_s(container: Any, path: Path, found_s: float) -> float:
+    """How much shorter than its header says a file is [s]: FFmpeg reads one that was cut short without a word.
+
+    A length that FFmpeg only guesses from the bit rate is none: of the formats that guess, MP3 alone is asked, and only
+    if it has a Xing or Info frame.
+    """
+    if container.format.name == "wav":
+        return _wav_missing_s(path)
+    stream = container.streams.audio[0]
+    if stream.duration is None or not (container.format.name == "flac" or _has_xing_frame(container, path)):
+        return 0.0
+    return float(stream.duration * stream.time_base) - found_s
+
+
+def _wav_missing_s(path: Path) -> float:
+    """How much of a RIFF file's data chunk is missing [s]; 0 when it was written as a stream, its length unknown."""
+    bytes_per_s = 0
+    with path.open("rb") as file:
+        is_riff = file.read(12)[:4] == b"RIFF"
+        while is_riff and len(header := file.read(8)) == 8:
+            end = file.tell() + (size := int.from_bytes(header[4:], "little"))
+            if header[:4] == b"data":
+                missing = end - path.stat().st_size if size < STREAMED_BYTES else 0
+                return missing / bytes_per_s if bytes_per_s else 0.0
+            if header[:4] == b"fmt ":
+                bytes_per_s = int.from_bytes(file.read(16)[8:12], "little")
+            file.seek(end + size % 2)
+    return 0.0
+
+
+def _has_xing_frame(container: Any, path: Path) -> bool:
+    """Whether the first frame of an MP3 file, behind its ID3 tag, holds the number of frames."""
+    if container.format.name != "mp3":
+        return False
+    with path.open("rb") as file:
+        tag = file.read(10)
+        size = sum(byte << shift for byte, shift in zip(tag[6:10], (21, 14, 7, 0)))
+        file.seek(10 + size if tag[:3] == b"ID3" else 0)
+        frame = file.read(64)
+    return b"Xing" in frame or b"Info" in frame
 
 
 def _resampled(container: Any, path: Path) -> Iterator[Samples]:

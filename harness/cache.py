@@ -13,7 +13,7 @@ import numpy as np
 
 from harness import features, serial
 from harness.checkpoint import Checkpoint, file_sha256
-from harness.errors import OutputError
+from harness.errors import AudioError, OutputError
 from harness.features import Features, Window
 from harness.fixture import Clip
 from harness.policy import DecodingPlan
@@ -27,7 +27,10 @@ def clip_features(folder: Path, clip: Clip, n_mels: int) -> Features:
     """
     if not clip.path.is_file():
         return features.compute(clip.path, n_mels)
-    audio_sha256 = file_sha256(clip.path)
+    try:
+        audio_sha256 = file_sha256(clip.path)
+    except OSError as error:
+        raise AudioError(f"{clip.path}: cannot be read ({error.strerror})", hint="Check its permissions") from error
     parts = [audio_sha256, n_mels, *(version(name) for name in ("openai-whisper", "av", "torch"))]
     path = folder / "features" / f"{_key(parts)}.safetensors"
     return _load_features(path, audio_sha256) or _save_features(path, features.compute(clip.path, n_mels))

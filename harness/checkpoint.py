@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import CheckpointError, MachineError, first_line
-from harness.fixture import PROJECT, safe_name
+from harness.fixture import PROJECT, exists, safe_name
 from harness.vocabulary import ENGLISH_ONLY, LARGE_V3, MULTILINGUAL
 
 MICRO = PROJECT / "fixtures" / "micro" / "micro.pt"
@@ -60,7 +60,7 @@ def resolve(name_or_path: str | None) -> Checkpoint:
     if name_or_path is None:
         return _embedded()
     path = Path(name_or_path)
-    if not path.is_file():
+    if not (exists(path) and path.is_file()):
         path = _by_name(name_or_path)
     return describe(path)
 

@@ -5,6 +5,7 @@ Exit codes: 0 all pass (drift included), 1 diverged or nothing compared, 2 usage
 
 from __future__ import annotations
 
+import errno
 import sys
 import time
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 
 import click
 
-from harness.errors import ParityError
+from harness.errors import MachineError, ParityError, first_line, printable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -28,6 +29,11 @@ class Group(click.Group):
         except ParityError as error:
             click.echo(f"parity: {error}", err=True)
             ctx.exit(error.exit_code)
+        except OSError as error:  # a full disk, a name that is too long, a file that went away: wherever it happens
+            if error.errno == errno.EPIPE:  # click ends quietly when a pipe is closed
+                raise
+            click.echo(f"parity: {printable(first_line(error))}", err=True)
+            ctx.exit(MachineError.exit_code)
 
 
 def run_options(command: F) -> F:

@@ -30,6 +30,7 @@ class Config:
     """[tolerances."reference->candidate"]: overrides of the reviewed file."""
 
 
+SECTIONS = frozenset({"run", "policies", "tolerances"})
 RUN_KEYS = frozenset(
     {"checkpoint", "stages", "artifacts", "clips", "manifest", "policy", "language", "threads", "mask_value"}
 )
@@ -45,10 +46,11 @@ def load(folder: Path) -> Config:
     if not path.exists():
         return Config()
     content = read_toml(path)
-    for section, known in (("", {"run", "policies", "tolerances"}), ("run", RUN_KEYS)):
+    for section in SECTIONS:
+        if not isinstance(table := content.get(section, {}), dict):
+            raise ConfigError(f"{path}: [{section}] must be a table, found {table!r:.60}", hint=f"Write [{section}]")
+    for section, known in (("", SECTIONS), ("run", RUN_KEYS)):
         table = content.get(section, {}) if section else content
-        if not isinstance(table, dict):
-            raise ConfigError(f"{path}: [{section}] must be a table, found {table!r:.60}")
         if unknown := set(table) - known:
             where = f"[{section}] " if section else ""
             raise ConfigError(
@@ -56,7 +58,7 @@ def load(folder: Path) -> Config:
             )
     for section in ("policies", "tolerances"):
         if not all(isinstance(value, dict) for value in content.get(section, {}).values()):
-            raise ConfigError(f"{path}: every entry of [{section}] must be a table")
+            raise ConfigError(f"{path}: every entry of [{section}] must be a table", hint=f"Write [{section}.NAME]")
     return Config(**content)
 
 

@@ -27,9 +27,9 @@ class ParityError(Exception):
     exit_code = 3
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        """Join `message` and `hint` into one line, whatever line breaks a library put into them."""
+        """Join `message` and `hint` into one line, whatever line breaks a library or a file name put into them."""
         self.hint = hint
-        super().__init__(" ".join(f"{message.rstrip('. ')}. {hint}".split()).rstrip(". "))
+        super().__init__(printable(" ".join(f"{message.rstrip('. ')}. {hint}".split()).rstrip(". ")))
 
 
 class InputError(ParityError):
@@ -86,6 +86,11 @@ class BackendError(MachineError):
 
 class OutputError(MachineError):
     """A folder or file that cannot be written."""
+
+
+def printable(text: str) -> str:
+    """Text with control characters and bytes that are no UTF-8 (a file name may hold both) written as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def first_line(error: BaseException, limit: int = 200) -> str:

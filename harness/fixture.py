@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.errors import ManifestError, UsageError
+from harness.errors import ManifestError, UsageError, first_line
 
 PROJECT = Path(__file__).resolve().parents[1]
 MANIFEST = PROJECT / "fixtures" / "clips" / "manifest.jsonl"
@@ -51,7 +51,7 @@ def read_manifest(path: Path) -> ClipSet:
         ManifestError: the file cannot be read at all, or holds no line.
     """
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(f"{path}: cannot be read ({error})", hint="Give a JSON-lines manifest") from error
     clips: dict[str, Clip] = {}
@@ -76,25 +76,34 @@ def select(wanted: Sequence[str], manifest: Path, language: str | None = None) -
     Raises:
         UsageError: something in `wanted` is none of these.
     """
-    needs_manifest = any(not Path(word).exists() for word in wanted)
+    needs_manifest = any(not exists(Path(word)) for word in wanted)
     clips, bad = read_manifest(manifest) if needs_manifest else ((), ())
     chosen: dict[str, Clip] = {}
     for word in wanted:
-        matches = _matching(word, clips) or _from_path(word, language)
+        matches = _matching(word, clips) or _from_path(Path(word), language)
         if not matches and not (bad and word in ("default", "all")):
             tags = sorted({tag for clip in clips for tag in clip.tags})
             raise UsageError(
                 f"no clip, tag or audio file called {word!r}",
                 hint=f"Use default, all, a file, one of the tags {', '.join(tags) or '(none)'} or a name in {manifest}",
             )
-        chosen.update({clip.name: clip for clip in matches})
+        for clip in matches:
+            _require_same(chosen.setdefault(clip.name, clip), clip)
     return tuple(chosen.values()), bad
+
+
+def exists(path: Path) -> bool:
+    """Whether there is such a file or folder; a name that is too long for the file system is none."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def safe_name(text: str) -> str:
     """A name that is safe in any file system and shell; changed names get a hash so that no two collide."""
     cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[:80]
-    return cleaned if cleaned == text else f"{cleaned or 'clip'}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+    return cleaned if cleaned == text else f"{cleaned or 'clip'}-{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:6]}"
 
 
 def _matching(word: str, clips: Sequence[Clip]) -> list[Clip]:
@@ -105,8 +114,17 @@ def _matching(word: str, clips: Sequence[Clip]) -> list[Clip]:
     return [clip for clip in clips if clip.name == word or word in clip.tags]
 
 
-def _from_path(word: str, language: str | None) -> list[Clip]:
-    path = Path(word)
+def _require_same(first: Clip, second: Clip) -> None:
+    if first.path.resolve() != second.path.resolve():
+        raise UsageError(
+            f"two clips are called {first.name}: {first.path} and {second.path}",
+            hint="Rename one, or name both in a manifest",
+        )
+
+
+def _from_path(path: Path, language: str | None) -> list[Clip]:
+    if not exists(path):
+        return []
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.is_file() and file.suffix.lower() in AUDIO_SUFFIXES)
     else:
@@ -122,7 +140,8 @@ def _clip_from_line(line: str, manifest: Path, number: int) -> Clip:
     fields = _json_object(line, where)
     name, audio = fields.get("name"), fields.get("audio_filepath")
     if not isinstance(audio, str) or not audio:
-        raise ManifestError(f'{where}: "audio_filepath" is missing', hint="Add the audio file's path")
+        found = "is missing" if audio is None else f"must be a path, found {audio!r:.60}"
+        raise ManifestError(f'{where}: "audio_filepath" {found}', hint="Add the audio file's path")
     path = _inside(manifest.parent, audio, where)
     for key, kind in (("name", str), ("text", str), ("lang", str), ("tags", list)):
         if fields.get(key) is not None and not isinstance(fields[key], kind):
@@ -139,7 +158,8 @@ def _clip_from_line(line: str, manifest: Path, number: int) -> Clip:
 def _json_object(line: str, where: str) -> dict[str, Any]:
     try:
         fields = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
+        json.dumps(fields, ensure_ascii=False).encode()  # half a surrogate pair is no text and cannot be written again
+    except (ValueError, RecursionError) as error:
         raise ManifestError(f"{where}: not JSON ({error})", hint="Write one JSON object a line") from error
     if not isinstance(fields, dict):
         raise ManifestError(f"{where}: expected a JSON object, found {type(fields).__name__}")
@@ -150,8 +170,11 @@ def _inside(folder: Path, relative: str, where: str) -> Path:
     try:
         path = (folder / relative).resolve()
         escapes = not path.is_relative_to(folder.resolve())
-    except (OSError, ValueError) as error:
-        raise ManifestError(f"{where}: {relative!r:.80} is no usable path ({error})") from error
+        path.is_file()  # raises where the name is too long for the file system
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: links that point at each other
+        raise ManifestError(
+            f"{where}: {relative!r:.80} is no usable path ({first_line(error, 80)})", hint="Correct the path"
+        ) from error
     if escapes:
         raise ManifestError(
             f"{where}: {relative!r} points outside the manifest's folder", hint="Put the file inside it"

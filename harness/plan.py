@@ -70,7 +70,8 @@ def options_from(given: Mapping[str, Any], configured: Mapping[str, Any]) -> Opt
         ConfigError: a configured value of the wrong type.
     """
     merged = {**configured, **{key: value for key, value in given.items() if value is not None}}
-    return replace(Options(), **{key: _typed(key, value) for key, value in merged.items()})
+    where = {key: _option(key) if given.get(key) is not None else f"{config.FILE_NAME} [run] {key}" for key in merged}
+    return replace(Options(), **{key: _typed(key, value, where[key]) for key, value in merged.items()})
 
 
 def make(options: Options, settings: config.Config) -> Plan:
@@ -134,31 +135,51 @@ def command(options: Options, clip: str, stages: Sequence[str]) -> str:
     words = ["parity", "run", "--clips", clip, "--stages", ",".join(stages)]
     for name in ("checkpoint", "artifacts", "manifest", "policy", "language", "mask_value"):
         if (value := getattr(options, name)) != getattr(default, name):
-            words += [f"--{name.replace('_', '-')}", str(value)]
-    return shlex.join(words)
+            words += [_option(name), str(value)]
+    return " ".join(_quoted(word) for word in words)
 
 
 _LISTS = ("stages", "clips")
 _PATHS = ("artifacts", "manifest", "report_dir", "cache")
 
 
-def _typed(key: str, value: Any) -> Any:
+def _typed(key: str, value: Any, where: str) -> Any:
     """A value as the option's type: "a,b" or a list for lists, text for paths."""
     if key not in {each.name for each in fields(Options)}:
-        raise ConfigError(f"unknown option {key!r}")
+        raise ConfigError(f"{where}: unknown option {key!r}")
     if key in _LISTS:
-        words = value.split(",") if isinstance(value, str) else value
-        if (
-            not isinstance(words, (list, tuple))
-            or not words
-            or not all(isinstance(w, str) and w.strip() for w in words)
-        ):
-            raise ConfigError(f"{key}: expected names separated by commas, found {value!r:.60}")
-        return tuple(word.strip() for word in words)
+        return _words(key, value, where)
     if key in _PATHS and isinstance(value, (str, Path)):
         return Path(value)
-    if key == "threads" and not (isinstance(value, int) and 1 <= value <= 1024):
-        raise ConfigError(f"threads: expected a number from 1 to 1024, found {value!r:.60}")
+    if key == "threads":
+        if type(value) is not int or not 1 <= value <= 1024:
+            raise ConfigError(f"{where}: expected a number from 1 to 1024, found {value!r:.60}")
+        return value
+    if key == "mask_value" and type(value) in (int, float):
+        return str(value)
+    if not isinstance(value, str) or key in _PATHS:
+        raise ConfigError(f"{where}: expected text, found {value!r:.60}", hint="Put it into quotes")
     if key == "run_id" and value != fixture.safe_name(value):
         raise ConfigError(f"run id {value!r:.60}: use letters, digits, '.', '_' and '-'")
-    return str(value) if key == "mask_value" else value
+    return value
+
+
+def _words(key: str, value: Any, where: str) -> tuple[str, ...]:
+    if key == "clips" and isinstance(value, str) and fixture.exists(Path(value)):
+        return (value,)  # one file, whatever commas and blanks are in its name
+    words = value.split(",") if isinstance(value, str) else value
+    if not isinstance(words, (list, tuple)) or not words or not all(isinstance(w, str) and w.strip() for w in words):
+        raise ConfigError(f"{where}: expected names separated by commas, found {value!r:.60}")
+    return tuple(word.strip() for word in words)
+
+
+def _option(key: str) -> str:
+    return f"--{key.replace('_', '-')}"
+
+
+def _quoted(word: str) -> str:
+    """A word for the shell, on one line: what cannot be printed as the escapes of $'...'."""
+    if word.isprintable():
+        return shlex.quote(word)
+    plain = (chr(byte) if 32 <= byte < 127 and byte not in b"\\'" else f"\\x{byte:02x}" for byte in os.fsencode(word))
+    return f"$'{''.join(plain)}'"

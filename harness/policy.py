@@ -37,9 +37,15 @@ BUILT_IN = {
 }
 """`whisper`: the filters of `whisper.decode`, no timestamps. `plain`: argmax to end-of-text, as a C++ port does."""
 
-CONFIGURABLE = frozenset(
-    {"without_timestamps", "suppress_blank", "suppress_tokens", "sample_len", "max_initial_timestamp", "prompt"}
-)
+CONFIGURABLE: Mapping[str, tuple[type, ...]] = {
+    "without_timestamps": (bool,),
+    "suppress_blank": (bool,),
+    "suppress_tokens": (str, list),
+    "sample_len": (int,),
+    "max_initial_timestamp": (int, float),
+    "prompt": (str, list),
+}
+"""Options that a policy of parity.toml may set, and of which type."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +87,15 @@ def named(name: str, custom: Mapping[str, Mapping[str, Any]] | None = None) -> P
     if name in custom:
         own = dict(custom[name])
         base = named(str(own.pop("base", "whisper")), {k: v for k, v in custom.items() if k != name})
-        if unknown := set(own) - CONFIGURABLE:
+        if unknown := set(own) - set(CONFIGURABLE):
             raise UsageError(
                 f"policy {name!r}: unknown option {', '.join(sorted(unknown))}",
                 hint=f"Options are base, {', '.join(sorted(CONFIGURABLE))}",
             )
+        for key, value in own.items():
+            if type(value) not in CONFIGURABLE[key] or (key == "sample_len" and value < 0):
+                kinds = " or ".join(kind.__name__ for kind in CONFIGURABLE[key])
+                raise UsageError(f"policy {name!r}: {key} is {value!r:.60}", hint=f"Give {kinds}, not negative")
         return Policy(name, {**base.options, **own})
     if name not in BUILT_IN:
         raise UsageError(f"no policy called {name!r}", hint=f"Use one of {', '.join((*BUILT_IN, *custom))}")
@@ -108,6 +118,9 @@ def concrete(policy: Policy, dims: Dims, language: str | None) -> DecodingPlan:
         raise UsageError(
             f"policy {policy.name!r}: {error}", hint="Check the language and the policy's options"
         ) from error
+    tokens = [*task.initial_tokens, *(t for rule in task.logit_filters for t in getattr(rule, "suppress_tokens", ()))]
+    if (unknown := vocabulary.first_unknown(dims.n_vocab, tokens)) is not None:
+        raise UsageError(f"policy {policy.name!r}: token {unknown} is outside a vocabulary of {dims.n_vocab}")
     room = dims.n_text_ctx - len(task.initial_tokens) + 1  # the last position still predicts one token
     return DecodingPlan(
         prompt=tuple(task.initial_tokens),

@@ -86,7 +86,10 @@ class Evaluation:
 
     def _is_fresh(self, found: Trace, spec: str, clip: Clip) -> bool:
         """Whether a trace of a run that is continued still belongs to this audio file and this artifact."""
-        same_audio = clip.path.is_file() and found.header.audio_sha256 == file_sha256(clip.path)
+        try:
+            same_audio = found.header.audio_sha256 == file_sha256(clip.path)
+        except OSError:  # it went away since
+            return False
         return same_audio and found.header.artifact_sha256 == self.artifact(spec).sha256
 
     def _record(self, spec: str, clip: Clip) -> Trace:

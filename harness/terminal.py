@@ -18,7 +18,8 @@ def stdout() -> Console:
 def progress(total: int) -> Iterator[Callable[[str], None]]:
     """A bar on stderr that says what is being worked on; nothing when stderr is no terminal."""
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("starting", total=total)
         done = -1
 

@@ -51,9 +51,10 @@ def load(overrides: Table | None = None) -> dict[str, dict[str, Any]]:
     for edge, values in (overrides or {}).items():
         if not isinstance(values, Mapping):
             raise ConfigError(f"[tolerances] {edge!r}: expected a table of values, found {values!r:.60}")
+        _check(edge, values, config.FILE_NAME)
         table[edge] = {**table.get(edge, {}), **values}
     for edge, values in table.items():
-        _check(edge, values)
+        _check(edge, values, FILE.name)
     return table
 
 
@@ -66,7 +67,7 @@ def for_edge(table: Table, reference: str, candidate: str) -> Tolerance:
     return Tolerance(**values)
 
 
-def _check(edge: str, values: Mapping[str, Any]) -> None:
+def _check(edge: str, values: Mapping[str, Any], where: str) -> None:
     for key, value in values.items():
         if key in LIMITS:
             good = isinstance(value, list) and len(value) == 2 and all(_is_number(bound) for bound in value)
@@ -78,7 +79,7 @@ def _check(edge: str, values: Mapping[str, Any]) -> None:
         else:
             good, expected = key == "reason" and isinstance(value, str), f"one of the keys in {FILE.name}"
         if not good:
-            raise ConfigError(f"tolerance {edge!r}, {key}: expected {expected}, found {value!r:.60}")
+            raise ConfigError(f"{where}: tolerance {edge!r}, {key}: expected {expected}, found {value!r:.60}")
 
 
 def _is_number(value: Any) -> bool:

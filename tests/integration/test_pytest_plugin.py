@@ -1,0 +1,122 @@
+"""`pytest -m parity` as its users run it: in a process of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.report import schema
+from tests import sound
+
+FILES = {
+    "conftest.py": 'pytest_plugins = ["harness.pytest_plugin"]\n',
+    "test_gate.py": "import pytest\nfrom harness.pytest_plugin import assert_parity\n\n\n"
+    "@pytest.mark.parity\ndef test_parity(parity_row):\n    assert_parity(parity_row)\n",
+    "pytest.ini": "[pytest]\naddopts = -p no:anyio --strict-markers\n",
+}
+
+
+@pytest.fixture
+def gate(pytester: pytest.Pytester, scripted_checkpoint: Path, cache_dir: Path) -> Callable[..., pytest.RunResult]:
+    """Run the gate on two clips (one named with a hyphen) through pytorch and torchscript."""
+    for name, content in FILES.items():
+        (pytester.path / name).write_text(content)
+    lines = []
+    for i, name in enumerate(("one", "two-b")):
+        sound.write_wav(pytester.path / f"{name}.wav", sound.warble(1.0, seed=i))
+        lines.append({"audio_filepath": f"{name}.wav", "lang": "en", "text": "", "tags": [name[:3]]})
+    (pytester.path / "manifest.jsonl").write_text("\n".join(json.dumps(line) for line in lines) + "\n")
+
+    def run(*words: object) -> pytest.RunResult:
+        options = {
+            "checkpoint": scripted_checkpoint, "cache": cache_dir, "manifest": "manifest.jsonl", "threads": 2,
+            "report-dir": "reports", "stages": "pytorch,torchscript", "run-id": "gate",
+        }  # fmt: skip
+        arguments = [f"--parity-{name}={value}" for name, value in options.items()]
+        return pytester.runpytest_subprocess("-m", "parity", *arguments, *words)
+
+    return run
+
+
+def test_one_item_per_clip_and_stage_and_one_table(gate, pytester):
+    """Header with versions, items in the order of the chain, table, report."""
+    result = gate("-v")
+    result.assert_outcomes(passed=4)
+    result.stdout.fnmatch_lines(
+        [
+            "parity: stages pytorch, torchscript; policy whisper; torch 2.13.0*",
+            "*test_parity?pytorch-one?*PASSED*",
+            "*test_parity?torchscript-two-b?*PASSED*",
+            "*= parity =*",
+            "*clip*pytorch*torchscript*",
+            "parity pass: 2 pass, 2 reference",
+            "report: *report.json",
+        ]
+    )
+    report = schema.load(pytester.path / "reports" / "gate")
+    assert (report.finished, len(report.rows)) == (True, 4)
+
+
+def test_items_can_be_chosen_by_name_and_by_backend(gate):
+    """-k and one marker per backend."""
+    gate("-k", "torchscript-one").assert_outcomes(passed=1, deselected=3)
+    gate("-m", "parity and pytorch").assert_outcomes(passed=2, deselected=2)
+
+
+def test_workers_of_xdist_share_one_run(gate, pytester):
+    """Every row is in one report, whoever recorded it, and nothing is recorded twice."""
+    result = gate("-n", "2")
+    result.assert_outcomes(passed=4)
+    report = schema.load(pytester.path / "reports" / "gate")
+    assert (report.finished, len(report.rows), report.exit_code) == (True, 4, 0)
+    assert len(list((pytester.path / "reports").iterdir())) == 1
+
+
+def test_a_divergence_fails_its_item_and_can_be_run_again(gate, pytester, parity_in):
+    """Reason and reproducing command; --lf runs just the failed ones."""
+    artifacts = pytester.path / "artifacts"
+    assert parity_in(pytester.path)("build", "--stages", "torchscript", "--out", artifacts).exit_code == 0
+    (artifacts / "torchscript.lineage.json").unlink()
+    _swap_rows(artifacts / "token_embedding.npy")
+    result = gate(f"--parity-artifacts={artifacts}")
+    assert result.ret == 1
+    result.assert_outcomes(passed=2, failed=2)
+    result.stdout.fnmatch_lines(["diverged: logits: *", "parity run --clips one --stages pytorch,torchscript *", "parity diverged: *"])
+    result.stdout.no_fnmatch_line("*Traceback*")
+    gate(f"--parity-artifacts={artifacts}", "--lf").assert_outcomes(failed=2)
+
+
+def test_a_bad_line_of_the_manifest_is_an_item_that_fails(gate, pytester):
+    """The others still run."""
+    with (pytester.path / "manifest.jsonl").open("a") as file:
+        file.write("{not json\n")
+    result = gate()
+    result.assert_outcomes(passed=4, failed=1)
+    result.stdout.fnmatch_lines(["*manifest.jsonl:3: not JSON*"])
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "named"),
+    [
+        ("stages", "pytorch,onnx", "*no backend called 'onnx'*"),
+        ("policy", "beam", "*no policy called 'beam'*"),
+        ("clips", "nowhere", "*no clip, tag or audio file called 'nowhere'*"),
+    ],
+)
+def test_unknown_names_are_usage_errors(gate, option, value, named):
+    """One line, before or instead of any item."""
+    result = gate(f"--parity-{option}={value}")
+    assert result.ret != 0
+    result.assert_outcomes(passed=0, errors=result.parseoutcomes().get("errors", 0))
+    assert any(named.strip("*") in line for line in [*result.outlines, *result.errlines])
+
+
+def _swap_rows(path: Path) -> None:
+    import numpy as np
+
+    table = np.load(path)
+    table[[50258, 50259]] = table[[400, 370]]
+    np.save(path, table)
