@@ -69,8 +69,9 @@ class TokenEmbedding:
 
 def _map(path: Path) -> NDArray[Any]:
     try:
-        table = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        with np.errstate(over="ignore"):  # a header may claim a size that no integer holds
+            table = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, OverflowError, EOFError) as error:
         raise ArtifactError(f"{path}: not a .npy table ({first_line(error)})", hint="Build or copy it again") from error
     if not isinstance(table, np.ndarray):
         raise ArtifactError(f"{path}: not a .npy table (an archive of several)", hint="Build or copy it again")

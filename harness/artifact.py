@@ -148,13 +148,24 @@ def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
+_RECORD_TYPES: Mapping[str, tuple[type, ...]] = {
+    "checkpoint": (str,),
+    "checkpoint_sha256": (str,),
+    "parent_sha256": (str, type(None)),
+    "tools": (dict, type(None)),
+    "options": (dict, type(None)),
+    "created": (str,),
+    "build_seconds": (int, float),
+}
+
+
 def _read_record(path: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text("utf-8"))
         names = [file["name"] for file in record["files"].values()]
-        complete = {"checkpoint", "checkpoint_sha256", "parent_sha256", "tools", "options", "created", "build_seconds"}
-        if any(Path(name).name != name for name in names) or not complete <= set(record):
-            raise KeyError("incomplete, or a file name that leaves the folder")
+        complete = all(isinstance(record[key], kinds) for key, kinds in _RECORD_TYPES.items())
+        if any(Path(name).name != name for name in names) or not complete:
+            raise ValueError("a value of the wrong type, or a file name that leaves the folder")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ArtifactError(f"{path}: not a lineage record ({error})", hint="Delete it, or build again") from error
     return dict(record)

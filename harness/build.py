@@ -93,9 +93,11 @@ def _cached_or_built(workshop: Workshop, backend: Backend, stage: str, parent: A
     key = artifact.cache_key(stage, parent.sha256, workshop.options, backend.tools())
     folder = workshop.cache / f"{workshop.checkpoint.name}-{stage.replace(':', '-')}-{key[:16]}"
     with locked(workshop.cache / f".{folder.name}.lock"):
-        if found := artifact.read_lineage(folder, stage, workshop.checkpoint, "cached"):
-            return found
-        return _build(workshop, backend, stage, parent, folder)
+        try:
+            found = artifact.read_lineage(folder, stage, workshop.checkpoint, "cached")
+        except ArtifactError as error:
+            raise ArtifactError(f"cache damaged: {error}", hint=f"Delete {folder}: it is built again") from error
+        return found or _build(workshop, backend, stage, parent, folder)
 
 
 def _build(workshop: Workshop, backend: Backend, stage: str, parent: Artifact, folder: Path) -> Artifact:

@@ -42,7 +42,8 @@ def root_draft(
     """The root's draft for a window: openai-whisper's own greedy pass, kept. A wrong one costs time, never a token."""
     parts = [checkpoint.sha256, features_sha256, dict(plan.options), version("openai-whisper"), version("torch")]
     found = remembered(folder / "drafts" / f"{_key(parts)}.json", greedy)
-    is_draft = isinstance(found, list) and all(type(token) is int and 0 <= token < 1 << 31 for token in found)
+    size = checkpoint.dims.n_vocab
+    is_draft = isinstance(found, list) and all(type(token) is int and 0 <= token < size for token in found)
     return found if is_draft else greedy()
 
 

@@ -72,7 +72,9 @@ def describe(path: Path, note: str = "") -> Checkpoint:
         CheckpointError: not a Whisper checkpoint.
     """
     saved = read(path)
-    return Checkpoint(safe_name(path.stem), path.resolve(), file_sha256(path), _dims(saved, path), note)
+    dims = _dims(saved, path)
+    _check_weights(saved["model_state_dict"], dims, path)
+    return Checkpoint(safe_name(path.stem), path.resolve(), file_sha256(path), dims, note)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -122,7 +124,10 @@ def _dims(saved: dict[str, Any], path: Path) -> Dims:
     names = {field.name for field in dataclasses.fields(Dims)}
     found = saved["dims"]
     if not isinstance(found, dict) or set(found) != names or not all(type(v) is int and v > 0 for v in found.values()):
-        raise CheckpointError(f"{path}: dims must hold {', '.join(sorted(names))}, found {found!r:.200}")
+        raise CheckpointError(
+            f"{path}: dims must hold {', '.join(sorted(names))} as positive numbers, found {found!r:.400}",
+            hint="Save vars(model.dims) of openai-whisper",
+        )
     dims = Dims(**found)
     _check_dims(dims, path)
     return dims
@@ -137,8 +142,33 @@ def _check_dims(dims: Dims, path: Path) -> None:
         )
     if dims.n_audio_ctx != 1500:
         raise CheckpointError(f"{path}: n_audio_ctx is {dims.n_audio_ctx}", hint="Windows are 30 s, a context of 1500")
-    if dims.n_audio_state % dims.n_audio_head or dims.n_text_state % dims.n_text_head:
-        raise CheckpointError(f"{path}: the state is not a multiple of the number of heads")
+    states = (dims.n_audio_state, dims.n_audio_head), (dims.n_text_state, dims.n_text_head)
+    if dims.n_audio_state != dims.n_text_state or any(state % 2 or state % heads for state, heads in states):
+        raise CheckpointError(
+            f"{path}: n_audio_state {dims.n_audio_state} and n_text_state {dims.n_text_state} must be equal, even and "
+            f"multiples of n_audio_head {dims.n_audio_head} and n_text_head {dims.n_text_head}",
+            hint="Are the dims those of this model?",
+        )
+
+
+def _check_weights(weights: Any, dims: Dims, path: Path) -> None:
+    """Hold some weights' shapes against the dimensions before anybody builds a model of a size that a file claims."""
+    expected = {
+        "encoder.conv1.weight": [dims.n_audio_state, dims.n_mels, 3],
+        "encoder.positional_embedding": [dims.n_audio_ctx, dims.n_audio_state],
+        "decoder.token_embedding.weight": [dims.n_vocab, dims.n_text_state],
+        "decoder.positional_embedding": [dims.n_text_ctx, dims.n_text_state],
+        f"encoder.blocks.{dims.n_audio_layer - 1}.attn_ln.weight": [dims.n_audio_state],
+        f"decoder.blocks.{dims.n_text_layer - 1}.attn_ln.weight": [dims.n_text_state],
+    }
+    for name, shape in expected.items():
+        weight = weights.get(name) if isinstance(weights, dict) else None
+        found = list(getattr(weight, "shape", ()))
+        if found != shape:
+            raise CheckpointError(
+                f"{path}: the weights do not fit the dimensions: {name} should be {shape}, found {found or 'none'}",
+                hint="Is the file complete, and are the dims those of this model?",
+            )
 
 
 def _by_name(name: str) -> Path:

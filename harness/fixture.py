@@ -103,7 +103,8 @@ def exists(path: Path) -> bool:
 def safe_name(text: str) -> str:
     """A name that is safe in any file system and shell; changed names get a hash so that no two collide."""
     cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[:80]
-    return cleaned if cleaned == text else f"{cleaned or 'clip'}-{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:6]}"
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+    return cleaned if cleaned == text else f"{cleaned or 'clip'}-{digest[:6]}"
 
 
 def _matching(word: str, clips: Sequence[Clip]) -> list[Clip]:
@@ -162,7 +163,8 @@ def _json_object(line: str, where: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ManifestError(f"{where}: not JSON ({error})", hint="Write one JSON object a line") from error
     if not isinstance(fields, dict):
-        raise ManifestError(f"{where}: expected a JSON object, found {type(fields).__name__}")
+        found = type(fields).__name__
+        raise ManifestError(f"{where}: expected a JSON object, found {found}", hint='Write {"audio_filepath": ...}')
     return fields
 
 

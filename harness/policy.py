@@ -95,7 +95,7 @@ def named(name: str, custom: Mapping[str, Mapping[str, Any]] | None = None) -> P
         for key, value in own.items():
             if type(value) not in CONFIGURABLE[key] or (key == "sample_len" and value < 0):
                 kinds = " or ".join(kind.__name__ for kind in CONFIGURABLE[key])
-                raise UsageError(f"policy {name!r}: {key} is {value!r:.60}", hint=f"Give {kinds}, not negative")
+                raise UsageError(f"policy {name!r}: {key} cannot be {value!r:.60}", hint=f"Give {kinds}, not negative")
         return Policy(name, {**base.options, **own})
     if name not in BUILT_IN:
         raise UsageError(f"no policy called {name!r}", hint=f"Use one of {', '.join((*BUILT_IN, *custom))}")

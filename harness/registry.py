@@ -101,7 +101,8 @@ def _check(spec: str) -> None:
     name, colon, variant = spec.partition(":")
     known = backend(name).variants
     if colon and variant not in known:
-        raise UsageError(f"stage {spec!r}: {name} has no variant {variant!r}", hint=f"Variants: {', '.join(known) or 'none'}")
+        hint = f"Variants: {', '.join(known)}" if known else f"Write {name}"
+        raise UsageError(f"stage {spec!r}: {name} has no variant {variant!r}", hint=hint)
 
 
 def _predecessor(spec: str) -> str | None:

@@ -126,7 +126,9 @@ def load(path: Path) -> Trace:
             header = serial.loads(TraceHeader, (file.metadata() or {})["trace"], str(path))
             windows = tuple(_window(window, file) for window in header.windows)
     except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise RecordError(f"{path}: not a whole trace ({first_line(error)})", hint="Delete it and run the clip again") from error
+        raise RecordError(
+            f"{path}: not a whole trace ({first_line(error)})", hint="Delete it and run the clip again"
+        ) from error
     if header.trace_version != TRACE_VERSION:
         raise RecordError(f"{path}: trace version {header.trace_version}, this program reads {TRACE_VERSION}")
     return Trace(header, windows)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +14,7 @@ import numpy as np
 
 from backends import files, versions
 from backends.files import TokenEmbedding
-from backends.tflite.worker import build_files
+from backends.tflite.worker import build_files, failure
 from harness.artifact import Artifact, Options
 from harness.backend import Availability, Float32
 from harness.checkpoint import Checkpoint, Dims
@@ -72,6 +74,10 @@ class TFLiteSession:
         encoder_output = (1, dims.n_audio_ctx, dims.n_audio_state)
         self.label = f"{artifact.stage} ({runtime})"
         self._embedding = TokenEmbedding(artifact.path("token_embedding"), dims)
+        if artifact.origin == "external":
+            for path in (artifact.path("encoder"), artifact.path("decoder")):
+                if reason := failure(path, module.__name__, threads):
+                    raise _not_loaded(path, reason)
         self._encoder = Graph(
             module,
             artifact.path("encoder"),
@@ -110,16 +116,15 @@ class Graph:
         """
         self.path = path
         try:
-            self._interpreter = module.Interpreter(model_path=str(path), num_threads=threads)
-            self._interpreter.allocate_tensors()
+            with _without_chatter():
+                self._interpreter = module.Interpreter(model_path=str(path), num_threads=threads)
+                self._interpreter.allocate_tensors()
+            named_inputs, named_outputs = _signature(self._interpreter)
+            details = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         except (ValueError, RuntimeError, OSError) as error:
-            raise ArtifactError(
-                f"{path}: cannot be loaded as TFLite ({_reason(error)})",
-                hint="Is it complete, and of built-in ops only? MTKEXT ops need MediaTek's interpreter",
-            ) from error
-        named_inputs, named_outputs = _signature(self._interpreter)
-        self._inputs = match(path, "input", inputs, self._interpreter.get_input_details(), named_inputs)
-        found = match(path, "output", outputs, self._interpreter.get_output_details(), named_outputs)
+            raise _not_loaded(path, _reason(error)) from error
+        self._inputs = match(path, "input", inputs, details[0], named_inputs)
+        found = match(path, "output", outputs, details[1], named_outputs)
         self._output = next(iter(found.values()))
 
     def run(self, arrays: Mapping[str, Float32]) -> Any:
@@ -187,6 +192,21 @@ def _signature(interpreter: Any) -> tuple[dict[str, int], dict[str, int]]:
     return tuple({name: int(detail["index"]) for name, detail in side.items()} for side in sides)  # type: ignore[return-value]
 
 
+@contextmanager
+def _without_chatter() -> Iterator[None]:
+    """Keep what the C++ runtime prints about itself (which delegate it made) from the terminal."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(nowhere)
+        os.close(kept)
+
+
 def _interpreter_module() -> tuple[Any, str]:
     for package, (module, name) in INTERPRETERS.items():
         if version := versions.of(package):
@@ -195,6 +215,13 @@ def _interpreter_module() -> tuple[Any, str]:
             except ImportError as error:
                 raise UnavailableError(f"{package} {version[package]} does not import ({first_line(error)})") from error
     raise UnavailableError("no TFLite interpreter is installed", hint="Run `pip install ai-edge-litert`")
+
+
+def _not_loaded(path: Path, reason: str) -> ArtifactError:
+    return ArtifactError(
+        f"{path}: cannot be loaded as TFLite ({reason})",
+        hint="Is it complete, and of built-in ops only? MTKEXT ops need MediaTek's interpreter",
+    )
 
 
 def _reason(error: BaseException) -> str:

@@ -1,7 +1,11 @@
-"""Conversion and quantisation in processes of their own.
+"""Conversion, quantisation and the first try of foreign files in processes of their own.
 
 The converters print to stdout, log from C++, keep gigabytes, and can die without an exception: none of that may reach
 the harness. Encoder and decoder are converted side by side.
+
+The interpreter holds a file against the flatbuffer schema before it loads it, so truncated and foreign files are
+refused. One that keeps the schema can still kill the process or never end: an operator without an input that it needs,
+a tensor of 2**31 elements. Files that we converted are known by their hash and are not tried.
 """
 
 from __future__ import annotations
@@ -19,6 +23,8 @@ from harness.errors import BuildError
 from harness.fixture import PROJECT
 
 TIME_LIMIT_S = 1800.0
+TRY_LIMIT_S = 300.0
+"""For loading a file and one pass."""
 
 
 def build_files(parent: Artifact, out: Path, names: Mapping[str, str], variant: str, options: Options) -> None:
@@ -49,6 +55,22 @@ def build_files(parent: Artifact, out: Path, names: Mapping[str, str], variant: 
     finally:
         for worker in workers.values():
             worker.kill()
+
+
+def failure(path: Path, module: str, threads: int) -> str:
+    """Why a file cannot be loaded and run once, tried in a process of its own; "" when it can."""
+    task = [sys.executable, "-m", "backends.tflite.attempt", str(path.absolute()), module, str(threads)]
+    try:
+        found = subprocess.run(
+            task, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", cwd=PROJECT,
+            timeout=TRY_LIMIT_S, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return f"one pass takes more than {TRY_LIMIT_S:.0f} s"
+    if found.returncode < 0:
+        return f"it kills the interpreter by signal {-found.returncode}"
+    lines = [line.strip() for line in found.stderr.splitlines() if line.strip()] or [f"exit code {found.returncode}"]
+    return lines[-1].rpartition("] ")[2][:300] if found.returncode else ""
 
 
 def _start(task: list[str]) -> subprocess.Popen[str]:

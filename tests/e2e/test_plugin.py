@@ -52,9 +52,7 @@ def test_doctor_lists_an_installed_backend(cli: Cli):
     assert "parity-sample-backend 0.1.0" in last
 
 
-def test_an_installed_backend_is_built_run_and_judged(
-    cli: Cli, clip: Path, scripted_checkpoint: Path, tmp_path: Path
-):
+def test_an_installed_backend_is_built_run_and_judged(cli: Cli, clip: Path, scripted_checkpoint: Path, tmp_path: Path):
     """float16 drifts by the default tolerances; its bfloat16 variant diverges until the project allows it."""
 
     def rows(run_id: str, exit_code: int) -> dict[str, dict]:

@@ -52,7 +52,10 @@ def test_command_line_pytest_and_parity_toml_offer_the_same_options():
     offered = {option.name for option in cli.main.commands["run"].params}
     assert offered == names == set(pytest_plugin.HELP)
     assert names >= RUN_KEYS
-    assert all(option.default is None or not isinstance(option.default, (str, int)) for option in cli.main.commands["run"].params)
+    assert all(
+        option.default is None or not isinstance(option.default, (str, int))
+        for option in cli.main.commands["run"].params
+    )
 
 
 def test_every_public_function_of_the_flow_has_a_docstring():

@@ -1,0 +1,172 @@
+"""What the harness costs on the host, as ratios taken in one run: `python benchmarks/host.py [--size base]`.
+
+    (a) run time of the three model stages, models loaded, over the sum of the bare forward passes
+    (b) the same decoding one token a call, over verified drafts
+    (c) building torchscript and tflite together [s]
+    (d) `make parity` with everything cached [s]
+    (e) peak memory of a whole run [GiB]
+
+Weights are random (fixtures/scripted.py), of the dimensions of a published Whisper; clips are 5 to 11 s long.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+from fixtures import scripted
+from harness import cache, policy
+from harness.backend import Session
+from harness.config import Config
+from harness.decode import decode
+from harness.fixture import PROJECT, Clip
+from harness.plan import Options, Plan, make
+from harness.run import Evaluation, evaluation
+from tests import sound
+
+SIZES = {"tiny": (384, 6, 4), "base": (512, 8, 6), "small": (768, 12, 12)}
+"""State, heads, layers."""
+STAGES = ("pytorch", "torchscript", "tflite")
+
+
+def main() -> None:
+    """Run all and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=SIZES, default="base")
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        checkpoint = random_checkpoint(arguments.size)
+        clips = make_clips(folder)
+        options = Options(
+            checkpoint=str(checkpoint), stages=STAGES, clips=tuple(map(str, clips)), language="en", threads=2,
+            report_dir=folder / "reports", cache=folder / "cache", run_id="warm",
+        )  # fmt: skip
+        built = build_seconds(options)
+        peak = peak_memory_gib(options)
+        overhead, stepwise = run_ratios(options, arguments.repeats)
+    print(f"whisper {arguments.size} dimensions, random weights, {len(clips)} clips, 2 threads")
+    print(f"(a) harness over bare forward passes   {overhead:6.2f}   goal at most 1.15")
+    print(f"(b) step by step over verified drafts  {stepwise:6.1f}   goal at least 10")
+    print(f"(c) build torchscript and tflite       {built:6.1f} s goal at most 20")
+    print(f"(d) make parity, all cached            {parity_seconds():6.1f} s goal at most 15")
+    print(f"(e) peak memory of a run               {peak:6.2f} GiB goal below 2.5")
+
+
+def random_checkpoint(size: str) -> Path:
+    """A checkpoint of published dimensions with random weights, 25 tokens long."""
+    path = PROJECT / "build" / "benchmarks" / f"{size}.pt"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        state, heads, layers = SIZES[size]
+        dims = scripted.dimensions(n_state=state, n_layer=layers)
+        dims.n_audio_head = dims.n_text_head = heads
+        scripted.save(scripted.model(dims), path)
+    return path
+
+
+def make_clips(folder: Path) -> list[Path]:
+    """Three clips of 5, 8 and 11 s."""
+    return [sound.write_wav(folder / f"clip-{s}s.wav", sound.warble(s, seed=s)) for s in (5, 8, 11)]
+
+
+def build_seconds(options: Options) -> float:
+    """(c): from an empty cache."""
+    started = time.perf_counter()
+    run_cli("build", "--checkpoint", options.checkpoint, "--cache", options.cache, "--stages", "torchscript,tflite")
+    return time.perf_counter() - started
+
+
+def peak_memory_gib(options: Options) -> float:
+    """(e): largest resident set of a run in a process of its own, artifacts built; warms features and drafts too."""
+    run_cli(
+        "run", "--checkpoint", options.checkpoint, "--cache", options.cache, "--stages", ",".join(STAGES), "--threads",
+        2, "--clips", ",".join(options.clips), "--language", "en", "--report-dir", options.report_dir, "--run-id", "warm",
+    )  # fmt: skip
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+
+
+def run_ratios(options: Options, repeats: int) -> tuple[float, float]:
+    """(a) over all clips and (b) on the first, bare passes and rows taken turn by turn."""
+    plan = make(options, Config())
+    shutil.rmtree(plan.folder)
+    bare = whole = naive = drafted = 0.0
+    with evaluation(plan) as running:
+        for stage in plan.stages:
+            for clip in plan.clips:
+                running.row(stage, clip)  # outside the clock: first calls import, allocate and compile
+                passes = Passes(running, plan, stage.spec, clip)
+                for _ in range(repeats):
+                    remove_trace(plan, stage.spec, clip.name)
+                    bare += timed(passes.bare)
+                    whole += timed(partial(running.row, stage, clip))
+                if clip is plan.clips[0]:
+                    drafted += timed(passes.drafted)
+                    naive += timed(passes.step_by_step)
+    return whole / bare, naive / drafted
+
+
+class Passes:
+    """What is timed of one stage on one clip, its model loaded."""
+
+    def __init__(self, running: Evaluation, plan: Plan, stage: str, clip: Clip) -> None:
+        session = running._recorder(stage).session
+        self.session = cast(Session, session)
+        self.plan = policy.concrete(plan.policy, plan.checkpoint.dims, "en")
+        self.features = cache.clip_features(plan.options.cache, clip, 80).windows[0].input_features
+        self.tokens = running.trace(stage, clip).header.windows[0].tokens
+
+    def bare(self) -> None:
+        """One encoder and one decoder call."""
+        fed = [*self.plan.prompt, *self.tokens]
+        self.session.decode(fed, self.session.encode(self.features), range(len(self.plan.prompt) - 1, len(fed)))
+
+    def drafted(self) -> None:
+        """Encode and decode by the verified draft."""
+        decode(self.session, self.plan, self.session.encode(self.features), self.tokens)
+
+    def step_by_step(self) -> None:
+        """Encode and decode one token a call."""
+        decode(self.session, self.plan, self.session.encode(self.features), (), step_by_step=True)
+
+
+def remove_trace(plan: Plan, stage: str, clip: str) -> None:
+    """Let the next row record again."""
+    (plan.folder / "traces" / f"{clip}--{stage}.safetensors").unlink()
+
+
+def timed(call: Callable[[], object]) -> float:
+    """Wall seconds of one call."""
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def parity_seconds() -> float:
+    """(d): the second of two."""
+    for _ in range(2):
+        started = time.perf_counter()
+        subprocess.run(["make", "--silent", "parity"], cwd=PROJECT, check=True, capture_output=True)
+        seconds = time.perf_counter() - started
+    return seconds
+
+
+def run_cli(*words: object) -> None:
+    """`parity ...` in a process of its own."""
+    subprocess.run(
+        [sys.executable, "-m", "harness.cli", *map(str, words)], check=True, cwd=PROJECT, capture_output=True
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""tflite-runtime offers the same Interpreter and is accepted where it is what is installed: in a venv with numpy < 2."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import venv
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness import build, checkpoint, registry
+from harness.build import Workshop
+from harness.fixture import PROJECT
+
+PACKAGES = ("tflite-runtime==2.14.0", "numpy<2", "filelock")
+TOKENS, ROWS = [50258, 50259, 50359, 50363, 400], [3, 4]
+
+CHILD = """
+import json, sys
+import numpy as np
+from pathlib import Path
+from harness import artifact, registry
+from harness.checkpoint import Checkpoint, Dims
+
+task = json.load(sys.stdin)
+found = Checkpoint(task["name"], Path("x.pt"), task["sha256"], Dims(**task["dims"]))
+loaded = artifact.read_lineage(Path(task["folder"]), "tflite", found, "cached")
+given = np.load(task["arrays"])
+with registry.backend("tflite").open(loaded, 2) as session:
+    encoder_output = session.encode(given["input_features"])
+    logits = session.decode(task["tokens"], given["encoder_output"], task["rows"])
+worst = [float(np.abs(a - b).max()) for a, b in ((encoder_output, given["encoder_output"]), (logits, given["logits"]))]
+print(json.dumps({"label": session.label, "numpy": np.__version__, "torch": "torch" in sys.modules, "worst": worst}))
+"""
+
+
+@pytest.fixture(scope="module")
+def interpreter(cache_dir: Path) -> Path:
+    """A Python with tflite-runtime, numpy < 2 and nothing heavy; kept between sessions."""
+    if sys.version_info >= (3, 12):
+        pytest.skip("tflite-runtime 2.14.0 has no wheel for Python 3.12")
+    folder = cache_dir / "tflite-runtime-venv"
+    python = folder / "bin" / "python"
+    if not (folder / ".done").is_file():
+        venv.create(folder, with_pip=True, clear=True)
+        command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PACKAGES]
+        installed = subprocess.run(command, capture_output=True, text=True)
+        if installed.returncode:
+            pytest.skip(f"tflite-runtime cannot be installed here: {installed.stderr.strip().splitlines()[-1]}")
+        (folder / ".done").touch()
+    return python
+
+
+def test_it_runs_the_same_files_to_the_same_numbers(interpreter, scripted_checkpoint, cache_dir, tmp_path):
+    """Named truthfully, without torch, within float32 accuracy of LiteRT."""
+    found = checkpoint.describe(scripted_checkpoint)
+    artifact = build.obtain(Workshop(found, cache_dir, None, {"mask_value": "-inf"}), "tflite")
+    input_features = np.random.default_rng(0).standard_normal((1, 80, 3000), dtype=np.float32)
+    with registry.backend("tflite").open(artifact, 2) as session:
+        assert session.label.startswith("tflite (LiteRT ")
+        encoder_output = session.encode(input_features)
+        logits = session.decode(TOKENS, encoder_output, ROWS)
+    arrays = tmp_path / "arrays.npz"
+    np.savez(arrays, input_features=input_features, encoder_output=encoder_output, logits=logits)
+    task = {
+        "name": found.name, "sha256": found.sha256, "dims": asdict(found.dims), "folder": str(artifact.folder),
+        "arrays": str(arrays), "tokens": TOKENS, "rows": ROWS,
+    }  # fmt: skip
+    ran = subprocess.run(
+        [interpreter, "-c", CHILD], input=json.dumps(task), capture_output=True, text=True, cwd=PROJECT, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    said = json.loads(ran.stdout.splitlines()[-1])
+    assert said["label"] == "tflite (tflite-runtime 2.14.0)"
+    assert (said["numpy"][0], said["torch"]) == ("1", False)
+    assert said["worst"][0] < 1e-3
+    assert said["worst"][1] < 1e-2
