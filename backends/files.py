@@ -71,7 +71,7 @@ def _map(path: Path) -> NDArray[Any]:
     try:
         with np.errstate(over="ignore"):  # a header may claim a size that no integer holds
             table = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, OverflowError, EOFError) as error:
+    except Exception as error:  # numpy reads the header as Python: foreign bytes raise whatever its parser raises
         raise ArtifactError(f"{path}: not a .npy table ({first_line(error)})", hint="Build or copy it again") from error
     if not isinstance(table, np.ndarray):
         raise ArtifactError(f"{path}: not a .npy table (an archive of several)", hint="Build or copy it again")

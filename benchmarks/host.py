@@ -49,9 +49,15 @@ def main() -> None:
         checkpoint = random_checkpoint(arguments.size)
         clips = make_clips(folder)
         options = Options(
-            checkpoint=str(checkpoint), stages=STAGES, clips=tuple(map(str, clips)), language="en", threads=2,
-            report_dir=folder / "reports", cache=folder / "cache", run_id="warm",
-        )  # fmt: skip
+            checkpoint=str(checkpoint),
+            stages=STAGES,
+            clips=tuple(map(str, clips)),
+            language="en",
+            threads=2,
+            report_dir=folder / "reports",
+            cache=folder / "cache",
+            run_id="warm",
+        )
         built = build_seconds(options)
         peak = peak_memory_gib(options)
         overhead, stepwise = run_ratios(options, arguments.repeats)
@@ -90,9 +96,24 @@ def build_seconds(options: Options) -> float:
 def peak_memory_gib(options: Options) -> float:
     """(e): largest resident set of a run in a process of its own, artifacts built; warms features and drafts too."""
     run_cli(
-        "run", "--checkpoint", options.checkpoint, "--cache", options.cache, "--stages", ",".join(STAGES), "--threads",
-        2, "--clips", ",".join(options.clips), "--language", "en", "--report-dir", options.report_dir, "--run-id", "warm",
-    )  # fmt: skip
+        "run",
+        "--checkpoint",
+        options.checkpoint,
+        "--cache",
+        options.cache,
+        "--stages",
+        ",".join(STAGES),
+        "--threads",
+        2,
+        "--clips",
+        ",".join(options.clips),
+        "--language",
+        "en",
+        "--report-dir",
+        options.report_dir,
+        "--run-id",
+        "warm",
+    )
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
 
 

@@ -13,7 +13,7 @@ from harness import artifact, registry
 from harness.artifact import Artifact, Options
 from harness.backend import Backend
 from harness.checkpoint import Checkpoint
-from harness.errors import ArtifactError, OutputError, UnavailableError
+from harness.errors import ArtifactError, BuildError, OutputError, UnavailableError, mapped
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,8 @@ def _build(workshop: Workshop, backend: Backend, stage: str, parent: Artifact, f
     try:
         partial.mkdir(parents=True)
         variant = stage.partition(":")[2]
-        backend.build(parent, partial, variant, workshop.options)
+        with mapped(BuildError, f"building {stage} failed"):
+            backend.build(parent, partial, variant, workshop.options)
         names = {**backend.file_names(workshop.checkpoint, variant)}
         built = Artifact(
             stage, partial, artifact.describe(partial, names), workshop.checkpoint, "built", parent.sha256,
@@ -135,7 +136,7 @@ def _external(workshop: Workshop, backend: Backend, stage: str, folder: Path) ->
     wanted = backend.file_names(workshop.checkpoint, stage.partition(":")[2])
     names = {role: name for role, name in wanted.items() if (folder / name).is_file()}
     if not set(names) - {"token_embedding", "embedding_info", "metadata"}:
-        _refuse_other_names(folder, stage, wanted)
+        _refuse_other_names(folder, workshop.checkpoint, wanted)
         return None
     required = {role: name for role, name in wanted.items() if role in names or role in _REQUIRED}
     return Artifact(stage, folder, artifact.describe(folder, required), workshop.checkpoint, "external")
@@ -144,11 +145,10 @@ def _external(workshop: Workshop, backend: Backend, stage: str, folder: Path) ->
 _REQUIRED = ("encoder", "decoder", "token_embedding")
 
 
-def _refuse_other_names(folder: Path, stage: str, wanted: Mapping[str, str]) -> None:
-    """Files of this kind under another checkpoint's name must not be passed over in silence."""
-    suffix = Path(wanted.get("encoder", "x")).suffix
-    plain = ":" not in stage
-    others = [path.name for path in sorted(folder.glob(f"*coder_*{suffix}")) if suffix and plain]
+def _refuse_other_names(folder: Path, checkpoint: Checkpoint, wanted: Mapping[str, str]) -> None:
+    """The same files under another checkpoint's name must not be passed over in silence."""
+    patterns = [wanted[role].replace(checkpoint.name, "*") for role in ("encoder", "decoder") if role in wanted]
+    others = sorted(path.name for pattern in patterns for path in folder.glob(pattern))
     if others:
         raise ArtifactError(
             f"{folder}: expected {wanted['encoder']} and {wanted['decoder']}, found {', '.join(others[:4])}",

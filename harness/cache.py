@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -85,7 +86,7 @@ def _save_features(path: Path, found: Features) -> Features:
     facts = json.dumps({"seconds": found.seconds, "silent": found.silent})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{id(found)}.partial")
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         mels = np.stack([window.input_features for window in found.windows])
         save_file({"input_features": mels}, partial, metadata={"facts": facts})
         partial.replace(path)

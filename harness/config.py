@@ -32,7 +32,19 @@ class Config:
 
 SECTIONS = frozenset({"run", "policies", "tolerances"})
 RUN_KEYS = frozenset(
-    {"checkpoint", "stages", "artifacts", "clips", "manifest", "policy", "language", "threads", "mask_value"}
+    {
+        "checkpoint",
+        "stages",
+        "artifacts",
+        "clips",
+        "manifest",
+        "policy",
+        "language",
+        "threads",
+        "mask_value",
+        "report_dir",
+        "cache",
+    }
 )
 
 

@@ -20,6 +20,9 @@ Each message is one line for a stranger: what was expected, what was found, what
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class ParityError(Exception):
     """Base of every error raised on purpose."""
@@ -91,6 +94,20 @@ class OutputError(MachineError):
 def printable(text: str) -> str:
     """Text with control characters and bytes that are no UTF-8 (a file name may hold both) written as escapes."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+@contextmanager
+def mapped(kind: type[ParityError], what: str) -> Iterator[None]:
+    """Turn whatever a backend raises into an error of ours, `what` in front; ours pass as they are.
+
+    Backends may be other people's code over native runtimes: their errors have no common type.
+    """
+    try:
+        yield
+    except ParityError:
+        raise
+    except Exception as error:
+        raise kind(f"{what}: {type(error).__name__}: {first_line(error)}") from error
 
 
 def first_line(error: BaseException, limit: int = 200) -> str:

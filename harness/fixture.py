@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,7 @@ def select(wanted: Sequence[str], manifest: Path, language: str | None = None) -
             )
         for clip in matches:
             _require_same(chosen.setdefault(clip.name, clip), clip)
-    return tuple(chosen.values()), bad
+    return tuple(replace(clip, language=clip.language or language) for clip in chosen.values()), bad
 
 
 def exists(path: Path) -> bool:

@@ -92,7 +92,7 @@ def make(options: Options, settings: config.Config) -> Plan:
         clips=clips,
         bad_clips=bad_clips,
         policy=chosen_policy,
-        tolerances=tolerance.load(settings.tolerances),
+        tolerances=tolerance.load(settings.tolerances, registry.names()),
         workshop=workshop(options, found),
         folder=options.report_dir / (options.run_id or new_run_id(options)),
     )
@@ -150,7 +150,7 @@ def _typed(key: str, value: Any, where: str) -> Any:
     if key in _LISTS:
         return _words(key, value, where)
     if key in _PATHS and isinstance(value, (str, Path)):
-        return Path(value)
+        return Path(value).absolute()
     if key == "threads":
         if type(value) is not int or not 1 <= value <= 1024:
             raise ConfigError(f"{where}: expected a number from 1 to 1024, found {value!r:.60}")

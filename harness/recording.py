@@ -162,6 +162,7 @@ def _header(
         label=recorder.session.label,
         artifact_sha256=recorder.artifact_sha256,
         audio_sha256=features.audio_sha256,
+        n_vocab=recorder.dims.n_vocab,
         policy=recorder.policy.name,
         language=found.language,
         audio_s=features.seconds,

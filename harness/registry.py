@@ -9,7 +9,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import cast
 
 from harness.backend import Availability, Backend
-from harness.errors import UnavailableError, UsageError, first_line
+from harness.errors import ParityError, UnavailableError, UsageError, first_line, mapped
 
 GROUP = "whisper_parity.backends"
 """Entry-point group in which other packages announce a backend: name = "package.module:Class"."""
@@ -78,8 +78,9 @@ def backend(name: str) -> Backend:
 def probe(name: str) -> Availability:
     """Whether a registered backend can be used here; a broken one is unavailable, never absent."""
     try:
-        return backend(name).probe()
-    except UnavailableError as error:
+        with mapped(UnavailableError, f"backend {name} cannot be asked"):
+            return backend(name).probe()
+    except ParityError as error:
         return Availability(False, str(error))
 
 
@@ -107,7 +108,9 @@ def _check(spec: str) -> None:
 
 def _predecessor(spec: str) -> str | None:
     name, colon, _ = spec.partition(":")
-    return name if colon else backend(name).after
+    if colon:
+        return name
+    return backend(name).after or (None if name in BUILT_IN else ROOT)  # what others add is judged at least by the root
 
 
 def _depth(spec: str) -> tuple[int, bool]:

@@ -7,7 +7,8 @@ off is continued by its name, workers of pytest-xdist share one run, and the rep
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from harness.audio import WINDOW_SAMPLES
 from harness.backend import Session, Transcriber
 from harness.checkpoint import file_sha256
 from harness.decode import rows_are_invariant
-from harness.errors import BackendError, ParityError, UsageError, first_line
+from harness.errors import BackendError, ParityError, UsageError, mapped
 from harness.fixture import Clip
 from harness.machine import describe as describe_machine
 from harness.normaliser import compare_texts
@@ -85,12 +86,13 @@ class Evaluation:
             return found
 
     def _is_fresh(self, found: Trace, spec: str, clip: Clip) -> bool:
-        """Whether a trace of a run that is continued still belongs to this audio file and this artifact."""
+        """Whether a trace of a run that is continued still belongs to this audio file, language and artifact."""
         try:
             same_audio = found.header.audio_sha256 == file_sha256(clip.path)
         except OSError:  # it went away since
             return False
-        return same_audio and found.header.artifact_sha256 == self.artifact(spec).sha256
+        same_language = clip.language in (None, found.header.language)
+        return same_audio and same_language and found.header.artifact_sha256 == self.artifact(spec).sha256
 
     def _record(self, spec: str, clip: Clip) -> Trace:
         policy.check_language(clip.language)
@@ -98,12 +100,18 @@ class Evaluation:
         reference = self._reference_for(spec, clip)
         language = reference.header.language if reference else clip.language
         if language is None and spec != registry.ROOT:
-            language = self.trace(registry.ROOT, clip).header.language
+            language = self._detected_language(clip)
         recorder = self._recorder(spec)
-        try:
+        with mapped(BackendError, f"{spec} failed on {clip.name}"):
             return record(recorder, clip, features, reference, language)
-        except (RuntimeError, ValueError, MemoryError) as error:
-            raise BackendError(f"{spec} failed on {clip.name}: {first_line(error)}") from error
+
+    def _detected_language(self, clip: Clip) -> str | None:
+        """The root's finding; it records all clips that need one in a row, so that models are not reloaded for each."""
+        for each in self.plan.clips:
+            if each.language is None and each != clip:
+                with suppress(ParityError):
+                    self.trace(registry.ROOT, each)
+        return self.trace(registry.ROOT, clip).header.language
 
     def _reference_for(self, spec: str, clip: Clip) -> Trace | None:
         """The root's trace for every stage that comes after it; None for the root and for what stands before."""
@@ -115,8 +123,9 @@ class Evaluation:
             self.close()
             found = self.artifact(spec)
             backend = registry.backend(spec.partition(":")[0])
-            session = self._stack.enter_context(backend.open(found, self.plan.options.threads))
-            self._open = (spec, _recorder(self.plan, spec, found, session))
+            with mapped(BackendError, f"{spec} cannot be opened"):
+                session = self._stack.enter_context(backend.open(found, self.plan.options.threads))
+                self._open = (spec, _recorder(self.plan, spec, found, session))
         return self._open[1]
 
     def _judged_row(self, stage: Stage, clip: Clip) -> Row:
@@ -124,14 +133,12 @@ class Evaluation:
         vs_parent = self._judge(stage.parent, found, clip) if stage.parent else None
         has_root = stage.parent not in (None, registry.ROOT) and stage.spec != registry.ROOT
         vs_root = self._judge(registry.ROOT, found, clip) if has_root else None
-        verdicts = [judged.verdict for judged in (vs_parent, vs_root) if judged]
-        worst = verdict.worst_of(verdicts) if verdicts else Verdict(Outcome.REFERENCE, "", "", ())
         transcript = clip.text
         header = found.header
         return Row(
             clip=clip.name,
             stage=stage.spec,
-            verdict=worst,
+            verdict=_worst(vs_parent, vs_root),
             label=header.label,
             text=header.text,
             tokens=len(header.tokens),
@@ -199,7 +206,7 @@ def collect(plan: Plan, seconds: float) -> Report:
         schema_version=schema.SCHEMA_VERSION,
         run=plan.folder.name,
         created=artifact.now(),
-        finished=len(known) >= len(wanted),
+        finished=all((clip.name, stage.spec) in known for clip, stage in wanted),
         verdict=outcome,
         exit_code=max([outcome.exit_code, *(row.verdict.outcome.exit_code for row in rows)]),
         summary=summary,
@@ -248,6 +255,21 @@ def _check_rows(plan: Plan, session: Session) -> bool:
     encoder_output = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     language = "en"
     return rows_are_invariant(session, policy.concrete(plan.policy, dims, language), encoder_output)
+
+
+def _worst(vs_parent: Judged | None, vs_root: Judged | None) -> Verdict:
+    """The verdict of a row; where there are two references, its reason says which one."""
+    judged = [each for each in (vs_parent, vs_root) if each]
+    if not judged:
+        return Verdict(Outcome.REFERENCE, "", "", ())
+    worst = max(judged, key=lambda each: verdict.severity(each.verdict))
+    found = worst.verdict
+    if len(judged) == 1 or not found.reason:
+        return found
+    reason = f"against {worst.comparison.reference}: {found.reason}"
+    if worst is vs_parent and vs_root and not vs_root.verdict.outcome.exit_code and found.outcome.exit_code:
+        reason += f"; it agrees with the root {vs_root.comparison.reference}, so look at {worst.comparison.reference}"
+    return replace(found, reason=reason)
 
 
 def _notes(found: Trace) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,14 +41,15 @@ class Tolerance:
 LIMITS = ("encoder_output_snr_db", "logits_snr_db", "kl_max", "text_rate", "punctuation_edits")
 
 
-def load(overrides: Table | None = None) -> dict[str, dict[str, Any]]:
+def load(overrides: Table | None = None, backends: Collection[str] = ()) -> dict[str, dict[str, Any]]:
     """The table of the reviewed file with a project's overrides laid over it, checked.
 
     Raises:
-        ConfigError: an unknown key, or a value of the wrong form.
+        ConfigError: an edge of no registered backend, an unknown key, or a value of the wrong form.
     """
     table = {edge: dict(values) for edge, values in config.read_toml(FILE).items()}
     for edge, values in (overrides or {}).items():
+        _check_edge(edge, backends)
         if not isinstance(values, Mapping):
             raise ConfigError(f"[tolerances] {edge!r}: expected a table of values, found {values!r:.60}")
         _check(edge, values, config.FILE_NAME)
@@ -65,6 +66,16 @@ def for_edge(table: Table, reference: str, candidate: str) -> Tolerance:
         merged |= table.get(name, {})
     values: dict[str, Any] = {key: Limit(*value) if key in LIMITS else value for key, value in merged.items()}
     return Tolerance(**values)
+
+
+def _check_edge(edge: str, backends: Collection[str]) -> None:
+    """A misspelt edge would be a tolerance that nobody applies."""
+    reference, arrow, candidate = edge.partition("->")
+    sides = [side.partition(":")[0] for side in (reference, candidate)]
+    if edge != "default" and (not arrow or sides[1] not in backends or sides[0] not in (*backends, "*")):
+        raise ConfigError(
+            f"[tolerances] {edge!r}: no such edge", hint=f'Write "reference->candidate" of {", ".join(backends)}'
+        )
 
 
 def _check(edge: str, values: Mapping[str, Any], where: str) -> None:

@@ -57,6 +57,7 @@ class TraceHeader:
     """What really ran: "tflite (LiteRT 2.3.0)"."""
     artifact_sha256: str
     audio_sha256: str
+    n_vocab: int
     policy: str
     language: str | None
     audio_s: float
@@ -106,6 +107,7 @@ def save(trace: Trace, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.partial")
         save_file(tensors, partial, metadata={"trace": serial.dumps(trace.header)})
+        partial.chmod(0o644)  # safetensors makes files for their owner alone; a run is shared
         partial.replace(path)
     except Exception as error:  # safetensors wraps OSError in a type of its own
         raise OutputError(

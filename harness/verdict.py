@@ -92,16 +92,19 @@ def of_error(error: ParityError) -> Verdict:
     return Verdict(outcome, "", str(error), ())
 
 
-def worst_of(verdicts: list[Verdict]) -> Verdict:
-    """The worst of several verdicts on one stage and clip (against parent and root)."""
-    return max(verdicts, key=lambda verdict: (verdict.outcome.exit_code, verdict.outcome is Outcome.DRIFT))
+def severity(verdict: Verdict) -> tuple[int, bool]:
+    """Sorts verdicts from good to bad."""
+    return verdict.outcome.exit_code, verdict.outcome is Outcome.DRIFT
 
 
-def describe_flip(flip: Flip) -> str:
+def describe_flip(flip: Flip, tolerance: Tolerance) -> str:
     """One flip in words."""
+    kind = "fault" if is_fault(flip, tolerance) else "tie"
+    if kind != flip.kind:
+        kind = f"fault, above the {tolerance.max_tie_margin:g} that a tie may have"
     return (
         f"step {flip.step} {flip.reference_text!r} -> {flip.candidate_text!r} "
-        f"(margin {flip.margin:.3g}, moved {flip.movement:.3g}, noise {flip.noise:.2g}: {flip.kind})"
+        f"(margin {flip.margin:.3g}, moved {flip.movement:.3g}, noise {flip.noise:.2g}: {kind})"
     )
 
 
@@ -150,7 +153,7 @@ def _token_rung(comparison: Comparison, tolerance: Tolerance) -> RungResult:
         return RungResult("token", Grade.NOT_COMPARED, "tokens were not compared")
     faults = [flip for flip in comparison.flips if is_fault(flip, tolerance)]
     if comparison.flips:
-        first = describe_flip((faults or comparison.flips)[0])
+        first = describe_flip((faults or comparison.flips)[0], tolerance)
         counts = f"{len(comparison.flips)} flip(s), {len(faults)} fault(s)"
         return RungResult("token", Grade.FAIL if faults else Grade.DRIFT, f"{counts}: {first}")
     if tokens.equal:

@@ -28,9 +28,25 @@ def trace(stage: str = "pytorch", seed: int = 0, noise: float = 0.0) -> Trace:
     forced = TeacherForced(TOKENS, logits, chosen, np.full(len(chosen), 13))
     header = WindowHeader(0, "features", (50258, 50259, 50359, 50363), TOKENS, "eot", TOKENS, 1, 1, 0.1, 0.1)
     whole = TraceHeader(
-        TRACE_VERSION, "jfk", stage, f"{stage} (test)", "artifact", "audio", "whisper", "en", 11.0, False, TEXT, TOKENS,
-        TOKENS, (), False, 0.2, (header,),
-    )  # fmt: skip
+        TRACE_VERSION,
+        "jfk",
+        stage,
+        f"{stage} (test)",
+        "artifact",
+        "audio",
+        N_VOCAB,
+        "whisper",
+        "en",
+        11.0,
+        False,
+        TEXT,
+        TOKENS,
+        TOKENS,
+        (),
+        False,
+        0.2,
+        (header,),
+    )
     return Trace(whole, (WindowTrace(header, encoder_output, forced),))
 
 

@@ -49,7 +49,8 @@ class TFLiteBackend:
 
     def tools(self) -> dict[str, str]:
         """What decides the converted files."""
-        return versions.of("litert-torch", "litert-converter", "ai-edge-quantizer", "torch", "openai-whisper")
+        packages = versions.of("litert-torch", "litert-converter", "ai-edge-quantizer", "torch", "openai-whisper")
+        return packages | versions.of_code("split.py", "files.py", "tflite/convert.py", "tflite/worker.py")
 
     def file_names(self, checkpoint: Checkpoint, variant: str) -> dict[str, str]:
         """encoder_base_80x3000.tflite, decoder_base_448.tflite, ..."""

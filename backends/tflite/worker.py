@@ -37,13 +37,8 @@ def build_files(parent: Artifact, out: Path, names: Mapping[str, str], variant: 
     workers = {}
     for role in ("encoder", "decoder"):
         source = parent.path(role) if quantised else parent.checkpoint.path
-        task = [
-            variant if quantised else "convert",
-            role,
-            str(source),
-            str(out / names[role]),
-            str(mask_value(options)),
-        ]
+        paths = [str(source.absolute()), str((out / names[role]).absolute())]  # workers run in the project's folder
+        task = [variant if quantised else "convert", role, *paths, str(mask_value(options))]
         workers[role] = _start(task)
     try:
         if quantised:

@@ -40,7 +40,9 @@ class TorchScriptBackend:
 
     def tools(self) -> dict[str, str]:
         """What decides the traced graph."""
-        return versions.of("torch", "openai-whisper")
+        return versions.of("torch", "openai-whisper") | versions.of_code(
+            "split.py", "files.py", "torchscript/__init__.py"
+        )
 
     def file_names(self, checkpoint: Checkpoint, variant: str) -> dict[str, str]:
         """encoder_base_3000.pt, decoder_base_448.pt, ..."""

@@ -29,8 +29,9 @@ class Change:
 
     @property
     def is_worse(self) -> bool:
-        """The verdict got worse, or the same stage now says other words."""
-        return _rank(self.after) > _rank(self.before) or self.before.text != self.after.text
+        """The verdict got worse, the same stage now says other words, or its numbers left the tolerances."""
+        moved = self.traces is not None and self.traces.outcome is Outcome.DIVERGED
+        return moved or _rank(self.after) > _rank(self.before) or self.before.text != self.after.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ def compare_runs(first: Path, second: Path) -> RunComparison:
     """
     before, after = schema.load(first), schema.load(second)
     known = {(row.clip, row.stage): row for row in after.rows}
-    table = tolerance.load(after.tolerances)
+    table = after.tolerances
     changes, missing = [], []
     for row in before.rows:
         other = known.get((row.clip, row.stage))
@@ -95,6 +96,8 @@ def show_runs(found: RunComparison, console: Console) -> None:
     print_line = _printer(console)
     print_line(f"first  {found.first.run}: {found.first.summary}")
     print_line(f"second {found.second.run}: {found.second.summary}")
+    if found.first.policy_options != found.second.policy_options:
+        print_line(f"policy {found.first.policy} -> {found.second.policy}: other tokens are to be expected")
     for line in (*_artifact_changes(found), *filter(None, map(_change_line, found.changes))):
         print_line(line)
     for name in found.missing:
@@ -142,8 +145,9 @@ def _judge_traces(first: Path, second: Path, row: Row, table: tolerance.Table) -
     if not all(path.is_file() for path in paths):
         return None
     before, after = (trace.load(path) for path in paths)
-    n_vocab = before.windows[0].teacher_forced.logits.shape[-1] if before.windows else 51865
-    return verdict.judge(compare.compare(before, after, n_vocab), tolerance.for_edge(table, row.stage, row.stage))
+    return verdict.judge(
+        compare.compare(before, after, before.header.n_vocab), tolerance.for_edge(table, row.stage, row.stage)
+    )
 
 
 def _folder(run: Path) -> Path:

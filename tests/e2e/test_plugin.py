@@ -57,10 +57,24 @@ def test_an_installed_backend_is_built_run_and_judged(cli: Cli, clip: Path, scri
 
     def rows(run_id: str, exit_code: int) -> dict[str, dict]:
         done = cli(
-            "run", "--checkpoint", scripted_checkpoint, "--cache", tmp_path / "cache", "--threads", 2, "--clips", clip,
-            "--language", "en", "--stages", "pytorch,rounded,rounded:bfloat16",
-            "--report-dir", tmp_path / "reports", "--run-id", run_id,
-        )  # fmt: skip
+            "run",
+            "--checkpoint",
+            scripted_checkpoint,
+            "--cache",
+            tmp_path / "cache",
+            "--threads",
+            2,
+            "--clips",
+            clip,
+            "--language",
+            "en",
+            "--stages",
+            "pytorch,rounded,rounded:bfloat16",
+            "--report-dir",
+            tmp_path / "reports",
+            "--run-id",
+            run_id,
+        )
         assert done.returncode == exit_code, done.stdout + done.stderr
         report = json.loads((tmp_path / "reports" / run_id / "report.json").read_text("utf-8"))
         return {row["stage"]: row for row in report["rows"]}

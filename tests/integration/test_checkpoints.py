@@ -42,8 +42,19 @@ def test_the_prompt_follows_the_vocabulary(kind):
 def test_it_runs_through_the_chain(kind, parity, clip, tmp_path):
     """whisper, pytorch and torchscript agree, and files carry the checkpoint's name and mels."""
     name, path = kind
-    result = parity("run", "--checkpoint", path, "--clips", clip, "--language", "en", "--run-id", "kind",
-                    "--stages", "pytorch,torchscript")  # fmt: skip
+    result = parity(
+        "run",
+        "--checkpoint",
+        path,
+        "--clips",
+        clip,
+        "--language",
+        "en",
+        "--run-id",
+        "kind",
+        "--stages",
+        "pytorch,torchscript",
+    )
     assert result.exit_code == 0, result.output
     report = schema.load(tmp_path / "reports" / "kind")
     assert report.rows[-1].verdict.outcome is Outcome.PASS
@@ -88,8 +99,19 @@ def test_a_decoder_that_also_takes_shorter_inputs_works(scripted_checkpoint, par
         traced = torch.jit.trace(Sliced(decoder).eval(), inputs, check_trace=False)
         assert traced(inputs[0][:, :7], inputs[1]).shape[1] in (7, 448)
     traced.save(str(artifacts / f"decoder_{found.name}_448.pt"))
-    result = parity("run", "--clips", clip, "--language", "en", "--stages", "pytorch,torchscript", "--artifacts", artifacts,
-                    "--run-id", "sliced")  # fmt: skip
+    result = parity(
+        "run",
+        "--clips",
+        clip,
+        "--language",
+        "en",
+        "--stages",
+        "pytorch,torchscript",
+        "--artifacts",
+        artifacts,
+        "--run-id",
+        "sliced",
+    )
     assert result.exit_code == 0, result.output
     report = schema.load(tmp_path / "reports" / "sliced")
     assert report.stages[-1].origin == "external"

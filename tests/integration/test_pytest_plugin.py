@@ -32,9 +32,14 @@ def gate(pytester: pytest.Pytester, scripted_checkpoint: Path, cache_dir: Path) 
 
     def run(*words: object) -> pytest.RunResult:
         options = {
-            "checkpoint": scripted_checkpoint, "cache": cache_dir, "manifest": "manifest.jsonl", "threads": 2,
-            "report-dir": "reports", "stages": "pytorch,torchscript", "run-id": "gate",
-        }  # fmt: skip
+            "checkpoint": scripted_checkpoint,
+            "cache": cache_dir,
+            "manifest": "manifest.jsonl",
+            "threads": 2,
+            "report-dir": "reports",
+            "stages": "pytorch,torchscript",
+            "run-id": "gate",
+        }
         arguments = [f"--parity-{name}={value}" for name, value in options.items()]
         return pytester.runpytest_subprocess("-m", "parity", *arguments, *words)
 

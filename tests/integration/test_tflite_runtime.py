@@ -1,4 +1,4 @@
-"""tflite-runtime offers the same Interpreter and is accepted where it is what is installed: in a venv with numpy < 2."""
+"""tflite-runtime offers the same Interpreter and is accepted where it is installed: in a venv with numpy < 2."""
 
 from __future__ import annotations
 
@@ -67,9 +67,14 @@ def test_it_runs_the_same_files_to_the_same_numbers(interpreter, scripted_checkp
     arrays = tmp_path / "arrays.npz"
     np.savez(arrays, input_features=input_features, encoder_output=encoder_output, logits=logits)
     task = {
-        "name": found.name, "sha256": found.sha256, "dims": asdict(found.dims), "folder": str(artifact.folder),
-        "arrays": str(arrays), "tokens": TOKENS, "rows": ROWS,
-    }  # fmt: skip
+        "name": found.name,
+        "sha256": found.sha256,
+        "dims": asdict(found.dims),
+        "folder": str(artifact.folder),
+        "arrays": str(arrays),
+        "tokens": TOKENS,
+        "rows": ROWS,
+    }
     ran = subprocess.run(
         [interpreter, "-c", CHILD], input=json.dumps(task), capture_output=True, text=True, cwd=PROJECT, check=False
     )

@@ -28,7 +28,9 @@ def whole(parity_in, tmp_path_factory) -> Path:
         path = folder / kind / f"{NAME}.pt"
         path.parent.mkdir()
         scripted.save(scripted.model(scripted.dimensions(), seed, steps=12), path)
-        built = parity_in(folder)("build", "--checkpoint", path, "--stages", "torchscript", "--out", folder / kind / "artifacts")
+        built = parity_in(folder)(
+            "build", "--checkpoint", path, "--stages", "torchscript", "--out", folder / kind / "artifacts"
+        )
         assert built.exit_code == 0, built.output
         (folder / kind / "artifacts" / "torchscript.lineage.json").unlink()
     return folder
@@ -42,8 +44,21 @@ def judged(whole: Path, tmp_path: Path, parity) -> Callable[..., Row]:
 
     def judge(breakage: Callable[[Path, Path], None]) -> Row:
         breakage(artifacts, whole / "other" / "artifacts")
-        parity("run", "--checkpoint", whole / "right" / f"{NAME}.pt", "--artifacts", artifacts, "--clips", whole / "warble.wav",
-               "--language", "en", "--stages", "pytorch,torchscript", "--run-id", "broken")  # fmt: skip
+        parity(
+            "run",
+            "--checkpoint",
+            whole / "right" / f"{NAME}.pt",
+            "--artifacts",
+            artifacts,
+            "--clips",
+            whole / "warble.wav",
+            "--language",
+            "en",
+            "--stages",
+            "pytorch,torchscript",
+            "--run-id",
+            "broken",
+        )
         return schema.load(tmp_path / "reports" / "broken").rows[-1]
 
     return judge
@@ -88,22 +103,37 @@ BREAKAGES = {
     "decoder of another model": (take_other("decoder_*"), Outcome.DIVERGED, "logits"),
     "embedding of another model": (take_other("token_embedding.npy"), Outcome.DIVERGED, "logits"),
     "two embedding rows swapped": (
-        edit_embedding(lambda table: table.__setitem__([50258, 50363], table[[50363, 50258]])), Outcome.DIVERGED, "logits",
+        edit_embedding(lambda table: table.__setitem__([50258, 50363], table[[50363, 50258]])),
+        Outcome.DIVERGED,
+        "logits",
     ),
-    "NaN in an embedding row": (edit_embedding(lambda table: table.__setitem__((50258, 3), np.nan)), Outcome.DIVERGED, "tensor"),
+    "NaN in an embedding row": (
+        edit_embedding(lambda table: table.__setitem__((50258, 3), np.nan)),
+        Outcome.DIVERGED,
+        "tensor",
+    ),
     "encoder positions shifted by one": (
-        edit_weight("encoder", "encoder.positional_embedding", shift), Outcome.DIVERGED, "tensor",
+        edit_weight("encoder", "encoder.positional_embedding", shift),
+        Outcome.DIVERGED,
+        "tensor",
     ),
-    "decoder positions shifted by one": (edit_weight("decoder", "positional_embedding", shift), Outcome.DIVERGED, "logits"),
+    "decoder positions shifted by one": (
+        edit_weight("decoder", "positional_embedding", shift),
+        Outcome.DIVERGED,
+        "logits",
+    ),
     "causal mask missing": (edit_weight("decoder", "mask", lambda mask: mask.zero_()), Outcome.DIVERGED, "logits"),
     "one attention head zeroed": (
         edit_weight("encoder", "encoder.blocks.0.attn.value.weight", lambda weight: weight[:32].zero_()),
-        Outcome.DIVERGED, "tensor",
+        Outcome.DIVERGED,
+        "tensor",
     ),
     "NaN in one weight": (
-        edit_weight("encoder", "encoder.ln_post.bias", lambda bias: bias[5].fill_(float("nan"))), Outcome.DIVERGED, "tensor",
+        edit_weight("encoder", "encoder.ln_post.bias", lambda bias: bias[5].fill_(float("nan"))),
+        Outcome.DIVERGED,
+        "tensor",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BREAKAGES)
