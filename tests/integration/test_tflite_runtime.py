@@ -16,7 +16,7 @@ from harness import build, checkpoint, registry
 from harness.build import Workshop
 from harness.fixture import PROJECT
 
-PACKAGES = ("tflite-runtime==2.14.0", "numpy<2", "filelock")
+PACKAGES = ("tflite-runtime==2.14.0", "numpy<2", "filelock", "click")
 TOKENS, ROWS = [50258, 50259, 50359, 50363, 400], [3, 4]
 
 CHILD = """
@@ -43,7 +43,7 @@ def interpreter(cache_dir: Path) -> Path:
     """A Python with tflite-runtime, numpy < 2 and nothing heavy; kept between sessions."""
     if sys.version_info >= (3, 12):
         pytest.skip("tflite-runtime 2.14.0 has no wheel for Python 3.12")
-    folder = cache_dir / "tflite-runtime-venv"
+    folder = cache_dir / "tflite-runtime-venv-2"
     python = folder / "bin" / "python"
     if not (folder / ".done").is_file():
         venv.create(folder, with_pip=True, clear=True)
@@ -84,3 +84,16 @@ def test_it_runs_the_same_files_to_the_same_numbers(interpreter, scripted_checkp
     assert (said["numpy"][0], said["torch"]) == ("1", False)
     assert said["worst"][0] < 1e-3
     assert said["worst"][1] < 1e-2
+
+
+def test_doctor_says_what_is_missing_and_what_to_install(interpreter):
+    """On a machine with tflite-runtime alone: one backend available, three not, each with its reason; exit code 3."""
+    ran = subprocess.run([interpreter, "-m", "harness.cli", "doctor"], capture_output=True, text=True, cwd=PROJECT)
+    assert ran.returncode == 3, ran.stderr
+    lines = {line.split()[0]: line.split(maxsplit=2)[1:] for line in ran.stdout.splitlines()}
+    assert lines["tflite"] == ["available", "tflite-runtime 2.14.0"]
+    for name in ("whisper", "pytorch", "torchscript"):
+        state, reason = lines[name]
+        assert state == "unavailable"
+        assert "is not installed: run `pip install " in reason
+        assert "torch" in reason
