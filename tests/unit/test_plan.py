@@ -1,0 +1,76 @@
+"""Stages in the order of the chain, options from their three sources, files that many write."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from harness import fixture, plan, registry, serial
+from harness.errors import ConfigError, UsageError
+from harness.plan import Options
+
+
+def edges(*specs: str) -> list[str]:
+    return [stage.edge for stage in registry.plan(specs)]
+
+
+def test_stages_are_put_in_order_and_the_root_is_added():
+    """However they were typed."""
+    assert edges("tflite", "torchscript") == ["->pytorch", "pytorch->torchscript", "torchscript->tflite"]
+
+
+def test_a_parent_is_the_nearest_earlier_stage_of_the_run():
+    """Without torchscript the edge of tflite starts at pytorch; a variant's at its base stage."""
+    assert edges("tflite", "tflite:int8") == ["->pytorch", "pytorch->tflite", "tflite->tflite:int8"]
+    assert edges("whisper", "tflite:int8") == ["->whisper", "whisper->pytorch", "pytorch->tflite:int8"]
+
+
+@pytest.mark.parametrize("spec", ["onnx", "tflite:int4", "pytorch:x", "tflite:"])
+def test_unknown_stages_are_refused(spec):
+    """With what there is."""
+    with pytest.raises(UsageError, match=r"no backend called|has no variant"):
+        registry.plan((spec,))
+
+
+def test_what_is_typed_comes_before_parity_toml_and_that_before_defaults():
+    """None means not typed."""
+    options = plan.options_from({"policy": "plain", "stages": None}, {"policy": "x", "stages": "pytorch, tflite"})
+    assert (options.policy, options.stages, options.language) == ("plain", ("pytorch", "tflite"), Options().language)
+
+
+def test_paths_are_absolute_since_workers_run_elsewhere():
+    """A relative cache or folder of artifacts means the caller's."""
+    options = plan.options_from({"cache": "cache", "artifacts": Path("models")}, {})
+    assert options.cache == Path.cwd() / "cache"
+    assert options.artifacts == Path.cwd() / "models"
+
+
+@pytest.mark.parametrize(("key", "value"), [("stages", ""), ("clips", [1]), ("threads", 0), ("run_id", "../x")])
+def test_values_that_make_no_sense_are_refused(key, value):
+    """Before anything runs."""
+    with pytest.raises(ConfigError):
+        plan.options_from({key: value}, {})
+
+
+def test_the_language_option_is_for_clips_that_do_not_name_theirs(tmp_path):
+    """Clips of a manifest too."""
+    lines = [{"audio_filepath": "a.wav"}, {"audio_filepath": "b.wav", "lang": "zh"}]
+    manifest = tmp_path / "manifest.jsonl"
+    manifest.write_text("\n".join(map(json.dumps, lines)))
+    clips, _ = fixture.select(("all",), manifest, "fr")
+    assert [clip.language for clip in clips] == ["fr", "zh"]
+
+
+def write_often(path: Path) -> None:
+    for i in range(50):
+        serial.write_text(path, json.dumps([i] * 1000))
+        json.loads(path.read_text())
+
+
+def test_files_that_several_processes_write_are_always_whole(tmp_path):
+    """Workers of pytest-xdist share a run: readers see one version or another, never half."""
+    with ProcessPoolExecutor(4) as pool:
+        assert list(pool.map(write_often, [tmp_path / "shared.json"] * 4)) == [None] * 4

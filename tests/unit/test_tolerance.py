@@ -1,0 +1,59 @@
+"""Tolerances: looked up from the particular to the general, checked to the last key."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness import tolerance
+from harness.errors import ConfigError
+from harness.tolerance import Limit
+
+BACKENDS = ("whisper", "pytorch", "torchscript", "tflite")
+
+
+def test_an_edge_takes_its_own_value_before_more_general_ones():
+    """Own edge, any reference, the backend without variant, default."""
+    table = tolerance.load(
+        {
+            "*->tflite": {"max_tie_margin": 0.1, "kl_max": [1.0, 2.0]},
+            "*->tflite:int8": {"max_tie_margin": 0.2},
+            "torchscript->tflite:int8": {"max_tie_margin": 0.3},
+        },
+        BACKENDS,
+    )
+    margins = [
+        tolerance.for_edge(table, reference, candidate).max_tie_margin
+        for reference, candidate in (("torchscript", "tflite:int8"), ("pytorch", "tflite:int8"), ("pytorch", "tflite"))
+    ]
+    assert margins == [0.3, 0.2, 0.1]
+    assert tolerance.for_edge(table, "pytorch", "tflite").kl_max == Limit(1.0, 2.0)
+    assert tolerance.for_edge(table, "pytorch", "torchscript").max_tie_margin == 0.5
+
+
+def test_every_section_of_the_reviewed_file_says_why():
+    """A limit without a reason cannot be reviewed."""
+    assert all(values["reason"] for values in tolerance.load().values())
+
+
+@pytest.mark.parametrize("edge", ["pytorhc->torchscript", "pytorch->tflight", "pytorch-torchscript", "tflite", "*->*"])
+def test_a_misspelt_edge_is_refused(edge):
+    """A tolerance that nobody applies would be worse than none."""
+    with pytest.raises(ConfigError, match="no such edge"):
+        tolerance.load({edge: {"max_tie_margin": 9.0}}, BACKENDS)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("kl_max", 1.0),
+        ("kl_max", [1.0]),
+        ("kl_max", [1.0, "a"]),
+        ("max_tie_margin", True),
+        ("snr", 3),
+        ("token_difference", "pass"),
+    ],
+)
+def test_a_value_of_the_wrong_form_is_refused(key, value):
+    """Named with its edge and what was expected."""
+    with pytest.raises(ConfigError, match=r"tolerance .pytorch->tflite., .*expected .*found"):
+        tolerance.load({"pytorch->tflite": {key: value}}, BACKENDS)
