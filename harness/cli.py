@@ -183,6 +183,7 @@ def find_run(given: Path | None) -> Path:
 def _run(given: dict[str, Any]) -> Any:
     from harness import config, plan
     from harness import run as running
+    from harness.report.collection import collect
     from harness.terminal import progress
 
     settings = config.load(Path.cwd())
@@ -193,7 +194,7 @@ def _run(given: dict[str, Any]) -> Any:
             for clip in made.clips:
                 advance(f"{stage.spec} · {clip.name}")
                 evaluation.row(stage, clip)
-    found = running.collect(made, time.perf_counter() - started)
+    found = collect(made, time.perf_counter() - started)
     click.echo(f"report: {made.folder / 'report.json'}", err=True)
     return found
 

@@ -18,8 +18,9 @@ from harness.errors import ParityError
 from harness.fixture import BadClip, Clip
 from harness.plan import Options, Plan
 from harness.registry import Stage
+from harness.report.collection import collect
 from harness.report.schema import Row
-from harness.run import Evaluation, collect, evaluation
+from harness.run import Evaluation, evaluation
 
 HELP = {
     "checkpoint": "Whisper name or .pt file (default: the embedded micro checkpoint)",

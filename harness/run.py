@@ -1,7 +1,7 @@
-"""The run: stage by stage, clip by clip, from the plan to the report.
+"""The run: stage by stage, clip by clip, from the plan to judged rows.
 
 Every trace and every row is a file of its own in reports/<run>/, written as soon as it is known. So a run that is cut
-off is continued by its name, workers of pytest-xdist share one run, and the report is only a collection.
+off is continued by its name, workers of pytest-xdist share one run, and the report is only a collection of rows.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from harness import artifact, build, cache, compare, policy, registry, serial, tolerance, verdict
+from harness import build, cache, compare, policy, registry, serial, tolerance, verdict
 from harness import plan as planning
 from harness import trace as traces
 from harness.artifact import Artifact
@@ -22,13 +22,12 @@ from harness.checkpoint import file_sha256
 from harness.decode import rows_are_invariant
 from harness.errors import BackendError, ParityError, UsageError, mapped
 from harness.fixture import Clip
-from harness.machine import describe as describe_machine
 from harness.normaliser import compare_texts
 from harness.plan import Plan
 from harness.recording import Recorder, record
 from harness.registry import Stage
 from harness.report import schema
-from harness.report.schema import Judged, Report, Row, StageInfo
+from harness.report.schema import Judged, Row, StageInfo
 from harness.trace import Trace
 from harness.verdict import Outcome, Verdict
 
@@ -195,36 +194,6 @@ def _require_same_run(plan: Plan) -> None:
         raise UsageError(f"run {plan.folder.name} was made with another {names}", hint="Choose another --run-id")
 
 
-def collect(plan: Plan, seconds: float) -> Report:
-    """Gather the rows that were written into the report, and write that."""
-    known = {(row.clip, row.stage): row for row in _written_rows(plan)}
-    wanted = [(clip, stage) for clip in plan.clips for stage in plan.stages]
-    rows = [known[clip.name, stage.spec] for clip, stage in wanted if (clip.name, stage.spec) in known]
-    rows += [_row_of_bad_clip(bad.name, bad.error) for bad in plan.bad_clips]
-    outcome, summary = _overall(rows)
-    report = Report(
-        schema_version=schema.SCHEMA_VERSION,
-        run=plan.folder.name,
-        created=artifact.now(),
-        finished=all((clip.name, stage.spec) in known for clip, stage in wanted),
-        verdict=outcome,
-        exit_code=max([outcome.exit_code, *(row.verdict.outcome.exit_code for row in rows)]),
-        summary=summary,
-        checkpoint=plan.checkpoint.name,
-        checkpoint_sha256=plan.checkpoint.sha256,
-        checkpoint_note=plan.checkpoint.note,
-        policy=plan.policy.name,
-        policy_options=dict(plan.policy.options),
-        tolerances={edge: dict(values) for edge, values in plan.tolerances.items()},
-        machine=describe_machine(),
-        stages=tuple(_written_stage(plan, stage) for stage in plan.stages),
-        rows=tuple(rows),
-        seconds=seconds,
-    )
-    serial.write(plan.folder / schema.REPORT, report)
-    return report
-
-
 class _NotComparedError(ParityError):
     """The stage ran, but the stage that it is judged against did not."""
 
@@ -253,8 +222,7 @@ def _check_rows(plan: Plan, session: Session) -> bool:
     dims = plan.checkpoint.dims
     shape = (1, dims.n_audio_ctx, dims.n_audio_state)
     encoder_output = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
-    language = "en"
-    return rows_are_invariant(session, policy.concrete(plan.policy, dims, language), encoder_output)
+    return rows_are_invariant(session, policy.concrete(plan.policy, dims, "en"), encoder_output)
 
 
 def _worst(vs_parent: Judged | None, vs_root: Judged | None) -> Verdict:
@@ -298,38 +266,7 @@ def _row_of_error(plan: Plan, stage: Stage, clip: Clip, error: ParityError) -> R
     found = verdict.of_error(error)
     if isinstance(error, _NotComparedError):
         found = Verdict(Outcome.NOT_COMPARED, "", str(error), ())
-    return _empty_row(clip.name, stage.spec, found, _reproduce(plan, stage, clip))
-
-
-def _row_of_bad_clip(name: str, error: str) -> Row:
-    return _empty_row(name, "", Verdict(Outcome.INVALID_INPUT, "", error, ()), "")
-
-
-def _empty_row(clip: str, stage: str, found: Verdict, reproduce: str) -> Row:
-    return Row(clip, stage, found, "", "", 0, 0.0, 0.0, 0, 0, None, None, None, (), reproduce)
-
-
-def _written_rows(plan: Plan) -> list[Row]:
-    return [serial.read(Row, path) for path in sorted((plan.folder / schema.ROWS).glob("*.json"))]
-
-
-def _overall(rows: list[Row]) -> tuple[Outcome, str]:
-    counts = {outcome: sum(row.verdict.outcome is outcome for row in rows) for outcome in Outcome}
-    parts = [f"{count} {outcome.value}" for outcome, count in counts.items() if count]
-    judged = counts[Outcome.PASS] + counts[Outcome.DRIFT] + counts[Outcome.DIVERGED]
-    bad = [row for row in rows if row.verdict.outcome.exit_code]
-    if bad:
-        worst = max(bad, key=lambda row: row.verdict.outcome.exit_code).verdict.outcome
-        return worst, f"{worst.value}: {', '.join(parts)}"
-    if not judged:
-        return Outcome.NOT_COMPARED, "nothing was compared: ask for at least two stages and one clip"
-    outcome = Outcome.DRIFT if counts[Outcome.DRIFT] else Outcome.PASS
-    return outcome, f"{outcome.value}: {', '.join(parts)}"
-
-
-def _written_stage(plan: Plan, stage: Stage) -> StageInfo:
-    path = plan.folder / schema.STAGES / f"{stage.spec.replace(':', '-')}.json"
-    return serial.read(StageInfo, path) if path.is_file() else StageInfo(stage.spec, stage.parent, False, "not run")
+    return schema.row_without_trace(clip.name, stage.spec, found, _reproduce(plan, stage, clip))
 
 
 def _stage_info(stage: Stage, found: Artifact | ParityError) -> StageInfo:

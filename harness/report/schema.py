@@ -61,6 +61,11 @@ class Row:
         return self.vs_parent
 
 
+def row_without_trace(clip: str, stage: str, verdict: Verdict, reproduce: str) -> Row:
+    """The row of a stage that did not get as far as a comparison."""
+    return Row(clip, stage, verdict, "", "", 0, 0.0, 0.0, 0, 0, None, None, None, (), reproduce)
+
+
 @dataclass(frozen=True)
 class StageInfo:
     """A stage of the run and where its artifact came from."""
