@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ import whisper
 from torch import Tensor, nn
 from whisper.model import AudioEncoder, ResidualAttentionBlock, TextDecoder, Whisper, disable_sdpa
 
-from harness.checkpoint import Checkpoint, Dims
+from harness.checkpoint import Dims
 from harness.errors import CheckpointError, first_line
 
 
@@ -56,17 +57,17 @@ class SplitDecoder(nn.Module):
         return self.projection(self.ln(hidden))  # type: ignore[no-any-return]
 
 
-def load_model(checkpoint: Checkpoint) -> Whisper:
+def load_model(checkpoint: Path) -> Whisper:
     """Load a checkpoint by openai-whisper, on the CPU, for inference.
 
     Raises:
         CheckpointError: its weights do not fit its dimensions.
     """
     try:
-        return whisper.load_model(str(checkpoint.path), device="cpu").eval()
+        return whisper.load_model(str(checkpoint), device="cpu").eval()
     except (RuntimeError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
-            f"{checkpoint.path}: the weights do not fit the dimensions ({first_line(error)})",
+            f"{checkpoint}: the weights do not fit the dimensions ({first_line(error)})",
             hint="Is the file complete?",
         ) from error
 

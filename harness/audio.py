@@ -58,9 +58,8 @@ def _decode(path: Path) -> Samples:
     import av
 
     try:
-        # absolute: "12:30.wav" is no protocol called 12; and no playlist makes FFmpeg open a network connection
-        name, options = str(path.absolute()), {"protocol_whitelist": "file"}
-        with av.open(name, metadata_errors="ignore", options=options) as container:
+        # absolute, since FFmpeg takes "12:30.wav" for a protocol called 12
+        with av.open(str(path.absolute()), metadata_errors="ignore") as container:
             if not container.streams.audio:
                 raise AudioError(f"{path}: no audio stream in it", hint="Give a file with sound")
             pieces = list(_resampled(container, path))

@@ -51,8 +51,8 @@ def obtain(workshop: Workshop, stage: str) -> Artifact:
     return _cached_or_built(workshop, backend, stage, obtain(workshop, source))
 
 
-def export(found: Artifact, out: Path) -> None:
-    """Copy an artifact's files and lineage record into a folder of the user's.
+def export(found: Artifact, out: Path) -> Path:
+    """Copy an artifact's files and lineage record into a folder of the user's, and return that.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -64,6 +64,7 @@ def export(found: Artifact, out: Path) -> None:
         artifact.write_lineage(replace(found, folder=out))
     except OSError as error:
         raise OutputError(f"{out}: cannot be written ({error.strerror})", hint="Choose another folder") from error
+    return out
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import errno
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -102,15 +103,16 @@ def build(out: Path | None, **given: Any) -> None:
     options = plan.options_from(given, config.load(Path.cwd()).run)
     stages = [stage.spec for stage in registry.plan(options.stages)]
     workshop = plan.workshop(options, checkpoint.resolve(options.checkpoint))
-    for stage in stages:
-        with working(f"building {stage}"):
-            found = building.obtain(workshop, stage)
-        if out is not None and found.origin != "checkpoint":
-            building.export(found, out)
+    with (
+        working(f"building {', '.join(stages)}"),
+        ThreadPoolExecutor() as pool,
+    ):  # converters are processes of their own
+        artifacts = list(pool.map(lambda stage: building.obtain(workshop, stage), stages))
+    for found in artifacts:
+        folder = found.folder if out is None or found.origin == "checkpoint" else building.export(found, out)
         for role, file in found.files.items():
             size = f"{file.size_bytes / 2**20:.1f} MiB"
-            where = out if out is not None and found.origin != "checkpoint" else found.folder
-            click.echo(f"{stage}\t{role}\t{found.origin}\t{size}\t{file.sha256[:12]}\t{where / file.name}")
+            click.echo(f"{found.stage}\t{role}\t{found.origin}\t{size}\t{file.sha256[:12]}\t{folder / file.name}")
 
 
 @main.command()

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 from click.testing import Result
 
 from harness.artifact import file_sha256
 from harness.report import schema
 from harness.report.schema import Row
+
+
+class Bomb:
+    """Unpickling it makes a folder."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.marker),)
 
 
 def require_no_traceback(result: Result, exit_code: int) -> None:

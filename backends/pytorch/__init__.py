@@ -51,7 +51,7 @@ class PyTorchBackend:
         from backends.split import load_model
 
         torch.set_num_threads(threads)
-        yield PyTorchSession(load_model(artifact.checkpoint), torch.__version__)
+        yield PyTorchSession(load_model(artifact.path("checkpoint")), torch.__version__)
 
 
 class PyTorchSession:

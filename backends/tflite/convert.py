@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from harness.checkpoint import Dims
+
 
 def convert(role: str, checkpoint: Path, target: Path, mask_value: float) -> None:
     """Convert one half of a checkpoint by litert-torch, float32, its inputs and outputs named."""
@@ -12,7 +14,6 @@ def convert(role: str, checkpoint: Path, target: Path, mask_value: float) -> Non
     import torch
 
     from backends import split
-    from harness.checkpoint import describe
 
     class Named(torch.nn.Module):
         """Gives the output of a module a name, which the file's signature keeps."""
@@ -30,9 +31,9 @@ def convert(role: str, checkpoint: Path, target: Path, mask_value: float) -> Non
             return {self.output: self.module(token_embeddings, encoder_output)}
 
     litert_torch.config.show_progress = False
-    found = describe(checkpoint)
-    encoder, decoder = split.split(split.load_model(found), mask_value)
-    (features,), (embeddings, encoder_output) = split.example_inputs(found.dims)
+    model = split.load_model(checkpoint)
+    encoder, decoder = split.split(model, mask_value)
+    (features,), (embeddings, encoder_output) = split.example_inputs(Dims(**vars(model.dims)))
     with split.explicit_attention():
         if role == "encoder":
             module: Named = NamedEncoder(encoder, "encoder_output").eval()

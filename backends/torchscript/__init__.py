@@ -54,7 +54,7 @@ class TorchScriptBackend:
 
         from backends import split
 
-        model = split.load_model(parent.checkpoint)
+        model = split.load_model(parent.path("checkpoint"))
         names = self.file_names(parent.checkpoint, variant)
         modules = split.split(model, mask_value(options))
         for role, module, inputs in zip(("encoder", "decoder"), modules, split.example_inputs(parent.checkpoint.dims)):

@@ -49,7 +49,7 @@ class WhisperBackend:
         from backends.split import load_model
 
         torch.set_num_threads(threads)
-        yield WhisperSession(load_model(artifact.checkpoint), versions.of("openai-whisper")["openai-whisper"])
+        yield WhisperSession(load_model(artifact.path("checkpoint")), versions.of("openai-whisper")["openai-whisper"])
 
 
 class WhisperSession:

@@ -8,6 +8,7 @@ movement   = (ref[a] - ref[b]) - (cand[a] - cand[b])   how far the candidate mov
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -65,13 +66,15 @@ def measure(*, reference: Logits, candidate: Logits) -> LogitsDiff:
     """
     if reference.shape != candidate.shape or reference.shape[0] == 0:
         raise ValueError(f"logits of shape {reference.shape} and {candidate.shape} cannot be compared")
-    kl = np.array([kl_divergence(r, c) for r, c in zip(reference, candidate)])
+    with ThreadPoolExecutor() as pool:  # numpy leaves the interpreter alone: rows are measured side by side
+        kl = np.array(list(pool.map(kl_divergence, reference, candidate)))
+        overlap = list(pool.map(_top5_overlap, reference, candidate))
     return LogitsDiff(
         steps=len(kl),
         kl_mean=float(kl.mean()),
         kl_max=float(kl.max()),
         argmax_agreement=float((reference.argmax(-1) == candidate.argmax(-1)).mean()),
-        top5_overlap=float(np.mean([_top_overlap(r, c, 5) for r, c in zip(reference, candidate)])),
+        top5_overlap=float(np.mean(overlap)),
     )
 
 
@@ -108,5 +111,5 @@ def margins(logits: Logits, choices: Tokens, runners_up: Tokens) -> NDArray[np.f
     return np.asarray(chosen - logits[steps, runners_up])
 
 
-def _top_overlap(reference: Logits, candidate: Logits, k: int) -> float:
-    return len(set(top_tokens(reference, k)) & set(top_tokens(candidate, k))) / min(k, len(reference))
+def _top5_overlap(reference: Logits, candidate: Logits) -> float:
+    return len(set(top_tokens(reference, 5)) & set(top_tokens(candidate, 5))) / min(5, len(reference))

@@ -22,7 +22,7 @@ from harness import checkpoint
 from harness.report.schema import Row
 from harness.verdict import Outcome
 from tests import sound
-from tests.refusals import files_of, line_of, require_line, require_no_traceback, rows_of
+from tests.refusals import Bomb, files_of, line_of, require_line, require_no_traceback, rows_of
 
 N_STATE = 64
 ROLES = {
@@ -40,6 +40,7 @@ class Folder:
     """Of the checkpoint, as it stands in the file names."""
     run: Callable[..., Result] = field(repr=False)
     reports: Path
+    capfd: pytest.CaptureFixture[str] = field(repr=False)
 
     def file(self, stage: str, role: str) -> Path:
         return self.path / ROLES[stage][role == "decoder"].format(self.name)
@@ -52,8 +53,10 @@ class Folder:
         """The stage's row of a run on these files; the root's row and trace stay as they were."""
         before = files_of(self.reports / "one" / "traces")
         words = ("--artifacts", self.path, "--stages", stage, "--clips", self.reports.parent / "good.wav")
+        self.capfd.readouterr()
         result = self.run("run", "--language", "en", "--run-id", "one", *words)
         require_no_traceback(result, exit_code)
+        assert self.capfd.readouterr() == ("", "")  # nothing that a native runtime printed by itself
         rows = rows_of(self.reports / "one")
         assert rows["good", "pytorch"].verdict.outcome is Outcome.REFERENCE
         assert before.items() <= files_of(self.reports / "one" / "traces").items()
@@ -81,14 +84,14 @@ def built(parity_in, scripted_checkpoint, tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def given(parity, built, scripted_checkpoint, tmp_path) -> Folder:
+def given(parity, built, scripted_checkpoint, tmp_path, capfd) -> Folder:
     """A copy of them to spoil: every file a link that is replaced, never written through."""
     for name in ("artifacts", "reports"):
         shutil.copytree(built / name, tmp_path / name, copy_function=os.link)
     os.link(built / "good.wav", tmp_path / "good.wav")
     for record in (tmp_path / "artifacts").glob("*.lineage.json"):
         record.unlink()
-    return Folder(tmp_path / "artifacts", scripted_checkpoint.stem, parity, tmp_path / "reports")
+    return Folder(tmp_path / "artifacts", scripted_checkpoint.stem, parity, tmp_path / "reports", capfd)
 
 
 def replace(path: Path, content: bytes) -> None:
@@ -161,7 +164,7 @@ BAD_TABLES: dict[str, tuple[Callable[[np.ndarray], Any], str]] = {
     "another byte order": (lambda table: table.astype(">f4"), "expected float32 [51865, 64], found >f4 [51865, 64]"),
     "one number": (lambda table: table[0, 0], "expected float32 [51865, 64], found float32 []. Is it the token"),
     "pickled objects": (
-        lambda table: np.array([{"code": 1}], dtype=object),
+        lambda table: np.array([Bomb(Path("executed"))], dtype=object),
         "not a .npy table (Array can't be mem",
     ),
 }
@@ -173,6 +176,7 @@ def test_a_token_embedding_that_does_not_fit_is_refused(given: Folder, case: str
     change, said = BAD_TABLES[case]
     dump(change(np.load(given.token_embedding)), given.token_embedding)
     assert given.refused("torchscript").startswith(f"{given.token_embedding}: {said}")
+    assert not Path("executed").exists()
 
 
 @pytest.mark.parametrize(
@@ -537,9 +541,10 @@ def test_a_lineage_record_that_is_none_is_refused(given: Folder, recorded: Path,
 
 def test_a_damaged_cache_is_named_and_can_be_deleted(parity, clip, tmp_path):
     """The folder that is built again once it is gone."""
-    words = ("run", "--language", "en", "--stages", "torchscript", "--clips", clip, "--cache", tmp_path / "cache")
-    require_no_traceback(parity(*words, "--run-id", "one"), 0)
-    (decoder,) = (tmp_path / "cache").rglob("decoder_*.pt")
+    cache = tmp_path / "cache"
+    words = ("run", "--language", "en", "--stages", "torchscript", "--clips", clip, "--cache", cache)
+    require_no_traceback(parity("build", "--stages", "torchscript", "--cache", cache), 0)
+    (decoder,) = cache.rglob("decoder_*.pt")
     replace(decoder, decoder.read_bytes()[:-1])
     require_no_traceback(parity(*words, "--run-id", "two"), 2)
     reason = rows_of(tmp_path / "reports" / "two")["warble", "torchscript"].verdict.reason

@@ -26,7 +26,7 @@ from fixtures import scripted
 from harness.report import schema
 from harness.verdict import Outcome
 from tests import sound
-from tests.refusals import files_of, line_of, require_line, require_no_traceback, rows_of
+from tests.refusals import Bomb, files_of, line_of, require_line, require_no_traceback, rows_of
 
 STAGES = ("pytorch", "torchscript")
 RUN = ("run", "--language", "en", "--stages", ",".join(STAGES))
@@ -180,6 +180,17 @@ def test_silent_audio_runs_and_is_noted(bad_audio: Finished):
     (line,) = [line for line in bad_audio.result.stdout.splitlines() if line.startswith("note: silent.wav")]
     assert "the audio is silent (every sample is 0): any text is invented" in line
     assert all("silent" in rows_of(bad_audio.run)["silent.wav", stage].notes[0] for stage in STAGES)
+
+
+def test_decoders_print_nothing_of_their_own(bad_audio: Finished, capfd):
+    """Stderr stays with the one line of the harness, whatever FFmpeg has to say."""
+    from harness import audio
+    from harness.errors import AudioError
+
+    for name in BAD_AUDIO:
+        with pytest.raises(AudioError):
+            audio.load(bad_audio.folder / name)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_whole_files_of_every_kind_are_read(tmp_path):
@@ -343,16 +354,6 @@ def test_a_manifest_of_bad_lines_alone_is_reported(parity, tmp_path):
 # Checkpoints
 
 
-class Bomb:
-    """Unpickling it makes a folder."""
-
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (str(self.marker),)
-
-
 def saved(**changes: Any) -> dict[str, Any]:
     """A tiny Whisper in openai-whisper's format, its dimensions changed."""
     made = tiny()
@@ -508,7 +509,7 @@ BAD_TOML: dict[str, tuple[str, str]] = {
     "not TOML": ("stages pytorch", "parity.toml: not TOML ("),
     "cut short": ('[run]\nstages = "pyto', "parity.toml: not TOML ("),
     "unknown section": ("[runs]\n", "parity.toml: unknown key runs. Known: policies, run, tolerances"),
-    "unknown key": ("[run]\nstage = 'pytorch'\n", "parity.toml: unknown key [run] stage. Known: artifacts, checkpoint"),
+    "unknown key": ("[run]\nstage = 'pytorch'\n", "parity.toml: unknown key [run] stage. Known: artifacts, cache, "),
     "run that is no table": ("run = 5\n", f"parity.toml: [run] {EXPECTED_TABLE}run]"),
     "policies that are no table": ("policies = 5\n", f"parity.toml: [policies] {EXPECTED_TABLE}policies]"),
     "tolerances that are no table": ("tolerances = 5\n", f"parity.toml: [tolerances] {EXPECTED_TABLE}tolerances]"),
@@ -629,12 +630,12 @@ def test_artifacts_cannot_be_built_below_a_file(parity, blocked):
 
 def test_a_disk_that_is_full_is_one_line(parity, clip, monkeypatch):
     """Wherever the file system gives up."""
-    from harness import run
+    from harness.report import collection
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", "report.json")
 
-    monkeypatch.setattr(run, "collect", full)
+    monkeypatch.setattr(collection, "collect", full)
     result = parity(*RUN, "--clips", clip, "--run-id", "one")
     assert line_of(result, 3) == "[Errno 28] No space left on device: 'report.json'"
 
@@ -759,6 +760,15 @@ def test_hostile_file_names_survive_the_shell(hostile: Finished):
     found = subprocess.run([bash, "-c", script], capture_output=True, check=True).stdout.split(b"\0")
     clips = {os.fsdecode(after) for word, after in itertools.pairwise(found) if word == b"--clips"}
     assert clips == {str(hostile.folder / "clips" / name) for name in HOSTILE}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_file_of_a_hostile_name_is_read(hostile: Finished, monkeypatch, name):
+    """Given by its name alone, from its own folder: "12:30.wav" is no protocol called 12."""
+    from harness import audio
+
+    monkeypatch.chdir(hostile.folder / "clips")
+    assert len(audio.load(Path(name))) == 16_000
 
 
 @pytest.mark.parametrize("name", HOSTILE)

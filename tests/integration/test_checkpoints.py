@@ -93,7 +93,7 @@ def test_a_decoder_that_also_takes_shorter_inputs_works(scripted_checkpoint, par
     assert parity("build", "--stages", "torchscript", "--out", artifacts).exit_code == 0
     (artifacts / "torchscript.lineage.json").unlink()
     found = checkpoint.describe(scripted_checkpoint)
-    _, decoder = split.split(split.load_model(found))
+    _, decoder = split.split(split.load_model(found.path))
     _, inputs = split.example_inputs(found.dims)
     with split.explicit_attention():
         traced = torch.jit.trace(Sliced(decoder).eval(), inputs, check_trace=False)
