@@ -32,7 +32,7 @@ def clip_features(folder: Path, clip: Clip, n_mels: int) -> Features:
         audio_sha256 = file_sha256(clip.path)
     except OSError as error:
         raise AudioError(f"{clip.path}: cannot be read ({error.strerror})", hint="Check its permissions") from error
-    parts = [audio_sha256, n_mels, *(version(name) for name in ("openai-whisper", "av", "torch"))]
+    parts = [features.VERSION, audio_sha256, n_mels, *(version(name) for name in ("openai-whisper", "av", "torch"))]
     path = folder / "features" / f"{_key(parts)}.safetensors"
     return _load_features(path, audio_sha256) or _save_features(path, features.compute(clip.path, n_mels))
 
