@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harness.metrics.text import ErrorCounts, total
+from harness.metrics.text import ErrorCounts, TextDiff, total
 from harness.report.schema import Report, Row
 from harness.verdict import Outcome
 
@@ -36,7 +36,7 @@ class Line:
 
 def show(report: Report, console: Console) -> None:
     """Print table, failures and verdict; at least as wide as it needs when the output is a pipe."""
-    console = console if console.is_terminal else Console(file=console.file, width=200, no_color=True)
+    console = console if console.is_terminal else Console(file=console.file, width=500, no_color=True)
     console.print(heading(report), style="bold", highlight=False, soft_wrap=True, markup=False)
     console.print(table(report))
     for line in lines(report):
@@ -80,8 +80,6 @@ def cell(row: Row) -> str:
             parts.append(f"@{comparison.tokens.first_divergence}")
         if comparison.tensors:
             parts.append(f"{snr(min(item.diff.snr_db for item in comparison.tensors))} dB")
-    elif row.vs_transcript:
-        parts.append(f"{row.vs_transcript.leading.upper()} {rate(row.vs_transcript.leading_counts)} to transcript")
     if row.seconds:
         parts.append(f"{row.seconds:.2f} s")
     style = STYLES[row.verdict.outcome]
@@ -102,7 +100,9 @@ def lines(report: Report) -> list[Line]:
     for row in report.rows:
         for note in row.notes:
             notes.setdefault(f"{row.clip}: {note}", []).append(row.stage)
-    return found + [Line(f"note: {note} ({', '.join(stages)})", "dim") for note, stages in notes.items()]
+    return [*_transcripts(report), *found] + [
+        Line(f"note: {note} ({', '.join(stages)})", "dim") for note, stages in notes.items()
+    ]
 
 
 def rate(counts: ErrorCounts) -> str:
@@ -116,14 +116,26 @@ def snr(value: float) -> str:
 
 
 def _corpus(rows: Sequence[Row]) -> str:
-    """Corpus rates of a stage: against its parent, and against the transcripts. WER and CER are never mixed."""
-    parts = []
+    """Corpus rates of a stage against its parent, and its time."""
+    texts = [row.judged.comparison.text for row in rows if row.judged]
+    seconds = f"{sum(row.seconds for row in rows):.1f} s"
+    return " ".join([*_rates([text for text in texts if text]), seconds]) if rows else ""
+
+
+def _transcripts(report: Report) -> list[Line]:
+    """Corpus rates of every stage against the clips' transcripts: how good it is, not whether it is the same."""
+    texts = {
+        stage.spec: [row.vs_transcript for row in report.rows if row.stage == stage.spec and row.vs_transcript]
+        for stage in report.stages
+    }
+    parts = [f"{spec} {' '.join(_rates(found))}" for spec, found in texts.items() if found]
+    return [Line(f"against the transcripts: {' · '.join(parts)}", "dim")] if parts else []
+
+
+def _rates(texts: Sequence[TextDiff]) -> list[str]:
+    """WER of what WER leads, CER of the rest: sums of counts, the two never mixed."""
+    found = []
     for name in ("wer", "cer"):
-        texts = [r.judged.comparison.text for r in rows if r.judged and r.judged.comparison.text]
         if counts := [text.leading_counts for text in texts if text.leading == name]:
-            parts.append(f"{name.upper()} {rate(total(counts))}")
-        transcripts = [r.vs_transcript for r in rows if r.vs_transcript]
-        if counts := [text.leading_counts for text in transcripts if text.leading == name]:
-            parts.append(f"(transcript {name.upper()} {rate(total(counts))})")
-    seconds = sum(row.seconds for row in rows)
-    return " ".join([*parts, f"{seconds:.1f} s"]) if rows else ""
+            found.append(f"{name.upper()} {rate(total(counts))}")
+    return found
