@@ -5,7 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup
 
-.PHONY: setup parity test lint clean help
+MICRO_WORK ?= build/micro
+
+.PHONY: setup parity test micro lint clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -22,6 +24,16 @@ parity: $(STAMP)  ## judge every stage on the default clips
 
 test: $(STAMP)  ## the whole test suite (the gate itself is `make parity`)
 	$(BIN)/python -m pytest -m "not parity"
+
+micro: $(STAMP)  ## remake the micro checkpoint and the clips (about an hour and a half on 2 cores; needs espeak-ng)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,micro]'
+	$(BIN)/python -m fixtures.micro.render --work $(MICRO_WORK)
+	$(BIN)/python -m fixtures.micro.train --work $(MICRO_WORK)
+	$(BIN)/python -m fixtures.micro.export --work $(MICRO_WORK)
+	$(BIN)/python -m fixtures.micro.clips
+	$(BIN)/python -m fixtures.micro.heldout --work $(MICRO_WORK)
+	$(BIN)/python -m fixtures.micro.card --work $(MICRO_WORK)
+	$(BIN)/python -m fixtures.micro.evaluate
 
 lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check .

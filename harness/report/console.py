@@ -134,8 +134,5 @@ def _transcripts(report: Report) -> list[Line]:
 
 def _rates(texts: Sequence[TextDiff]) -> list[str]:
     """WER of what WER leads, CER of the rest: sums of counts, the two never mixed."""
-    found = []
-    for name in ("wer", "cer"):
-        if counts := [text.leading_counts for text in texts if text.leading == name]:
-            found.append(f"{name.upper()} {rate(total(counts))}")
-    return found
+    counts = {name: [text.leading_counts for text in texts if text.leading == name] for name in ("wer", "cer")}
+    return [f"{name.upper()} {rate(total(found))}" for name, found in counts.items() if found]
