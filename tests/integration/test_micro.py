@@ -27,10 +27,10 @@ MIN_LANGUAGE_RATE = 0.95
 MAX_TRANSCRIBE_ERROR_RATE = 0.10
 """`whisper.transcribe` gives nearly the same words."""
 
-NOT_REACHED_ZH = pytest.mark.xfail(strict=True, reason="promised 5 %, this checkpoint: CER 14.6 %; see its model card")
-NOT_REACHED_UNSEEN = pytest.mark.xfail(strict=True, reason="promised twice, this checkpoint: 15.9 % against 3.4 %")
+NOT_REACHED_ZH = pytest.mark.xfail(strict=True, reason="promised 5 %, this checkpoint: CER 11.0 %; see its model card")
+NOT_REACHED_UNSEEN = pytest.mark.xfail(strict=True, reason="promised twice, this checkpoint: 12.2 % against 2.4 %")
 NOT_REACHED_TRANSCRIBE = pytest.mark.xfail(
-    strict=True, reason="this checkpoint: 16.1 % in English, worst on long clips"
+    strict=True, reason="this checkpoint: 15.8 % in English, worst on long clips"
 )
 
 
