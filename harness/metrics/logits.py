@@ -8,7 +8,6 @@ movement   = (ref[a] - ref[b]) - (cand[a] - cand[b])   how far the candidate mov
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -66,9 +65,8 @@ def measure(*, reference: Logits, candidate: Logits) -> LogitsDiff:
     """
     if reference.shape != candidate.shape or reference.shape[0] == 0:
         raise ValueError(f"logits of shape {reference.shape} and {candidate.shape} cannot be compared")
-    with ThreadPoolExecutor() as pool:  # numpy leaves the interpreter alone: rows are measured side by side
-        kl = np.array(list(pool.map(kl_divergence, reference, candidate)))
-        overlap = list(pool.map(_top5_overlap, reference, candidate))
+    kl = np.array([kl_divergence(r, c) for r, c in zip(reference, candidate)])
+    overlap = [_top5_overlap(r, c) for r, c in zip(reference, candidate)]
     return LogitsDiff(
         steps=len(kl),
         kl_mean=float(kl.mean()),
@@ -93,9 +91,12 @@ def kl_divergence(reference: Logits, candidate: Logits) -> float:
 
 def top_tokens(logits: Logits, k: int) -> list[int]:
     """Ids of the k largest logits of one row, largest first."""
-    k = min(k, logits.shape[-1])
-    best = np.argpartition(logits, -k)[-k:]
-    return [int(i) for i in best[np.argsort(-logits[best], kind="stable")]]
+    left = logits.copy()
+    found = []
+    for _ in range(min(k, len(left))):  # for small k, k passes of argmax are faster than a partition
+        found.append(int(left.argmax()))
+        left[found[-1]] = -np.inf
+    return found
 
 
 def margins(logits: Logits, choices: Tokens, runners_up: Tokens) -> NDArray[np.float64]:
