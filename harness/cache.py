@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from importlib.metadata import version
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,12 @@ def root_draft(
     size = checkpoint.dims.n_vocab
     is_draft = isinstance(found, list) and all(type(token) is int and 0 <= token < size for token in found)
     return found if is_draft else greedy()
+
+
+@cache
+def version(package: str) -> str:
+    """Version of an installed package, read once."""
+    return metadata.version(package)
 
 
 def remembered(path: Path, compute: Callable[[], Any]) -> Any:
