@@ -1,4 +1,4 @@
-"""What the harness costs on the host, as ratios taken in one run: `python benchmarks/host.py [--size base]`.
+"""What the harness costs on the host, as ratios taken in one run: `python -m benchmarks.host [--size base]`.
 
     (a) run time of the three model stages, models loaded, over the sum of the bare forward passes
     (b) the same decoding one token a call, over verified drafts
