@@ -10,6 +10,7 @@ a tensor of 2**31 elements. Files that we converted are known by their hash and 
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -77,6 +78,7 @@ def _start(task: list[str]) -> subprocess.Popen[str]:
         text=True,
         errors="replace",
         cwd=PROJECT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},  # conversion is one thread's work; idle ones only spin
     )
 
 
