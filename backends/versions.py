@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from harness.backend import Availability
+from harness.machine import versions as of
 
-
-def of(*packages: str) -> dict[str, str]:
-    """Version of each installed package; one that is missing is left out."""
-    return {package: found for package in packages if (found := _version(package))}
+__all__ = ["of", "of_code", "require"]
 
 
 def require(*packages: str) -> Availability:
@@ -28,10 +25,3 @@ def of_code(*modules: str) -> dict[str, str]:
     for module in modules:
         digest.update((Path(__file__).parent / module).read_bytes())
     return {"whisper-parity": digest.hexdigest()[:12]}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

@@ -53,11 +53,6 @@ class Artifact:
         lines = sorted(f"{role} {file.sha256}" for role, file in self.files.items())
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
-    @property
-    def variant(self) -> str:
-        """The part of the stage's name behind the colon, or ""."""
-        return self.stage.partition(":")[2]
-
     def path(self, role: str) -> Path:
         """Where the file of a role is.
 

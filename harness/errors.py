@@ -9,7 +9,7 @@
     │   ├── ArtifactError           a converted file that is missing, foreign, truncated or of the wrong shape
     │   ├── ConfigError             parity.toml or the tolerances
     │   └── RecordError             a result file, trace or report that cannot be read back
-    └── MachineError      (3)   this machine cannot do it
+    └── MachineError          (3)   this machine cannot do it
         ├── UnavailableError        a backend whose package, SDK or device is missing
         ├── BuildError              a converter that failed
         ├── BackendError            a runtime that failed while it ran

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -40,17 +41,19 @@ def describe() -> Machine:
         processor=_processor(),
         cpus=os.cpu_count() or 1,
         python=platform.python_version(),
-        packages={name: found for name in PACKAGES if (found := _version(name))},
+        packages=versions(*PACKAGES),
         commit=commit,
         dirty=None if commit is None else bool(_git("status", "--porcelain", "--untracked-files=no")),
     )
 
 
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
+def versions(*packages: str) -> dict[str, str]:
+    """Version of each installed package; one that is missing is left out."""
+    found = {}
+    for package in packages:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 def _git(*arguments: str) -> str | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import fields, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from harness import plan as planning
 from harness import registry
 from harness.errors import ParityError
 from harness.fixture import BadClip, Clip
+from harness.machine import versions
 from harness.plan import Options, Plan
 from harness.registry import Stage
 from harness.report.collection import collect
@@ -70,9 +70,9 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     if "not parity" in (config.option.markexpr or ""):
         return None
     packages = ("torch", "openai-whisper", "ai-edge-litert", "litert-torch", "numpy")
-    versions = ", ".join(f"{name} {found}" for name in packages if (found := _version(name)))
+    found = ", ".join(f"{name} {version}" for name, version in versions(*packages).items())
     options = _options(config)
-    return f"parity: stages {', '.join(options.stages)}; policy {options.policy}; {versions}"
+    return f"parity: stages {', '.join(options.stages)}; policy {options.policy}; {found}"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -175,10 +175,3 @@ def _plan(config: pytest.Config) -> Plan:
 
 def _mark(stage: Stage) -> pytest.MarkDecorator:
     return getattr(pytest.mark, stage.backend)  # type: ignore[no-any-return]
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except ImportError:
-        return None

@@ -16,7 +16,6 @@ from harness import build, cache, compare, policy, registry, serial, tolerance, 
 from harness import plan as planning
 from harness import trace as traces
 from harness.artifact import Artifact
-from harness.audio import WINDOW_SAMPLES
 from harness.backend import Session, Transcriber
 from harness.checkpoint import file_sha256
 from harness.decode import rows_are_invariant
@@ -249,7 +248,7 @@ def _notes(found: Trace) -> tuple[str, ...]:
         notes.append("decoded step by step: rows of a prefix change with the suffix, so no draft can be verified")
     if any(window.ended == "length" for window in header.windows):
         notes.append("stopped at the policy's limit of tokens, not at end-of-text")
-    if header.audio_s * 16000 > WINDOW_SAMPLES and header.windows:
+    if len(header.windows) > 1:
         notes.append(f"{len(header.windows)} windows of 30 s, texts joined")
     return tuple(notes)
 

@@ -42,7 +42,6 @@ class Grade(str, Enum):
 
 
 _WORSE = (Grade.NOT_COMPARED, Grade.PASS, Grade.DRIFT, Grade.FAIL)
-RUNGS = ("tensor", "logits", "token", "text")
 
 
 @dataclass(frozen=True, slots=True)
