@@ -1,0 +1,297 @@
+"""The adb daemon of a simulated device: transports over TCP on a loopback port."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from backends.dla.simulator import packet
+from backends.dla.simulator.fault import Kind, LinkFault
+from backends.dla.simulator.link import Link
+from backends.dla.simulator.machine import Machine
+from backends.dla.simulator.packet import AUTH, CLSE, CNXN, OKAY, OPEN, WRTE, Packet, ProtocolError
+from backends.dla.simulator.services import Services
+from backends.dla.simulator.streams import Stream
+
+log = logging.getLogger(__name__)
+
+FEATURES = "shell_v2,cmd,stat_v2,ls_v2,fixed_push_mkdir"
+"""Only what is implemented: a host that sees delayed_ack or sendrecv_v2 uses them."""
+STALL_S = 10.0
+"""How long the host may pause in the middle of a message, in either direction."""
+STOP_LIMIT_S = 10.0
+MAX_TRANSPORTS = 16
+MAX_STREAMS = 128
+MAX_SERVICE_NAME = 256 << 10
+"""A shell command is part of the name of its service."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What an adbd says of itself."""
+
+    version: int
+    max_payload: int
+    features: str | None
+    """None: too old to have any."""
+
+    def banner(self, machine: Machine) -> bytes:
+        """The text of CNXN."""
+        name = machine.model.replace(" ", "_").replace(";", "_")
+        about = f"device::ro.product.name={name};ro.product.model={machine.model};ro.product.device={name};"
+        return (about if self.features is None else f"{about}features={self.features}").encode()
+
+
+MODERN = Dialect(packet.VERSION_SKIP_CHECKSUMS, packet.MAX_PAYLOAD, FEATURES)
+LEGACY = Dialect(packet.VERSION_CHECKSUMS, packet.LEGACY_MAX_PAYLOAD, None)
+"""As adbd 5.1: no shell_v2, checksums, messages of at most 4 KiB."""
+
+
+class Transport:
+    """One connection of an adb server."""
+
+    def __init__(self, connection: socket.socket, dialect: Dialect, services: Services, link: Link) -> None:
+        self.closed = threading.Event()
+        self.max_payload = dialect.max_payload
+        self._dialect = dialect
+        self._connection = connection
+        self._services = services
+        self._link = link
+        self._sending = threading.Lock()
+        self._summed = True
+        self._streams: dict[int, Stream] = {}
+        self._streams_lock = threading.Lock()
+        self._last_id = 0
+        self._is_online = False
+        self.threads: list[threading.Thread] = []
+
+    def serve(self) -> None:
+        """Answer the host until either side hangs up or sends something that is not adb."""
+        try:
+            while received := packet.receive(self._connection, self._dialect.max_payload):
+                self._handle(received)
+        except (ProtocolError, OSError) as error:
+            log.info("transport closed: %s", error)
+        finally:
+            self.close()
+            with self._sending:
+                self._connection.close()
+
+    def close(self) -> None:
+        """Cut the connection: every stream hangs up."""
+        self.closed.set()
+        with suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)
+        with self._streams_lock:
+            streams = list(self._streams.values())
+            self._streams.clear()
+        for stream in streams:
+            stream.hang_up()
+
+    def send(self, command: int, arg0: int, arg1: int, payload: bytes = b"") -> None:
+        """Send one message; after the connection is cut it goes nowhere."""
+        if command == WRTE:
+            self._link.carry(len(payload), sending=True, cut=self.closed)
+        data = packet.pack(command, arg0, arg1, payload, summed=self._summed)
+        with self._sending:
+            if self.closed.is_set():
+                return
+            try:
+                self._connection.sendall(data)
+            except OSError:
+                self.closed.set()
+        if self.closed.is_set():
+            self.close()
+
+    def forget(self, local_id: int) -> None:
+        """A stream is closed from both sides."""
+        with self._streams_lock:
+            self._streams.pop(local_id, None)
+
+    def _handle(self, received: Packet) -> None:
+        if self._summed:
+            received.check()
+        if received.command == CNXN:
+            self._connect(received)
+        elif received.command == AUTH:
+            self._ask_for_a_key(received)
+        elif not self._is_online:
+            raise ProtocolError("a message before CNXN")
+        elif received.command == OPEN:
+            self._open(received)
+        else:
+            self._pass_on(received)
+
+    def _connect(self, received: Packet) -> None:
+        faults = self._services.machine.faults
+        if faults.standing(Kind.OFFLINE):
+            return
+        if faults.standing(Kind.UNAUTHORIZED):
+            self.send(AUTH, packet.AUTH_TOKEN, 0, secrets.token_bytes(20))
+            return
+        if self._is_online:
+            raise ProtocolError("a second CNXN")
+        self.max_payload = min(self._dialect.max_payload, max(received.arg1, 1))
+        self._is_online = True
+        self.send(CNXN, self._dialect.version, self._dialect.max_payload, self._dialect.banner(self._services.machine))
+        self._summed = min(self._dialect.version, received.arg0) < packet.VERSION_SKIP_CHECKSUMS
+
+    def _ask_for_a_key(self, received: Packet) -> None:
+        """Refuse a signature by asking for another; a public key is answered by nothing: the user's consent is due."""
+        if received.arg0 == packet.AUTH_SIGNATURE:
+            self.send(AUTH, packet.AUTH_TOKEN, 0, secrets.token_bytes(20))
+
+    def _open(self, received: Packet) -> None:
+        name = received.payload.rstrip(b"\0")
+        with self._streams_lock:
+            refused = len(self._streams) >= MAX_STREAMS or not received.arg0 or not 0 < len(name) <= MAX_SERVICE_NAME
+            if not refused:
+                self._last_id += 1
+                stream = Stream(self, self._last_id, received.arg0, name.decode(errors="surrogateescape"))
+                self._streams[self._last_id] = stream
+        if refused:
+            self.send(CLSE, 0, received.arg0)
+            return
+        # Daemon threads, as everywhere here: a test that dies must not wait for a stream that never ends.
+        thread = threading.Thread(target=self._services.run, args=(stream,), daemon=True)
+        self.threads = [*(each for each in self.threads if each.is_alive()), thread]
+        thread.start()
+
+    def _pass_on(self, received: Packet) -> None:
+        """Hand a message to its stream; one for a stream that is gone means nothing (it crossed our CLSE)."""
+        if received.command == WRTE:
+            self._link.carry(len(received.payload), sending=False, cut=self.closed)
+        with self._streams_lock:
+            stream = self._streams.get(received.arg1)
+        if stream is None:
+            return
+        if received.command == WRTE:
+            stream.deliver(received.payload)
+        elif received.command == OKAY:
+            stream.acknowledge()
+        else:
+            stream.hang_up()
+
+
+class Adbd:
+    """Listens on one port for as long as it is plugged in."""
+
+    def __init__(self, machine: Machine, link: Link, dialect: Dialect = MODERN, *, stall_s: float = STALL_S) -> None:
+        self._machine = machine
+        self._link = link
+        self._dialect = dialect
+        self._stall_s = stall_s
+        self._services = Services(machine, self.strike)
+        self._lock = threading.RLock()
+        self._stopped = threading.Event()
+        self._transports: dict[Transport, threading.Thread] = {}
+        self._listener = _reserved(0)
+        self._is_plugged_in = False
+        self.port = int(self._listener.getsockname()[1])
+        """The same after every `plug_in`."""
+
+    def plug_in(self) -> None:
+        """Listen; nothing changes when it does already."""
+        with self._lock:
+            if self._is_plugged_in or self._stopped.is_set():
+                return
+            self._listener.listen(MAX_TRANSPORTS)
+            self._is_plugged_in = True
+            threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def unplug(self) -> None:
+        """Cut every transport and refuse new ones; the port stays reserved."""
+        with self._lock:
+            if not self._is_plugged_in:
+                return
+            self._is_plugged_in = False
+            _shut(self._listener)
+            self._listener = _reserved(self.port)
+            transports = list(self._transports)
+        for transport in transports:
+            transport.close()
+
+    def away(self, back_after_s: float | None, meanwhile: Callable[[], None] | None = None) -> None:
+        """Unplug, do something meanwhile, and come back after a time; None for never."""
+        self.unplug()
+        if meanwhile:
+            meanwhile()
+        if back_after_s is not None:
+            self._later(back_after_s, self.plug_in)
+
+    def strike(self, fault: LinkFault) -> None:
+        """Let a fault of the link happen, after its delay."""
+        meanwhile = self._machine.reboot if fault.kind is Kind.REBOOT else None
+        if fault.wait_s:
+            self._later(fault.wait_s, lambda: self.away(fault.back_after_s, meanwhile))
+        else:
+            self.away(fault.back_after_s, meanwhile)
+
+    def stop(self) -> None:
+        """Unplug for good, and wait until no service runs any more."""
+        self._stopped.set()
+        self.unplug()
+        self._listener.close()
+        deadline = time.monotonic() + STOP_LIMIT_S
+        with self._lock:
+            transports = dict(self._transports)
+        for transport, thread in transports.items():
+            for each in (thread, *transport.threads):
+                each.join(max(0.0, deadline - time.monotonic()))
+
+    def _later(self, seconds: float, action: Callable[[], None]) -> None:
+        def wait() -> None:
+            if not self._stopped.wait(seconds):
+                action()
+
+        threading.Thread(target=wait, daemon=True).start()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:  # unplugged
+                return
+            connection.settimeout(self._stall_s)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with self._lock:
+                # A transport stays listed until its services have ended, so that `stop` can wait for them.
+                alive = {each: thread for each, thread in self._transports.items() if _is_busy(each, thread)}
+                self._transports = alive
+                online = sum(not each.closed.is_set() for each in alive)
+                if listener is not self._listener or online >= MAX_TRANSPORTS:
+                    connection.close()
+                    continue
+                transport = Transport(connection, self._dialect, self._services, self._link)
+                thread = threading.Thread(target=transport.serve, daemon=True)
+                self._transports[transport] = thread
+                thread.start()
+
+
+def _is_busy(transport: Transport, thread: threading.Thread) -> bool:
+    return thread.is_alive() or any(each.is_alive() for each in transport.threads)
+
+
+def _reserved(port: int) -> socket.socket:
+    """A socket that holds a loopback port (0: any free one) and does not listen: connecting is refused."""
+    holder = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", port))
+    except OSError:
+        holder.close()
+        raise
+    return holder
+
+
+def _shut(listener: socket.socket) -> None:
+    """Close a listening socket; the thread that accepts on it wakes up."""
+    with suppress(OSError):
+        listener.shutdown(socket.SHUT_RDWR)
+    listener.close()

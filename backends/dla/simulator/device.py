@@ -1,0 +1,144 @@
+"""A simulated device: a folder, stand-in commands and an adbd, for as long as a `with` block lasts."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from backends.dla.simulator.adbd import LEGACY, MODERN, STALL_S, Adbd
+from backends.dla.simulator.fault import Faults, LinkFault
+from backends.dla.simulator.link import Link
+from backends.dla.simulator.machine import Machine
+
+USB2_BYTES_PER_S = 30_000_000
+"""What a USB 2 link carries in practice."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a simulated device is like."""
+
+    model: str = "Simulated Genio 520"
+    soc: str = "MT8371"
+    legacy: bool = False
+    """An adbd without features, with checksums and messages of 4 KiB."""
+    rate_bytes_per_s: float | None = None
+    """Of both directions together; None: as fast as it goes."""
+    latency_s: float = 0.0
+    """Added to every message with a payload."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Added to that of every command: PARITY_SIM_FAULT and the like."""
+    faults: tuple[LinkFault, ...] = ()
+
+
+class SimulatedDevice:
+    """A device that an adb server reaches by `adb connect`, between `with` and its end."""
+
+    def __init__(self, settings: Settings | None = None, *, root: Path | None = None, **changes: Any) -> None:
+        """Describe the device; nothing happens before `with`.
+
+        Args:
+            settings: what it is like.
+            root: its folder, which is kept; None for a temporary one.
+            changes: single settings that differ: `SimulatedDevice(legacy=True)`.
+
+        Raises:
+            TypeError: an unknown setting.
+        """
+        self.settings = replace(settings or Settings(), **changes)
+        self._given_root = root
+        self._link = Link(self.settings.rate_bytes_per_s, self.settings.latency_s)
+
+    def __enter__(self) -> SimulatedDevice:
+        if self._given_root is not None:
+            self._given_root.mkdir(parents=True, exist_ok=True)
+        root = self._given_root or Path(tempfile.mkdtemp(prefix="parity-simulated-"))
+        wanted = self.settings
+        self._machine = Machine(
+            root, model=wanted.model, soc=wanted.soc, environment=wanted.environment, faults=Faults(wanted.faults)
+        )
+        self._machine.boot()
+        self._adbd = Adbd(self._machine, self._link, LEGACY if wanted.legacy else MODERN, stall_s=STALL_S)
+        self._adbd.plug_in()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Kill every process of the device and remove a temporary folder."""
+        self._adbd.stop()
+        self._machine.kill_processes()
+        self.heal()
+        if self._given_root is None:
+            shutil.rmtree(self.root, ignore_errors=True)
+
+    @property
+    def serial(self) -> str:
+        """What adb calls it: "127.0.0.1:PORT", the same after every `plug_in`."""
+        return f"127.0.0.1:{self._adbd.port}"
+
+    @property
+    def root(self) -> Path:
+        """Its folder on the host; paths on the device are paths below it, not rewritten."""
+        return self._machine.root
+
+    @property
+    def work_folder(self) -> Path:
+        """TMPDIR of its commands."""
+        return self._machine.work_folder
+
+    @property
+    def boot_id(self) -> str:
+        """Another after every reboot; `getprop ro.runtime.firstboot` on the device."""
+        return self._machine.boot_id
+
+    @property
+    def sent_bytes(self) -> int:
+        """Stream payload from the device to the host so far."""
+        return self._link.sent_bytes
+
+    @property
+    def received_bytes(self) -> int:
+        """Stream payload from the host to the device so far."""
+        return self._link.received_bytes
+
+    @property
+    def log(self) -> tuple[str, ...]:
+        """Services that were opened, and the requests of sync ("sync:SEND /path,mode"), oldest first."""
+        return tuple(self._machine.log)
+
+    @property
+    def processes(self) -> tuple[int, ...]:
+        """Ids of the processes that run on it."""
+        return self._machine.processes()
+
+    def unplug(self) -> None:
+        """Pull the cable: commands are hung up, daemons live on."""
+        self._adbd.unplug()
+
+    def plug_in(self) -> None:
+        """Put the cable back, on the same port."""
+        self._adbd.plug_in()
+
+    def reboot(self, after_s: float = 0.0) -> None:
+        """Pull the power: every process dies, and it is back after a time with another boot id."""
+        self._adbd.away(after_s, self._machine.reboot)
+
+    def kill_processes(self) -> None:
+        """Kill everything that runs on it, daemons included."""
+        self._machine.kill_processes()
+
+    def add_fault(self, fault: LinkFault) -> None:
+        """Script one more fault."""
+        self._machine.faults.add(fault)
+        self._machine.apply_faults()
+
+    def heal(self) -> None:
+        """End the standing faults and forget those that have not struck."""
+        self._machine.faults.clear()
+        self._machine.apply_faults()

@@ -1,0 +1,230 @@
+"""What runs below the adbd: a folder, commands, processes and a clock."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from backends.dla.simulator.fault import Faults, Kind
+
+PROJECT = Path(__file__).resolve().parents[3]
+GRACE_S = 0.5
+"""Between SIGHUP and SIGKILL."""
+MARKER = "PARITY_SIM_DEVICE"
+"""In the environment of every process of a device: finds those that left their process group."""
+
+_NEURONRT = """#!/bin/sh
+PYTHONPATH={project}${{PYTHONPATH:+:$PYTHONPATH}} exec {python} -m backends.dla.simulator.neuronrt "$@"
+"""
+_DATE = """#!/bin/sh
+exec {date} -u -d "@$(( $({date} +%s) - {started} ))" "$@"
+"""
+_DF_FULL = """#!/bin/sh
+echo 'Filesystem     1024-blocks    Used Available Capacity Mounted on'
+echo 'simulated          1048576 1048576         0     100% '{root}
+"""
+_REFUSED = """echo "${0##*/}: $*: Read-only file system" >&2; exit 1
+"""
+_READ_ONLY = {
+    "mkdir": '#!/bin/sh\n[ "$1" = -p ] && shift && [ $# = 1 ] && [ -d "$1" ] && exit 0\n' + _REFUSED,
+    "rm": '#!/bin/sh\ncase "$1" in -*f*) shift; [ $# = 1 ] && [ ! -e "$1" ] && exit 0;; esac\n' + _REFUSED,
+    **dict.fromkeys(("chmod", "cp", "dd", "ln", "mv", "rmdir", "tee", "touch"), "#!/bin/sh\n" + _REFUSED),
+}
+"""Commands that change files; a superuser could change them in spite of any mode."""
+
+
+class Machine:
+    """The simulated system: everything below `root`, and the processes that were started on it."""
+
+    def __init__(self, root: Path, *, model: str, soc: str, environment: Mapping[str, str], faults: Faults) -> None:
+        self.root = root.resolve()
+        self.model = model
+        self.soc = soc
+        self.faults = faults
+        self.log: list[str] = []
+        """Services opened, and the requests of sync ("sync:SEND /path"), oldest first."""
+        self._environment = environment
+        self._marker = secrets.token_hex(8)
+        self._groups: set[int] = set()
+        self._lock = threading.Lock()
+        self._pushed = 0
+        self.started_s = time.time()
+        """When it booted, by the clock of the host."""
+        self.boot_id = ""
+
+    @property
+    def work_folder(self) -> Path:
+        """Where files are pushed to; TMPDIR of every command."""
+        return self.root / "data" / "local" / "tmp"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of every command, made from scratch."""
+        path = f"{self.root / 'bin'}:{os.environ.get('PATH', os.defpath)}"
+        own = {"PATH": path, "HOME": str(self.root), "TMPDIR": str(self.work_folder), "LANG": "C", MARKER: self._marker}
+        return {**own, **self._environment}
+
+    def clock_s(self) -> float:
+        """What its clock says, in seconds since 1970."""
+        return time.time() - self.started_s if self.faults.standing(Kind.WRONG_CLOCK) else time.time()
+
+    def boot(self) -> None:
+        """Make the folders and the stand-in commands, and a boot id."""
+        self.work_folder.mkdir(parents=True, exist_ok=True)
+        (self.root / "bin").mkdir(exist_ok=True)
+        self.started_s = time.time()
+        self.boot_id = f"{time.time_ns() // 1_000_000}{secrets.randbelow(1000):03d}"
+        self._install("getprop", _getprop(self.properties))
+        python, project = shlex.quote(sys.executable), shlex.quote(str(PROJECT))
+        self._install("neuronrt", _NEURONRT.format(python=python, project=project))
+        self.apply_faults()
+
+    @property
+    def properties(self) -> dict[str, str]:
+        """What getprop says."""
+        return {
+            "ro.product.model": self.model,
+            "ro.product.brand": "Simulator",
+            "ro.product.manufacturer": "Simulator",
+            "ro.soc.model": self.soc,
+            "ro.build.version.release": "14",
+            "ro.serialno": f"SIM{self._marker}",
+            "ro.runtime.firstboot": self.boot_id,
+            "ro.parity.simulated": "1",
+        }
+
+    def reboot(self) -> None:
+        """Kill every process and boot again, with another boot id."""
+        self.kill_processes()
+        self.boot()
+
+    def apply_faults(self) -> None:
+        """Install the stand-ins of the standing faults of the file system and the clock, and remove the others'."""
+        if self.faults.standing(Kind.WRONG_CLOCK):
+            date = shlex.quote(shutil.which("date") or "/bin/date")
+            self._install("date", _DATE.format(date=date, started=int(self.started_s)))
+        else:
+            self._remove("date")
+        read_only = self.faults.standing(Kind.READ_ONLY) is not None
+        for name, script in _READ_ONLY.items():
+            self._install(name, script) if read_only else self._remove(name)
+        self.work_folder.chmod(0o555 if read_only else 0o755)
+        if not self.faults.standing(Kind.DISK_FULL):
+            self._remove("df")
+            self._pushed = 0
+
+    def takes(self, size: int) -> bool:
+        """Whether so many more bytes of a push fit; when not, `df` shows it from now on."""
+        fault = self.faults.standing(Kind.DISK_FULL)
+        if fault is None:
+            return True
+        with self._lock:
+            self._pushed += size
+            fits = self._pushed <= fault.after_bytes
+        if not fits:
+            self._install("df", _DF_FULL.format(root=shlex.quote(str(self.root))))
+        return fits
+
+    def start(self, command: str, *, merged: bool) -> subprocess.Popen[bytes]:
+        """Start a command of the device's shell as the leader of a session; "" is a shell that reads stdin.
+
+        Raises:
+            OSError: it cannot be started.
+            ValueError: the command holds a NUL.
+        """
+        words = ["/bin/sh", "-c", command] if command else ["/bin/sh"]
+        process = subprocess.Popen(
+            words, cwd=self.root, env=self.environment, start_new_session=True, bufsize=0, stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT if merged else subprocess.PIPE,
+        )  # fmt: skip
+        with self._lock:
+            self._groups.add(process.pid)
+        return process
+
+    def ended(self, process: subprocess.Popen[bytes]) -> None:
+        """Note that a command has ended; with a wrong clock, the files it made get their times from that."""
+        with self._lock:
+            self._groups.discard(process.pid)
+        if self.faults.standing(Kind.WRONG_CLOCK):
+            self._set_times()
+
+    def hang_up(self, process: subprocess.Popen[bytes]) -> None:
+        """SIGHUP to the group of a command, and SIGKILL to what is left of it after the grace."""
+        _signal(process.pid, signal.SIGHUP)
+        deadline = time.monotonic() + GRACE_S
+        while (process.poll() is None or _signal(process.pid, 0)) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        _signal(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def kill_processes(self) -> None:
+        """SIGKILL to every process that was started on the device, daemons included."""
+        with self._lock:
+            groups = tuple(self._groups)
+        for group in groups:
+            _signal(group, signal.SIGKILL)
+        deadline = time.monotonic() + GRACE_S
+        while (left := self.processes()) and time.monotonic() < deadline:
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.005)
+
+    def processes(self) -> tuple[int, ...]:
+        """Ids of the device's processes that live, found by their environment (where there is a /proc)."""
+        wanted = f"{MARKER}={self._marker}".encode()
+        return tuple(int(each.name) for each in Path("/proc").glob("[0-9]*") if wanted in _environ(each).split(b"\0"))
+
+    def _install(self, name: str, script: str) -> None:
+        """Write a command in one step: another one may be running the old text."""
+        target = self.root / "bin" / name
+        fresh = target.with_name(f".{name}-{secrets.token_hex(4)}")
+        fresh.write_text(script)
+        fresh.chmod(0o755)
+        fresh.replace(target)
+
+    def _remove(self, name: str) -> None:
+        (self.root / "bin" / name).unlink(missing_ok=True)
+
+    def _set_times(self) -> None:
+        """Move times since the boot to 1970; their order stays."""
+        for folder, _, names in os.walk(self.work_folder):
+            for path in (Path(folder, name) for name in names):
+                with suppress(OSError):  # it may be gone by now
+                    found = path.lstat()
+                    if stat.S_ISREG(found.st_mode) and found.st_mtime >= self.started_s - 1:
+                        moved = max(found.st_mtime - self.started_s, 0.0)
+                        os.utime(path, (moved, moved))
+
+
+def _getprop(properties: Mapping[str, str]) -> str:
+    cases = "".join(f"{name}) echo {shlex.quote(value)};;\n" for name, value in properties.items())
+    listing = "\n".join(f"[{name}]: [{value}]" for name, value in properties.items())
+    return f'#!/bin/sh\ncase "$1" in\n"") echo {shlex.quote(listing)};;\n{cases}*) echo;;\nesac\n'
+
+
+def _environ(process: Path) -> bytes:
+    try:
+        return (process / "environ").read_bytes()
+    except OSError:  # gone, or somebody else's
+        return b""
+
+
+def _signal(group: int, number: int) -> bool:
+    """Signal a process group; whether it still has members."""
+    try:
+        os.killpg(group, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
