@@ -1,0 +1,118 @@
+"""The DLA stage: TFLite files compiled by ncc-tflite, run on a device that adb reaches, or on a simulated one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from backends import files, versions
+from backends.dla import adb, compiler
+from backends.dla import settings as reading
+from backends.dla.settings import Settings
+from harness.artifact import Artifact, Options
+from harness.backend import Availability, Backend, Fleet
+from harness.checkpoint import Checkpoint
+from harness.errors import ParityError
+
+SIMULATED = "simulated"
+ROLES = ("encoder", "decoder")
+
+
+class DLABackend:
+    """`dla` needs MediaTek's SDK (or files compiled elsewhere) and a device; `dla:simulated` needs neither."""
+
+    name = "dla"
+    after: str | None = "tflite"
+    variants: tuple[str, ...] = (SIMULATED,)
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        """Take the settings of this site; None for what the environment says when they are first needed."""
+        self._settings = settings
+
+    @property
+    def settings(self) -> Settings:
+        """Those of this site."""
+        self._settings = self._settings or reading.read({})
+        return self._settings
+
+    def configured(self, settings: Mapping[str, Any]) -> Backend:
+        """The same with [backends.dla] of parity.toml.
+
+        Raises:
+            ConfigError: a setting that cannot be used.
+        """
+        return DLABackend(reading.read(settings))
+
+    def probe(self) -> Availability:
+        """Needs an adb client; the reason says what else is there."""
+        try:
+            client = adb.find(self.settings.adb)
+        except ParityError as error:
+            return Availability(False, str(error))
+        try:
+            ncc = f"ncc-tflite {compiler.find(self.settings, simulated=False).version}"
+        except ParityError as error:
+            ncc = str(error)
+        return Availability(True, f"adb {client}; {ncc}; {SIMULATED} by LiteRT {_litert()}")
+
+    def source(self, variant: str) -> str | None:
+        """Compiled from the float32 TFLite files."""
+        return "tflite"
+
+    def tools(self) -> dict[str, str]:
+        """What decides the compiled files: the compiler and its flags, or the stand-in."""
+        return {
+            **{f"{role} flags": " ".join(self.settings.compile_flags(role)) for role in ROLES},
+            **_compiler_version(self.settings),
+            **versions.of("ai-edge-quantizer"),
+            **versions.of_code("dla/compiler.py", "dla/simulator/ncc_tflite.py", "dla/simulator/container.py"),
+        }
+
+    def file_names(self, checkpoint: Checkpoint, variant: str) -> dict[str, str]:
+        """encoder_base_80x3000_MT8371.dla, decoder_base_448_MT8371.dla, and how they were compiled."""
+        return files.dla_names(checkpoint, self.settings.profile.code)
+
+    def build(self, parent: Artifact, out: Path, variant: str, options: Options) -> None:
+        """Compile both files; command, plan and time of each go beside them.
+
+        Raises:
+            UnavailableError: no compiler here.
+            BuildError: it failed, or placed something elsewhere than on the MDLA.
+        """
+        names = self.file_names(parent.checkpoint, variant)
+        tool = compiler.find(self.settings, simulated=variant == SIMULATED)
+        record = {"compiler": tool.version, "soc": self.settings.profile.code, "source": self.settings.profile.source}
+        for role in ROLES:
+            flags = self.settings.compile_flags(role)
+            done = compiler.compile_file(tool, parent.path(role), out / names[role], flags, self.settings)
+            record[role] = asdict(done)  # type: ignore[assignment]
+        (out / names["compilation"]).write_text(json.dumps(record, indent=2) + "\n", "utf-8")
+        files.adopt_token_embedding(parent, out)
+
+    @contextmanager
+    def open(self, artifact: Artifact, threads: int) -> Iterator[Fleet]:
+        """Reach the devices, push what they lack, start what runs there.
+
+        Raises:
+            DeviceError: no device, or it cannot run the files.
+        """
+        from backends.dla import fleet
+
+        simulated = artifact.stage.partition(":")[2] == SIMULATED
+        with fleet.opened(self.settings, artifact, simulated=simulated, threads=threads) as found:
+            yield found
+
+
+def _compiler_version(settings: Settings) -> dict[str, str]:
+    """Version of the compiler that is configured; the stand-in's own needs no asking."""
+    if reading.compiler_path(settings) is None:
+        return {}
+    return {"ncc-tflite": compiler.find(settings, simulated=False).version}
+
+
+def _litert() -> str:
+    return versions.of("ai-edge-litert").get("ai-edge-litert", "(not installed)")

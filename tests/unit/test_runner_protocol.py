@@ -1,0 +1,190 @@
+"""Protocol 1 from the harness's side: the golden bytes, round trips, and bytes that are no message."""
+
+from __future__ import annotations
+
+import json
+import struct
+from contextlib import suppress
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backends.dla import native, protocol
+from backends.dla.protocol import HEADER, ProtocolError
+
+GOLDEN = {
+    each["name"]: bytes.fromhex(each["hex"])
+    for each in json.loads((native.RUNNER_SOURCE / "golden.json").read_text("utf-8"))["messages"]
+}
+DIMS = protocol.RunnerDims(80, 3000, 1500, 512, 448, 512, 51865)
+
+
+def floats(*values: float) -> np.ndarray:
+    return np.array(values, np.float32)
+
+
+def counting(first: int) -> bytes:
+    return bytes(range(first, first + 32))
+
+
+MESSAGES: dict[str, tuple[int, protocol.Message]] = {
+    "HELLO": (1, protocol.Hello(counting(0), counting(0x20), counting(0x40), counting(0x60), "ada@host pid 7 é")),
+    "HELLO_OK": (
+        1,
+        protocol.HelloOk(
+            1, 2, "0123456789abcdef", 4321, 1234567, DIMS, "/vendor/lib64/mt8189/libneuron_runtime.8.so", "8.2.16"
+        ),
+    ),
+    "ENCODE": (2, protocol.Encode(floats(0.5, -1, 3.25), True)),
+    "ENCODED": (2, protocol.Encoded(98765, 9, floats(1.5, -0.25))),
+    "SET_ENCODING": (3, protocol.SetEncoding(floats(1, -2))),
+    "SET": (3, protocol.EncodingSet(10)),
+    "DECODE": (4, protocol.Decode(9, (50258, 50259, 400), (1, 2), 2)),
+    "DECODED_ROWS": (4, protocol.DecodedRows(70000, 80, floats(1.5, -0.25, 4, -8).reshape(2, 2))),
+    "DECODED_TOP": (
+        4,
+        protocol.DecodedTop(70000, 81, floats(12.5), np.array([[400, 7]], np.int32), floats(11, -0.5).reshape(1, 2)),
+    ),
+    "OUTPUT": (5, protocol.Output(1, 2, 16, 8589934592)),
+    "OUTPUT_BYTES": (5, protocol.OutputBytes(3, 8589934592, bytes.fromhex("deadbeef"))),
+    "STATUS": (6, protocol.Status()),
+    "STATUS_OK": (6, protocol.StatusOk(60000, 3, 75, 262144000, -1, "line\n")),
+    "BYE": (7, protocol.Bye()),
+    "BYE_OK": (7, protocol.ByeOk()),
+    "ERROR": (8, protocol.ErrorReply(10, 6, "NeuronRuntimeV2_run gave 6")),
+}
+
+
+def parse(data: bytes) -> protocol.Message:
+    header = protocol.parse_header(data[: HEADER.size], 1 << 20)
+    return parse_payload(header.type, data[HEADER.size :])
+
+
+def parse_payload(kind: int, payload: bytes) -> protocol.Message:
+    is_reply = kind & 0x8000
+    return protocol.parse_reply(kind, payload) if is_reply else protocol.parse_request(kind, payload)
+
+
+def same(one: protocol.Message, other: protocol.Message) -> bool:
+    def equal(a: object, b: object) -> bool:
+        return np.array_equal(a, b) if isinstance(a, np.ndarray) else a == b
+
+    return type(one) is type(other) and all(
+        equal(getattr(one, field.name), getattr(other, field.name)) for field in fields(one)
+    )
+
+
+def test_every_message_has_golden_bytes():
+    """No message without its bytes, no bytes without a message."""
+    assert list(GOLDEN) == list(MESSAGES)
+    assert {type(message) for _, message in MESSAGES.values()} == set(protocol._PACK)
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_golden_bytes(name):
+    """Written exactly as golden.json says, and read back to the same message."""
+    request_id, message = MESSAGES[name]
+    assert protocol.pack(message, request_id).hex() == GOLDEN[name].hex()
+    assert protocol.parse_header(GOLDEN[name][:12], 1 << 20).request_id == request_id
+    assert same(parse(GOLDEN[name]), message)
+
+
+def test_the_document_shows_the_golden_bytes():
+    """PROTOCOL.md prints each of them."""
+    document = (native.RUNNER_SOURCE / "PROTOCOL.md").read_text("utf-8")
+    assert [name for name, data in GOLDEN.items() if f"| {name} | `{data.hex()}` |" not in document] == []
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_every_cut_is_refused(name):
+    """A payload that ends anywhere before its end, or goes on behind it, is no message."""
+    data = GOLDEN[name]
+    kind, payload = protocol.parse_header(data[:12], 1 << 20).type, data[12:]
+    for cut in [*(payload[:size] for size in range(len(payload))), payload + b"\0"]:
+        if not _ends_anywhere(name, len(cut)):
+            with pytest.raises(ProtocolError):
+                parse_payload(kind, cut)
+
+
+def _ends_anywhere(name: str, size: int) -> bool:
+    """Messages whose values go on to the end of the frame: what they should hold only the model's dimensions tell."""
+    if (name, size) == ("DECODED_TOP", 24 + 8):  # one row of two tokens, cut, looks like one row of two logits
+        return True
+    heads = {"ENCODE": 4, "SET_ENCODING": 0}
+    return (name in heads and size >= heads[name] and size % 4 == 0) or (name == "OUTPUT_BYTES" and size >= 12)
+
+
+@given(kind=st.one_of(st.sampled_from([m.type for _, m in MESSAGES.values()]), st.integers(0, 0xFFFF)), data=st.data())
+def test_any_bytes_give_a_message_or_a_protocol_error(kind, data):
+    """Whatever comes, nothing else is raised, and what was read can be written again."""
+    payload = data.draw(st.binary(max_size=300))
+    try:
+        message = parse_payload(kind, payload)
+    except ProtocolError:
+        return
+    assert protocol.pack(message, 1)[HEADER.size :] == payload
+
+
+@given(name=st.sampled_from(list(MESSAGES)), at=st.integers(0, 1 << 16), value=st.integers(0, 2**32 - 1))
+def test_a_mutated_message_gives_a_message_or_a_protocol_error(name, at, value):
+    """Lengths and counts that promise more than is there take no memory and raise nothing else."""
+    data = bytearray(GOLDEN[name])
+    if len(data) < 16:
+        return
+    struct.pack_into("<I", data, 12 + at % (len(data) - 15), value)
+    with suppress(ProtocolError):
+        parse(bytes(data))
+
+
+@given(st.binary(max_size=16))
+def test_any_header_is_read_or_refused(data):
+    """A header announces at most the limit."""
+    with suppress(ProtocolError):
+        assert protocol.parse_header(data, 1000).length <= 1000
+
+
+def test_a_payload_above_the_limit_is_refused_before_it_is_read():
+    """The longest reply of a model of these dimensions is a whole decoder output."""
+    assert protocol.parse_header(HEADER.pack(DIMS.max_reply, 0x8004, 0, 1), DIMS.max_reply).length > 448 * 51865 * 4
+    with pytest.raises(ProtocolError, match="at most"):
+        protocol.parse_header(HEADER.pack(DIMS.max_reply + 1, 0x8004, 0, 1), DIMS.max_reply)
+
+
+def test_flags_are_refused():
+    """They are 0 in version 1."""
+    with pytest.raises(ProtocolError, match="flags"):
+        protocol.parse_header(HEADER.pack(0, 6, 1, 1), 10)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        replace(MESSAGES["HELLO"][1], token=b"short"),
+        replace(MESSAGES["HELLO"][1], owner="x" * 4097),
+        replace(MESSAGES["HELLO"][1], owner="\ud800"),
+        replace(MESSAGES["DECODE"][1], tokens=(1 << 40,)),
+        replace(MESSAGES["DECODE"][1], encoding_id=-1),
+        replace(MESSAGES["OUTPUT"][1], length=-1),
+    ],
+    ids=["token", "long text", "surrogate", "token id", "encoding id", "length"],
+)
+def test_what_cannot_be_carried_is_refused(message):
+    """Nothing is cut or wrapped around in silence."""
+    with pytest.raises(ProtocolError):
+        protocol.pack(message, 1)
+
+
+def test_top_k_says_logprobs():
+    """A logprob is the logit less the row's logsumexp."""
+    assert protocol.best_of(MESSAGES["DECODED_TOP"][1], 0) == [(400, -1.5), (7, -13.0)]
+
+
+def test_digests():
+    """A SHA-256 in HELLO is its 32 bytes."""
+    assert protocol.digest_bytes("ab" * 32) == b"\xab" * 32
+    for wrong in ("ab" * 31, "x" * 64, ""):
+        with pytest.raises(ProtocolError):
+            protocol.digest_bytes(wrong)
