@@ -42,6 +42,17 @@ def tflite_names(checkpoint: Checkpoint, variant: str) -> dict[str, str]:
     }
 
 
+def dla_names(checkpoint: Checkpoint, soc: str) -> dict[str, str]:
+    """encoder_base_80x3000_MT8371.dla, decoder_base_448_MT8371.dla, ..."""
+    name, dims = checkpoint.name, checkpoint.dims
+    return {
+        "encoder": f"encoder_{name}_{dims.n_mels}x{dims.n_frames}_{soc}.dla",
+        "decoder": f"decoder_{name}_{dims.n_text_ctx}_{soc}.dla",
+        "token_embedding": TOKEN_EMBEDDING,
+        "compilation": f"compilation_{name}_{soc}.json",
+    }
+
+
 class TokenEmbedding:
     """The token embedding as a memory-mapped table: the lookup that stands outside the graph."""
 

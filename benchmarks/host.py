@@ -141,7 +141,7 @@ class Passes:
     """What is timed of one stage on one clip, its model loaded."""
 
     def __init__(self, running: Evaluation, plan: Plan, stage: str, clip: Clip) -> None:
-        session = running._recorder(stage).session
+        session = running._opened(stage)
         self.session = cast(Session, session)
         self.plan = policy.concrete(plan.policy, plan.checkpoint.dims, "en")
         self.features = cache.clip_features(plan.options.cache, clip, 80).windows[0].input_features

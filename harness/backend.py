@@ -74,6 +74,51 @@ class Transcriber(Protocol):
         """Transcribe float32 [n_samples] at 16 kHz."""
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a session spent on a device since it was asked last."""
+
+    device: str
+    """Which one: "Genio 520 (MT8371) 0123456789 via runner"."""
+    device_s: float
+    """Time of the inferences as the device measured it."""
+    sent_bytes: int
+    received_bytes: int
+    """Bytes over the link."""
+    temperature_c: float | None
+    """None where it cannot be read."""
+    notes: tuple[str, ...]
+    """What a reader of the report must know: retries, a device that came back, a wrong clock."""
+
+
+@runtime_checkable
+class Metered(Protocol):
+    """**Protocol:** a session on a device, which counts."""
+
+    def usage(self) -> Usage:
+        """What was spent since the last call of this method."""
+
+
+@runtime_checkable
+class Fleet(Protocol):
+    """**Protocol:** several opened copies of an artifact, used side by side: one on each device."""
+
+    @property
+    def size(self) -> int:
+        """How many clips may be in work at once."""
+
+    def lease(self) -> AbstractContextManager[Session]:
+        """A session that nobody else uses, for one clip; waits until one is free."""
+
+
+@runtime_checkable
+class Configurable(Protocol):
+    """**Protocol:** a backend that has settings, [backends.NAME] of parity.toml."""
+
+    def configured(self, settings: Mapping[str, Any]) -> Backend:
+        """The same backend with these settings; ConfigError when they cannot be used."""
+
+
 class Backend(Protocol):
     """**Protocol:** one representation: how its artifact is built from its parent, and how it runs."""
 
@@ -98,7 +143,7 @@ class Backend(Protocol):
     def build(self, parent: Artifact, out: Path, variant: str, options: Options) -> None:
         """Write the files named by `file_names` into the folder `out`."""
 
-    def open(self, artifact: Artifact, threads: int) -> AbstractContextManager[Session | Transcriber]:
+    def open(self, artifact: Artifact, threads: int) -> AbstractContextManager[Session | Transcriber | Fleet]:
         """Load an artifact; leaving the context frees it."""
 
 

@@ -136,7 +136,7 @@ def _external(workshop: Workshop, backend: Backend, stage: str, folder: Path) ->
         return found
     wanted = backend.file_names(workshop.checkpoint, stage.partition(":")[2])
     names = {role: name for role, name in wanted.items() if (folder / name).is_file()}
-    if not set(names) - {"token_embedding", "embedding_info", "metadata"}:
+    if not {"encoder", "decoder"} & set(names):
         _refuse_other_names(folder, workshop.checkpoint, wanted)
         return None
     required = {role: name for role, name in wanted.items() if role in names or role in _REQUIRED}

@@ -21,7 +21,19 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Group(click.Group):
-    """A group whose commands report errors as one line and the documented exit code."""
+    """A group whose commands report errors as one line and the documented exit code; backends add groups of theirs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All commands, those of backends too."""
+        from harness import registry
+
+        return sorted({*super().list_commands(ctx), *registry.COMMANDS})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """A command by name; a backend's module is imported only for its own."""
+        from harness import registry
+
+        return registry.command(cmd_name) or super().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
@@ -44,12 +56,18 @@ def run_options(command: F) -> F:
             click.option(
                 "--checkpoint", metavar="NAME|FILE", help="Whisper name or .pt file [embedded micro checkpoint]"
             ),
-            click.option("--stages", metavar="A,B", help="[whisper,pytorch,torchscript,tflite]; variants: tflite:int8"),
+            click.option(
+                "--stages",
+                metavar="A,B",
+                help="[whisper to dla:simulated]; variants: tflite:int8",
+            ),
             click.option(
                 "--artifacts", type=click.Path(path_type=Path), metavar="DIR", help="use converted files from here"
             ),
             click.option("--threads", type=click.IntRange(1, 1024), help="[all cores]"),
             click.option("--mask-value", metavar="X", help="causal mask of built decoders [-inf]"),
+            click.option("--soc", metavar="CODE", help="SoC that a DLA is compiled for [MT8371]"),
+            click.option("--serial", metavar="A,B", help="devices, as adb names them [the only one attached]"),
             click.option(
                 "--cache", type=click.Path(path_type=Path), metavar="DIR", help="built artifacts [build/cache]"
             ),
@@ -100,7 +118,9 @@ def build(out: Path | None, **given: Any) -> None:
     from harness import checkpoint, config, plan, registry
     from harness.terminal import working
 
-    options = plan.options_from(given, config.load(Path.cwd()).run)
+    settings = config.load(Path.cwd())
+    options = plan.options_from(given, settings.run)
+    plan.configure_backends(options, settings)
     stages = [stage.spec for stage in registry.plan(options.stages)]
     workshop = plan.workshop(options, checkpoint.resolve(options.checkpoint))
     with (
@@ -151,12 +171,15 @@ def report(run: Path | None) -> None:
 @main.command()
 def doctor() -> None:
     """List every backend: available or not, and why, with what to install."""
-    from harness import registry
+    from harness import config, plan, registry
 
+    settings = config.load(Path.cwd())
+    plan.configure_backends(plan.options_from({}, settings.run), settings)
     for name in registry.names():
         found = registry.probe(name)
         click.echo(f"{name:<12} {'available  ' if found.usable else 'unavailable'}  {found.reason}")
-    sys.exit(0 if all(registry.probe(name).usable for name in registry.DEFAULT_STAGES) else 3)
+    needed = {stage for stage in registry.DEFAULT_STAGES if ":" not in stage}
+    sys.exit(0 if all(registry.probe(name).usable for name in needed) else 3)
 
 
 def find_run(given: Path | None) -> Path:
@@ -193,6 +216,7 @@ def _run(given: dict[str, Any]) -> Any:
     started = time.perf_counter()
     with running.evaluation(made) as evaluation, progress(len(made.stages) * len(made.clips)) as advance:
         for stage in made.stages:
+            evaluation.record_side_by_side(stage, made.clips)
             for clip in made.clips:
                 advance(f"{stage.spec} · {clip.name}")
                 evaluation.row(stage, clip)

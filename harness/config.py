@@ -28,9 +28,11 @@ class Config:
     """[policies.NAME]: decode policies of one's own."""
     tolerances: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """[tolerances."reference->candidate"]: overrides of the reviewed file."""
+    backends: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """[backends.NAME]: what a backend wants to know about this site; each one checks its own table."""
 
 
-SECTIONS = frozenset({"run", "policies", "tolerances"})
+SECTIONS = frozenset({"run", "policies", "tolerances", "backends"})
 RUN_KEYS = frozenset(
     {
         "checkpoint",
@@ -44,6 +46,8 @@ RUN_KEYS = frozenset(
         "mask_value",
         "report_dir",
         "cache",
+        "soc",
+        "serial",
     }
 )
 
@@ -68,7 +72,7 @@ def load(folder: Path) -> Config:
             raise ConfigError(
                 f"{path}: unknown key {where}{', '.join(sorted(unknown))}", hint=f"Known: {', '.join(sorted(known))}"
             )
-    for section in ("policies", "tolerances"):
+    for section in ("policies", "tolerances", "backends"):
         if not all(isinstance(value, dict) for value in content.get(section, {}).values()):
             raise ConfigError(f"{path}: every entry of [{section}] must be a table", hint=f"Write [{section}.NAME]")
     return Config(**content)

@@ -41,6 +41,10 @@ class Options:
     run_id: str | None = None
     """Name of the run's folder; None for time and checkpoint. An existing run of that name is continued."""
     cache: Path = PROJECT / "build" / "cache"
+    soc: str | None = None
+    """SoC that a DLA is compiled for; None as parity.toml says, else MT8371."""
+    serial: tuple[str, ...] = ()
+    """Devices, as adb names them, used side by side; empty for the only one attached."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,7 @@ def make(options: Options, settings: config.Config) -> Plan:
         UsageError: an unknown stage, policy, clip, language or option.
         ManifestError, CheckpointError, ConfigError: what was named cannot be used.
     """
+    configure_backends(options, settings)
     chosen_policy = policy.named(options.policy, settings.policies)
     stages, (clips, bad_clips) = cells(options)
     policy.check_language(options.language)
@@ -96,6 +101,19 @@ def make(options: Options, settings: config.Config) -> Plan:
         workshop=workshop(options, found),
         folder=options.report_dir / (options.run_id or new_run_id(options)),
     )
+
+
+def configure_backends(options: Options, settings: config.Config) -> None:
+    """Hand parity.toml's [backends.NAME] to the backends, with the target that was named on the command line over it.
+
+    Raises:
+        ConfigError: settings that cannot be used.
+    """
+    tables = {name: dict(table) for name, table in settings.backends.items()}
+    for option, name in registry.TARGET_OPTIONS.items():
+        if value := getattr(options, option):
+            tables.setdefault(name, {})[option] = value
+    registry.configure(tables)
 
 
 def cells(options: Options) -> tuple[tuple[Stage, ...], fixture.ClipSet]:
@@ -133,13 +151,13 @@ def command(options: Options, clip: str, stages: Sequence[str]) -> str:
     """The shell command that repeats one clip of this run."""
     default = Options()
     words = ["parity", "run", "--clips", clip, "--stages", ",".join(stages)]
-    for name in ("checkpoint", "artifacts", "manifest", "policy", "language", "mask_value"):
+    for name in ("checkpoint", "artifacts", "manifest", "policy", "language", "mask_value", "soc", "serial"):
         if (value := getattr(options, name)) != getattr(default, name):
-            words += [_option(name), str(value)]
+            words += [_option(name), ",".join(value) if isinstance(value, tuple) else str(value)]
     return " ".join(_quoted(word) for word in words)
 
 
-_LISTS = ("stages", "clips")
+_LISTS = ("stages", "clips", "serial")
 _PATHS = ("artifacts", "manifest", "report_dir", "cache")
 
 

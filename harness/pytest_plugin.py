@@ -35,6 +35,8 @@ HELP = {
     "report_dir": "folder that gets the run's folder",
     "run_id": "name of the run; an existing one is continued",
     "cache": "folder of built artifacts",
+    "soc": "SoC that a DLA is compiled for",
+    "serial": "devices as adb names them, separated by commas",
 }
 
 _OPTIONS = pytest.StashKey[Options]()

@@ -7,7 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from harness import audio, policy, vocabulary
-from harness.backend import CheckedSession, DraftingSession, Float32, Session, Transcriber, Transcript
+from harness.backend import (
+    CheckedSession,
+    DraftingSession,
+    Float32,
+    Metered,
+    Session,
+    Transcriber,
+    Transcript,
+)
 from harness.checkpoint import Dims
 from harness.decode import decode
 from harness.errors import BackendError, RecordError
@@ -174,4 +182,5 @@ def _header(
         step_by_step=recorder.step_by_step,
         seconds=seconds,
         windows=windows,
+        usage=recorder.session.usage() if isinstance(recorder.session, Metered) else None,
     )

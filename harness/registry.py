@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import cast
+from typing import Any, cast
 
-from harness.backend import Availability, Backend
-from harness.errors import ParityError, UnavailableError, UsageError, first_line, mapped
+from harness.backend import Availability, Backend, Configurable
+from harness.errors import ConfigError, ParityError, UnavailableError, UsageError, first_line, mapped
 
 GROUP = "whisper_parity.backends"
 """Entry-point group in which other packages announce a backend: name = "package.module:Class"."""
@@ -19,12 +20,22 @@ BUILT_IN = {
     "pytorch": "backends.pytorch:PyTorchBackend",
     "torchscript": "backends.torchscript:TorchScriptBackend",
     "tflite": "backends.tflite:TFLiteBackend",
+    "dla": "backends.dla:DLABackend",
 }
+
+COMMANDS = {"device": "backends.dla.commands:device"}
+"""Command groups of backends: name -> "module:attribute", imported when they are used."""
+
+TARGET_OPTIONS = {"soc": "dla", "serial": "dla"}
+"""Options of a run that are settings of one backend."""
 
 ROOT = "pytorch"
 """Root reference: every later stage is judged against it as well as against its parent."""
 
-DEFAULT_STAGES = ("whisper", "pytorch", "torchscript", "tflite")
+DEFAULT_STAGES = ("whisper", "pytorch", "torchscript", "tflite", "dla:simulated")
+
+_settings: dict[str, Mapping[str, Any]] = {}
+"""[backends.NAME] of this process's plan; `configure` sets it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +68,37 @@ def names() -> tuple[str, ...]:
     return (*BUILT_IN, *sorted(set(_foreign()) - set(BUILT_IN)))
 
 
+def configure(settings: Mapping[str, Mapping[str, Any]]) -> None:
+    """Give backends what the site says about them; a plan does it before anything is asked of them.
+
+    Raises:
+        ConfigError: a table for a backend that does not exist, or that takes no settings.
+    """
+    _settings.clear()
+    backend.cache_clear()
+    for name, table in settings.items():
+        if name not in names():
+            raise ConfigError(f"[backends.{name}]: no such backend", hint=f"Known: {', '.join(names())}")
+        if not isinstance(backend(name), Configurable):
+            raise ConfigError(f"[backends.{name}]: {name} has no settings", hint="Delete the table")
+        _settings[name] = table
+    backend.cache_clear()
+
+
 @cache
 def backend(name: str) -> Backend:
-    """Import a backend by name.
+    """Import a backend by name, with its settings.
 
     Raises:
         UsageError: no such name.
         UnavailableError: it is registered, but its module does not import.
+        ConfigError: its settings cannot be used.
     """
+    made = _imported(name)
+    return made.configured(_settings[name]) if isinstance(made, Configurable) and name in _settings else made
+
+
+def _imported(name: str) -> Backend:
     target = BUILT_IN.get(name) or (_foreign()[name].value if name in _foreign() else None)
     if target is None:
         raise UsageError(f"no backend called {name!r}", hint=f"Use one of {', '.join(names())}")
@@ -73,6 +107,14 @@ def backend(name: str) -> Backend:
         return cast(Backend, getattr(importlib.import_module(module), attribute)())
     except Exception as error:  # a foreign package may raise anything while it is imported
         raise UnavailableError(f"backend {name} ({target}) cannot be imported: {first_line(error)}") from error
+
+
+def command(name: str) -> Any | None:
+    """A backend's group of commands; None when no backend has one of that name."""
+    if name not in COMMANDS:
+        return None
+    module, _, attribute = COMMANDS[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def probe(name: str) -> Availability:

@@ -6,7 +6,8 @@ off is continued by its name, workers of pytest-xdist share one run, and the rep
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 
@@ -16,7 +17,7 @@ from harness import build, cache, compare, policy, registry, serial, tolerance, 
 from harness import plan as planning
 from harness import trace as traces
 from harness.artifact import Artifact
-from harness.backend import Session, Transcriber
+from harness.backend import Fleet, Session, Transcriber
 from harness.checkpoint import file_sha256
 from harness.decode import rows_are_invariant
 from harness.errors import BackendError, ParityError, UsageError, mapped
@@ -30,6 +31,18 @@ from harness.report.schema import Judged, Row, StageInfo
 from harness.trace import Trace
 from harness.verdict import Outcome, Verdict
 
+Opened = Session | Transcriber | Fleet
+
+
+@contextmanager
+def leased(opened: Opened) -> Iterator[Session | Transcriber]:
+    """A session for one clip: the opened one, or a free one of a fleet."""
+    if isinstance(opened, Fleet):
+        with opened.lease() as session:
+            yield session
+    else:
+        yield opened
+
 
 class Evaluation:
     """A running plan: holds at most one stage open, so that memory is that of one model."""
@@ -37,7 +50,8 @@ class Evaluation:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self._artifacts: dict[str, Artifact | ParityError] = {}
-        self._open: tuple[str, Recorder] | None = None
+        self._open: tuple[str, Opened] | None = None
+        self._failed: dict[tuple[str, str], ParityError] = {}
         self._stack = ExitStack()
 
     def close(self) -> None:
@@ -58,6 +72,22 @@ class Evaluation:
         if isinstance(found, ParityError):
             raise found
         return found
+
+    def record_side_by_side(self, stage: Stage, clips: Sequence[Clip]) -> None:
+        """Record a stage's traces on all its devices at once; nothing to do for a stage with one session.
+
+        The references are read before, so that no thread opens another stage; what failed is told by the clip's row.
+        """
+        ready = [clip for clip in clips if self._has_reference(stage.spec, clip)]
+        try:
+            opened = self._opened(stage.spec)
+        except ParityError:
+            return
+        if isinstance(opened, Fleet) and opened.size > 1:
+            with suppress(ParityError), leased(opened) as session:  # the row check once, not once for each thread
+                _recorder(self.plan, stage.spec, self.artifact(stage.spec), session)
+            with ThreadPoolExecutor(opened.size) as pool:
+                list(pool.map(lambda clip: self._recorded(stage.spec, clip), ready))
 
     def row(self, stage: Stage, clip: Clip) -> Row:
         """Judge a stage on a clip and write the row down; errors become verdicts, other clips go on."""
@@ -92,15 +122,31 @@ class Evaluation:
         same_language = clip.language in (None, found.header.language)
         return same_audio and same_language and found.header.artifact_sha256 == self.artifact(spec).sha256
 
+    def _has_reference(self, spec: str, clip: Clip) -> bool:
+        try:
+            self._reference_for(spec, clip)
+        except ParityError:
+            return False
+        return True
+
+    def _recorded(self, spec: str, clip: Clip) -> None:
+        try:
+            self.trace(spec, clip)
+        except ParityError as error:
+            self._failed[spec, clip.name] = error
+
     def _record(self, spec: str, clip: Clip) -> Trace:
+        if error := self._failed.pop((spec, clip.name), None):
+            raise error
         policy.check_language(clip.language)
         features = cache.clip_features(self.plan.options.cache, clip, self.plan.checkpoint.dims.n_mels)
         reference = self._reference_for(spec, clip)
         language = reference.header.language if reference else clip.language
         if language is None and spec != registry.ROOT:
             language = self._detected_language(clip)
-        recorder = self._recorder(spec)
-        with mapped(BackendError, f"{spec} failed on {clip.name}"):
+        opened = self._opened(spec)
+        with mapped(BackendError, f"{spec} failed on {clip.name}"), leased(opened) as session:
+            recorder = _recorder(self.plan, spec, self.artifact(spec), session)
             return record(recorder, clip, features, reference, language)
 
     def _detected_language(self, clip: Clip) -> str | None:
@@ -116,14 +162,13 @@ class Evaluation:
         before_root = self.plan.stage(registry.ROOT).parent
         return None if spec in (registry.ROOT, before_root) else self.trace(registry.ROOT, clip)
 
-    def _recorder(self, spec: str) -> Recorder:
+    def _opened(self, spec: str) -> Opened:
         if self._open is None or self._open[0] != spec:
             self.close()
             found = self.artifact(spec)
             backend = registry.backend(spec.partition(":")[0])
             with mapped(BackendError, f"{spec} cannot be opened"):
-                session = self._stack.enter_context(backend.open(found, self.plan.options.threads))
-                self._open = (spec, _recorder(self.plan, spec, found, session))
+                self._open = (spec, self._stack.enter_context(backend.open(found, self.plan.options.threads)))
         return self._open[1]
 
     def _judged_row(self, stage: Stage, clip: Clip) -> Row:
@@ -151,6 +196,7 @@ class Evaluation:
             else compare_texts(reference=transcript, hypothesis=header.text, language=header.language),
             notes=_notes(found),
             reproduce=_reproduce(self.plan, stage, clip),
+            usage=header.usage,
         )
 
     def _judge(self, reference: str, candidate: Trace, clip: Clip) -> Judged:
@@ -250,7 +296,7 @@ def _notes(found: Trace) -> tuple[str, ...]:
         notes.append("stopped at the policy's limit of tokens, not at end-of-text")
     if len(header.windows) > 1:
         notes.append(f"{len(header.windows)} windows of 30 s, texts joined")
-    return tuple(notes)
+    return (*notes, *(header.usage.notes if header.usage else ()))
 
 
 def _reproduce(plan: Plan, stage: Stage, clip: Clip) -> str:

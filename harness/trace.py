@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness import serial
+from harness.backend import Usage
 from harness.decode import TeacherForced
 from harness.errors import OutputError, RecordError, first_line
 
-TRACE_VERSION = 1
+TRACE_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,8 @@ class TraceHeader:
     seconds: float
     """Wall time of encoding and decoding."""
     windows: tuple[WindowHeader, ...]
+    usage: Usage | None = None
+    """What a stage that runs on a device spent there and on the way."""
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,14 @@ from typing import Any
 
 from harness import serial
 from harness.artifact import ArtifactFile
+from harness.backend import Usage
 from harness.compare import Comparison
 from harness.errors import RecordError
 from harness.machine import Machine
 from harness.metrics.text import TextDiff
 from harness.verdict import Outcome, Verdict
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 REPORT = "report.json"
 ROWS = "rows"
 TRACES = "traces"
@@ -54,6 +55,8 @@ class Row:
     notes: tuple[str, ...]
     reproduce: str
     """Command that repeats this row."""
+    usage: Usage | None = None
+    """What was spent on a device and on the way there."""
 
     @property
     def judged(self) -> Judged | None:

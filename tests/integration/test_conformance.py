@@ -10,13 +10,24 @@ import numpy as np
 import pytest
 
 from harness import build, checkpoint, features, policy, registry
-from harness.backend import Session, Transcriber
+from harness.backend import Fleet, Session, Transcriber
 from harness.build import Workshop
 from harness.decode import decode, rows_are_invariant
+from harness.run import leased
 from tests import sound
 from tests.fakes import FakeSession
 
-STAGES = ("pytorch", "torchscript", "tflite", "tflite:fp16", "tflite:int8")
+STAGES = (
+    "pytorch",
+    "torchscript",
+    "tflite",
+    "tflite:fp16",
+    "tflite:int8",
+    "dla:simulated",
+    "dla:simulated by neuronrt",
+)
+"""Both ways to run on a device keep the contract, on a simulated one with a real adb in between."""
+
 WRONG_DRAFTS = {
     "empty": lambda tokens: [],
     "too short": lambda tokens: tokens[: len(tokens) // 2],
@@ -36,12 +47,15 @@ def workshop(scripted_checkpoint: Path, cache_dir: Path) -> Workshop:
 
 @pytest.fixture(scope="module", params=STAGES)
 def session(request: pytest.FixtureRequest, workshop: Workshop) -> Iterator[Session]:
-    artifact = build.obtain(workshop, request.param)
-    backend = registry.backend(request.param.partition(":")[0])
-    opened: AbstractContextManager[Session | Transcriber] = backend.open(artifact, 2)
-    with opened as found:
-        assert isinstance(found, Session)
-        yield found
+    stage, _, mode = request.param.partition(" by ")
+    registry.configure({"dla": {"mode": mode}} if mode else {})
+    artifact = build.obtain(workshop, stage)
+    backend = registry.backend(stage.partition(":")[0])
+    opened: AbstractContextManager[Session | Transcriber | Fleet] = backend.open(artifact, 2)
+    with opened as found, leased(found) as session:
+        assert isinstance(session, Session)
+        yield session
+    registry.configure({})
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,175 @@
+"""`parity device ...`: what is attached, what this project has put there, and a simulated one to try with."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from harness.errors import ParityError
+
+if TYPE_CHECKING:
+    from backends.dla.adb import Adb
+    from backends.dla.device import Device
+    from backends.dla.settings import Settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def serial_option(command: F) -> F:
+    """--serial, as `parity run` has it."""
+    return click.option("--serial", metavar="A,B", help="devices, as adb names them [the only one attached]")(command)
+
+
+@click.group()
+def device() -> None:
+    """Devices: list, info, push, clean, doctor, simulate."""
+
+
+@device.command("list")
+def list_() -> None:
+    """List the devices that adb sees, and their state."""
+    from backends.dla import adb
+
+    settings = _settings(None)
+    with adb.server(adb.find(settings.adb), settings.serial) as client:
+        for serial in settings.serial:
+            with suppress(ParityError):
+                client.connect(serial)
+        found = client.devices()
+    for each in found:
+        click.echo(f"{each.serial}\t{each.state}\t{each.details}")
+    if not found:
+        click.echo("no device; attach one, or start `parity device simulate`", err=True)
+        sys.exit(3)
+
+
+@device.command()
+@serial_option
+def info(serial: str | None) -> None:
+    """Say what a device is: model, SoC, system, space, adbd, runtime."""
+    for found in _each(serial):
+        for name, value in _facts(found):
+            click.echo(f"{found.serial}\t{name}\t{value}")
+
+
+@device.command()
+@serial_option
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def push(serial: str | None, files: tuple[Path, ...]) -> None:
+    """Put files (of an artifact, say) on a device by content, and print where they are."""
+    from backends.dla.device import facts
+    from backends.dla.store import Store
+    from harness.terminal import working
+
+    for found in _each(serial):
+        store = Store(found, facts(found))
+        for file in files:
+            with working(f"{file.name} to {found.serial}"):
+                remote = store.put(file, _suffix(file))
+            click.echo(f"{found.serial}\t{file.name}\t{remote}")
+
+
+@device.command()
+@serial_option
+def clean(serial: str | None) -> None:
+    """Remove everything that this project has put on a device, its lock too."""
+    from backends.dla.device import facts
+    from backends.dla.store import Store
+
+    for found in _each(serial):
+        freed = Store(found, facts(found)).clean()
+        click.echo(f"{found.serial}\tfreed {freed / 2**20:.1f} MiB")
+
+
+@device.command()
+@serial_option
+def doctor(serial: str | None) -> None:
+    """Check everything that a run needs, one line each; exit code 3 when something is missing."""
+    from backends.dla import doctor as checking
+
+    good = True
+    for found in _each(serial):
+        for check in checking.checks(found):
+            good &= check.good
+            click.echo(f"{found.serial}\t{'ok' if check.good else 'MISSING'}\t{check.name}\t{check.found}")
+    sys.exit(0 if good else 3)
+
+
+@device.command()
+@click.option("--root", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="its files [temporary]")
+@click.option("--legacy", is_flag=True, help="an adbd of Android 5 to 6: no exit codes, 4 KB payloads")
+@click.option("--rate", type=click.FloatRange(min=0.01), metavar="MB/S", help="speed of the link [unlimited]")
+@click.option("--compute-ms", type=click.IntRange(0, 600_000), default=0, help="delay of every inference [0]")
+@click.option("--fault", metavar="NAME", help="a fault of the runtime to inject: docs/device.md lists them")
+def simulate(root: Path | None, legacy: bool, rate: float | None, compute_ms: int, fault: str | None) -> None:
+    """Start a simulated device; it is there until Ctrl-C. Nothing that it computes is MediaTek's."""
+    from backends.dla.simulator.outfit import started
+
+    environment = {"PARITY_SIM_COMPUTE_MS": str(compute_ms)} | ({"PARITY_SIM_FAULT": fault} if fault else {})
+    with started(root=root, legacy=legacy, rate_bytes_per_s=rate and rate * 1e6, environment=environment) as simulated:
+        click.echo(f"simulated device: {simulated.serial}")
+        click.echo(f"use it with: parity run --stages tflite,dla:simulated,dla --serial {simulated.serial}", err=True)
+        stop = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stop.set())
+        stop.wait()
+
+
+def _settings(serial: str | None) -> Settings:
+    from backends.dla import settings as reading
+    from harness import config
+
+    table = dict(config.load(Path.cwd()).backends.get("dla", {}))
+    if serial:
+        table["serial"] = serial.split(",")
+    return reading.read(table)
+
+
+def _each(serial: str | None) -> Iterator[Device]:
+    """The chosen devices, connected."""
+    from backends.dla.device import Device, chosen
+
+    settings = _settings(serial)
+    with _client(settings) as client:
+        for each in chosen(client, settings):
+            found = Device(client, each, settings)
+            found.present()
+            yield found
+
+
+@contextmanager
+def _client(settings: Settings) -> Iterator[Adb]:
+    from backends.dla import adb
+
+    with adb.server(adb.find(settings.adb), settings.serial) as client:
+        yield client
+
+
+def _facts(found: Device) -> list[tuple[str, str]]:
+    from backends.dla import device as asking
+    from backends.dla import doctor as checking
+
+    facts = asking.facts(found)
+    free = "unknown" if facts.free_bytes < 0 else f"{facts.free_bytes / 2**20:.0f} MiB"
+    return [
+        ("device", facts.name),
+        ("system", facts.system),
+        ("machine", facts.machine),
+        ("clock", asking.date(facts.clock_s)),
+        ("work folder", f"{facts.work_folder} ({free} free)"),
+        ("adbd features", checking.features(found) or "none: an old adbd, exit codes by a sentinel"),
+        *((check.name, check.found) for check in checking.tools(found)),
+    ]
+
+
+def _suffix(file: Path) -> str:
+    """The suffix of a file, if it is plain enough for a device's shell."""
+    plain = file.suffix.removeprefix(".")
+    return f".{plain}" if plain.isascii() and plain.isalnum() else ".bin"

@@ -1,0 +1,235 @@
+"""Devices side by side: each with its own session, which survives what happens to the way there."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from backends.dla import adb, device, lock, running
+from backends.dla.adb import Adb
+from backends.dla.device import Device, Facts, Meter
+from backends.dla.faults import LINK_FAULTS, DeviceError, Fault
+from backends.dla.running import Running
+from backends.dla.settings import Settings
+from harness.artifact import Artifact
+from harness.backend import Float32, Usage
+
+R = TypeVar("R")
+CLOCK_SLACK_S = 86_400
+AWAY = LINK_FAULTS | {Fault.NO_DEVICE, Fault.UNAUTHORIZED, Fault.BUSY}
+"""Faults after which a device is left alone while there are others."""
+
+
+@dataclass(eq=False)
+class DeviceSession:
+    """An artifact on one device. A fault of the link gets one more try once the device is back, and a note."""
+
+    device: Device
+    artifact: Artifact
+    threads: int
+    lost: bool = False
+    """It did not come back in time: from now on it is asked whether it is there, and not waited for."""
+    _stack: ExitStack = field(default_factory=ExitStack)
+    _running: Running | None = None
+    _facts: Facts | None = None
+    _notes: list[str] = field(default_factory=list)
+
+    @property
+    def label(self) -> str:
+        """What really runs."""
+        name = self._facts.name if self._facts else "device not reached"
+        via = self._running.via if self._running else "not started"
+        return f"{self.artifact.stage} ({name} via {via})"
+
+    def encode(self, input_features: Float32) -> Float32:
+        """float32 [1, n_mels, 3000] -> encoder_output float32 [1, n_audio_ctx, n_audio_state]."""
+        return self._trying(lambda there: there.encode(input_features))
+
+    def decode(self, tokens: Sequence[int], encoder_output: Float32, rows: Sequence[int]) -> Float32:
+        """Logits float32 [len(rows), n_vocab] of the asked positions."""
+        return self._trying(lambda there: there.decode(tokens, encoder_output, rows))
+
+    def usage(self) -> Usage:
+        """What was spent since the last call."""
+        spent: Meter = self.device.meter.taken()
+        notes, self._notes = tuple(self._notes), []
+        temperature = self._running.temperature_c if self._running else None
+        return Usage(
+            f"{self._facts.name if self._facts else ''} {self.device.serial}".strip(),
+            spent.device_s, spent.sent, spent.received, temperature, notes,
+        )  # fmt: skip
+
+    def ready(self) -> None:
+        """Make sure that it runs, so that its label says what does.
+
+        Raises:
+            DeviceError: as `open`, after a second try where that is worth it.
+        """
+        if self._running is None:
+            self._trying(lambda there: there.via)
+
+    def open(self) -> Running:
+        """Start what runs on the device, unless it runs.
+
+        Raises:
+            DeviceError: it cannot be reached, is used by another harness, or refuses the files.
+        """
+        if self._running is None:
+            self._connect()
+            try:
+                self._facts = self._greeted(device.facts(self.device))
+                self._stack.enter_context(lock.held(self.device, self._facts))
+                self._running = self._stack.enter_context(running.started(self.device, self._facts, self.artifact))
+                self._notes += self._running.notes
+            except BaseException:
+                self.close()
+                raise
+        return self._running
+
+    def close(self) -> None:
+        """Stop what runs there and leave the device to others."""
+        self._running = None
+        stack, self._stack = self._stack, ExitStack()
+        stack.close()
+
+    def _connect(self) -> None:
+        if self.lost or self._facts is None:
+            self.device.present()
+        else:  # it was there before: give it time to come back
+            self.device.require()
+        self.lost = False
+
+    def _greeted(self, facts: Facts) -> Facts:
+        """Note what is new about the device."""
+        if self._facts and facts.boot_id != self._facts.boot_id:
+            self.note(f"{self.device.serial} was rebooted in between")
+        if facts.clock_s >= 0 and abs(facts.clock_s - device.now()) > CLOCK_SLACK_S:
+            self.note(f"{self.device.serial}: its clock is wrong ({device.date(facts.clock_s)}); no result uses it")
+        return facts
+
+    def note(self, text: str) -> None:
+        """Tell the reader of the next clip's row."""
+        self._notes.append(text)
+
+    def _trying(self, do: Callable[[Running], R]) -> R:
+        try:
+            return do(self.open())
+        except DeviceError as error:
+            self.close()  # whatever it was: the next call starts from a known state
+            if error.fault not in LINK_FAULTS or self.lost:
+                raise
+            first = error
+        try:
+            found = do(self.open())
+        except DeviceError as again:
+            self.close()
+            self.lost = again.fault in AWAY
+            raise
+        self.note(f"second try after: {first}")
+        return found
+
+
+class DeviceFleet:
+    """The sessions of all devices of a run."""
+
+    def __init__(self, sessions: Sequence[DeviceSession]) -> None:
+        """Take sessions that are not opened yet: each one opens with its first clip."""
+        self._sessions = tuple(sessions)
+        self._busy: list[DeviceSession] = []
+        self._changed = threading.Condition()
+
+    @property
+    def size(self) -> int:
+        """How many devices there are."""
+        return len(self._sessions)
+
+    @contextmanager
+    def lease(self) -> Iterator[DeviceSession]:
+        """A device for one clip; a lost one only when no other is left.
+
+        Raises:
+            DeviceError: the last one cannot be used either.
+        """
+        session = self._take()
+        try:
+            while not self._usable(session):
+                self._give_back(session)
+                session = self._take()
+            yield session
+        finally:
+            self._give_back(session)
+
+    def _usable(self, session: DeviceSession) -> bool:
+        """Whether it runs; a device that cannot be reached is lost, as long as there are others."""
+        try:
+            session.ready()
+        except DeviceError as error:
+            session.lost = session.lost or error.fault in AWAY
+            others = [other for other in self._sessions if not other.lost]
+            if not session.lost or not others:
+                raise
+            others[0].note(f"not used: {error}")
+            return False
+        return True
+
+    def _take(self) -> DeviceSession:
+        with self._changed:
+            self._changed.wait_for(lambda: self._candidates)
+            session = self._candidates[0]
+            self._busy.append(session)
+            return session
+
+    def _give_back(self, session: DeviceSession) -> None:
+        with self._changed:
+            self._busy.remove(session)
+            self._changed.notify_all()
+
+    @property
+    def _candidates(self) -> list[DeviceSession]:
+        """Free devices that may be used now."""
+        free = [session for session in self._sessions if session not in self._busy]
+        living = [session for session in self._sessions if not session.lost]
+        return [session for session in free if not session.lost or not living]
+
+    def close(self) -> None:
+        """Leave all devices."""
+        for session in self._sessions:
+            session.close()
+
+
+@contextmanager
+def opened(settings: Settings, artifact: Artifact, *, simulated: bool, threads: int) -> Iterator[DeviceFleet]:
+    """The devices of the settings, or a simulated one of our own, ready for an artifact.
+
+    Raises:
+        DeviceError: no device.
+        UnavailableError: no adb client.
+    """
+    with ExitStack() as stack:
+        client, serials = stack.enter_context(attached(settings, simulated=simulated, threads=threads))
+        sessions = [DeviceSession(Device(client, serial, settings), artifact, threads) for serial in serials]
+        fleet = DeviceFleet(sessions)
+        stack.callback(fleet.close)
+        yield fleet
+
+
+@contextmanager
+def attached(settings: Settings, *, simulated: bool, threads: int = 2) -> Iterator[tuple[Adb, tuple[str, ...]]]:
+    """An adb client with its server, and the serials to use.
+
+    Raises:
+        DeviceError: no device.
+        UnavailableError: no adb client.
+    """
+    binary = adb.find(settings.adb)
+    if simulated:
+        from backends.dla.simulator.outfit import started
+
+        with started(threads=threads) as simulated_device, adb.private_server(binary, usb=False) as client:
+            yield client, (simulated_device.serial,)
+        return
+    with adb.server(binary, settings.serial) as client:
+        yield client, device.chosen(client, settings)

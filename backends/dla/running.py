@@ -1,0 +1,71 @@
+"""What runs an artifact on a device: the resident runner where it can be started, else neuronrt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+from backends.dla.device import Device, Facts
+from backends.dla.faults import DeviceError, Fault
+from backends.dla.neuronrt import NeuronrtSession
+from backends.dla.resident import ResidentSession
+from harness.artifact import Artifact
+from harness.backend import Float32
+from harness.errors import BuildError, ParityError, UnavailableError
+
+UNFIT = frozenset({Fault.LIBRARY, Fault.NAMESPACE, Fault.NO_TOOL})
+"""Faults of the runner's start with which neuronrt, which brings its own way to the runtime, may still do."""
+
+
+class Running(Protocol):
+    """**Protocol:** what answers on a device."""
+
+    via: str
+    """"runner 1.0 (NeuronRuntimeV2 8.2.31)" or "neuronrt 8.2.16"."""
+    notes: tuple[str, ...]
+
+    @property
+    def temperature_c(self) -> float | None:
+        """Of the device, where it can be read."""
+
+    def encode(self, input_features: Float32) -> Float32:
+        """As `harness.backend.Session` has it."""
+
+    def decode(self, tokens: Sequence[int], encoder_output: Float32, rows: Sequence[int]) -> Float32:
+        """As `harness.backend.Session` has it."""
+
+
+@contextmanager
+def started(device: Device, facts: Facts, artifact: Artifact) -> Iterator[Running]:
+    """Start what the settings ask for; with `auto` the runner, and neuronrt where that cannot be.
+
+    Raises:
+        DeviceError: neither could be started, or the files were refused.
+        BuildError, UnavailableError: no runner for this device can be built, and only that was asked for.
+    """
+    session = _start(device, facts, artifact)
+    try:
+        yield session
+    finally:
+        session.close()
+
+
+def _start(device: Device, facts: Facts, artifact: Artifact) -> ResidentSession | NeuronrtSession:
+    mode = device.settings.mode
+    if mode == "neuronrt":
+        return NeuronrtSession(device, facts, artifact)
+    try:
+        return ResidentSession(device, facts, artifact)
+    except ParityError as error:
+        fits = isinstance(error, (BuildError, UnavailableError)) or (
+            isinstance(error, DeviceError) and error.fault in UNFIT
+        )
+        if mode == "runner" or not fits:
+            raise
+        try:
+            session = NeuronrtSession(device, facts, artifact)
+        except DeviceError as second:
+            raise second if second.fault is not Fault.NO_TOOL else error from error
+        session.notes = (f"neuronrt was used, since the runner could not be started: {error}",)
+        return session
