@@ -19,7 +19,9 @@ from harness.checkpoint import Dims
 
 VERSION = 1
 HEADER = struct.Struct("<IHHI")
-"""Length of the payload, type, flags (0), request id."""
+"""Length of the payload, type, flags, request id."""
+HALVES = 1
+"""Flag of ENCODED and DECODED: the values are float16, since that lost nothing."""
 MAX_REQUEST = 64 << 20
 MAX_TEXT = 4096
 MAX_TOP_K = 64
@@ -38,6 +40,8 @@ class Header:
     length: int
     type: int
     request_id: int
+    halves: bool = False
+    """Values follow as float16."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,20 +296,20 @@ def parse_header(data: bytes, limit: int) -> Header:
     if len(data) != HEADER.size:
         raise ProtocolError(f"a header has {HEADER.size} bytes, found {len(data)}")
     length, kind, flags, request_id = HEADER.unpack(data)
-    if flags:
+    if flags and (flags != HALVES or kind not in (Encoded.type, DecodedRows.type)):
         raise ProtocolError(f"flags are {flags:#06x}, expected 0")
     if length > limit:
         raise ProtocolError(f"a message of {length} bytes, expected at most {limit}")
-    return Header(length, kind, request_id)
+    return Header(length, kind, request_id, bool(flags))
 
 
-def parse_reply(kind: int, payload: bytes) -> Reply:
-    """What a runner said.
+def parse_reply(kind: int, payload: bytes, *, halves: bool = False) -> Reply:
+    """What a runner said; float16 values come back as the float32 values that they were.
 
     Raises:
         ProtocolError: no reply of this protocol.
     """
-    found: Reply = _parse(_REPLIES, kind, payload)
+    found: Reply = _parse({**_REPLIES, **_HALVED} if halves else _REPLIES, kind, payload)
     return found
 
 
@@ -469,9 +473,9 @@ def _all_floats(fields: _Fields) -> Any:
     return fields.array("<f4", fields.left // 4)
 
 
-def _encoded(fields: _Fields) -> Encoded:
+def _encoded(fields: _Fields, kind: str = "<f4") -> Encoded:
     device_us, encoding_id, count = fields.numbers("QII")
-    return Encoded(device_us, encoding_id, fields.array("<f4", count))
+    return Encoded(device_us, encoding_id, fields.array(kind, count).astype(np.float32, copy=False))
 
 
 def _decode(fields: _Fields) -> Decode:
@@ -492,6 +496,12 @@ def _decoded(fields: _Fields) -> DecodedRows | DecodedTop:
         raise ProtocolError(f"DECODED: {n_rows} rows of width {width} do not fit {fields.left} bytes")
     rows = np.frombuffer(fields.take(fields.left), _top_row(width))
     return DecodedTop(device_us, gather_us, rows["logsumexp"], rows["best"]["token"], rows["best"]["logit"])
+
+
+def _decoded_halves(fields: _Fields) -> DecodedRows:
+    device_us, gather_us, n_rows, width = fields.numbers("QQII")
+    values = fields.array("<f2", n_rows * width)
+    return DecodedRows(device_us, gather_us, values.reshape(n_rows, width).astype(np.float32))
 
 
 def _output(fields: _Fields) -> Output:
@@ -534,6 +544,11 @@ _REPLIES: dict[int, Any] = {
     StatusOk.type: _status_ok,
     ByeOk.type: lambda _: ByeOk(),
     ErrorReply.type: _error,
+}
+
+_HALVED: dict[int, Any] = {
+    Encoded.type: lambda fields: _encoded(fields, "<f2"),
+    DecodedRows.type: _decoded_halves,
 }
 
 

@@ -282,7 +282,7 @@ class Link:
             payload = self._exactly(opened, header.length)
             if header.request_id != number:
                 raise ProtocolError(f"an answer to request {header.request_id}, expected {number}")
-            return protocol.parse_reply(header.type, payload)
+            return protocol.parse_reply(header.type, payload, halves=header.halves)
         except TimeoutError as error:
             raise self._error(Fault.HANG, f"no answer to {type(request).__name__} after {limit_s:.0f} s") from error
         except ProtocolError as error:

@@ -94,6 +94,8 @@ class Session:
     ids: Iterator[int] = field(default_factory=lambda: iter(range(1, 1 << 30)))
     rest: bytearray = field(default_factory=bytearray)
     """What came behind the last reply."""
+    halves: bool = False
+    """Whether the last reply's values came as float16."""
     pieces: list[int] = field(default_factory=list)
     """Sizes of the last reply's pieces, as recv gave them."""
 
@@ -105,8 +107,9 @@ class Session:
     def hear(self, request_id: int | None = None) -> Any:
         received = self._receive()
         header = protocol.parse_header(received[: HEADER.size], self.dims.max_reply)
+        self.halves = header.halves
         assert request_id in (None, header.request_id)
-        return protocol.parse_reply(header.type, received[HEADER.size :])
+        return protocol.parse_reply(header.type, received[HEADER.size :], halves=header.halves)
 
     def _receive(self) -> bytes:
         self.pieces, wanted = [], HEADER.size
@@ -402,9 +405,15 @@ def test_it_computes_what_litert_computes(real_models, fp32, encoder_atol, decod
     with running(real_models, env={"PARITY_SIM_FP32_IO": fp32}) as runner, runner.session() as session:
         encoded = session.ask(protocol.Encode(features(dims), True))
         np.testing.assert_allclose(encoded.values, expected.ravel(), atol=encoder_atol)
+        assert session.halves == (fp32 == "0")
         assert (fp32 == "1") != np.array_equal(encoded.values, encoded.values.astype(np.float16).astype(np.float32))
         found = session.ask(protocol.Decode(1, tokens, rows))
         np.testing.assert_allclose(found.logits, logits, atol=decoder_atol)
+        assert session.halves == (fp32 == "0")
+        raw = session.ask(protocol.Output(1, 0, rows[0] * dims.n_vocab * 4, dims.n_vocab * 4)).data
+        np.testing.assert_array_equal(
+            found.logits[0], np.frombuffer(raw, np.float32)
+        )  # half the bytes, the same values
         top = session.ask(protocol.Decode(1, tokens, rows, top_k=64))
         np.testing.assert_array_equal(top.logits, -np.sort(-found.logits, axis=1)[:, :64])
         np.testing.assert_array_equal(top.tokens[:, 0], logits.argmax(1))

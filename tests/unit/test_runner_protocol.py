@@ -153,10 +153,25 @@ def test_a_payload_above_the_limit_is_refused_before_it_is_read():
         protocol.parse_header(HEADER.pack(DIMS.max_reply + 1, 0x8004, 0, 1), DIMS.max_reply)
 
 
-def test_flags_are_refused():
-    """They are 0 in version 1."""
+@pytest.mark.parametrize(("kind", "flags"), [(6, 1), (0x8006, 1), (0x8004, 2), (0x8002, 3), (0xFFFF, 1)])
+def test_flags_are_refused(kind, flags):
+    """All but HALVES, and that where there are no values."""
     with pytest.raises(ProtocolError, match="flags"):
-        protocol.parse_header(HEADER.pack(0, 6, 1, 1), 10)
+        protocol.parse_header(HEADER.pack(0, kind, flags, 1), 10)
+
+
+def test_halves_come_back_as_the_values_that_they_were():
+    """float32 again, and a float32 payload under the flag is refused."""
+    values = np.array([[1.5, -0.25], [np.inf, 65504]], np.float32)
+    head = struct.pack("<QQII", 7, 8, *values.shape)
+    assert protocol.parse_header(HEADER.pack(len(head) + 8, 0x8004, protocol.HALVES, 1), 100).halves
+    found = protocol.parse_reply(0x8004, head + values.astype("<f2").tobytes(), halves=True)
+    assert found.logits.dtype == np.float32
+    np.testing.assert_array_equal(found.logits, values)
+    encoded = struct.pack("<QII", 7, 1, 4) + values.astype("<f2").tobytes()
+    np.testing.assert_array_equal(protocol.parse_reply(0x8002, encoded, halves=True).values, values.ravel())
+    with pytest.raises(ProtocolError, match="behind its last field"):
+        protocol.parse_reply(0x8004, head + values.tobytes(), halves=True)
 
 
 @pytest.mark.parametrize(

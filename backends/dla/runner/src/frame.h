@@ -17,6 +17,8 @@ constexpr uint32_t kMaxRequest = 64u << 20;
 // Nothing that may come before a good HELLO is longer than this.
 constexpr uint32_t kMaxHello = 8192;
 constexpr uint32_t kMaxTopK = 64;
+// Flag of a reply: its values are float16.
+constexpr uint16_t kHalves = 1;
 
 enum class Type : uint16_t {
   kHello = 0x0001,
@@ -119,6 +121,7 @@ struct Reply {
   std::vector<uint8_t> head;
   std::vector<Bytes> parts;
   std::vector<float> scratch;  // what parts may point into
+  std::vector<uint16_t> halves;
   bool hang_up = false;
   bool exit = false;
 };

@@ -53,6 +53,19 @@ void to_half(const void* floats, void* halves, size_t count) {
   }
 }
 
+bool to_half_exactly(const void* floats, void* halves, size_t count) {
+  const auto* from = static_cast<const uint8_t*>(floats);
+  auto* to = static_cast<uint8_t*>(halves);
+  for (size_t i = 0; i < count; ++i) {
+    float value;
+    std::memcpy(&value, from + 4 * i, 4);
+    const uint16_t half = to_half(value);
+    if (bits_of(from_half(half)) != bits_of(value)) return false;
+    std::memcpy(to + 2 * i, &half, 2);
+  }
+  return true;
+}
+
 void from_half(const void* halves, void* floats, size_t count) {
   const auto* from = static_cast<const uint8_t*>(halves);
   auto* to = static_cast<uint8_t*>(floats);

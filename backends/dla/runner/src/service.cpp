@@ -35,6 +35,38 @@ std::string hex(const Digest& digest, size_t n) {
   return text;
 }
 
+// Values of a tensor, ready to be sent.
+struct Values {
+  std::vector<Bytes> parts;
+  std::vector<uint16_t> halves;  // what parts point into, unless they point into the tensor
+};
+
+// `n` values from each of `starts`: as float16 where that loses nothing, since what an NPU without float32 gives is such
+// and the link is the slow part; else as float32 from where they lie.
+Values gather(const Tensor& tensor, const std::vector<size_t>& starts, size_t n) {
+  Values values;
+  values.halves.resize(starts.size() * n);
+  for (size_t i = 0; i < starts.size(); ++i) {
+    if (!tensor.load_halves(starts[i], n, &values.halves[i * n])) {
+      values.halves.clear();
+      break;
+    }
+  }
+  if (!values.halves.empty()) {
+    values.parts.push_back({reinterpret_cast<const uint8_t*>(values.halves.data()), values.halves.size() * 2});
+    return values;
+  }
+  for (const size_t start : starts) values.parts.push_back(tensor.load(start, n, nullptr));  // float32: nothing is copied
+  return values;
+}
+
+Reply finish_values(Writer head, Values values) {
+  Reply reply = finish(std::move(head), std::move(values.parts));
+  if (!values.halves.empty()) reply.head[6] = kHalves;
+  reply.halves = std::move(values.halves);
+  return reply;
+}
+
 }  // namespace
 
 const std::string& build_id() {
@@ -101,12 +133,7 @@ Reply Service::encode(const Frame& frame) {
   writer.number(device_us).number(whisper_.encoding());
   writer.number(static_cast<uint32_t>(request.want_output ? n_values : 0));
   if (!request.want_output) return finish(std::move(writer));
-  const Tensor& output = whisper_.encoder().output();
-  std::vector<float> scratch(output.element == Element::kFloat16 ? n_values : 0);
-  const Bytes values = output.load(0, n_values, scratch.data());
-  Reply reply = finish(std::move(writer), {values});
-  reply.scratch = std::move(scratch);
-  return reply;
+  return finish_values(std::move(writer), gather(whisper_.encoder().output(), {0}, n_values));
 }
 
 Reply Service::set_encoding(const Frame& frame) {
@@ -135,17 +162,12 @@ Reply Service::decode(const Frame& frame) {
 Reply Service::rows(const DecodeRequest& request, Writer head, uint64_t gather_us) {
   const auto started = Clock::now();
   const size_t n_vocab = whisper_.dims().n_vocab;
-  const Tensor& logits = whisper_.decoder().output();
-  std::vector<float> scratch(logits.element == Element::kFloat16 ? request.rows.size() * n_vocab : 0);
-  std::vector<Bytes> parts;
-  for (size_t i = 0; i < request.rows.size(); ++i) {
-    parts.push_back(logits.load(request.rows[i] * n_vocab, n_vocab, scratch.empty() ? nullptr : &scratch[i * n_vocab]));
-  }
+  std::vector<size_t> starts;
+  for (const uint32_t row : request.rows) starts.push_back(row * n_vocab);
+  Values values = gather(whisper_.decoder().output(), starts, n_vocab);
   head.number(gather_us + us_since(started)).number(static_cast<uint32_t>(request.rows.size()));
   head.number(static_cast<uint32_t>(n_vocab));
-  Reply reply = finish(std::move(head), std::move(parts));
-  reply.scratch = std::move(scratch);
-  return reply;
+  return finish_values(std::move(head), std::move(values));
 }
 
 Reply Service::best(const DecodeRequest& request, Writer head, uint64_t gather_us) {

@@ -36,6 +36,12 @@ Bytes Tensor::load(size_t index, size_t n, float* scratch) const {
   return {reinterpret_cast<const uint8_t*>(scratch), n * 4};
 }
 
+bool Tensor::load_halves(size_t index, size_t n, uint16_t* halves) const {
+  if (element == Element::kFloat32) return to_half_exactly(at(index), halves, n);
+  std::memcpy(halves, at(index), n * 2);
+  return true;
+}
+
 bool fits(size_t bytes, size_t count) { return bytes == 4 * count || bytes == 2 * count; }
 
 Tensor make_tensor(size_t handle, size_t bytes, size_t count, const std::string& what) {

@@ -24,6 +24,8 @@ struct Tensor {
   void clear(size_t index, size_t n) const;
   // Float32 values [n] as bytes: the memory itself, or converted into `scratch`, which must have room for them.
   Bytes load(size_t index, size_t n, float* scratch) const;
+  // Values [n] as float16 into `halves`, if that loses nothing; false, with anything in `halves`, otherwise.
+  bool load_halves(size_t index, size_t n, uint16_t* halves) const;
 };
 
 // Whether a tensor of so many bytes holds `count` values in a type that we know.
