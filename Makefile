@@ -7,7 +7,7 @@ STAMP := $(VENV)/.setup
 
 MICRO_WORK ?= build/micro
 
-.PHONY: setup parity test micro lint clean help
+.PHONY: setup parity demo test runner micro lint clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -21,6 +21,13 @@ $(STAMP): pyproject.toml constraints.txt
 
 parity: $(STAMP)  ## judge every stage on the default clips
 	$(BIN)/python -m pytest -m parity tests/e2e
+
+demo: $(STAMP)  ## the same at the terminal, without pytest
+	$(BIN)/parity demo
+
+runner: $(STAMP)  ## build the device runner for this machine and for aarch64 boards
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,aarch64]'
+	$(BIN)/parity device runner --target host,aarch64
 
 test: $(STAMP)  ## the whole test suite (the gate itself is `make parity`)
 	$(BIN)/python -m pytest -m "not parity"

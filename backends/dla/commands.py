@@ -103,6 +103,19 @@ def doctor(serial: str | None) -> None:
 
 
 @device.command()
+@click.option("--target", default="host", metavar="A,B", help="host, aarch64, android [host]")
+def runner(target: str) -> None:
+    """Build the runner, and print where it is; `runner` in parity.toml takes one that was built elsewhere."""
+    from backends.dla import native
+    from harness.terminal import working
+
+    for each in target.split(","):
+        with working(f"building the runner for {each}"):
+            path = native.runner(each)
+        click.echo(f"{each}\t{path.stat().st_size} bytes\t{path}")
+
+
+@device.command()
 @click.option("--root", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="its files [temporary]")
 @click.option("--legacy", is_flag=True, help="an adbd of Android 5 to 6: no exit codes, 4 KB payloads")
 @click.option("--rate", type=click.FloatRange(min=0.01), metavar="MB/S", help="speed of the link [unlimited]")

@@ -100,7 +100,7 @@ def lines(report: Report) -> list[Line]:
     for row in report.rows:
         for note in row.notes:
             notes.setdefault(f"{row.clip}: {note}", []).append(row.stage)
-    return [*_transcripts(report), *found] + [
+    return [*_transcripts(report), *_devices(report), *found] + [
         Line(f"note: {note} ({', '.join(stages)})", "dim") for note, stages in notes.items()
     ]
 
@@ -130,6 +130,25 @@ def _transcripts(report: Report) -> list[Line]:
     }
     parts = [f"{spec} {' '.join(_rates(found))}" for spec, found in texts.items() if found]
     return [Line(f"against the transcripts: {' · '.join(parts)}", "dim")] if parts else []
+
+
+def _devices(report: Report) -> list[Line]:
+    """What each device did: clips, its own compute, bytes over the link, and the time beside its compute."""
+    rows: dict[str, list[Row]] = {}
+    for row in report.rows:
+        if row.usage:
+            rows.setdefault(row.usage.device, []).append(row)
+    return [Line(f"device {name}: {_spent(found)}", "dim") for name, found in rows.items()]
+
+
+def _spent(rows: Sequence[Row]) -> str:
+    used = [row.usage for row in rows if row.usage]
+    compute = sum(usage.device_s for usage in used)
+    beside = sum(row.seconds for row in rows) - compute
+    moved = sum(usage.sent_bytes + usage.received_bytes for usage in used) / 1e6
+    warm = max((usage.temperature_c for usage in used if usage.temperature_c is not None), default=None)
+    heat = "" if warm is None else f", up to {warm:.0f} degrees Celsius"
+    return f"{len(rows)} clips, {compute:.2f} s of its own compute, {beside:.2f} s beside it, {moved:.1f} MB over the link{heat}"
 
 
 def _rates(texts: Sequence[TextDiff]) -> list[str]:

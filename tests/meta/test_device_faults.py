@@ -330,6 +330,13 @@ def test_a_library_that_the_linker_does_not_allow(run: Callable[..., Found], cli
         check(run(device.serial, runner=str(fake)), "ppp", r"neuronrt was used, since .*\[library not allowed\]")
 
 
+def test_without_a_compiler_neuronrt_runs_the_models(run: Callable[..., Found], client: Adb, monkeypatch):
+    """The runner is then not built, and every row says so."""
+    monkeypatch.setenv("CXX", "/nowhere/c++")
+    with started() as device:
+        check(run(device.serial), "ppp", r"neuronrt was used, since the runner could not be started: configuring runner")
+
+
 def test_an_old_output_that_cannot_be_removed(run: Callable[..., Found], client: Adb):
     """Deleting is what shows that an output is fresh: when it fails, nothing is believed."""
     with started() as device:
