@@ -148,7 +148,8 @@ def _spent(rows: Sequence[Row]) -> str:
     moved = sum(usage.sent_bytes + usage.received_bytes for usage in used) / 1e6
     warm = max((usage.temperature_c for usage in used if usage.temperature_c is not None), default=None)
     heat = "" if warm is None else f", up to {warm:.0f} degrees Celsius"
-    return f"{len(rows)} clips, {compute:.2f} s of its own compute, {beside:.2f} s beside it, {moved:.1f} MB over the link{heat}"
+    times = f"{compute:.2f} s of its own compute, {beside:.2f} s beside it"
+    return f"{len(rows)} clips, {times}, {moved:.1f} MB over the link with what was pushed{heat}"
 
 
 def _rates(texts: Sequence[TextDiff]) -> list[str]:

@@ -387,6 +387,7 @@ def test_a_row_says_that_a_simulator_ran(run: Callable[..., Found], client: Adb)
     with started() as device:
         found = run(device.serial)
         assert all("imulated" in row["label"] for row in found.rows)
+        assert f"device Simulated Genio 520 (MT8371) {device.serial}: 3 clips" in found.result.output
         assert all(row["usage"]["device_s"] > 0 for row in found.rows)
 
 
