@@ -228,9 +228,10 @@ def _run(given: dict[str, Any], *, alone: bool = False) -> Any:
     started = time.perf_counter()
     with running.evaluation(made) as evaluation, progress(len(made.stages) * len(made.clips)) as advance:
         for stage in made.stages:
-            evaluation.record_side_by_side(stage, made.clips)
+            shared_out = evaluation.record_side_by_side(stage, made.clips, advance)
             for clip in made.clips:
-                advance(f"{stage.spec} · {clip.name}")
+                if not shared_out:
+                    advance(f"{stage.spec} · {clip.name}")
                 evaluation.row(stage, clip)
     found = collect(made, time.perf_counter() - started)
     click.echo(f"report: {made.folder / 'report.json'}", err=True)

@@ -6,8 +6,8 @@ off is continued by its name, workers of pytest-xdist share one run, and the rep
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 
@@ -73,8 +73,8 @@ class Evaluation:
             raise found
         return found
 
-    def record_side_by_side(self, stage: Stage, clips: Sequence[Clip]) -> None:
-        """Record a stage's traces on all its devices at once; nothing to do for a stage with one session.
+    def record_side_by_side(self, stage: Stage, clips: Sequence[Clip], advance: Callable[[str], None]) -> bool:
+        """Record a stage's traces on all its devices at once; False, and nothing done, for a stage with one session.
 
         The references are read before, so that no thread opens another stage; what failed is told by the clip's row.
         """
@@ -82,12 +82,16 @@ class Evaluation:
         try:
             opened = self._opened(stage.spec)
         except ParityError:
-            return
-        if isinstance(opened, Fleet) and opened.size > 1:
-            with suppress(ParityError), leased(opened) as session:  # the row check once, not once for each thread
-                _recorder(self.plan, stage.spec, self.artifact(stage.spec), session)
-            with ThreadPoolExecutor(opened.size) as pool:
-                list(pool.map(lambda clip: self._recorded(stage.spec, clip), ready))
+            return False
+        if not isinstance(opened, Fleet) or opened.size < 2:
+            return False
+        with suppress(ParityError), leased(opened) as session:  # the row check once, not once for each thread
+            _recorder(self.plan, stage.spec, self.artifact(stage.spec), session)
+        with ThreadPoolExecutor(opened.size) as pool:
+            waiting = {pool.submit(self._recorded, stage.spec, clip): clip for clip in ready}
+            for done in as_completed(waiting):
+                advance(f"{stage.spec} · {waiting[done].name}")
+        return True
 
     def row(self, stage: Stage, clip: Clip) -> Row:
         """Judge a stage on a clip and write the row down; errors become verdicts, other clips go on."""
