@@ -33,11 +33,12 @@ def device() -> None:
 
 
 @device.command("list")
-def list_() -> None:
-    """List the devices that adb sees, and their state."""
+@serial_option
+def list_(serial: str | None) -> None:
+    """List the devices that adb sees, and their state; those of the network when they are named."""
     from backends.dla import adb
 
-    settings = _settings(None)
+    settings = _settings(serial)
     with adb.server(adb.find(settings.adb), settings.serial) as client:
         for serial in settings.serial:
             with suppress(ParityError):
@@ -128,7 +129,9 @@ def simulate(root: Path | None, legacy: bool, rate: float | None, compute_ms: in
     environment = {"PARITY_SIM_COMPUTE_MS": str(compute_ms)} | ({"PARITY_SIM_FAULT": fault} if fault else {})
     with started(root=root, legacy=legacy, rate_bytes_per_s=rate and rate * 1e6, environment=environment) as simulated:
         click.echo(f"simulated device: {simulated.serial}")
-        click.echo(f"use it with: parity run --stages tflite,dla:simulated,dla --serial {simulated.serial}", err=True)
+        click.echo("in another terminal:", err=True)
+        click.echo("  parity build --stages dla:simulated --out models", err=True)
+        click.echo(f"  parity run --stages tflite,dla --artifacts models --serial {simulated.serial}", err=True)
         stop = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stop.set())

@@ -1,0 +1,120 @@
+"""`parity device ...` on a simulated device, each command as a user types it."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from backends.dla.simulator.device import SimulatedDevice
+from backends.dla.simulator.outfit import started
+from harness.fixture import PROJECT
+
+
+@pytest.fixture(scope="module")
+def simulated() -> Iterator[SimulatedDevice]:
+    with started() as found:
+        yield found
+
+
+@pytest.fixture
+def device(simulated: SimulatedDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """A command of the group, on that device."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: str) -> Result:
+        from harness.cli import main
+
+        return CliRunner().invoke(main, ["device", *words, "--serial", simulated.serial])
+
+    return call
+
+
+def test_list(device: Callable[..., Result], simulated: SimulatedDevice):
+    """Serial and state."""
+    found = device("list")
+    assert found.exit_code == 0
+    assert found.output.startswith(f"{simulated.serial}\tdevice\t")
+
+
+def test_info(device: Callable[..., Result]):
+    """Model, SoC, space, adbd, runtime and what it loads; called simulated."""
+    found = device("info")
+    assert found.exit_code == 0
+    assert "Simulated Genio 520 (MT8371)" in found.output
+    for name in ("system", "work folder", "adbd features", "libneuron_runtime", "neuronrt", "loads"):
+        assert f"\t{name}\t" in found.output
+    assert "DLA files of major version 8" in found.output
+
+
+def test_doctor(device: Callable[..., Result], simulated: SimulatedDevice):
+    """One line for each thing; exit code 3 when nothing there runs models."""
+    found = device("doctor")
+    assert (found.exit_code, "MISSING" in found.output) == (0, False)
+    with started(environment={"LD_LIBRARY_PATH": ""}) as bare:
+        (bare.root / "bin" / "neuronrt").unlink()
+        from harness.cli import main
+
+        missing = CliRunner().invoke(main, ["device", "doctor", "--serial", bare.serial])
+    assert missing.exit_code == 3
+    assert re.search(r"MISSING\tlibneuron_runtime\tnot found", missing.output)
+    assert re.search(r"MISSING\tneuronrt\tnot found", missing.output)
+
+
+def test_push_and_clean(device: Callable[..., Result], simulated: SimulatedDevice, tmp_path: Path):
+    """By content, under a name that holds nothing of ours; cleaned without a trace."""
+    file = tmp_path / "it's $(odd).dla"
+    file.write_bytes(b"content" * 1000)
+    first, second = device("push", str(file)), device("push", str(file))
+    assert first.exit_code == 0, first.output
+    remote = first.output.rstrip("\n").rpartition("\t")[2]
+    assert re.fullmatch(r".*/store/[0-9a-f]{32}\.dla", remote)
+    assert Path(remote).read_bytes() == file.read_bytes()
+    assert second.output == first.output
+    assert sum("sync:SEND" in line for line in simulated.log) == 1
+    assert device("clean").exit_code == 0
+    assert not Path(remote).parent.parent.exists()
+
+
+def test_a_file_that_changed_on_the_device_is_pushed_again(device: Callable[..., Result], tmp_path: Path):
+    """What is there is hashed, not believed."""
+    file = tmp_path / "model.dla"
+    file.write_bytes(b"right")
+    remote = Path(device("push", str(file)).output.rstrip("\n").rpartition("\t")[2])
+    remote.chmod(0o644)
+    remote.write_bytes(b"wrong")
+    assert device("push", str(file)).exit_code == 0
+    assert remote.read_bytes() == b"right"
+
+
+def test_no_device_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Exit code 3, no traceback."""
+    from harness.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    found = CliRunner().invoke(main, ["device", "info", "--serial", "127.0.0.1:9"])
+    assert found.exit_code == 3
+    assert found.output.startswith("parity: [no device] 127.0.0.1:9")
+    assert found.output.count("\n") == 1
+
+
+def test_simulate_lasts_until_it_is_interrupted(tmp_path: Path):
+    """It prints its serial, serves, and leaves nothing behind."""
+    command = [sys.executable, "-m", "harness.cli", "device", "simulate", "--root", str(tmp_path / "device")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=PROJECT)
+    assert process.stdout
+    line = process.stdout.readline()
+    serial = re.match(r"simulated device: (127\.0\.0\.1:\d+)", line)
+    assert serial, line
+    from harness.cli import main
+
+    assert CliRunner().invoke(main, ["device", "list", "--serial", serial[1]]).exit_code == 0
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0
+    process.communicate()
