@@ -20,6 +20,7 @@ import pytest
 from backends.dla import adb
 from backends.dla.adb import Adb
 from backends.dla.device import Device, facts
+from backends.dla.faults import Fault
 from backends.dla.settings import read
 from backends.dla.simulator.device import SimulatedDevice
 from backends.dla.simulator.fault import Kind, LinkFault
@@ -391,8 +392,43 @@ def test_a_row_says_that_a_simulator_ran(run: Callable[..., Found], client: Adb)
         assert all(row["usage"]["device_s"] > 0 for row in found.rows)
 
 
+OTHER_FAULTS = {
+    "no device": test_no_device,
+    "a named device that is not there": test_a_named_device_that_is_not_there,
+    "two devices and no serial": test_two_devices_and_no_serial,
+    "offline": test_offline,
+    "adb server killed in a run": test_the_adb_server_is_killed_in_a_run,
+    "a second harness": test_a_second_harness_is_told_who_uses_the_device,
+    "a lock from before the last boot": test_a_lock_from_before_the_last_boot_is_taken_over,
+    "a runner left behind": test_a_runner_that_was_left_behind_is_ended,
+    "runner of another protocol": test_a_runner_that_is_not_ours_is_refused,
+    "runner with other models": test_a_runner_that_is_not_ours_is_refused,
+    "library not allowed": test_a_library_that_the_linker_does_not_allow,
+    "no compiler for the runner": test_without_a_compiler_neuronrt_runs_the_models,
+    "an old output that cannot be removed": test_an_old_output_that_cannot_be_removed,
+    "names that a shell would misread": test_names_that_a_shell_would_misread,
+    "one of several devices lost": test_other_devices_go_on_when_one_is_lost,
+}
+"""Faults of the manual that have a test of their own."""
+
+NO_FAULTS = (
+    test_every_fault_has_a_named_verdict,
+    test_one_device_needs_no_name,
+    test_clips_are_shared_out_over_devices,
+    test_a_row_says_that_a_simulator_ran,
+)
+
+
 def test_the_table_of_the_manual_is_this_one():
-    """docs/device.md names every fault that is tested here, and no other."""
+    """docs/device.md names every fault that is tested here, and no other, with the words that the tests wait for."""
     text = (PROJECT / "docs" / "device.md").read_text("utf-8")
-    rows = re.findall(r"^\| ([^|]+?) \| `?\[", text, re.MULTILINE)
-    assert len(rows) >= 30
+    _, _, table = text.partition("| what happened | name | what you see | what to do |\n|---|---|---|---|\n")
+    rows = [re.split(r" *\| *", line)[1:5] for line in table.partition("\n\n")[0].splitlines()]
+    assert [name for name, *_ in rows] == [case.name for case in TABLE] + list(OTHER_FAULTS)
+    tests = {test for name, test in globals().items() if name.startswith("test_")}
+    assert tests == {*OTHER_FAULTS.values(), *NO_FAULTS, test_the_table_of_the_manual_is_this_one}
+    known = {"-", *(f"`[{fault.value}]`" for fault in Fault)}
+    assert {fault for _, fault, _, _ in rows} <= known
+    for case, (_, fault, seen, _) in zip(TABLE, rows):
+        assert re.search(case.reason, seen), (case.name, seen)
+        assert fault == "-" or fault.strip("`") in seen
