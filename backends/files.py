@@ -42,14 +42,14 @@ def tflite_names(checkpoint: Checkpoint, variant: str) -> dict[str, str]:
     }
 
 
-def dla_names(checkpoint: Checkpoint, soc: str) -> dict[str, str]:
+def dla_names(checkpoint: Checkpoint, target: str) -> dict[str, str]:
     """encoder_base_80x3000_MT8371.dla, decoder_base_448_MT8371.dla, ..."""
     name, dims = checkpoint.name, checkpoint.dims
     return {
-        "encoder": f"encoder_{name}_{dims.n_mels}x{dims.n_frames}_{soc}.dla",
-        "decoder": f"decoder_{name}_{dims.n_text_ctx}_{soc}.dla",
+        "encoder": f"encoder_{name}_{dims.n_mels}x{dims.n_frames}_{target}.dla",
+        "decoder": f"decoder_{name}_{dims.n_text_ctx}_{target}.dla",
         "token_embedding": TOKEN_EMBEDDING,
-        "compilation": f"compilation_{name}_{soc}.json",
+        "compilation": f"compilation_{name}_{target}.json",
     }
 
 

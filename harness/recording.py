@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness import audio, policy, vocabulary
 from harness.backend import (
@@ -15,6 +15,7 @@ from harness.backend import (
     Session,
     Transcriber,
     Transcript,
+    Usage,
 )
 from harness.checkpoint import Dims
 from harness.decode import decode
@@ -55,10 +56,28 @@ def record(recorder: Recorder, clip: Clip, features: Features, reference: Trace 
         BackendError: the runtime failed.
         ArtifactError: its outputs do not have the shapes of the checkpoint.
     """
+    before = _usage(recorder)
     if isinstance(recorder.session, Transcriber):
         return _transcribe(recorder, recorder.session, clip, features, language)
     checked = CheckedSession(recorder.session, recorder.stage, recorder.dims)
-    return _decode_windows(recorder, checked, clip, features, reference, language)
+    found = _decode_windows(recorder, checked, clip, features, reference, language)
+    return replace(found, header=replace(found.header, usage=_whole_usage(before, _usage(recorder))))
+
+
+def _usage(recorder: Recorder) -> Usage | None:
+    return recorder.session.usage() if isinstance(recorder.session, Metered) else None
+
+
+def _whole_usage(before: Usage | None, clip: Usage | None) -> Usage | None:
+    """A clip's own compute, with the bytes and notes of what had to be done before it could begin."""
+    if before is None or clip is None:
+        return clip
+    return replace(
+        clip,
+        sent_bytes=before.sent_bytes + clip.sent_bytes,
+        received_bytes=before.received_bytes + clip.received_bytes,
+        notes=(*before.notes, *clip.notes),
+    )
 
 
 def detect_language(session: Session, dims: Dims, encoder_output: Float32) -> str:
@@ -182,5 +201,4 @@ def _header(
         step_by_step=recorder.step_by_step,
         seconds=seconds,
         windows=windows,
-        usage=recorder.session.usage() if isinstance(recorder.session, Metered) else None,
     )

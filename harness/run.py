@@ -17,7 +17,7 @@ from harness import build, cache, compare, policy, registry, serial, tolerance, 
 from harness import plan as planning
 from harness import trace as traces
 from harness.artifact import Artifact
-from harness.backend import Fleet, Session, Transcriber
+from harness.backend import Fleet, Metered, Session, Transcriber
 from harness.checkpoint import file_sha256
 from harness.decode import rows_are_invariant
 from harness.errors import BackendError, ParityError, UsageError, mapped
@@ -150,8 +150,13 @@ class Evaluation:
             language = self._detected_language(clip)
         opened = self._opened(spec)
         with mapped(BackendError, f"{spec} failed on {clip.name}"), leased(opened) as session:
-            recorder = _recorder(self.plan, spec, self.artifact(spec), session)
-            return record(recorder, clip, features, reference, language)
+            try:
+                recorder = _recorder(self.plan, spec, self.artifact(spec), session)
+                return record(recorder, clip, features, reference, language)
+            except ParityError:
+                if isinstance(session, Metered):
+                    session.usage()  # what a failed clip spent is not the next one's
+                raise
 
     def _detected_language(self, clip: Clip) -> str | None:
         """The root's finding; it records all clips that need one in a row, so that models are not reloaded for each."""

@@ -98,7 +98,7 @@ def prepare(
     artifacts.mkdir()
     for path in (folder / "built").glob("*"):
         if path.name.startswith(("encoder_", "decoder_", "token_")):
-            shutil.copyfile(path, artifacts / path.name)
+            shutil.copyfile(path, artifacts / path.name.replace("_simulated", ""))
     done = parity(
         "run", "--stages", "pytorch,tflite", "--clips", clips, "--language", "en", "--run-id", "run"
     )  # fmt: skip

@@ -69,12 +69,15 @@ class DLABackend:
             **{f"{role} flags": " ".join(self.settings.compile_flags(role)) for role in ROLES},
             **_compiler_version(self.settings),
             **versions.of("ai-edge-quantizer"),
-            **versions.of_code("dla/compiler.py", "dla/simulator/ncc_tflite.py", "dla/simulator/container.py"),
+            **versions.of_code(
+                "files.py", "dla/compiler.py", "dla/simulator/ncc_tflite.py", "dla/simulator/container.py"
+            ),
         }
 
     def file_names(self, checkpoint: Checkpoint, variant: str) -> dict[str, str]:
-        """encoder_base_80x3000_MT8371.dla, decoder_base_448_MT8371.dla, and how they were compiled."""
-        return files.dla_names(checkpoint, self.settings.profile.code)
+        """encoder_base_80x3000_MT8371.dla, decoder_base_448_MT8371.dla, and how; stand-ins end in _simulated.dla."""
+        target = self.settings.profile.code
+        return files.dla_names(checkpoint, f"{target}_{variant}" if variant else target)
 
     def build(self, parent: Artifact, out: Path, variant: str, options: Options) -> None:
         """Compile both files; command, plan and time of each go beside them.
@@ -111,7 +114,10 @@ def _compiler_version(settings: Settings) -> dict[str, str]:
     """Version of the compiler that is configured; the stand-in's own needs no asking."""
     if reading.compiler_path(settings) is None:
         return {}
-    return {"ncc-tflite": compiler.find(settings, simulated=False).version}
+    try:
+        return {"ncc-tflite": compiler.find(settings, simulated=False).version}
+    except ParityError as error:  # told by who builds with it, not by who asks for the stand-in
+        return {"ncc-tflite": str(error)}
 
 
 def _litert() -> str:

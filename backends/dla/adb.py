@@ -16,9 +16,10 @@ from pathlib import Path
 
 from backends.dla import faults
 from backends.dla.faults import DeviceError, Fault
-from harness.errors import UnavailableError, first_line
+from harness.errors import ConfigError, UnavailableError, first_line
 
 DEFAULT_PORT = 5037
+NO_PERMISSIONS = "no permissions"
 START_LIMIT_S = 15.0
 CONNECT_S = 20.0
 """adb itself gives up on a device that does not answer after 10 s."""
@@ -43,7 +44,7 @@ class Completed:
         lines = [line.strip() for line in f"{self.out.decode(errors='replace')}\n{self.err}".splitlines()]
         telling = [line for line in lines if line and not line.startswith("*")]
         errors = [line for line in telling if "error" in line.lower() or "fail" in line.lower()]
-        return (errors or telling or [f"exit code {self.code}"])[-1].removeprefix("adb: ").removeprefix("error: ")
+        return (errors or telling or [f"exit code {self.code}, no reason given"])[-1].removeprefix("adb: ").removeprefix("error: ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +93,8 @@ class Adb:
         found = self.run("devices", "-l", limit_s=SHORT_S)
         if found.code:
             raise DeviceError(Fault.ADB_SERVER, "", found.message)
-        lines = [line.split(None, 2) for line in found.out.decode(errors="replace").splitlines()[1:] if line.strip()]
-        return tuple(Attached(line[0], line[1], line[2] if len(line) > 2 else "") for line in lines if len(line) > 1)
+        lines = found.out.decode(errors="replace").splitlines()[1:]
+        return tuple(_attached(line) for line in lines if len(line.split()) > 1)
 
     def connect(self, serial: str) -> None:
         """Connect to a device on the network (HOST:PORT); others are there by their cable.
@@ -137,6 +138,15 @@ class Adb:
         return opened
 
 
+def _attached(line: str) -> Attached:
+    """A line of `adb devices -l`; one state is two words."""
+    serial, rest = line.split(None, 1)
+    if rest.startswith(NO_PERMISSIONS):
+        return Attached(serial, NO_PERMISSIONS, rest.removeprefix(NO_PERMISSIONS).strip())
+    state, _, details = rest.partition(" ")
+    return Attached(serial, state, details.strip())
+
+
 def is_network(serial: str) -> bool:
     """Whether a serial names a host and a port."""
     host, _, port = serial.rpartition(":")
@@ -150,16 +160,16 @@ def find(configured: str | None) -> Path:
         UnavailableError: there is none.
     """
     if configured:
-        if shutil.which(configured):
-            return Path(configured)
+        if found := shutil.which(configured):
+            return Path(found).absolute()
         raise UnavailableError(f"adb {configured}: no such program", hint="Check adb under [backends.dla], or ADB")
     if on_path := shutil.which("adb"):
         return Path(on_path)
     spec = importlib.util.find_spec("adbutils")
     folder = Path(spec.origin).parent / "binaries" if spec and spec.origin else None
     names = ("adb", "adb.exe")
-    if folder and (found := [folder / name for name in names if (folder / name).is_file()]):
-        return found[0]
+    if folder and (bundled := [folder / name for name in names if (folder / name).is_file()]):
+        return bundled[0]
     raise UnavailableError("no adb client", hint="Run `pip install adbutils`, which brings one, or set ADB")
 
 
@@ -174,7 +184,7 @@ def server(binary: Path, serials: Sequence[str]) -> Iterator[Adb]:
     Raises:
         DeviceError: ADB_SERVER, when it cannot be started.
     """
-    port = int(os.environ.get("ANDROID_ADB_SERVER_PORT") or DEFAULT_PORT)
+    port = _configured_port()
     if answers(port):
         yield Adb(binary, port)
         return
@@ -200,6 +210,7 @@ def private_server(binary: Path, *, usb: bool) -> Iterator[Adb]:
         process = subprocess.Popen(
             [str(binary), "-P", str(port), "nodaemon", "server"], env={**os.environ, **own},
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C must leave it alone until the devices' locks are given back
         )  # fmt: skip
         try:
             _wait_for(port, process)
@@ -222,6 +233,13 @@ def answers(port: int) -> bool:
             return _request(opened, "host:version")[:4] == b"OKAY"
     except OSError:
         return False
+
+
+def _configured_port() -> int:
+    text = os.environ.get("ANDROID_ADB_SERVER_PORT") or str(DEFAULT_PORT)
+    if not text.isdigit() or not 0 < int(text) < 65536:
+        raise ConfigError(f"ANDROID_ADB_SERVER_PORT is {text!r}: expected a port from 1 to 65535")
+    return int(text)
 
 
 def _free_port() -> int:
@@ -259,10 +277,16 @@ def _ask(opened: socket.socket, request: str, serial: str) -> None:
     raise DeviceError(fault, serial, f"{request}: {reason}")
 
 
-def exactly(opened: socket.socket, size: int) -> bytes:
-    """Read `size` bytes; fewer when the other side hangs up."""
+def exactly(opened: socket.socket, size: int, deadline: float | None = None) -> bytes:
+    """Read `size` bytes, until `deadline` (monotonic) at most; fewer when the other side hangs up.
+
+    Raises:
+        TimeoutError: the deadline has passed.
+    """
     received = bytearray()
     while len(received) < size:
+        if deadline is not None:
+            opened.settimeout(max(deadline - time.monotonic(), 1e-3))
         part = opened.recv(min(size - len(received), 1 << 20))
         if not part:
             break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 import threading
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from harness.errors import ParityError
+from harness.errors import ParityError, UsageError
 
 if TYPE_CHECKING:
     from backends.dla.adb import Adb
@@ -122,16 +123,26 @@ def runner(target: str) -> None:
 @click.option("--rate", type=click.FloatRange(min=0.01), metavar="MB/S", help="speed of the link [unlimited]")
 @click.option("--compute-ms", type=click.IntRange(0, 600_000), default=0, help="delay of every inference [0]")
 @click.option("--fault", metavar="NAME", help="a fault of the runtime to inject: docs/device.md lists them")
-def simulate(root: Path | None, legacy: bool, rate: float | None, compute_ms: int, fault: str | None) -> None:
+@click.option(
+    "--sdk", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="write a stand-in SDK there"
+)
+def simulate(
+    root: Path | None, legacy: bool, rate: float | None, compute_ms: int, fault: str | None, sdk: Path | None
+) -> None:
     """Start a simulated device; it is there until Ctrl-C. Nothing that it computes is MediaTek's."""
-    from backends.dla.simulator.outfit import started
+    from backends.dla.simulator.fault import RUNTIME_FAULTS
+    from backends.dla.simulator.outfit import started, write_sdk
 
+    name, _, count = (fault or "").partition(":")
+    if fault and (name not in RUNTIME_FAULTS or not (count or "1").isdigit()):
+        raise UsageError(f"fault {fault!r}: expected one of {', '.join(RUNTIME_FAULTS)}, or NAME:3")
     environment = {"PARITY_SIM_COMPUTE_MS": str(compute_ms)} | ({"PARITY_SIM_FAULT": fault} if fault else {})
     with started(root=root, legacy=legacy, rate_bytes_per_s=rate and rate * 1e6, environment=environment) as simulated:
         click.echo(f"simulated device: {simulated.serial}")
-        click.echo("in another terminal:", err=True)
-        click.echo("  parity build --stages dla:simulated --out models", err=True)
-        click.echo(f"  parity run --stages tflite,dla --artifacts models --serial {simulated.serial}", err=True)
+        if sdk:
+            click.echo(f"stand-in SDK: {write_sdk(sdk)}")
+        shown = f"MTK_NEURON_SDK={shlex.quote(str(sdk.absolute()))} " if sdk else ""
+        click.echo(f"in another terminal: {shown}parity run --stages tflite,dla --serial {simulated.serial}", err=True)
         stop = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stop.set())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -40,6 +41,7 @@ class Compiled:
     """What is known about one compilation."""
 
     command: str
+    """As it was typed, paths left out."""
     seconds: float
     targets: tuple[str, ...]
     """Engines of the execution plan."""
@@ -85,8 +87,8 @@ def compile_file(compiler: Compiler, source: Path, target: Path, flags: Sequence
     targets = targets_of(output)
     if settings.exec_plan == "required":
         _require_mdla(source.name, targets, output)
-    names = [str(word) for word in (Path(compiler.command[-1]).name, source.name, *flags, "-o", target.name)]
-    return Compiled(" ".join(names), seconds, targets)
+    names = [Path(compiler.command[-1]).name, source.name, *flags, "--show-exec-plan", "-o", target.name]
+    return Compiled(shlex.join(names), seconds, targets)
 
 
 def targets_of(output: str) -> tuple[str, ...]:

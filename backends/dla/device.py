@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from backends.dla import faults
-from backends.dla.adb import Adb, Completed
-from backends.dla.faults import LINK_FAULTS, DeviceError, Fault
+from backends.dla.adb import NO_PERMISSIONS, Adb, Completed
+from backends.dla.faults import DeviceError, Fault
 from backends.dla.settings import Settings
 
+_STATES = {"unauthorized": Fault.UNAUTHORIZED, "absent": Fault.NO_DEVICE, NO_PERMISSIONS: Fault.NO_PERMISSIONS}
 BYTES_PER_SECOND = 1_000_000
 """The slowest link for which a transfer may take its full time."""
 
@@ -140,22 +141,13 @@ class Device:
     def link_error(self, found: Completed) -> DeviceError:
         """The error for an adb command that did not get through."""
         fault = faults.of_adb(found.message) or faults.of_adb(found.err) or Fault.UNPLUGGED
-        if fault in LINK_FAULTS and (state := self._state_or(fault)) in ("unauthorized", "offline"):
-            fault = Fault(state)
         return DeviceError(fault, self.serial, found.message)
-
-    def _state_or(self, fault: Fault) -> str:
-        try:
-            return self.state()
-        except DeviceError:
-            return fault.value
 
     def _require_state(self) -> None:
         state = self.state()
         if state == "device":
             return
-        fault = {"unauthorized": Fault.UNAUTHORIZED, "absent": Fault.NO_DEVICE}.get(state, Fault.OFFLINE)
-        raise DeviceError(fault, self.serial, f"adb says {state}")
+        raise DeviceError(_STATES.get(state, Fault.OFFLINE), self.serial, f"adb says {state}")
 
     def _transfer(self, kind: str, source: str, target: str, size: int) -> None:
         limit_s = self.settings.link_limit_s + size / BYTES_PER_SECOND
@@ -212,12 +204,12 @@ prop() { getprop "$1" 2>/dev/null; echo; }
 prop ro.product.model | head -n 1; prop ro.soc.model | head -n 1; prop ro.build.version.release | head -n 1
 prop ro.parity.simulated | head -n 1
 uname -m
-boot=$(prop ro.runtime.firstboot | head -n 1); echo "${boot:-$(cat /proc/sys/kernel/random/boot_id)}"
+boot=$(prop ro.parity.boot_id | head -n 1); echo "${boot:-$(cat /proc/sys/kernel/random/boot_id)}"
 { tr -d '\0' < /proc/device-tree/model; } 2>/dev/null; echo
 (. /etc/os-release 2>/dev/null && echo "$PRETTY_NAME") || echo
 date +%s
 for folder in @FOLDERS@; do
-  if [ -n "$folder" ] && mkdir -p "$folder/whisper-parity" 2>/dev/null && [ -w "$folder/whisper-parity" ]; then
+  if [ -d "$folder" ] && mkdir -p "$folder/whisper-parity" 2>/dev/null && [ -w "$folder/whisper-parity" ]; then
     echo "$folder/whisper-parity"; df -Pk "$folder/whisper-parity" 2>/dev/null | tail -n 1; exit 0
   fi
 done
@@ -233,7 +225,8 @@ def facts(device: Device) -> Facts:
     """
     wanted = device.settings.work_folder
     folders = shlex.quote(wanted) if wanted else '"$TMPDIR" /data/local/tmp /tmp'
-    found = device.script(_QUESTIONS.replace("@FOLDERS@", folders))
+    made = f"mkdir -p {folders} 2>/dev/null; " if wanted else ""  # only what was asked for is made
+    found = device.script(made + _QUESTIONS.replace("@FOLDERS@", folders))
     lines = [line.strip() for line in found.out.decode(errors="replace").splitlines()]
     if found.code == 9:
         folders = wanted or "$TMPDIR, /data/local/tmp, /tmp"
@@ -268,8 +261,7 @@ def chosen(adb: Adb, settings: Settings) -> tuple[str, ...]:
             hint="Name one or more with --serial",
         )  # fmt: skip
     for each in attached:
-        fault = Fault.UNAUTHORIZED if each.state == "unauthorized" else Fault.OFFLINE
-        raise DeviceError(fault, each.serial, f"adb says {each.state}")
+        raise DeviceError(_STATES.get(each.state, Fault.OFFLINE), each.serial, f"adb says {each.state}")
     raise DeviceError(
         Fault.NO_DEVICE,
         "",

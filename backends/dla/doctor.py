@@ -50,8 +50,8 @@ def tools(found: Device) -> list[Check]:
     library, version = runtime_library(found), neuronrt(found)
     either = bool(library or version)
     return [
-        Check("libneuron_runtime", either, library or "not found: the runner cannot be used"),
-        Check("neuronrt", either, version or "not found: neuronrt cannot be used"),
+        Check("libneuron_runtime", either, library or f"not found{', not needed beside neuronrt' if either else ''}"),
+        Check("neuronrt", either, version or f"not found{', not needed beside the library' if either else ''}"),
         Check("loads", either, _loads(version) or "DLA files of the runtime's own major version"),
     ]
 

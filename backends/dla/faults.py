@@ -14,6 +14,7 @@ class Fault(str, Enum):
     NO_DEVICE = "no device"
     MANY_DEVICES = "several devices"
     UNAUTHORIZED = "unauthorized"
+    NO_PERMISSIONS = "no permissions"
     OFFLINE = "offline"
     UNPLUGGED = "unplugged"
     ADB_SERVER = "adb server lost"
@@ -97,6 +98,7 @@ def of_tool(text: str) -> Fault | None:
 
 HINTS = {
     Fault.UNAUTHORIZED: "Accept this computer's key on the device's screen, then try again",
+    Fault.NO_PERMISSIONS: "Add a udev rule for the board, or yourself to the group that may open it (plugdev)",
     Fault.OFFLINE: "Replug the cable, or restart adbd on the device",
     Fault.UNPLUGGED: "Check cable and power; the run can be continued by its name",
     Fault.ADB_SERVER: "Something stopped the adb server; run again",

@@ -127,9 +127,16 @@ class DeviceSession:
         except DeviceError as again:
             self.close()
             self.lost = again.fault in AWAY
-            raise
-        self.note(f"second try after: {first}")
+            raise self._cause(first, again) from again
+        self.note(f"second try after: [{first.fault.value}] {first.message}")
         return found
+
+    def _cause(self, first: DeviceError, again: DeviceError) -> DeviceError:
+        """What to report of two failures: the first one, when the second says only that nobody is there any more."""
+        if again.fault not in (Fault.NO_DEVICE, Fault.OFFLINE, Fault.UNPLUGGED):
+            return again
+        limit_s = self.device.settings.reconnect_s
+        return DeviceError(first.fault, self.device.serial, f"{first.message}; not back within {limit_s:.0f} s")
 
 
 class DeviceFleet:
@@ -163,14 +170,14 @@ class DeviceFleet:
             self._give_back(session)
 
     def _usable(self, session: DeviceSession) -> bool:
-        """Whether it runs; a device that cannot be reached is lost, as long as there are others."""
+        """Whether it runs; one that does not is left alone while there are others, or it would take their clips."""
         try:
             session.ready()
         except DeviceError as error:
-            session.lost = session.lost or error.fault in AWAY
-            others = [other for other in self._sessions if not other.lost]
-            if not session.lost or not others:
+            others = [other for other in self._sessions if other is not session and not other.lost]
+            if not others:
                 raise
+            session.lost = True
             others[0].note(f"not used: {error}")
             return False
         return True

@@ -10,6 +10,8 @@ import re
 import secrets
 import shlex
 import socket
+import tempfile
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -66,6 +68,7 @@ class ResidentSession:
         self._hashes = {role: artifact.files[role].sha256 for role in ("encoder", "decoder", "token_embedding")}
         self._name = f"whisper-parity-{secrets.token_hex(8)}"
         self._token = secrets.token_bytes(32)
+        self._token_file = f"{facts.work_folder}/{self._name}.token"
         self._pid = self._start(artifact)
         self._link = Link(device, self._name, RunnerDims.of(self._dims))
         try:
@@ -155,7 +158,8 @@ class ResidentSession:
         if line.startswith("ERROR 6 ") and (left := re.search(r"pid (\d+)", line)):
             # We hold the device's lock, so that a runner which still lives was left behind: end it.
             self.device.script(f"kill {left[1]}; sleep 0.2; kill -9 {left[1]} 2>/dev/null; true")
-            self.notes = (f"a runner that was left behind was ended ({line.removeprefix('ERROR 6 ')[:120]})",)
+            if lock.owner() not in line:  # ours of before the link was lost is no news
+                self.notes = (f"a runner that was left behind was ended ({line[left.start() :][:160]})",)
             line = self._launch(words)
         if ready := re.match(r"READY (\d+) ", line):
             return int(ready[1])
@@ -165,10 +169,12 @@ class ResidentSession:
 
     def _launch(self, words: Sequence[str]) -> str:
         """One try to start it; the line that it says."""
-        folder = self._facts.work_folder
-        place = shlex.quote(f"{folder}/{self._name}.token")
-        script = f"umask 077; printf %s {self._token.hex()} > {place} && {shlex.join(words)} 2>&1"
-        found = self.device.script(script, limit_s=START_LIMIT_S)
+        with tempfile.NamedTemporaryFile() as file:  # a command line would show it to other users, here and there
+            file.write(self._token.hex().encode())
+            file.flush()
+            self.device.push(Path(file.name), self._token_file)
+        place = shlex.quote(self._token_file)
+        found = self.device.script(f"chmod 600 {place} && {shlex.join(words)} 2>&1", limit_s=START_LIMIT_S)
         lines = [line.strip() for line in found.out.decode(errors="replace").splitlines() if line.strip()]
         told = [line for line in lines if line.startswith(("READY ", "ERROR "))]
         if not told and found.code > 128:
@@ -186,7 +192,7 @@ class ResidentSession:
             remote = store.put(artifact.path(role), suffix, sha256=self._hashes[role])
             words += [f"--{option}", remote, f"--{option}-sha256", self._hashes[role]]
         words += ["--dims", str(RunnerDims.of(self._dims)), "--listen", f"abstract:{self._name}"]
-        words += ["--token-file", f"{folder}/{self._name}.token", "--lock", f"{folder}/runner.lock"]
+        words += ["--token-file", self._token_file, "--lock", f"{folder}/runner.lock"]
         words += ["--log", f"{folder}/runner.log", "--idle-s", str(IDLE_S), "--linger-s", str(LINGER_S)]
         words += ["--runtime", settings.runtime_library] if settings.runtime_library else []
         return [*words, "--owner", lock.owner()]
@@ -273,13 +279,14 @@ class Link:
 
     def _exchange(self, opened: socket.socket, request: protocol.Request, number: int) -> protocol.Reply:
         limit_s = self._device.settings.run_limit_s
+        deadline = time.monotonic() + limit_s
         opened.settimeout(limit_s)
         try:
             frame = protocol.pack(request, number)
             opened.sendall(frame)
             self._device.meter.sent += len(frame)
-            header = protocol.parse_header(self._exactly(opened, protocol.HEADER.size), self._dims.max_reply)
-            payload = self._exactly(opened, header.length)
+            header = protocol.parse_header(self._exactly(opened, protocol.HEADER.size, deadline), self._dims.max_reply)
+            payload = self._exactly(opened, header.length, deadline)
             if header.request_id != number:
                 raise ProtocolError(f"an answer to request {header.request_id}, expected {number}")
             return protocol.parse_reply(header.type, payload, halves=header.halves)
@@ -290,8 +297,8 @@ class Link:
         except OSError as error:
             raise self._error(Fault.LOST_RUNNER, f"{type(request).__name__}: {error}") from error
 
-    def _exactly(self, opened: socket.socket, size: int) -> bytes:
-        data = adb.exactly(opened, size)
+    def _exactly(self, opened: socket.socket, size: int, deadline: float) -> bytes:
+        data = adb.exactly(opened, size, deadline)
         self._device.meter.received += len(data)
         if len(data) < size:
             raise ConnectionResetError(f"hung up after {len(data)} of {size} bytes")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -74,12 +74,10 @@ class Settings:
         Raises:
             ConfigError: an unknown SoC without an arch of its own.
         """
-        known = soc.named(self.soc) if self.arch is None else Soc(self.soc, self.soc, self.arch, "parity.toml")
-        l1, cores = self.l1_size_kb, self.num_mdla
-        return Soc(
-            known.code, known.name, known.arch, known.source,
-            known.l1_size_kb if l1 is None else l1, known.num_mdla if cores is None else cores,
-        )  # fmt: skip
+        known = soc.named(self.soc) if self.arch is None or self.soc in soc.codes() else Soc(self.soc, self.soc, "", "")
+        own: dict[str, Any] = {"arch": self.arch, "l1_size_kb": self.l1_size_kb, "num_mdla": self.num_mdla}
+        given = {key: value for key, value in own.items() if value is not None}
+        return replace(known, **given, source=f"parity.toml, {known.source}".rstrip(", ")) if given else known
 
     def native_inputs(self, role: str) -> bool:
         """Whether a file compiled with these flags takes float16 as the NPU has it."""

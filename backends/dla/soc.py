@@ -34,6 +34,11 @@ class Soc:
         return tuple(found)
 
 
+def codes() -> tuple[str, ...]:
+    """The SoCs that have a profile."""
+    return tuple(config.read_toml(FILE))
+
+
 def named(code: str) -> Soc:
     """A profile by the SoC's code.
 

@@ -104,6 +104,29 @@ def test_no_device_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert found.output.count("\n") == 1
 
 
+def test_a_stand_in_sdk_serves_the_stage_dla(tmp_path: Path, simulated: SimulatedDevice, parity, monkeypatch):
+    """`dla` itself, as a CI would run it, with neither SDK nor board; the lineage says what compiled."""
+    from backends.dla.simulator.outfit import write_sdk
+    from tests import sound
+
+    monkeypatch.setenv("MTK_NEURON_SDK", str(write_sdk(tmp_path / "s d k")))
+    clip = sound.write_wav(tmp_path / "clip.wav", sound.warble(1.0))
+    found = parity("run", "--stages", "tflite,dla", "--clips", clip, "--serial", simulated.serial, "--run-id", "ci")
+    assert found.exit_code == 0, found.output
+    stage = (tmp_path / "reports/ci/stages/dla.json").read_text()
+    assert "stand-in of the simulator" in stage
+
+
+def test_an_unknown_fault_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Or a trial with a misspelt one would pass."""
+    from harness.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    found = CliRunner().invoke(main, ["device", "simulate", "--fault", "nonsense"])
+    assert found.exit_code == 2
+    assert "expected one of inference_error" in found.output
+
+
 def test_simulate_lasts_until_it_is_interrupted(tmp_path: Path):
     """It prints its serial, serves, and leaves nothing behind."""
     command = [sys.executable, "-m", "harness.cli", "device", "simulate", "--root", str(tmp_path / "device")]

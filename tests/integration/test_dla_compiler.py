@@ -120,14 +120,14 @@ def test_command_version_plan_and_time_are_in_the_lineage(parity, tmp_path: Path
     stem = next(name for name in names if name.startswith("encoder_")).removeprefix("encoder_").partition("_80x3000")[0]
     assert names == sorted(
         [
-            f"encoder_{stem}_80x3000_MT8371.dla",
-            f"decoder_{stem}_448_MT8371.dla",
-            f"compilation_{stem}_MT8371.json",
+            f"encoder_{stem}_80x3000_MT8371_simulated.dla",
+            f"decoder_{stem}_448_MT8371_simulated.dla",
+            f"compilation_{stem}_MT8371_simulated.json",
             "dla-simulated.lineage.json",
             "token_embedding.npy",
         ]
     )
-    record = json.loads((tmp_path / "out" / f"compilation_{stem}_MT8371.json").read_text())
+    record = json.loads((tmp_path / "out" / f"compilation_{stem}_MT8371_simulated.json").read_text())
     assert "stand-in" in record["compiler"]
     assert record["encoder"]["targets"] == ["MDLA_5_3"]
     assert "--relax-fp32" in record["decoder"]["command"]

@@ -412,7 +412,7 @@ def test_unplugged_and_plugged_in_again(modern):
 
 def test_a_reboot_changes_the_boot_id_and_kills_daemons(bench):
     """By the host's command and by pulling the power."""
-    ids = [bench.run("shell", "getprop ro.runtime.firstboot").out]
+    ids = [bench.run("shell", "getprop ro.parity.boot_id").out]
     for pull in (lambda: bench.run("reboot"), lambda: bench.device.reboot(0.1)):
         bench.run("shell", "setsid sleep 97 < /dev/null > /dev/null 2>&1 &")
         assert until(lambda: bench.device.processes)
@@ -420,7 +420,7 @@ def test_a_reboot_changes_the_boot_id_and_kills_daemons(bench):
         assert until(lambda: not bench.device.processes)
         assert until(lambda: bench.state() != "device")
         assert bench.back()
-        ids.append(bench.run("shell", "getprop ro.runtime.firstboot").out)
+        ids.append(bench.run("shell", "getprop ro.parity.boot_id").out)
     assert len(set(ids)) == 3
 
 

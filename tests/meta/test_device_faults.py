@@ -5,6 +5,7 @@ Real adb client and server; the device is simulated, and so are its faults.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -122,13 +123,13 @@ TABLE = [
          environment={"PARITY_SIM_RUNTIME_MAJOR": "9"}, settings=NEURONRT),
     Case("neuronrt missing", "fff", r"\[tool missing\]", settings={**NEURONRT, "neuronrt": "/nowhere/neuronrt"}),
     # the way there
-    Case("unplugged in a push", "fff", r"\[(unplugged|no device|offline)\]",
+    Case("unplugged in a push", "fff", r"\[unplugged\] .*not back within 3 s",
          device=link(Kind.UNPLUG_IN_PUSH, after_bytes=200_000)),
-    Case("unplugged in a push, and back", "ppp", r"second try after: \[(unplugged|offline)\]",
+    Case("unplugged in a push, and back", "ppp", r"second try after: \[unplugged\]",
          device=link(Kind.UNPLUG_IN_PUSH, after_bytes=200_000, after_s=0.5)),
-    Case("unplugged in a run", "fff", r"\[(unplugged|no device|offline)\]",
+    Case("unplugged in a run", "fff", r"\[(unplugged|offline|runner gone)\] .*not back within 3 s",
          device=link(Kind.UNPLUG_IN_RUN, service=STREAM)),
-    Case("unplugged in a pull, and back", "ppp", r"second try after: \[(unplugged|offline)\]", settings=NEURONRT,
+    Case("unplugged in a pull, and back", "ppp", r"second try after: \[unplugged\]", settings=NEURONRT,
          device=link(Kind.UNPLUG_IN_PULL, after_bytes=100_000, after_s=0.5)),
     Case("adbd restarted, and back", "ppp", r"second try after: \[(unplugged|runner gone|offline)\]",
          device=link(Kind.ADBD_RESTART, service=STREAM, after_bytes=10_000)),
@@ -335,7 +336,9 @@ def test_without_a_compiler_neuronrt_runs_the_models(run: Callable[..., Found], 
     """The runner is then not built, and every row says so."""
     monkeypatch.setenv("CXX", "/nowhere/c++")
     with started() as device:
-        check(run(device.serial), "ppp", r"neuronrt was used, since the runner could not be started: configuring runner")
+        check(
+            run(device.serial), "ppp", r"neuronrt was used, since the runner could not be started: configuring runner"
+        )
 
 
 def test_an_old_output_that_cannot_be_removed(run: Callable[..., Found], client: Adb):
@@ -370,6 +373,23 @@ def test_other_devices_go_on_when_one_is_lost(run: Callable[..., Found], client:
         found = run(bad.serial, good.serial)
         check(found, "ppp", r"not used: \[unauthorized\]")
         assert {row["usage"]["device"].split()[-1] for row in found.rows} == {good.serial}
+
+
+def test_a_device_that_refuses_the_files_does_not_take_the_clips_of_others(run: Callable[..., Found], client: Adb):
+    """It is free again at once, and would be given all of them."""
+    with started(environment={"PARITY_SIM_RUNTIME_MAJOR": "7"}) as bad, started() as good:
+        found = run(bad.serial, good.serial)
+        check(found, "ppp", r"not used: \[runtime version\]")
+
+
+def test_the_server_of_a_run_outlives_ctrl_c():
+    """A terminal interrupts the whole process group; the device's lock is given back over that server."""
+    with adb.private_server(adb.find(None), usb=False) as client:
+        pids = [
+            int(path.name) for path in Path("/proc").glob("[0-9]*") if str(client.port) in command_of(int(path.name))
+        ]
+        assert pids
+        assert all(os.getpgid(pid) != os.getpgid(0) for pid in pids)
 
 
 def test_clips_are_shared_out_over_devices(run: Callable[..., Found], client: Adb):
@@ -408,12 +428,14 @@ OTHER_FAULTS = {
     "an old output that cannot be removed": test_an_old_output_that_cannot_be_removed,
     "names that a shell would misread": test_names_that_a_shell_would_misread,
     "one of several devices lost": test_other_devices_go_on_when_one_is_lost,
+    "one of several devices refuses the files": test_a_device_that_refuses_the_files_does_not_take_the_clips_of_others,
 }
 """Faults of the manual that have a test of their own."""
 
 NO_FAULTS = (
     test_every_fault_has_a_named_verdict,
     test_one_device_needs_no_name,
+    test_the_server_of_a_run_outlives_ctrl_c,
     test_clips_are_shared_out_over_devices,
     test_a_row_says_that_a_simulator_ran,
 )

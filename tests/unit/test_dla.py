@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from backends.dla import compiler, faults, layout, lock, neuronrt, settings, soc
+from backends.dla import adb, compiler, faults, layout, lock, neuronrt, settings, soc
 from backends.dla.adb import Completed, is_network
 from backends.dla.faults import DeviceError, Fault
 from backends.dla.fleet import DeviceFleet
@@ -215,3 +217,28 @@ def test_a_lost_device_is_leased_only_when_no_other_is_left():
     only = DeviceFleet([_Session("a", lost=True)])  # type: ignore[list-item]
     with only.lease() as session:
         assert session.name == "a"  # type: ignore[attr-defined]
+
+
+def test_a_device_that_may_not_be_opened_is_told_apart():
+    """What a Linux user meets first: adb's state of two words."""
+    line = "0123456789\tno permissions (missing udev rules? user is in the plugdev group); see [http://x] usb:1-1"
+    assert adb._attached(line).state == "no permissions"
+    assert adb._attached("0123 device product:x model:y") == adb.Attached("0123", "device", "product:x model:y")
+    assert "udev" in str(DeviceError(Fault.NO_PERMISSIONS, "0123", "adb says no permissions"))
+
+
+def test_a_port_that_is_none_is_one_line(monkeypatch: pytest.MonkeyPatch):
+    """Named, with what was expected."""
+    monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", "abc")
+    with (
+        pytest.raises(ConfigError, match="ANDROID_ADB_SERVER_PORT is 'abc': expected a port"),
+        adb.server(Path("adb"), ()),
+    ):
+        pass
+
+
+def test_an_arch_beside_a_known_soc_keeps_its_other_flags():
+    """Only what is given changes."""
+    found = settings.read({"arch": "mdla5.4"}).profile
+    assert found.flags == ("--arch=mdla5.4", "--l1-size-kb=256", "--num-mdla=1")
+    assert found.source.startswith("parity.toml, ")

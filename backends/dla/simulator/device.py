@@ -94,7 +94,7 @@ class SimulatedDevice:
 
     @property
     def boot_id(self) -> str:
-        """Another after every reboot; `getprop ro.runtime.firstboot` on the device."""
+        """Another after every reboot; `getprop ro.parity.boot_id` on the device."""
         return self._machine.boot_id
 
     @property

@@ -38,6 +38,12 @@ class Kind(str, Enum):
         return self in _STANDING
 
 
+RUNTIME_FAULTS = (
+    "inference_error", "out_of_memory", "hang", "crash", "nan_output", "swapped_output", "short_output", "wrong_shape",
+    "bad_data", "no_output", "stale_output",
+)  # fmt: skip
+"""What PARITY_SIM_FAULT may name; "hang:3" is from the third inference of a process on."""
+
 _STANDING = frozenset({Kind.OFFLINE, Kind.UNAUTHORIZED, Kind.DISK_FULL, Kind.READ_ONLY, Kind.WRONG_CLOCK})
 
 IN_RUN = frozenset({Kind.UNPLUG_IN_RUN, Kind.ADBD_RESTART, Kind.REBOOT})

@@ -100,7 +100,7 @@ class Machine:
             "ro.soc.model": self.soc,
             "ro.build.version.release": "14",
             "ro.serialno": f"SIM{self._marker}",
-            "ro.runtime.firstboot": self.boot_id,
+            "ro.parity.boot_id": self.boot_id,
             "ro.parity.simulated": "1",
         }
 

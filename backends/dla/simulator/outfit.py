@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 from backends.dla import native
 from backends.dla.simulator.device import SimulatedDevice
 from harness.errors import BuildError, UnavailableError
+from harness.fixture import PROJECT
 
 
 @contextmanager
@@ -30,6 +33,18 @@ def started(
     own = {"PARITY_SIM_THREADS": str(threads), **_library(), **(environment or {})}
     with SimulatedDevice(environment=own, root=root, **settings) as device:
         yield device
+
+
+def write_sdk(folder: Path) -> Path:
+    """A folder laid out as the Neuron SDK, its compiler the stand-in: to try a CI before the real one is there."""
+    tool = folder / "host" / "bin" / "ncc-tflite"
+    tool.parent.mkdir(parents=True, exist_ok=True)
+    (folder / "host" / "lib").mkdir(exist_ok=True)
+    call = f"{shlex.quote(sys.executable)} -m backends.dla.simulator.ncc_tflite"
+    path = f"PYTHONPATH={shlex.quote(str(PROJECT))}"
+    tool.write_text(f'#!/bin/sh\n# A stand-in: compiles nothing.\n{path} exec {call} "$@"\n')
+    tool.chmod(0o755)
+    return folder
 
 
 def _library() -> dict[str, str]:
