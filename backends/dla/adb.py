@@ -44,7 +44,8 @@ class Completed:
         lines = [line.strip() for line in f"{self.out.decode(errors='replace')}\n{self.err}".splitlines()]
         telling = [line for line in lines if line and not line.startswith("*")]
         errors = [line for line in telling if "error" in line.lower() or "fail" in line.lower()]
-        return (errors or telling or [f"exit code {self.code}, no reason given"])[-1].removeprefix("adb: ").removeprefix("error: ")
+        last = (errors or telling or [f"exit code {self.code}, no reason given"])[-1]
+        return last.removeprefix("adb: ").removeprefix("error: ")
 
 
 @dataclass(frozen=True, slots=True)
