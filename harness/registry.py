@@ -23,8 +23,8 @@ BUILT_IN = {
     "dla": "backends.dla:DLABackend",
 }
 
-COMMANDS = {"device": "backends.dla.commands:device"}
-"""Command groups of backends: name -> "module:attribute", imported when they are used."""
+COMMANDS = {"device": "backends.dla.commands:device", "inspect": "backends.tflite.commands:inspect"}
+"""Commands of backends: name -> "module:attribute", imported when they are used."""
 
 TARGET_OPTIONS = {"soc": "dla", "serial": "dla"}
 """Options of a run that are settings of one backend."""

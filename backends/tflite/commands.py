@@ -1,0 +1,160 @@
+"""`parity inspect` and `parity mtk-check`: what a TFLite file holds, and how its custom ops are to be read."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.errors import UnavailableError, printable
+
+if TYPE_CHECKING:
+    from backends.tflite.checking import Fit
+    from backends.tflite.inspection import Inspection
+    from backends.tflite.mtkext import Op
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+SHOWN = 20
+"""Lines of a list on the terminal; --json has all of them."""
+
+
+@click.command()
+@click.argument("file", type=FILE)
+@click.option("--json", "as_json", is_flag=True, help="everything, as JSON")
+def inspect(file: Path, as_json: bool) -> None:
+    """Say what a TFLite file holds, and what an NPU minds of it: custom ops, constants beyond float16, token inputs."""
+    from backends.tflite import inspection
+    from harness import serial
+
+    found = inspection.inspect(file)
+    if as_json:
+        click.echo(serial.dumps(found))
+        return
+    for name, value in _facts(found):
+        click.echo(printable(f"{name:<12} {value}").rstrip())
+
+
+@click.command("mtk-check")
+@click.argument("file", type=FILE)
+@click.option("--seed", type=click.IntRange(0), default=0, help="of the made-up inputs [0]")
+@click.option("--json", "as_json", is_flag=True, help="the result as JSON")
+def mtk_check(file: Path, seed: int, as_json: bool) -> None:
+    """Hold every reading of a file's MTKEXT ops against MediaTek's interpreter, and say which one fits.
+
+    Exit codes: 0 the default reading fits, 1 another one does or none, 3 MediaTek's interpreter is not there.
+    """
+    from backends.tflite import checking, inspection, mtkext
+    from harness import serial
+
+    ports = inspection.inspect(file).inputs
+    candidates = [_words(mtkext.differences(each)) for each in checking.readings(file)]
+    if not as_json:
+        for words in candidates:
+            click.echo(printable(f"reading      {words}"))
+    try:
+        with executor(file) as reference:
+
+            def execute(arrays: list[Any]) -> Sequence[Any]:
+                found: Sequence[Any] = reference.run("file", arrays, None)
+                return found
+
+            fits = checking.check(file, ports, execute, seed, os.cpu_count() or 1)
+            label = f"mtk {reference.version}"
+    except UnavailableError as error:
+        hint = "The readings above are what would be tried" if not as_json else error.hint
+        raise UnavailableError(f"nothing was checked: {error}", hint=hint) from error
+    if as_json:
+        click.echo(serial.dumps(checking.Checked(str(file), label, seed, fits)))
+    else:
+        for line in _lines(fits, label):
+            click.echo(printable(line))
+    sys.exit(0 if any(fit.fits and not fit.changes for fit in fits) else 1)
+
+
+def executor(file: Path) -> AbstractContextManager[Any]:
+    """MediaTek's interpreter with a file loaded under the name "file", as parity.toml and the environment say.
+
+    Raises:
+        ConfigError: [backends.tflite] cannot be used.
+        UnavailableError: it is not there.
+    """
+    from harness import config
+
+    settings = importlib.import_module("backends.tflite.settings")
+    mtk = importlib.import_module("backends.tflite.mtk")
+    table = config.load(Path.cwd()).backends.get("tflite", {})
+    found: AbstractContextManager[Any] = mtk.executor(settings.read(table), {"file": file})
+    return found
+
+
+def _words(changes: Mapping[str, Any]) -> str:
+    """A reading in words: what parity.toml would have to say."""
+    return ", ".join(f'{name} = "{value}"' for name, value in changes.items()) or "default"
+
+
+def _lines(fits: Sequence[Fit], label: str) -> list[str]:
+    lines = []
+    for fit in fits:
+        measured = fit.problem or f"SNR {fit.snr_db:.1f} dB, largest difference {fit.max_abs_err:.2e}"
+        lines.append(f"{'fits' if fit.fits else 'differs':<12} {_words(fit.changes)}: {measured}")
+    good = [fit for fit in fits if fit.fits]
+    alike = [fit for fit in good if fit.snr_db == good[0].snr_db]
+    if not good:
+        return [*lines, f"no reading computes what {label} computes"]
+    if len(alike) > 1:
+        return [*lines, f"{len(alike)} readings compute the same on this file, which is what {label} computes"]
+    return [*lines, f"{_words(good[0].changes)} computes what {label} computes"]
+
+
+def _facts(found: Inspection) -> list[tuple[str, str]]:
+    """The report's lines, each with what it is about."""
+    facts = [
+        ("description", found.description or "(none)"),
+        ("converter", found.converter),
+        ("size", f"{_size(found.size_bytes)}, {found.subgraphs} subgraph(s), {found.tensors} tensors"),
+        *(("input", f"{port.name} {port.dtype} {list(port.shape)}") for port in found.inputs),
+        *(("output", f"{port.name} {port.dtype} {list(port.shape)}") for port in found.outputs),
+        ("ops", ", ".join(f"{name} {count}" for name, count in found.ops.items()) or "none"),
+        *_custom(found.custom_ops),
+    ]
+    for kind, held in found.weights.items():
+        facts.append(("weights", f"{kind}: {_size(held.size_bytes)} in {held.tensors} tensors"))
+    facts += [("fp16", _constant(each)) for each in found.fatal_constants[:SHOWN]]
+    facts += [("npu", each) for each in found.npu_findings[:SHOWN]]
+    facts += [("unread", each) for each in found.unread[:SHOWN]]
+    left = sum(max(0, len(each) - SHOWN) for each in (found.fatal_constants, found.npu_findings, found.unread))
+    return [*facts, *([("more", f"{left} more lines with --json")] if left else [])]
+
+
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes / 2**20:.1f} MiB" if size_bytes >= 2**20 else f"{size_bytes} bytes"
+
+
+def _custom(ops: Sequence[Op]) -> list[tuple[str, str]]:
+    """Custom ops, those of one name and the same options on one line."""
+    groups: dict[str, list[int]] = {}
+    for op in ops:
+        options = ", ".join(f"{key}={value}" for key, value in op.options.items()) or op.problem or "no options"
+        groups.setdefault(f"{op.name} ({len(op.inputs)} inputs; {options})", []).append(op.index)
+    lines = [("custom", f"{len(places)} x {words}, first at operator {places[0]}") for words, places in groups.items()]
+    left = len(lines) - SHOWN
+    return lines[:SHOWN] + ([("custom", f"{left} more kinds with --json")] if left > 0 else [])
+
+
+def _constant(found: Any) -> str:
+    """A constant that float16 does not hold, in one line."""
+    counts = {
+        "beyond 65504": found.beyond,
+        "-inf": found.minus_inf,
+        "+inf": found.plus_inf,
+        "NaN": found.nan,
+    }
+    said = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    users = ", ".join(found.ops[:3]) + (f" and {len(found.ops) - 3} more" if len(found.ops) > 3 else "")
+    return f"{said} of {found.elements} in {found.tensor[:80] or '(no name)'}, taken by {users or 'no operator'}"
