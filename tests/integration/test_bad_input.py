@@ -508,7 +508,11 @@ EXPECTED_TABLE = "must be a table, found 5. Write ["
 BAD_TOML: dict[str, tuple[str, str]] = {
     "not TOML": ("stages pytorch", "parity.toml: not TOML ("),
     "cut short": ('[run]\nstages = "pyto', "parity.toml: not TOML ("),
-    "unknown section": ("[runs]\n", "parity.toml: unknown key runs. Known: policies, run, tolerances"),
+    "unknown backend": ("[backends.dlaa]\nsoc = 1", "[backends.dlaa]: no such backend. Known: whisper, pytorch"),
+    "backend without settings": ("[backends.pytorch]\nx = 1", "[backends.pytorch]: pytorch has no settings"),
+    "unknown setting": ("[backends.dla]\nsok = 1", "parity.toml [backends.dla] sok: "),
+    "unknown SoC": ('[backends.dla]\nsoc = "MT1"', "SoC 'MT1': expected one of MT8371"),
+    "unknown section": ("[runs]\n", "parity.toml: unknown key runs. Known: backends, policies, run, tolerances"),
     "unknown key": ("[run]\nstage = 'pytorch'\n", "parity.toml: unknown key [run] stage. Known: artifacts, cache, "),
     "run that is no table": ("run = 5\n", f"parity.toml: [run] {EXPECTED_TABLE}run]"),
     "policies that are no table": ("policies = 5\n", f"parity.toml: [policies] {EXPECTED_TABLE}policies]"),
