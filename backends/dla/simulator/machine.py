@@ -147,6 +147,7 @@ class Machine:
         process = subprocess.Popen(
             words, cwd=self.root, env=self.environment, start_new_session=True, bufsize=0, stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT if merged else subprocess.PIPE,
+            preexec_fn=_hear_hang_ups,
         )  # fmt: skip
         with self._lock:
             self._groups.add(process.pid)
@@ -219,6 +220,11 @@ def _environ(process: Path) -> bytes:
         return (process / "environ").read_bytes()
     except OSError:  # gone, or somebody else's
         return b""
+
+
+def _hear_hang_ups() -> None:
+    """In a new process: whoever started us under nohup had us inherit a SIGHUP that nobody can trap."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def _signal(group: int, number: int) -> bool:
