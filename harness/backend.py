@@ -99,6 +99,35 @@ class Metered(Protocol):
         """What was spent since the last call of this method."""
 
 
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where one file of an artifact really ran."""
+
+    component: str
+    """"encoder" or "decoder"."""
+    target: str
+    """As the runtime names it: "XNNPACK", "MDLA", "CPU"."""
+    nodes: int | None
+    """Nodes of the graph; None where the runtime does not say."""
+    delegated: int | None
+    """How many of them run on the target; the others fell back to the CPU."""
+    note: str = ""
+    """How this is known, and what is not."""
+
+    @property
+    def share(self) -> float | None:
+        """Share of nodes that run on the target; None where it is unknown."""
+        return None if not self.nodes or self.delegated is None else self.delegated / self.nodes
+
+
+@runtime_checkable
+class Placed(Protocol):
+    """**Protocol:** a session that knows where its files really run."""
+
+    def placement(self) -> tuple[Placement, ...]:
+        """One for each file."""
+
+
 @runtime_checkable
 class Fleet(Protocol):
     """**Protocol:** several opened copies of an artifact, used side by side: one on each device."""

@@ -10,13 +10,17 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from harness import checkpoint, config, fixture, policy, registry, tolerance
+from harness import checkpoint, config, fixture, policy, registry, serial, tolerance
 from harness.build import Workshop
 from harness.checkpoint import Checkpoint
 from harness.errors import ConfigError, UsageError
 from harness.fixture import PROJECT, BadClip, Clip
 from harness.policy import Policy
 from harness.registry import Stage
+
+
+OPTIONS = "options.json"
+"""Name of the file in a run's folder that holds its options."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,22 @@ def make(options: Options, settings: config.Config) -> Plan:
         workshop=workshop(options, found),
         folder=options.report_dir / (options.run_id or new_run_id(options)),
     )
+
+
+def remember(plan: Plan) -> None:
+    """Write a plan's options into its run's folder, so that the run can be asked about later."""
+    serial.write(plan.folder / OPTIONS, replace(plan.options, run_id=plan.folder.name, report_dir=plan.folder.parent))
+
+
+def of_run(folder: Path, settings: config.Config) -> Plan:
+    """The plan of a recorded run, from the options that it was made with.
+
+    Raises:
+        RecordError: the folder holds none.
+        ParityError: what they name is not there any more.
+    """
+    options = serial.read(Options, folder / OPTIONS)
+    return make(replace(options, run_id=folder.name, report_dir=folder.absolute().parent), settings)
 
 
 def configure_backends(options: Options, settings: config.Config) -> None:

@@ -226,6 +226,7 @@ def evaluation(plan: Plan) -> Iterator[Evaluation]:
         UsageError: a run of this name was made under other options.
     """
     _require_same_run(plan)
+    planning.remember(plan)
     running = Evaluation(plan)
     try:
         yield running

@@ -8,14 +8,14 @@ from typing import Any
 
 from harness import serial
 from harness.artifact import ArtifactFile
-from harness.backend import Usage
+from harness.backend import Placement, Usage
 from harness.compare import Comparison
 from harness.errors import RecordError
 from harness.machine import Machine
 from harness.metrics.text import TextDiff
 from harness.verdict import Outcome, Verdict
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 REPORT = "report.json"
 ROWS = "rows"
 TRACES = "traces"
@@ -88,6 +88,21 @@ class StageInfo:
     options: dict[str, Any] = field(default_factory=dict)
     created: str = ""
     build_seconds: float = 0.0
+    placement: tuple[Placement, ...] = ()
+    """Where its files really ran; empty when nothing ran or the runtime does not say."""
+
+
+@dataclass(frozen=True)
+class StateCheck:
+    """Whether a stage's result on a clip depends on what ran before."""
+
+    stage: str
+    sequence: str
+    """What was run: "A B A", "short after long"."""
+    clips: tuple[str, ...]
+    stateful: bool
+    reason: str
+    """What differed, where and how far; "" when nothing did."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +128,8 @@ class Report:
     stages: tuple[StageInfo, ...]
     rows: tuple[Row, ...]
     seconds: float
+    states: tuple[StateCheck, ...] = ()
+    """Checks of state and order; a stateful stage fails the run."""
 
 
 def load(folder: Path) -> Report:
