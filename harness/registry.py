@@ -23,7 +23,11 @@ BUILT_IN = {
     "dla": "backends.dla:DLABackend",
 }
 
-COMMANDS = {"device": "backends.dla.commands:device", "inspect": "backends.tflite.commands:inspect"}
+COMMANDS = {
+    "device": "backends.dla.commands:device",
+    "inspect": "backends.tflite.commands:inspect",
+    "mtk-check": "backends.tflite.commands:mtk_check",
+}
 """Commands of backends: name -> "module:attribute", imported when they are used."""
 
 TARGET_OPTIONS = {"soc": ("dla", "soc"), "serial": ("dla", "serial"), "tflite_converter": ("tflite", "converter")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sysconfig
 import venv
 from pathlib import Path
@@ -24,3 +25,9 @@ def make(folder: Path, *, package: bool = True) -> Path:
     found = [*([str(STAND_IN)] if package else []), *shared]
     (own / "stand-in.pth").write_text("\n".join(found) + "\n", "utf-8")
     return folder / "bin" / "python"
+
+
+def cache(folder: Path) -> Path:
+    """Where artifacts of the stand-in are kept: its version never changes, so another stand-in gets another folder."""
+    code = b"".join(path.read_bytes() for path in sorted(STAND_IN.rglob("*.py")))
+    return folder / f"stand-in-{hashlib.sha256(code).hexdigest()[:8]}"

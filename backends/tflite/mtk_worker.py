@@ -21,7 +21,7 @@ PREFIX = struct.Struct("<4sI")
 
 
 class Channel:
-    """tuple[dict[str, Any], list[Any]]s over two file descriptors."""
+    """Messages over two file descriptors."""
 
     def __init__(self, source: int, target: int) -> None:
         self._source = os.fdopen(source, "rb")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
-from backends.tflite import TFLiteBackend, commands, flatfile, lowered, mtk, mtk_build, session, settings
+from backends.tflite import TFLiteBackend, flatfile, lowered, mtk, mtk_build, mtk_worker, session, settings
 from backends.tflite.inspection import inspect
 from harness import build, checkpoint, cli, plan, registry
 from harness.artifact import Artifact
@@ -29,10 +31,12 @@ FILES = {"encoder": "encoder_{}_80x3000.tflite", "decoder": "decoder_{}_448.tfli
 
 
 @pytest.fixture(autouse=True)
-def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No MediaTek tools but those that a test names."""
+def nothing_set(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No MediaTek tools but those that a test names, and none left to the next test."""
     for name in settings.ENVIRONMENT.values():
         monkeypatch.delenv(name, raising=False)
+    yield
+    registry.configure({})
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +69,16 @@ def built(python: Path, cache_dir: Path, scripted_checkpoint: Path) -> Artifact:
     found = checkpoint.describe(scripted_checkpoint)
     registry.configure({"tflite": {"converter": "mtk", "mtk_python": str(python)}})
     try:
-        return build.obtain(Workshop(found, cache_dir, None, {"mask_value": "-inf"}), "tflite")
+        workshop = Workshop(found, mtkpython.cache(cache_dir), None, {"mask_value": "-inf"})
+        return build.obtain(workshop, "tflite")
     finally:
         registry.configure({})
+
+
+@pytest.fixture
+def kept_there(cache_dir: Path) -> tuple[object, ...]:
+    """The option that names the stand-in's cache."""
+    return ("--cache", mtkpython.cache(cache_dir))
 
 
 def row_of(tmp_path: Path, run_id: str, stage: str = "tflite") -> schema.Row:
@@ -83,10 +94,12 @@ def external(built: Artifact, folder: Path) -> Path:
     return folder
 
 
-def test_build_writes_the_usual_files_and_a_truthful_lineage(parity, site, python, tmp_path, scripted_checkpoint):
+def test_build_writes_the_usual_files_and_a_truthful_lineage(
+    parity, site, python, tmp_path, scripted_checkpoint, kept_there
+):
     """From the TorchScript files; the converter, its version and options, and each file's own description."""
     site(converter="mtk", mtk_python=python)
-    result = parity("build", "--stages", "torchscript,tflite", "--out", tmp_path / "out")
+    result = parity("build", "--stages", "torchscript,tflite", "--out", tmp_path / "out", *kept_there)
     require_no_traceback(result, 0)
     record = json.loads((tmp_path / "out" / "tflite.lineage.json").read_text("utf-8"))
     script = json.loads((tmp_path / "out" / "torchscript.lineage.json").read_text("utf-8"))
@@ -104,11 +117,11 @@ def test_build_writes_the_usual_files_and_a_truthful_lineage(parity, site, pytho
     assert [port["name"] for port in conversion["decoder"]["inputs"]] == ["token_embeddings", "encoder_output"]
 
 
-def test_a_run_in_the_stand_ins_interpreter_is_named_after_it(parity, site, python, clip, tmp_path):
+def test_a_run_in_the_stand_ins_interpreter_is_named_after_it(parity, site, python, clip, tmp_path, kept_there):
     """Every stage passes; label and report say what converted and what ran."""
     site(converter="mtk", mtk_python=python)
     words = ("--stages", "pytorch,torchscript,tflite", "--clips", clip, "--language", "en", "--run-id", "mtk")
-    require_no_traceback(parity("run", *words), 0)
+    require_no_traceback(parity("run", *words, *kept_there), 0)
     row = row_of(tmp_path, "mtk")
     assert (row.label, row.verdict.outcome) == (f"tflite (mtk {VERSION})", Outcome.PASS)
     text = (tmp_path / "reports" / "mtk" / "report.json").read_text("utf-8")
@@ -245,29 +258,57 @@ def test_assumptions_decide_what_is_lowered(tmp_path, kept):
     assert 1e-6 < np.abs(erf - tanh).max() < 5e-4
 
 
-def test_quantised_variants_are_litert_s(parity, site, python, clip, tmp_path):
+def test_quantised_variants_are_litert_s(parity, site, python, clip, tmp_path, kept_there):
     """Its quantiser has no MTKEXT ops: said, not tried; the float32 stage runs."""
     site(converter="mtk", mtk_python=python)
     words = ("--stages", "tflite,tflite:int8", "--clips", clip, "--language", "en", "--run-id", "int8")
-    require_no_traceback(parity("run", *words), 3)
+    require_no_traceback(parity("run", *words, *kept_there), 3)
     assert row_of(tmp_path, "int8").verdict.outcome is Outcome.PASS
     reason = row_of(tmp_path, "int8", "tflite:int8").verdict.reason
     assert "tflite:int8 is made by LiteRT's quantiser, which has no MTKEXT ops" in reason
 
 
-def test_mtk_check_asks_the_process(built, python, monkeypatch, tmp_path):
-    """`parity mtk-check` on the stand-in: the default reading is the one that it computes."""
-    from click.testing import CliRunner
+def gelu_file(folder: Path, python: Path, kind: str) -> Path:
+    """LayerNorm and one kind of GELU, float32 [4, 64], converted by the stand-in."""
+    import torch
 
-    held = {"x": Given((2, 64)), "y": Given((2, 64))}
-    path = mtkfiles.write(tmp_path / "gelu.tflite", [Node("MTKEXT_GELU", ["x"], ["y"])], held, ["x"], ["y"])
+    module = torch.nn.Sequential(torch.nn.LayerNorm(64), torch.nn.GELU(approximate=kind)).eval()
+    with torch.no_grad():
+        torch.jit.trace(module, torch.zeros(4, 64)).save(str(folder / "gelu.pt"))
+    mtk.convert(settings.read({"mtk_python": str(python)}), folder / "gelu.pt", folder / "gelu.tflite", [(4, 64)])
+    return folder / "gelu.tflite"
+
+
+CHECKED: dict[str, tuple[str, dict[str, str], int, str]] = {
+    "erf, told by the option": ("none", {}, 0, "default"),
+    "tanh, told by the option": ("tanh", {}, 0, "default"),
+    "erf, not told": ("none", {"gelu_option": ""}, 0, "default"),
+    "tanh, not told": ("tanh", {"gelu": "tanh", "gelu_option": ""}, 1, 'gelu = "tanh"'),
+    "another order": (
+        "none",
+        {"layer_norm_order": "x_gamma_beta_axis"},
+        1,
+        'layer_norm_order = "x_gamma_beta_axis"',
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CHECKED)
+def test_mtk_check_names_the_reading_that_fits(python, monkeypatch, tmp_path, case):
+    """Files that the stand-in writes, and runs by its own reading of them; 0 only where ours is the same."""
+    kind, reads, code, said = CHECKED[case]
+    monkeypatch.setenv("MTK_STANDIN_READS", json.dumps(reads))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MTK_PYTHON", str(python))
-    result = CliRunner().invoke(
-        cli.Group("parity", commands={"mtk-check": commands.mtk_check}), ["mtk-check", str(path)]
-    )
-    require_no_traceback(result, 0)
-    assert result.stdout.splitlines()[-1] == f"default computes what mtk {VERSION} computes"
+    result = CliRunner().invoke(cli.main, ["mtk-check", str(gelu_file(tmp_path, python, kind))])
+    require_no_traceback(result, code)
+    assert result.stdout.splitlines()[-1] == f"{said} computes what mtk {VERSION} computes"
+
+
+def test_mtk_check_without_an_sdk_is_one_line(built, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    line = line_of(CliRunner().invoke(cli.main, ["mtk-check", str(built.path("encoder"))]), 3)
+    assert "nothing was checked: MediaTek's converter and interpreter are not set up here" in line
 
 
 SIDES = ({"x": (1, 4, 8)}, {"y": (1, 4, 8)})
@@ -311,6 +352,27 @@ def test_the_backend_is_configurable_and_doctor_tells_what_is_there(python):
     wrong = backend.configured({"converter": "mtk", "mtk_python": "/nowhere/python"}).probe()
     assert wrong.usable
     assert "/nowhere/python: cannot be started (No such file or directory)" in wrong.reason
+
+
+def test_the_worker_is_read_by_python_3_8():
+    """SDK 7 has no newer one: its grammar, and nothing of ours imported."""
+    tree = ast.parse(Path(mtk_worker.__file__).read_text("utf-8"), feature_version=(3, 8))
+    imported = {alias.name for each in ast.walk(tree) if isinstance(each, ast.Import) for alias in each.names}
+    imported |= {each.module or "" for each in ast.walk(tree) if isinstance(each, ast.ImportFrom)}
+    allowed = {
+        "__future__",
+        "collections.abc",
+        "importlib",
+        "io",
+        "json",
+        "numpy",
+        "os",
+        "struct",
+        "sys",
+        "time",
+        "typing",
+    }
+    assert imported <= allowed
 
 
 def test_the_schema_has_custom_ops(built):

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from backends.tflite import TFLiteBackend, flatfile, lowered, mtk, mtk_process, settings
 from backends.tflite.settings import Settings
-from harness import build, checkpoint, registry
+from harness import build, checkpoint, cli, registry
 from harness.artifact import Artifact
 from harness.build import Workshop
 from harness.errors import BackendError, BuildError, ParityError, UnavailableError
@@ -25,6 +26,14 @@ from tests.mtkfiles import Given, Node, normal
 from tests.refusals import require_no_traceback
 
 FAULT = "MTK_STANDIN_FAULT"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def stock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One conversion for all faults: the stand-in takes LiteRT's half of it from here."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("MTK_STANDIN_STOCK", str(tmp_path_factory.mktemp("stock")))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -76,11 +85,22 @@ def no_process_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     monkeypatch.setattr(mtk_process, "_started", remember)
     yield
+    registry.configure({})
     assert not leftovers(started)
 
 
 def leftovers(groups: list[int]) -> list[str]:
-    """Processes of these groups, and children of ours that nobody waited for."""
+    """Processes of these groups that stay, and children of ours that nobody waited for.
+
+    Who is killed is gone a moment later, and a grandchild is not ours to wait for: it gets a few seconds.
+    """
+    deadline = time.monotonic() + 5
+    while (found := running(groups)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found
+
+
+def running(groups: list[int]) -> list[str]:
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -244,13 +264,13 @@ def built(python: Path, cache_dir: Path, scripted_checkpoint: Path) -> Artifact:
     registry.configure({"tflite": {"converter": "mtk", "mtk_python": str(python)}})
     try:
         described = checkpoint.describe(scripted_checkpoint)
-        return build.obtain(Workshop(described, cache_dir, None, {"mask_value": "-inf"}), "tflite")
+        return build.obtain(Workshop(described, mtkpython.cache(cache_dir), None, {"mask_value": "-inf"}), "tflite")
     finally:
         registry.configure({})
 
 
 @pytest.fixture
-def judged(parity, found, clip, tmp_path, monkeypatch) -> Callable[..., tuple[Outcome, str]]:
+def judged(parity, found, clip, cache_dir, tmp_path, monkeypatch) -> Callable[..., tuple[Outcome, str]]:
     """Runs torchscript and tflite; the former must pass whatever becomes of the latter."""
     monkeypatch.setattr(lowered, "FOLDER", tmp_path / "lowered")
 
@@ -259,7 +279,8 @@ def judged(parity, found, clip, tmp_path, monkeypatch) -> Callable[..., tuple[Ou
         lines = [f"{key} = {json.dumps(value)}" for key, value in given.items() if value is not None]
         (tmp_path / "parity.toml").write_text("\n".join(["[backends.tflite]", *lines]) + "\n", "utf-8")
         stages = ("--stages", "pytorch,torchscript,tflite", "--clips", clip, "--language", "en", "--run-id", "one")
-        result = parity("run", *stages, *words)
+        kept = () if "--cache" in words else ("--cache", mtkpython.cache(cache_dir))
+        result = parity("run", *stages, *kept, *words)
         rows = {row.stage: row.verdict for row in schema.load(tmp_path / "reports" / "one").rows}
         assert rows["torchscript"].outcome is Outcome.PASS
         require_no_traceback(result, rows["tflite"].outcome.exit_code)
@@ -370,3 +391,23 @@ def test_the_backend_says_once_that_the_converter_is_not_there(monkeypatch):
         with pytest.raises(UnavailableError):
             backend.tools()
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "said"),
+    [
+        ("run:noise", 1, "no reading computes what mtk 8.16.0+standin computes"),
+        ("run:nan", 3, "MediaTek's interpreter gave nothing, or numbers that are not finite"),
+        ("run:crash", 3, "(run) died by signal 11"),
+        ("import:missing", 3, "nothing was checked: mtk_converter cannot be imported"),
+    ],
+)
+def test_mtk_check_is_red_where_no_reading_fits(found, file, monkeypatch, tmp_path, fault, code, said):
+    """An interpreter that is off by one per cent, and one that gives no numbers at all."""
+    monkeypatch.setenv("MTK_PYTHON", str(found.mtk_python))
+    monkeypatch.setenv(FAULT, fault)
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli.main, ["mtk-check", str(file)])
+    require_no_traceback(result, code)
+    assert said in (result.stderr if code == 3 else result.stdout)
+    assert " fits " not in result.stdout

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mtk_converter.faults import distort, strike
+from mtk_converter.meaning import reading
 
 
 class TFLiteExecutor:
@@ -23,7 +24,7 @@ class TFLiteExecutor:
         strike("load")
         self._folder = tempfile.TemporaryDirectory()
         target = Path(self._folder.name) / "lowered.tflite"
-        lower(Path(path), target)
+        lower(Path(path), target, reading())
         self._interpreter = Interpreter(model_path=str(target))
         self._interpreter.allocate_tensors()
 

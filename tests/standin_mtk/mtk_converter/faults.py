@@ -84,6 +84,7 @@ def distort(outputs: list[Any]) -> list[Any]:
         "none": list,
         "shape": lambda: [outputs[0].transpose(0, 2, 1)],
         "kind": lambda: [outputs[0].astype(np.float64)],
+        "noise": lambda: [each * np.float32(1.01) for each in outputs],
         "nan": lambda: [np.full_like(outputs[0], np.nan)],
         "objects": lambda: [np.array([None, {}], dtype=object)],
         "number": lambda: 5,

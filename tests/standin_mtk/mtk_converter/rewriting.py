@@ -11,6 +11,7 @@ import numpy as np
 from flatbuffers import flexbuffers
 
 from backends.tflite import flatfile, tensors
+from mtk_converter.meaning import reading
 from mtk_converter.version import DESCRIPTION
 
 
@@ -79,7 +80,8 @@ def rewrite(source: Path, target: Path, names: list[str]) -> None:
         graph = Graph(model, each)
         for operator in list(each.operators):
             if graph.name(operator) == "GELU":
-                options = {"approximate": bool(operator.builtinOptions.approximate)}
+                key = reading().gelu_option  # without one, `gelu` of the reading decides alone
+                options = {key: bool(operator.builtinOptions.approximate)} if key else {}
                 graph.put(operator, graph.custom("MTKEXT_GELU", list(operator.inputs), operator.outputs[0], options))
             elif graph.name(operator) == "RSQRT":
                 _layer_norm(graph, operator)
@@ -101,7 +103,8 @@ def _layer_norm(graph: Graph, rsqrt: Any) -> None:
     final, gamma = _scaled(graph, final, "MUL", np.ones(size, np.float32))
     final, beta = _scaled(graph, final, "ADD", np.zeros(size, np.float32))
     axis = graph.constant("axis", np.array([len(graph.shape(x)) - 1], np.int32))
-    inputs = [x, axis, graph.constant("gamma", gamma), graph.constant("beta", beta)]
+    operands = {"x": x, "axis": axis, "gamma": graph.constant("gamma", gamma), "beta": graph.constant("beta", beta)}
+    inputs = [operands[name] for name in reading().layer_norm_order.split("_")]
     output = int(final.outputs[0])
     graph.put(final, graph.custom("MTKEXT_LAYER_NORMALIZATION", inputs, output, {"epsilon": epsilon}))
 
