@@ -23,7 +23,8 @@ INTERPRETERS = {
 }
 """Packages that offer `Interpreter`: import path and the name that reports use. The first one installed is taken."""
 QUANTISED = ("fp16", "int8")
-MTK_CODE = ("mtk.py", "mtk_build.py", "mtk_process.py", "mtk_worker.py")
+MTK_CODE = ("inspection.py", "mtk.py", "mtk_build.py", "mtk_process.py", "mtk_worker.py", "session.py")
+"""What decides files of MediaTek's converter, the record of the conversion among them."""
 
 
 class TFLiteBackend:

@@ -105,7 +105,8 @@ def _lines(fits: Sequence[Fit], label: str) -> list[str]:
     if not good:
         return [*lines, f"no reading computes what {label} computes"]
     if len(alike) > 1:
-        return [*lines, f"{len(alike)} readings compute the same on this file, which is what {label} computes"]
+        names = "; ".join(_words(fit.changes) for fit in alike)
+        return [*lines, f"{len(alike)} readings compute the same on this file, what {label} computes: {names}"]
     return [*lines, f"{_words(good[0].changes)} computes what {label} computes"]
 
 

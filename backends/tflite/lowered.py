@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from backends import versions
 from backends.tflite import flatfile, mtkext, tensors
-from backends.tflite.lowering import lower
+from backends.tflite.lowering import Lowered, lower
 from backends.tflite.mtkext import Assumptions
+from harness import serial
 from harness.build import locked
-from harness.errors import ArtifactError, OutputError, UnavailableError
+from harness.errors import ArtifactError, UnavailableError
 from harness.fixture import PROJECT
 
 FOLDER = PROJECT / "build" / "cache" / "lowered"
@@ -22,6 +23,25 @@ FINGERPRINT = "Exported by NeuroPilot converter"
 CODE = ("flatfile", "lowering", "mtkext", "recipes", "rewriting", "tensors")
 
 Refusal = Callable[[Path, str], ArtifactError]
+
+
+@dataclass(frozen=True, slots=True)
+class Runnable:
+    """A file that LiteRT can load."""
+
+    path: Path
+    lowered: Lowered | None = None
+    """What was done to it; None for a file that runs as it is."""
+
+    @property
+    def note(self) -> str:
+        """What lowering it assumed and passed over, for the report; "" where nothing was."""
+        if self.lowered is None:
+            return ""
+        assumed = [f"{used.name} = {used.value}" for used in self.lowered.assumptions]
+        ignored = [f"{op}.{key}" for op, found in self.lowered.unknown_options.items() for key in found]
+        parts = [("assumed", assumed), ("unknown options ignored", ignored), ("also", [*self.lowered.notes])]
+        return "; ".join(f"{what}: {', '.join(said)}" for what, said in parts if said)
 
 
 def is_mtk(path: Path) -> bool:
@@ -33,8 +53,10 @@ def is_mtk(path: Path) -> bool:
     return tensors.text(model.description).startswith(FINGERPRINT) or bool(_foreign(path))
 
 
-def runnable(path: Path, sha256: str, assumptions: Assumptions, refusal: Refusal) -> Path:
+def runnable(path: Path, sha256: str, assumptions: Assumptions, refusal: Refusal) -> Runnable:
     """The file itself, or where MTKEXT ops are in it, the lowered one, made now or before.
+
+    What decides a lowered file is its key: the source's hash, what is assumed, the code that lowers, and its packages.
 
     Args:
         path: the .tflite file.
@@ -47,18 +69,17 @@ def runnable(path: Path, sha256: str, assumptions: Assumptions, refusal: Refusal
         OutputError: the cache cannot be written.
     """
     if not (foreign := _foreign(path)):
-        return path
+        return Runnable(path)
     target = FOLDER / f"{path.stem}-{_key(sha256, assumptions)}.tflite"
+    record = target.with_suffix(".json")
     with locked(FOLDER / f".{target.stem}.lock"):
-        if not target.is_file():
+        if not (target.is_file() and record.is_file()):
             try:
-                lower(path, target, assumptions)
-            except OutputError:
-                raise
+                serial.write(record, lower(path, target, assumptions))
             except ArtifactError as error:
                 reason = f"Encountered unresolved custom op: {foreign}; it is not lowered either: {error}"
                 raise refusal(path, reason) from error
-    return target
+    return Runnable(target, serial.read(Lowered, record))
 
 
 def _foreign(path: Path) -> str:
@@ -74,5 +95,6 @@ def _foreign(path: Path) -> str:
 
 def _key(sha256: str, assumptions: Assumptions) -> str:
     code = versions.of_code(*(f"tflite/{name}.py" for name in CODE))
-    content = json.dumps([sha256, asdict(assumptions), code], sort_keys=True)
+    packages = versions.of("flatbuffers", "ai-edge-litert")  # the latter brings the schema's classes
+    content = json.dumps([sha256, asdict(assumptions), code, packages], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]

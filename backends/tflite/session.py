@@ -118,14 +118,17 @@ class TFLiteSession:
         dims = artifact.checkpoint.dims
         module, runtime = _interpreter_module()
         self._embedding = TokenEmbedding(artifact.path("token_embedding"), dims)
-        paths, note = _runnable(artifact, settings)
-        self.label = f"{artifact.stage} ({runtime}{note})"
-        if artifact.origin == "external" or note:
+        found = _runnable(artifact, settings)
+        lowered = [role for role in ROLES if found[role].lowered]
+        self.label = f"{artifact.stage} ({runtime}{', MTKEXT lowered' if lowered else ''})"
+        self.notes = _notes({role: found[role].note for role in lowered})
+        if artifact.origin == "external" or lowered:
             for role in ROLES:
-                if reason := failure(paths[role], module.__name__, threads):
-                    raise _not_loaded(artifact.path(role), reason)
+                if reason := failure(found[role].path, module.__name__, threads):
+                    where = f"; lowered as {found[role].path}" if role in lowered else ""
+                    raise _not_loaded(artifact.path(role), reason + where)
         sides = shapes(dims)
-        self._encoder, self._decoder = (Graph(module, paths[role], threads, *sides[role]) for role in ROLES)
+        self._encoder, self._decoder = (Graph(module, found[role].path, threads, *sides[role]) for role in ROLES)
 
     def encode(self, input_features: Float32) -> Float32:
         """float32 [1, n_mels, 3000] -> float32 [1, n_audio_ctx, n_audio_state]."""
@@ -242,13 +245,20 @@ def _without_chatter() -> Iterator[None]:
         os.close(kept)
 
 
-def _runnable(artifact: Artifact, settings: Settings) -> tuple[dict[str, Path], str]:
-    """Files that the interpreter can load, and what the label says about them."""
-    paths = {}
-    for role in ROLES:
-        file = artifact.files[role]
-        paths[role] = lowered.runnable(artifact.path(role), file.sha256, settings.assumptions, _not_loaded)
-    return paths, ", MTKEXT lowered" if any(paths[role] != artifact.path(role) for role in ROLES) else ""
+def _runnable(artifact: Artifact, settings: Settings) -> dict[str, lowered.Runnable]:
+    """Files that the interpreter can load, by role."""
+    hashes = {role: artifact.files[role].sha256 for role in ROLES}
+    return {
+        role: lowered.runnable(artifact.path(role), hashes[role], settings.assumptions, _not_loaded) for role in ROLES
+    }
+
+
+def _notes(said: Mapping[str, str]) -> tuple[str, ...]:
+    """What lowering had to assume of MTKEXT ops, once where it is the same for both files."""
+    roles: dict[str, list[str]] = {}
+    for role, note in said.items():
+        roles.setdefault(note, []).append(role)
+    return tuple(f"MTKEXT ops of the {' and '.join(found)}: {note}" for note, found in roles.items() if note)
 
 
 def _interpreter_module() -> tuple[Any, str]:
