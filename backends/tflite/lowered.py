@@ -38,7 +38,7 @@ class Runnable:
         """What lowering it assumed and passed over, for the report; "" where nothing was."""
         if self.lowered is None:
             return ""
-        assumed = [f"{used.name} = {used.value}" for used in self.lowered.assumptions]
+        assumed = sorted(f"{used.name} = {used.value}" for used in self.lowered.assumptions)
         ignored = [f"{op}.{key}" for op, found in self.lowered.unknown_options.items() for key in found]
         parts = [("assumed", assumed), ("unknown options ignored", ignored), ("also", [*self.lowered.notes])]
         return "; ".join(f"{what}: {', '.join(said)}" for what, said in parts if said)
