@@ -266,7 +266,7 @@ def _header(content: bytes) -> tuple[dict[str, Any], list[int]]:
     try:
         header = json.loads(content)
         sizes = [int(size) for size in header["sizes"]]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise _GarbageError(f"a header that is none: {first_line(error)}") from error
     if min(sizes, default=0) < 0 or sum(sizes) > ARRAYS_LIMIT:
         raise _GarbageError(f"arrays of {sum(sizes)} bytes")

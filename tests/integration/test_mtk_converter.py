@@ -259,6 +259,25 @@ def test_assumptions_decide_what_is_lowered(tmp_path, kept):
     assert 1e-6 < np.abs(erf - tanh).max() < 5e-4
 
 
+@pytest.mark.parametrize("what", ["of", "of_code"])
+def test_whatever_decides_a_lowered_file_is_in_its_name(monkeypatch, what):
+    """Other packages, or other code of ours, never find an old file."""
+    before = lowered._key("0" * 64, settings.Settings().assumptions)
+    assert lowered._key("0" * 64, settings.Settings().assumptions) == before
+    monkeypatch.setattr(lowered.versions, what, lambda *_: {"changed": "1"})
+    assert lowered._key("0" * 64, settings.Settings().assumptions) != before
+
+
+def test_code_that_decides_what_is_converted_is_among_the_tools(python, monkeypatch):
+    """So an edit of it never finds old files in the cache."""
+    backend = TFLiteBackend(settings.read({"converter": "mtk", "mtk_python": str(python)}))
+    seen: list[str] = []
+    monkeypatch.setattr("backends.versions.of_code", lambda *names: seen.extend(names) or {})
+    assert backend.tools()["mtk_converter"] == VERSION
+    assert {f"tflite/{name}.py" for name in ("mtk", "mtk_build", "mtk_process", "mtk_worker", "session")} < set(seen)
+    assert "tflite/inspection.py" in seen
+
+
 def test_quantised_variants_are_litert_s(parity, site, python, clip, tmp_path, kept_there):
     """Its quantiser has no MTKEXT ops: said, not tried; the float32 stage runs."""
     site(converter="mtk", mtk_python=python)
