@@ -129,6 +129,15 @@ class Placed(Protocol):
 
 
 @runtime_checkable
+class Noted(Protocol):
+    """**Protocol:** a session that has to say how it came to its numbers."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the report must know: assumptions about a file, say."""
+
+
+@runtime_checkable
 class Fleet(Protocol):
     """**Protocol:** several opened copies of an artifact, used side by side: one on each device."""
 

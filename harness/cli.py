@@ -68,6 +68,7 @@ def run_options(command: F) -> F:
             click.option("--mask-value", metavar="X", help="causal mask of built decoders [-inf]"),
             click.option("--soc", metavar="CODE", help="SoC that a DLA is compiled for [MT8371]"),
             click.option("--serial", metavar="A,B", help="devices, as adb names them [the only one attached]"),
+            click.option("--tflite-converter", metavar="NAME", help="litert or mtk (docs/mediatek.md) [litert]"),
             click.option(
                 "--cache", type=click.Path(path_type=Path), metavar="DIR", help="built artifacts [build/cache]"
             ),

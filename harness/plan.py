@@ -49,6 +49,8 @@ class Options:
     """SoC that a DLA is compiled for; None as parity.toml says, else MT8371."""
     serial: tuple[str, ...] = ()
     """Devices, as adb names them, used side by side; empty for the only one attached."""
+    tflite_converter: str | None = None
+    """litert or mtk; None as parity.toml says, else litert."""
 
 
 @dataclass(frozen=True)
@@ -130,9 +132,9 @@ def configure_backends(options: Options, settings: config.Config) -> None:
         ConfigError: settings that cannot be used.
     """
     tables = {name: dict(table) for name, table in settings.backends.items()}
-    for option, name in registry.TARGET_OPTIONS.items():
+    for option, (name, setting) in registry.TARGET_OPTIONS.items():
         if value := getattr(options, option):
-            tables.setdefault(name, {})[option] = value
+            tables.setdefault(name, {})[setting] = value
     registry.configure(tables)
 
 
@@ -171,7 +173,8 @@ def command(options: Options, clip: str, stages: Sequence[str]) -> str:
     """The shell command that repeats one clip of this run."""
     default = Options()
     words = ["parity", "run", "--clips", clip, "--stages", ",".join(stages)]
-    for name in ("checkpoint", "artifacts", "manifest", "policy", "language", "mask_value", "soc", "serial"):
+    repeated = ("checkpoint", "artifacts", "manifest", "policy", "language", "mask_value", *registry.TARGET_OPTIONS)
+    for name in repeated:
         if (value := getattr(options, name)) != getattr(default, name):
             words += [_option(name), ",".join(value) if isinstance(value, tuple) else str(value)]
     return " ".join(_quoted(word) for word in words)

@@ -37,6 +37,7 @@ HELP = {
     "cache": "folder of built artifacts",
     "soc": "SoC that a DLA is compiled for",
     "serial": "devices as adb names them, separated by commas",
+    "tflite_converter": "who writes TFLite files: litert, or mtk for MediaTek's converter",
 }
 
 _OPTIONS = pytest.StashKey[Options]()

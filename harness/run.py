@@ -306,7 +306,7 @@ def _notes(found: Trace) -> tuple[str, ...]:
         notes.append("stopped at the policy's limit of tokens, not at end-of-text")
     if len(header.windows) > 1:
         notes.append(f"{len(header.windows)} windows of 30 s, texts joined")
-    return (*notes, *(header.usage.notes if header.usage else ()))
+    return (*notes, *header.notes, *(header.usage.notes if header.usage else ()))
 
 
 def _reproduce(plan: Plan, stage: Stage, clip: Clip) -> str:

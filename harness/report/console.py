@@ -96,13 +96,21 @@ def lines(report: Report) -> list[Line]:
             found.append(Line(f"{outcome.value}: {where}: {row.verdict.reason}{command}", STYLES[outcome]))
         elif outcome is Outcome.DRIFT:
             found.append(Line(f"drift: {where}: {row.verdict.reason}", STYLES[outcome]))
-    notes: dict[str, list[str]] = {}
+    return [*_transcripts(report), *_devices(report), *found, *_notes(report)]
+
+
+def _notes(report: Report) -> list[Line]:
+    """Remarks, those of several stages on one line; one that a stage makes on every clip is said once."""
+    clips = dict.fromkeys(row.clip for row in report.rows)
+    said: dict[tuple[str, str], list[str]] = {}
     for row in report.rows:
         for note in row.notes:
-            notes.setdefault(f"{row.clip}: {note}", []).append(row.stage)
-    return [*_transcripts(report), *_devices(report), *found] + [
-        Line(f"note: {note} ({', '.join(stages)})", "dim") for note, stages in notes.items()
-    ]
+            said.setdefault((note, row.stage), []).append(row.clip)
+    notes: dict[str, list[str]] = {}
+    for (note, stage), where in said.items():
+        for place in ["all clips"] if 1 < len(where) == len(clips) else where:
+            notes.setdefault(f"{place}: {note}", []).append(stage)
+    return [Line(f"note: {note} ({', '.join(stages)})", "dim") for note, stages in notes.items()]
 
 
 def rate(counts: ErrorCounts) -> str:
