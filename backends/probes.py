@@ -36,7 +36,8 @@ class EncoderSteps(nn.Module):
         if step.part == "conv":
             return F.gelu(encoder.conv2(F.gelu(encoder.conv1(hidden)))).permute(0, 2, 1)
         if step.part == "positions":
-            return (hidden + encoder.positional_embedding).to(hidden.dtype)
+            summed: Tensor = (hidden + encoder.positional_embedding).to(hidden.dtype)
+            return summed
         if step.part == "norm":
             return encoder.ln_post(hidden)  # type: ignore[no-any-return]
         return through(encoder.blocks[step.layer], step.part, hidden)
@@ -116,7 +117,7 @@ def through(
     return block(hidden, encoder_output, mask=mask)  # type: ignore[no-any-return]
 
 
-def probe(found: Taps, component: str, half: SplitEncoder | SplitDecoder, dims: Dims) -> nn.Module:
+def probe(found: Taps, component: str, half: nn.Module, dims: Dims) -> nn.Module:
     """The module of one file of a probe; its inputs and outputs are `taps.ports`, in their order.
 
     Args:

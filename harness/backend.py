@@ -140,10 +140,11 @@ class Probing(Protocol):
     def tapped(self, component: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, Float32]:
         """Run one component and return its taps by unit, fresh float32 arrays [1, n_rows, n_columns].
 
-        An entire probe takes "input_features", or "tokens" (integers [n]) and "encoder_output"; it gives the asked units
-        and the component's last one. A single probe takes "UNIT.input" for every asked unit, the hidden state that it
-        is fed, float32 [1, n_rows, n_state] ("input_features" for encoder.conv, "tokens" for decoder.positions), and
-        "encoder_output" when a unit attends to it. The decoder's outputs have a row for each token or fed row.
+        An entire probe takes "input_features", or "tokens" (integers [n]) and "encoder_output"; it gives the asked
+        units and the component's last one. A single probe takes "UNIT.input" for every asked unit, the hidden state
+        that it is fed, float32 [1, n_rows, n_state] ("input_features" for encoder.conv, "tokens" for
+        decoder.positions), and "encoder_output" when a unit attends to it. The decoder's outputs have a row for each
+        token or fed row.
         """
 
 

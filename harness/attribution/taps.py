@@ -181,7 +181,9 @@ def file_port(name: str) -> str:
     return name.replace(".", "_")
 
 
-def fed(wanted: Ports, inputs: Mapping[str, NDArray[Any]], lookup: Callable[[Sequence[int]], Float32]) -> dict[str, Any]:
+def fed(
+    wanted: Ports, inputs: Mapping[str, NDArray[Any]], lookup: Callable[[Sequence[int]], Float32]
+) -> dict[str, Float32]:
     """The array for each input of a file: tokens looked up, hidden states filled up with rows of zeros.
 
     Args:
@@ -206,7 +208,7 @@ def rows(component: str, dims: Dims, inputs: Mapping[str, NDArray[Any]]) -> int:
         return dims.n_audio_ctx
     if "tokens" in inputs:
         return len(inputs["tokens"])
-    return min(array.shape[1] for name, array in inputs.items() if name != "encoder_output")
+    return min(int(array.shape[1]) for name, array in inputs.items() if name != "encoder_output")
 
 
 def _layers(dims: Dims, component: str) -> int:
