@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,12 @@ class NeuronrtProbe(Workplace):
             self._cut(name, lies, range(count))
             found[unit] = lies.unpack(self._fetch("rows", count * lies.row_bytes), count)[None]
         return {unit: found[unit] for unit in ports.outputs}
+
+    def close(self) -> None:
+        """Remove the run's files and the probe itself: it is measured once, and a device has little room."""
+        with suppress(DeviceError):
+            self.device.shell("rm", "-f", *self._models.values(), limit_s=10.0)
+        super().close()
 
     def _ports(self, component: str) -> Ports:
         return taps.ports(self._taps, component, self._dims)

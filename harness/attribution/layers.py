@@ -64,11 +64,15 @@ def locate(
 
     Raises:
         UnavailableError: one of the two cannot make probes, or gives text only.
-        UsageError: no such component or window.
+        UsageError: no such component, window or stage in this run.
         ParityError: a probe cannot be built or run here.
     """
     if component not in taps.COMPONENTS:
         raise UsageError(f"no component {component!r:.60}", hint=f"There are {' and '.join(taps.COMPONENTS)}")
+    stages = [stage.spec for stage in bench.plan.stages]
+    for spec in (reference, candidate):
+        if spec not in stages:
+            raise UsageError(f"run {bench.plan.folder.name} has no stage {spec!r}", hint=f"It has {', '.join(stages)}")
     measurer = Measurer(bench, Question(reference, candidate, clip, window, component, detail))
     edge = tolerance.for_edge(bench.plan.tolerances, reference, candidate)
     limit_db = (edge.encoder_output_snr_db if component == "encoder" else edge.logits_snr_db).passes
@@ -212,8 +216,8 @@ def _share(unit: UnitError, units: Sequence[UnitError]) -> float:
 
 
 def _worst(units: Sequence[UnitError]) -> UnitError | None:
-    known = [unit for unit in units if unit.single_snr_db is not None]
-    return min(known, key=lambda unit: unit.single_snr_db or -math.inf, default=None)
+    known = [(unit.single_snr_db, place) for place, unit in enumerate(units) if unit.single_snr_db is not None]
+    return units[min(known)[1]] if known else None
 
 
 def _nothing(units: Sequence[UnitError], limit_db: float) -> str:

@@ -147,6 +147,12 @@ def test_what_is_not_there_is_refused(bench, window, component):
         layers.locate(bench, "pytorch", "torchscript", bench.clip(CLIP), window, component)
 
 
+def test_a_stage_that_the_run_does_not_have_is_refused(bench):
+    """By name, with those that it has."""
+    with pytest.raises(UsageError, match=r"run run has no stage 'dla'\. It has whisper, pytorch, "):
+        layers.locate(bench, "pytorch", "dla", bench.clip(CLIP), 0, "encoder")
+
+
 @pytest.mark.parametrize(("reference", "candidate"), [("pytorch", "torchscript"), ("torchscript", "tflite")])
 @pytest.mark.parametrize("component", taps.COMPONENTS)
 def test_sound_files_have_no_culprit(bench, reference, candidate, component):
