@@ -24,7 +24,7 @@ from harness.fixture import Clip
 
 STANDS_OUT_DB = 10.0
 """A unit that fails stands out when it is so far below the median of the others: a fault of its own, not the habit of
-all. Units of one healthy int8 file were seen 18 dB apart, those of a float32 file with one broken unit 60 and more."""
+all. Units of a healthy int8 file lie some 10 dB around their median; a broken unit of a float32 file lies far below."""
 
 Errors = Mapping[str, TapError]
 """By unit."""
