@@ -7,12 +7,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from backends import files, versions
+from backends import files, probing, versions
+from backends.probing import HostProbe
 from backends.tflite import settings as reading
-from backends.tflite.session import MTKSession, TFLiteSession, opened
+from backends.tflite.session import MTKSession, TFLiteSession, opened, tapped
 from backends.tflite.settings import Settings
 from backends.tflite.worker import build_files
+from backends.torchscript import mask_value
 from harness.artifact import Artifact, Options
+from harness.attribution import taps
+from harness.attribution.taps import Taps
 from harness.backend import Availability, Backend
 from harness.checkpoint import Checkpoint
 from harness.errors import ParityError, UnavailableError
@@ -91,6 +95,14 @@ class TFLiteBackend:
             names["conversion"] = f"conversion_{checkpoint.name}.json"
         return names
 
+    def probe_names(self, checkpoint: Checkpoint, variant: str, found: Taps) -> dict[str, str]:
+        """encoder_base_80x3000_probe.tflite, encoder_base_80x3000_int8_probe.tflite, ..."""
+        return taps.file_names(files.tflite_names(checkpoint, "" if variant == "fp32" else variant), found)
+
+    def probe_tools(self) -> dict[str, str]:
+        """Our modules around Whisper's, and their conversion."""
+        return probing.tools() | {"conversion": versions.of_code("tflite/probe_files.py")["whisper-parity"]}
+
     def build(self, parent: Artifact, out: Path, variant: str, options: Options) -> None:
         """Convert, or quantise, both files in worker processes side by side.
 
@@ -99,6 +111,9 @@ class TFLiteBackend:
             BuildError: it failed.
         """
         names = self.file_names(parent.checkpoint, variant)
+        if found := taps.of_options(options, parent.checkpoint.dims):
+            self._build_probe(parent, out, variant, options, found)
+            return
         if self.settings.converter == "litert":
             build_files(parent, out, names, variant, options)
             return
@@ -112,10 +127,24 @@ class TFLiteBackend:
         mtk_build.build_files(self.settings, parent, out, names)
 
     @contextmanager
-    def open(self, artifact: Artifact, threads: int) -> Iterator[TFLiteSession | MTKSession]:
+    def open(self, artifact: Artifact, threads: int) -> Iterator[TFLiteSession | MTKSession | HostProbe]:
         """Load both files, matching their inputs and outputs by name, shape and dtype, and the token embedding."""
+        if found := taps.of_options(artifact.options, artifact.checkpoint.dims):
+            yield tapped(artifact, found, threads)
+            return
         with opened(self.settings, artifact, threads) as session:
             yield session
+
+    def _build_probe(self, parent: Artifact, out: Path, variant: str, options: Options, found: Taps) -> None:
+        from backends.tflite.probe_files import build_probe
+
+        if self.settings.converter == "mtk":
+            raise UnavailableError(
+                "probes of files by mtk_converter are not built: those of LiteRT's converter would say nothing of them",
+                hint='Set converter = "litert" in [backends.tflite] to look at the layers of LiteRT's files',
+            )
+        names = self.probe_names(parent.checkpoint, variant, found)
+        build_probe(parent, out, names, variant, mask_value(options), found)
 
     def _probe_mtk(self) -> tuple[list[str], bool]:
         """What is to be said of MediaTek's tools, and whether they can be used; nothing where nobody asked for them."""

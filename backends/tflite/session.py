@@ -14,11 +14,14 @@ import numpy as np
 
 from backends import versions
 from backends.files import TokenEmbedding
+from backends.probing import HostProbe
 from backends.tflite import lowered
 from backends.tflite.settings import Settings
 from backends.tflite.tensors import ARRAY_TYPES
 from backends.tflite.worker import failure
 from harness.artifact import Artifact
+from harness.attribution import taps
+from harness.attribution.taps import Taps
 from harness.backend import Float32
 from harness.checkpoint import Dims
 from harness.errors import ArtifactError, BackendError, UnavailableError, first_line
@@ -142,7 +145,7 @@ class TFLiteSession:
 
 
 class Graph:
-    """One TFLite file with one output, its tensors known by our names."""
+    """One TFLite file, its tensors known by our names."""
 
     def __init__(self, module: Any, path: Path, threads: int, inputs: Shapes, outputs: Shapes) -> None:
         """Load a file.
@@ -152,7 +155,7 @@ class Graph:
             path: the .tflite file.
             threads: XNNPACK threads.
             inputs: expected shape of each input, by name; all float32.
-            outputs: the same of the output.
+            outputs: the same of the outputs.
 
         Raises:
             ArtifactError: not a TFLite file, an op that this interpreter lacks, or inputs and outputs that do not fit.
@@ -167,18 +170,49 @@ class Graph:
         except (ValueError, RuntimeError, OSError) as error:
             raise _not_loaded(path, _reason(error)) from error
         self._inputs = match(path, "input", inputs, details[0], named_inputs)
-        found = match(path, "output", outputs, details[1], named_outputs)
-        self._output = next(iter(found.values()))
+        self._outputs = match(path, "output", outputs, details[1], named_outputs)
 
     def run(self, arrays: Mapping[str, Float32]) -> Any:
-        """The output as a view into the interpreter's memory: copy what must outlive the next call."""
+        """The first output as a view into the interpreter's memory: copy what must outlive the next call."""
+        return next(iter(self.run_all(arrays).values()))
+
+    def run_all(self, arrays: Mapping[str, Float32]) -> dict[str, Any]:
+        """All outputs by name, as views into the interpreter's memory."""
         try:
             for name, array in arrays.items():
                 self._interpreter.set_tensor(self._inputs[name], array)
             self._interpreter.invoke()
         except (ValueError, RuntimeError) as error:
             raise BackendError(f"{self.path}: failed while it ran ({_reason(error)})") from error
-        return self._interpreter.tensor(self._output)()
+        return {name: self._interpreter.tensor(index)() for name, index in self._outputs.items()}
+
+
+def tapped(artifact: Artifact, found: Taps, threads: int) -> HostProbe:
+    """A probe's files in LiteRT, and the lookup in front of them."""
+    dims = artifact.checkpoint.dims
+    module, runtime = _interpreter_module()
+    ports = {component: taps.ports(found, component, dims) for component in found.components}
+    graphs = {
+        name: Graph(module, artifact.path(name), threads, _in_file(each.inputs), _in_file(each.outputs))
+        for name, each in ports.items()
+    }
+    table = TokenEmbedding(artifact.path("token_embedding"), dims) if "decoder" in graphs else None
+
+    def run(component: str, arrays: Mapping[str, Float32]) -> dict[str, Float32]:
+        outputs = graphs[component].run_all({taps.file_port(name): array for name, array in arrays.items()})
+        return {unit: outputs[taps.file_port(unit)] for unit in ports[component].outputs}
+
+    def lookup(tokens: Sequence[int]) -> Float32:
+        if table is None:
+            raise BackendError("a probe of the encoder was asked for the decoder")
+        return table.lookup(tokens)
+
+    return HostProbe(f"{artifact.stage} ({runtime}), probe", found, dims, run, lookup)
+
+
+def _in_file(shapes: Shapes) -> Shapes:
+    """Ports by the names that files have for them."""
+    return {taps.file_port(name): shape for name, shape in shapes.items()}
 
 
 def match(
