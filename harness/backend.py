@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.artifact import Artifact, Options
+from harness.attribution.taps import Taps
 from harness.checkpoint import Checkpoint, Dims
 from harness.errors import ArtifactError
 
@@ -129,6 +130,39 @@ class Placed(Protocol):
 
 
 @runtime_checkable
+class Probing(Protocol):
+    """**Protocol:** an opened probe: what `open` gives for an artifact that was built with the option `taps`."""
+
+    @property
+    def label(self) -> str:
+        """What really runs."""
+
+    def tapped(self, component: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, Float32]:
+        """Run one component and return its taps by unit, fresh float32 arrays [1, n_rows, n_columns].
+
+        An entire probe takes "input_features", or "tokens" (integers [n]) and "encoder_output"; it gives the asked
+        units and the component's last one. A single probe takes "UNIT.input" for every asked unit, the hidden state
+        that it is fed, float32 [1, n_rows, n_state] ("input_features" for encoder.conv, "tokens" for
+        decoder.positions), and "encoder_output" when a unit attends to it. The decoder's outputs have a row for each
+        token or fed row.
+        """
+
+
+@runtime_checkable
+class Tappable(Protocol):
+    """**Protocol:** a backend that can build probes: it understands the build option `taps`.
+
+    One that does not is never asked to: who wants its layers gets an UnavailableError.
+    """
+
+    def probe_names(self, checkpoint: Checkpoint, variant: str, found: Taps) -> dict[str, str]:
+        """Names of a probe's files by role, "_probe" in those that nobody may ship by mistake."""
+
+    def probe_tools(self) -> dict[str, str]:
+        """Versions of everything that decides a probe's content beside `tools`: ordinary artifacts keep their keys."""
+
+
+@runtime_checkable
 class Fleet(Protocol):
     """**Protocol:** several opened copies of an artifact, used side by side: one on each device."""
 
@@ -172,8 +206,8 @@ class Backend(Protocol):
     def build(self, parent: Artifact, out: Path, variant: str, options: Options) -> None:
         """Write the files named by `file_names` into the folder `out`."""
 
-    def open(self, artifact: Artifact, threads: int) -> AbstractContextManager[Session | Transcriber | Fleet]:
-        """Load an artifact; leaving the context frees it."""
+    def open(self, artifact: Artifact, threads: int) -> AbstractContextManager[Session | Transcriber | Fleet | Probing]:
+        """Load an artifact; leaving the context frees it. One that was built with `taps` gives a Probing."""
 
 
 @dataclass(frozen=True)

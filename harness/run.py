@@ -17,7 +17,7 @@ from harness import build, cache, compare, policy, registry, serial, tolerance, 
 from harness import plan as planning
 from harness import trace as traces
 from harness.artifact import Artifact
-from harness.backend import Fleet, Metered, Session, Transcriber
+from harness.backend import Fleet, Metered, Probing, Session, Transcriber
 from harness.checkpoint import file_sha256
 from harness.decode import rows_are_invariant
 from harness.errors import BackendError, ParityError, UsageError, mapped
@@ -177,7 +177,10 @@ class Evaluation:
             found = self.artifact(spec)
             backend = registry.backend(spec.partition(":")[0])
             with mapped(BackendError, f"{spec} cannot be opened"):
-                self._open = (spec, self._stack.enter_context(backend.open(found, self.plan.options.threads)))
+                opened = self._stack.enter_context(backend.open(found, self.plan.options.threads))
+                if isinstance(opened, Probing):
+                    raise BackendError(f"{spec}: a probe was opened in place of the artifact")
+                self._open = (spec, opened)
         return self._open[1]
 
     def _judged_row(self, stage: Stage, clip: Clip) -> Row:

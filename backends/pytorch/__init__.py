@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from backends import versions
+from backends import probing, versions
+from backends.probing import HostProbe
 from harness.artifact import Artifact, Options
+from harness.attribution import taps
+from harness.attribution.taps import Taps
 from harness.backend import Availability, Float32
-from harness.checkpoint import Checkpoint
+from harness.checkpoint import Checkpoint, Dims
 from harness.errors import BuildError
 
 
@@ -39,19 +42,29 @@ class PyTorchBackend:
         """The checkpoint."""
         return {"checkpoint": checkpoint.path.name}
 
+    def probe_names(self, checkpoint: Checkpoint, variant: str, found: Taps) -> dict[str, str]:
+        """None of its own: its modules are tapped as they are."""
+        return {}
+
+    def probe_tools(self) -> dict[str, str]:
+        """Our modules around Whisper's."""
+        return probing.tools()
+
     def build(self, parent: Artifact, out: Path, variant: str, options: Options) -> None:
         """Nothing to build: the checkpoint is run as it is."""
         raise BuildError("pytorch runs the checkpoint itself; there is nothing to build")
 
     @contextmanager
-    def open(self, artifact: Artifact, threads: int) -> Iterator[PyTorchSession]:
+    def open(self, artifact: Artifact, threads: int) -> Iterator[PyTorchSession | HostProbe]:
         """Load the checkpoint."""
         import torch
 
         from backends.split import load_model
 
         torch.set_num_threads(threads)
-        yield PyTorchSession(load_model(artifact.path("checkpoint")), torch.__version__)
+        session = PyTorchSession(load_model(artifact.path("checkpoint")), torch.__version__)
+        found = taps.of_options(artifact.options, artifact.checkpoint.dims)
+        yield session.probe(found, artifact.checkpoint.dims) if found else session
 
 
 class PyTorchSession:
@@ -85,3 +98,25 @@ class PyTorchSession:
 
         found = whisper.decode(self._model, torch.from_numpy(encoder_output)[0], whisper.DecodingOptions(**options))
         return list(found.tokens)
+
+    def probe(self, found: Taps, dims: Dims) -> HostProbe:
+        """The same modules with taps, attention as PyTorch runs it."""
+        import torch
+
+        from backends import probes, split
+
+        halves = dict(zip(taps.COMPONENTS, split.split(self._model)))
+        modules = {name: probes.probe(found, name, halves[name], dims) for name in found.components}
+        table = self._model.decoder.token_embedding.weight
+
+        def run(component: str, arrays: Mapping[str, Float32]) -> dict[str, Float32]:
+            with torch.no_grad():
+                outputs = modules[component](*map(torch.from_numpy, arrays.values()))
+            return dict(zip(taps.ports(found, component, dims).outputs, (output.numpy() for output in outputs)))
+
+        def lookup(tokens: Sequence[int]) -> Float32:
+            embeddings = np.zeros((1, dims.n_text_ctx, dims.n_text_state), np.float32)
+            embeddings[0, : len(tokens)] = table[list(tokens)].detach().numpy()
+            return embeddings
+
+        return HostProbe(f"{self.label}, tapped", found, dims, run, lookup)

@@ -12,10 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from backends import files, versions
+from backends import files, probing, versions
 from backends.files import TokenEmbedding
+from backends.probing import HostProbe
 from backends.tflite.worker import build_files, failure
+from backends.torchscript import mask_value
 from harness.artifact import Artifact, Options
+from harness.attribution import taps
+from harness.attribution.taps import Taps
 from harness.backend import Availability, Float32
 from harness.checkpoint import Checkpoint, Dims
 from harness.errors import ArtifactError, BackendError, UnavailableError, first_line
@@ -56,14 +60,31 @@ class TFLiteBackend:
         """encoder_base_80x3000.tflite, decoder_base_448.tflite, ..."""
         return files.tflite_names(checkpoint, "" if variant == "fp32" else variant)
 
+    def probe_names(self, checkpoint: Checkpoint, variant: str, found: Taps) -> dict[str, str]:
+        """encoder_base_80x3000_probe.tflite, encoder_base_80x3000_int8_probe.tflite, ..."""
+        return taps.file_names(self.file_names(checkpoint, variant), found)
+
+    def probe_tools(self) -> dict[str, str]:
+        """Our modules around Whisper's, and their conversion."""
+        return probing.tools() | {"conversion": versions.of_code("tflite/probe_files.py")["whisper-parity"]}
+
     def build(self, parent: Artifact, out: Path, variant: str, options: Options) -> None:
         """Convert, or quantise, both files in worker processes side by side."""
-        build_files(parent, out, self.file_names(parent.checkpoint, variant), variant, options)
+        if found := taps.of_options(options, parent.checkpoint.dims):
+            from backends.tflite.probe_files import build_probe
+
+            names = self.probe_names(parent.checkpoint, variant, found)
+            build_probe(parent, out, names, variant, mask_value(options), found)
+        else:
+            build_files(parent, out, self.file_names(parent.checkpoint, variant), variant, options)
 
     @contextmanager
-    def open(self, artifact: Artifact, threads: int) -> Iterator[TFLiteSession]:
+    def open(self, artifact: Artifact, threads: int) -> Iterator[TFLiteSession | HostProbe]:
         """Load both files, matching their inputs and outputs by name, shape and dtype, and the token embedding."""
-        yield TFLiteSession(artifact, threads)
+        if found := taps.of_options(artifact.options, artifact.checkpoint.dims):
+            yield _probe(artifact, found, threads)
+        else:
+            yield TFLiteSession(artifact, threads)
 
 
 class TFLiteSession:
@@ -100,7 +121,7 @@ class TFLiteSession:
 
 
 class Graph:
-    """One TFLite file with one output, its tensors known by our names."""
+    """One TFLite file, its tensors known by our names."""
 
     def __init__(self, module: Any, path: Path, threads: int, inputs: Shapes, outputs: Shapes) -> None:
         """Load a file.
@@ -110,7 +131,7 @@ class Graph:
             path: the .tflite file.
             threads: XNNPACK threads.
             inputs: expected shape of each input, by name; all float32.
-            outputs: the same of the output.
+            outputs: the same of the outputs.
 
         Raises:
             ArtifactError: not a TFLite file, an op that this interpreter lacks, or inputs and outputs that do not fit.
@@ -125,18 +146,21 @@ class Graph:
         except (ValueError, RuntimeError, OSError) as error:
             raise _not_loaded(path, _reason(error)) from error
         self._inputs = match(path, "input", inputs, details[0], named_inputs)
-        found = match(path, "output", outputs, details[1], named_outputs)
-        self._output = next(iter(found.values()))
+        self._outputs = match(path, "output", outputs, details[1], named_outputs)
 
     def run(self, arrays: Mapping[str, Float32]) -> Any:
-        """The output as a view into the interpreter's memory: copy what must outlive the next call."""
+        """The first output as a view into the interpreter's memory: copy what must outlive the next call."""
+        return next(iter(self.run_all(arrays).values()))
+
+    def run_all(self, arrays: Mapping[str, Float32]) -> dict[str, Any]:
+        """All outputs by name, as views into the interpreter's memory."""
         try:
             for name, array in arrays.items():
                 self._interpreter.set_tensor(self._inputs[name], array)
             self._interpreter.invoke()
         except (ValueError, RuntimeError) as error:
             raise BackendError(f"{self.path}: failed while it ran ({_reason(error)})") from error
-        return self._interpreter.tensor(self._output)()
+        return {name: self._interpreter.tensor(index)() for name, index in self._outputs.items()}
 
 
 def match(
@@ -169,6 +193,33 @@ def match(
             hint="Convert it from this checkpoint, token lookup split out",
         )
     return found
+
+
+def _probe(artifact: Artifact, found: Taps, threads: int) -> HostProbe:
+    dims = artifact.checkpoint.dims
+    module, runtime = _interpreter_module()
+    ports = {component: taps.ports(found, component, dims) for component in found.components}
+    graphs = {
+        name: Graph(module, artifact.path(name), threads, _in_file(each.inputs), _in_file(each.outputs))
+        for name, each in ports.items()
+    }
+    table = TokenEmbedding(artifact.path("token_embedding"), dims) if "decoder" in graphs else None
+
+    def run(component: str, arrays: Mapping[str, Float32]) -> dict[str, Float32]:
+        outputs = graphs[component].run_all({taps.file_port(name): array for name, array in arrays.items()})
+        return {unit: outputs[taps.file_port(unit)] for unit in ports[component].outputs}
+
+    def lookup(tokens: Sequence[int]) -> Float32:
+        if table is None:
+            raise BackendError("a probe of the encoder was asked for the decoder")
+        return table.lookup(tokens)
+
+    return HostProbe(f"{artifact.stage} ({runtime}), probe", found, dims, run, lookup)
+
+
+def _in_file(shapes: Shapes) -> Shapes:
+    """Ports by the names that files have for them."""
+    return {taps.file_port(name): shape for name, shape in shapes.items()}
 
 
 def _decoder_shapes(dims: Dims, encoder_output: tuple[int, ...]) -> tuple[Shapes, Shapes]:

@@ -10,8 +10,8 @@ from pathlib import Path
 from harness import build, cache, config, registry
 from harness import plan as planning
 from harness.artifact import Artifact
-from harness.backend import Fleet, Session, Transcriber
-from harness.errors import BackendError, UsageError, mapped
+from harness.backend import Fleet, Probing, Session, Transcriber
+from harness.errors import BackendError, UnavailableError, UsageError, mapped
 from harness.features import Features
 from harness.fixture import Clip
 from harness.plan import Plan
@@ -74,7 +74,27 @@ class Bench:
         backend = registry.backend(artifact.stage.partition(":")[0])
         with mapped(BackendError, f"{artifact.stage} cannot be opened"):
             opened = stack.enter_context(backend.open(artifact, self.plan.options.threads))
-            return stack.enter_context(opened.lease()) if isinstance(opened, Fleet) else opened
+            found = stack.enter_context(opened.lease()) if isinstance(opened, Fleet) else opened
+        if isinstance(found, Probing):
+            raise BackendError(f"{artifact.stage}: a probe was opened in place of the artifact")
+        return found
+
+    @contextmanager
+    def probe(self, artifact: Artifact) -> Iterator[Probing]:
+        """Open a stage's probe; of a fleet one device is taken.
+
+        Raises:
+            UnavailableError: its backend opens no probe.
+            ParityError: it cannot be opened here.
+        """
+        backend = registry.backend(artifact.stage.partition(":")[0])
+        with ExitStack() as stack:
+            with mapped(BackendError, f"a probe of {artifact.stage} cannot be opened"):
+                opened = stack.enter_context(backend.open(artifact, self.plan.options.threads))
+                found = stack.enter_context(opened.lease()) if isinstance(opened, Fleet) else opened
+            if not isinstance(found, Probing):
+                raise UnavailableError(f"{artifact.stage}: backend {backend.name} cannot open probes")
+            yield found
 
 
 @contextmanager
