@@ -75,6 +75,14 @@ class Transcriber(Protocol):
         """Transcribe float32 [n_samples] at 16 kHz."""
 
 
+@runtime_checkable
+class Switchable(Transcriber, Protocol):
+    """**Protocol:** a transcriber whose decode policy can be switched part by part."""
+
+    def transcribe_with(self, samples: Float32, language: str | None, switches: Mapping[str, Any]) -> Transcript:
+        """`transcribe` with other arguments of `whisper.transcribe` than its defaults."""
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """What a session spent on a device since it was asked last."""

@@ -8,14 +8,17 @@ from __future__ import annotations
 import errno
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from harness.errors import MachineError, ParityError, first_line, printable
+
+if TYPE_CHECKING:
+    from harness.attribution.explanation import Explanations
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -169,6 +172,35 @@ def compare(first: Path, second: Path, n_vocab: str) -> None:
 
 
 @main.command()
+@click.argument("clips", nargs=-1, metavar="[CLIP ...]")
+@click.option("--run", "given", type=click.Path(path_type=Path), metavar="RUN", help="folder or name [the newest]")
+@click.option("--stage", metavar="NAME", help="only this stage [all that differ]")
+@click.option("--detail", is_flag=True, help="look into the blocks: attention, cross attention, MLP")
+@click.option("--json", "as_json", is_flag=True, help="one JSON array")
+@click.option("--n-vocab", type=click.Choice(["51864", "51865", "51866"]), default="51865", help="of result files")
+def explain(
+    clips: tuple[str, ...], given: Path | None, stage: str | None, detail: bool, as_json: bool, n_vocab: str
+) -> None:
+    """Why did this comma move? What changed, at which edge, in which part and layer, and whether it matters.
+
+    CLIP is a clip of the run; two result files (reference, candidate) in place of clips are explained without a run.
+    """
+    from harness import serial
+    from harness.report import explained
+    from harness.terminal import stdout
+
+    shown = []
+    for found in _explanations(clips, given, stage, detail, int(n_vocab)):
+        shown.append(found)
+        if not as_json:
+            explained.show(found, stdout())
+    if as_json:
+        click.echo(f"[{','.join(serial.dumps(each) for each in shown)}]")
+    elif not shown:
+        click.echo("nothing to explain: tokens are equal on every edge, and no stage diverged")
+
+
+@main.command()
 @click.argument("run", type=click.Path(path_type=Path), required=False)
 def report(run: Path | None) -> None:
     """Print the table of a run again (default: the newest)."""
@@ -192,6 +224,31 @@ def doctor() -> None:
         click.echo(f"{name:<12} {'available  ' if found.usable else 'unavailable'}  {found.reason}")
     needed = {stage for stage in registry.DEFAULT_STAGES if ":" not in stage}
     sys.exit(0 if all(registry.probe(name).usable for name in needed) else 3)
+
+
+def _explanations(
+    clips: tuple[str, ...], given: Path | None, stage: str | None, detail: bool, n_vocab: int
+) -> Iterator[Explanations]:
+    from harness import results
+    from harness.attribution import explain as explaining
+    from harness.errors import UsageError
+    from harness.report import schema
+    from harness.terminal import progress
+
+    files = [Path(clip) for clip in clips]
+    if len(files) == 2 and all(file.is_file() for file in files):
+        yield explaining.explain_files(results.compare_files(files[0], files[1], n_vocab), n_vocab)
+        return
+    run = find_run(given)
+    report = schema.load(run)
+    if unknown := sorted(set(clips) - {row.clip for row in report.rows}):
+        raise UsageError(f"run {report.run} has no clip {', '.join(unknown)}", hint="`parity report` lists them")
+    if stage is not None and stage not in {each.spec for each in report.stages}:
+        known = ", ".join(each.spec for each in report.stages)
+        raise UsageError(f"run {report.run} has no stage {stage!r}", hint=f"It has {known}")
+    chosen = explaining.wanted(report, clips, stage)
+    with progress(len(chosen)) as advance:
+        yield from explaining.explain_all(run, chosen, advance, detail)
 
 
 def find_run(given: Path | None) -> Path:

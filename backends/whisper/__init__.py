@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -61,11 +61,15 @@ class WhisperSession:
 
     def transcribe(self, samples: Float32, language: str | None) -> Transcript:
         """`whisper.transcribe` with its defaults, in float32, seeded so that its temperature fallback repeats."""
+        return self.transcribe_with(samples, language, {})
+
+    def transcribe_with(self, samples: Float32, language: str | None, switches: Mapping[str, Any]) -> Transcript:
+        """The same with some of its arguments given: "temperature", "without_timestamps", ..."""
         import torch
 
         torch.manual_seed(0)
         try:
-            found = self._model.transcribe(samples, language=language, fp16=False, verbose=None)
+            found = self._model.transcribe(samples, language=language, fp16=False, verbose=None, **switches)
         except RuntimeError as error:
             raise BackendError(f"whisper.transcribe failed: {first_line(error)}") from error
         segments = found["segments"]

@@ -32,6 +32,10 @@ class Change:
     candidate_token: int | None
     follows_from: int | None
     """Index of the difference (in the same list) that this one is a consequence of; None for a first cause."""
+    reference_span: tuple[int, int] = (0, 0)
+    """Tokens of the reference's window that it concerns, [start, end)."""
+    candidate_span: tuple[int, int] = (0, 0)
+    """Tokens of the candidate's window that it concerns, [start, end)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,7 @@ class Entry:
     stages: tuple[tuple[str, str], ...]
     """(stage, text or token there) along the chain."""
     policy: tuple[PolicyPart, ...]
-    """Parts of the policy, for the first edge only."""
+    """Parts of the policy, where the reference decodes by a policy of its own."""
     finding: str
     """In one sentence."""
 
@@ -69,7 +73,8 @@ class CrossFeed:
     """Which part alone reproduces the change: the third answer."""
 
     part: str
-    """"encoder", "decoder", "embedding", "both" (only together), "either", "none", or "" when not asked."""
+    """"encoder", "decoder", "embedding", "both" (only together), "either" (each alone), or "state": the same artifact,
+    opened afresh, does not do it again."""
     tried: tuple[tuple[str, bool], ...]
     """("encoder of tflite, decoder of torchscript", reproduces the change)."""
     finding: str
@@ -156,6 +161,10 @@ class Explanations:
     clip: str
     stage: str
     found: tuple[Explanation, ...]
+    layers: tuple[LayerFinding, ...] = ()
+    """Where tensors moved beyond their limits and no token changed: which layer, for encoder and decoder."""
+    missing: tuple[str, ...] = ()
+    """What could not be looked at, and why."""
 
 
 def path(run: Path, clip: str, stage: str) -> Path:
