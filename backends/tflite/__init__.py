@@ -141,7 +141,7 @@ class TFLiteBackend:
         if self.settings.converter == "mtk":
             raise UnavailableError(
                 "probes of files by mtk_converter are not built: those of LiteRT's converter would say nothing of them",
-                hint='Set converter = "litert" in [backends.tflite] to look at the layers of LiteRT's files',
+                hint='Set converter = "litert" in [backends.tflite] to look at the layers of such files',
             )
         names = self.probe_names(parent.checkpoint, variant, found)
         build_probe(parent, out, names, variant, mask_value(options), found)

@@ -62,7 +62,7 @@ def port_order(path: Path) -> tuple[list[str], list[str]]:
 
     A compiler numbers its handles in this order, and keeps no names.
     """
-    from backends.tflite import _interpreter_module, _signature, _without_chatter
+    from backends.tflite.session import _interpreter_module, _signature, _without_chatter
 
     module, _ = _interpreter_module()
     with _without_chatter():
