@@ -8,14 +8,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from backends.dla import adb, device, lock, running
+from backends.dla import adb, device, lock, placing, running
 from backends.dla.adb import Adb
 from backends.dla.device import Device, Facts, Meter
 from backends.dla.faults import LINK_FAULTS, DeviceError, Fault
 from backends.dla.running import Running
 from backends.dla.settings import Settings
 from harness.artifact import Artifact
-from harness.backend import Float32, Usage
+from harness.backend import Float32, Placement, Usage
 
 R = TypeVar("R")
 CLOCK_SLACK_S = 86_400
@@ -61,6 +61,10 @@ class DeviceSession:
             f"{self._facts.name if self._facts else ''} {self.device.serial}".strip(),
             spent.device_s, spent.sent, spent.received, temperature, notes,
         )  # fmt: skip
+
+    def placement(self) -> tuple[Placement, ...]:
+        """What the compiler's execution plan says."""
+        return placing.of_plan(self.artifact)
 
     def ready(self) -> None:
         """Make sure that it runs, so that its label says what does.

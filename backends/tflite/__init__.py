@@ -14,9 +14,10 @@ import numpy as np
 
 from backends import files, versions
 from backends.files import TokenEmbedding
+from backends.tflite import placing
 from backends.tflite.worker import build_files, failure
 from harness.artifact import Artifact, Options
-from harness.backend import Availability, Float32
+from harness.backend import Availability, Float32, Placement
 from harness.checkpoint import Checkpoint, Dims
 from harness.errors import ArtifactError, BackendError, UnavailableError, first_line
 
@@ -98,6 +99,10 @@ class TFLiteSession:
         logits = self._decoder.run({"token_embeddings": embeddings, "encoder_output": encoder_output})
         return np.array(logits[0, list(rows)])
 
+    def placement(self) -> tuple[Placement, ...]:
+        """Which of their nodes the delegate took."""
+        return (self._encoder.placement("encoder"), self._decoder.placement("decoder"))
+
 
 class Graph:
     """One TFLite file with one output, its tensors known by our names."""
@@ -137,6 +142,10 @@ class Graph:
         except (ValueError, RuntimeError) as error:
             raise BackendError(f"{self.path}: failed while it ran ({_reason(error)})") from error
         return self._interpreter.tensor(self._output)()
+
+    def placement(self, component: str) -> Placement:
+        """Which of its nodes the delegate took."""
+        return placing.placement(component, self._interpreter)
 
 
 def match(
