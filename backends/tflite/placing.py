@@ -2,9 +2,8 @@
 
 The Python interpreter does not say it in so many words. Its list of ops (`_get_ops_details`, the same in LiteRT and in
 tflite-runtime) holds, once tensors are allocated, the nodes of the file and behind them one node DELEGATE for each
-part that a delegate took, with the tensors that go in and come out. What was taken is what lies between these. The
-same number stands in the runtime's own line "Replacing 185 out of 185 node(s) with delegate", which it prints only
-when built to be verbose.
+part that a delegate took, with the tensors that go in and come out. What was taken is what lies between these. (The
+runtime has a log line of its own, "Replacing N out of M node(s) with delegate"; its Python packages do not print it.)
 """
 
 from __future__ import annotations
