@@ -78,7 +78,8 @@ def describe(placed: Placement) -> str:
 def _short(placed: Placement) -> str:
     share = "" if placed.share is None else f" {placed.delegated}/{placed.nodes} nodes"
     others = "".join(f" + {each}" for each in placed.elsewhere)
-    return f"{placed.component} {placed.target or 'unknown'}{others}{share}"
+    simulated = " (simulated)" if "simulated" in placed.note else ""
+    return f"{placed.component} {placed.target or 'unknown'}{others}{share}{simulated}"
 
 
 def _path(run: Path, spec: str) -> Path:

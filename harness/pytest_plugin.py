@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness import config as settings
+from harness import placement, registry, state, states
 from harness import plan as planning
-from harness import registry, state, states
 from harness.errors import ParityError
 from harness.fixture import BadClip, Clip
 from harness.machine import versions
 from harness.plan import Options, Plan
 from harness.registry import Stage
-from harness.report.collection import collect
+from harness.report.collection import collect, stage_info
 from harness.report.schema import Row, StateCheck
 from harness.run import Evaluation, evaluation
 
@@ -42,8 +42,18 @@ HELP = {
     "require_placement": "fail where a stage fell back to the CPU, or does not say where it runs",
 }
 
-Judged = Row | BadClip | tuple[StateCheck, ...]
-"""What an item is judged by: a clip's row, a line of the manifest that gives no clip, or a stage's state checks."""
+
+@dataclass(frozen=True, slots=True)
+class StageChecks:
+    """What is known of a stage once its clips have run."""
+
+    states: tuple[StateCheck, ...]
+    misplaced: tuple[str, ...]
+    """Why it does not meet `require_placement`; empty when that was not asked for."""
+
+
+Judged = Row | BadClip | StageChecks
+"""What an item is judged by: a clip's row, a line of the manifest that gives no clip, or a stage's own checks."""
 
 _OPTIONS = pytest.StashKey[Options]()
 _STARTED = pytest.StashKey[float]()
@@ -121,13 +131,13 @@ def parity_row(
     parity_evaluation: Evaluation,
     request: pytest.FixtureRequest,
 ) -> Judged:
-    """The judged row of this item, its numbers properties of the JUnit report; or the state checks of its stage."""
+    """The judged row of this item, its numbers properties of the JUnit report; or the checks of its stage."""
     stage, clip = parity_cell
     if stage is None or isinstance(clip, BadClip):
         assert isinstance(clip, BadClip)  # noqa: S101 - narrows the pair for the type checker
         return clip
     if clip is None:
-        return states.of_stage(parity_evaluation, stage)
+        return _stage_checks(parity_evaluation, stage)
     row = parity_evaluation.row(stage, clip)
     request.node.user_properties += [
         ("clip", row.clip), ("stage", row.stage), ("verdict", row.verdict.outcome.value), ("label", row.label),
@@ -138,25 +148,32 @@ def parity_row(
 def assert_parity(row: Judged) -> None:
     """Fail with the reason and the command that repeats it, unless the row passed, drifted or is the reference.
 
-    The item of a stage's state fails when a result depends on what ran before it, and is skipped, with the reason,
-    when nothing could be checked.
+    The item of a stage's state fails when a result depends on what ran before it, or when the stage is not placed as
+    required; it is skipped, with the reason, when nothing could be checked.
     """
     __tracebackhide__ = True
     if isinstance(row, BadClip):
         pytest.fail(row.error, pytrace=False)
-    if isinstance(row, tuple):
-        _assert_steady(row)
+    if isinstance(row, StageChecks):
+        _assert_stage(row)
         return
     if row.verdict.outcome.exit_code:
         pytest.fail(f"{row.verdict.outcome.value}: {row.verdict.reason}\n{row.reproduce}", pytrace=False)
 
 
-def _assert_steady(checks: tuple[StateCheck, ...]) -> None:
+def _assert_stage(found: StageChecks) -> None:
     __tracebackhide__ = True
-    if bad := [check for check in checks if check.exit_code]:
-        pytest.fail("\n".join(state.describe(check) for check in bad), pytrace=False)
-    if not any(check.checked for check in checks):
-        pytest.skip("; ".join(state.describe(check) for check in checks))
+    bad = [state.describe(check) for check in found.states if check.exit_code]
+    if bad := [*bad, *(f"placement required: {line}" for line in found.misplaced)]:
+        pytest.fail("\n".join(bad), pytrace=False)
+    if not any(check.checked for check in found.states):
+        pytest.skip("; ".join(state.describe(check) for check in found.states))
+
+
+def _stage_checks(evaluation: Evaluation, stage: Stage) -> StageChecks:
+    checks = states.of_stage(evaluation, stage)
+    required = evaluation.plan.options.require_placement
+    return StageChecks(checks, tuple(placement.misplaced([stage_info(evaluation.plan, stage)])) if required else ())
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

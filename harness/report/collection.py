@@ -20,7 +20,7 @@ def collect(plan: Plan, seconds: float) -> Report:
     wanted = [(clip, stage) for clip in plan.clips for stage in plan.stages]
     rows = [known[clip.name, stage.spec] for clip, stage in wanted if (clip.name, stage.spec) in known]
     rows += [_row_of_bad_clip(bad.name, bad.error) for bad in plan.bad_clips]
-    stages = tuple(_written_stage(plan, stage) for stage in plan.stages)
+    stages = tuple(stage_info(plan, stage) for stage in plan.stages)
     checks = tuple(check for stage in plan.stages for check in _written_states(plan, stage))
     misplaced = tuple(placement.misplaced(stages)) if plan.options.require_placement else ()
     outcome, exit_code, summary = _overall(rows, _troubles(checks, misplaced))
@@ -111,7 +111,8 @@ def _written_states(plan: Plan, stage: Stage) -> tuple[StateCheck, ...]:
     return found.checks if found else ()
 
 
-def _written_stage(plan: Plan, stage: Stage) -> StageInfo:
+def stage_info(plan: Plan, stage: Stage) -> StageInfo:
+    """What was written of a stage, with where it ran."""
     path = plan.folder / schema.STAGES / f"{stage.spec.replace(':', '-')}.json"
     if not path.is_file():
         return StageInfo(stage.spec, stage.parent, False, "not run")

@@ -133,7 +133,26 @@ def test_a_stateful_stage_fails_its_own_item(gate, pytester):
     (pytester.path / "conftest.py").write_text(STALE)
     result = gate()
     result.assert_outcomes(passed=5, failed=1)
-    result.stdout.fnmatch_lines(["stateful: torchscript: A B A: encoder_output of one *", "parity diverged: *stateful*"])
+    result.stdout.fnmatch_lines(
+        ["stateful: torchscript: A B A: encoder_output of one *", "parity diverged: *stateful*"]
+    )
+
+
+MUTE = """
+from backends.torchscript import TorchScriptSession
+
+pytest_plugins = ["harness.pytest_plugin"]
+TorchScriptSession.placement = lambda self: ()
+"""
+
+
+def test_a_placement_that_is_required_fails_the_item_of_its_stage(gate, pytester):
+    """One stage does not say where it runs: its clips pass, its own item does not; without the flag all pass."""
+    (pytester.path / "conftest.py").write_text(MUTE)
+    gate("-k", "state-torchscript or torchscript-one").assert_outcomes(passed=2, deselected=4)
+    result = gate("--parity-require-placement", "-k", "state-torchscript or torchscript-one")
+    result.assert_outcomes(passed=1, failed=1, deselected=4)
+    result.stdout.fnmatch_lines(["placement required: torchscript: it does not say where it runs"])
 
 
 @pytest.mark.parametrize(
