@@ -160,18 +160,19 @@ def build(out: Path | None, **given: Any) -> None:
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="[fixtures/approved/noise.json]")
 def noise(out: Path | None, **given: Any) -> None:
     """Measure how much the root alone moves: threads, repeats, half weights, position, mask. Tolerances rest on it."""
-    from harness import config, floor, plan, serial
+    from harness import config, plan, serial
     from harness import noise as measuring
     from harness.report import noise as view
     from harness.terminal import stdout, working
 
     settings = config.load(Path.cwd())
     options = plan.options_from(given, settings.run)
+    target = measuring.target(out, options)
     with working("measuring the noise floor"):
         found = measuring.measure(options, settings.policies)
-    serial.write(out or floor.APPROVED, found)
+    serial.write(target, found)
     view.show(found, stdout())
-    click.echo(f"noise: {out or floor.APPROVED}", err=True)
+    click.echo(f"noise: {target}", err=True)
 
 
 @main.command()

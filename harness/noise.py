@@ -9,11 +9,12 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from harness import artifact, build, cache, checkpoint, compare, fixture, policy, registry
+from harness import artifact, build, cache, checkpoint, compare, fixture, floor, policy, registry
 from harness import plan as planning
 from harness.artifact import Artifact
 from harness.backend import Float32, Perturbable, Perturbation, Session
@@ -45,6 +46,7 @@ class Subject:
     policy: Policy
     clips: tuple[tuple[Clip, Features], ...]
     threads: int
+    cache: Path
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -97,6 +99,22 @@ def measure(options: Options, own_policies: Mapping[str, Mapping[str, Any]]) -> 
     return _noise(subject, label, sources, time.perf_counter() - started)
 
 
+def target(out: Path | None, options: Options) -> Path:
+    """Where the noise of a checkpoint goes: the approved file, unless that is another checkpoint's.
+
+    Raises:
+        UsageError: it is, and no other file was named.
+    """
+    if out is not None or not floor.APPROVED.is_file():
+        return out or floor.APPROVED
+    known, found = floor.load(floor.APPROVED), checkpoint.resolve(options.checkpoint)
+    if known.checkpoint_sha256 != found.sha256:
+        raise UsageError(
+            f"{floor.APPROVED} holds the noise of {known.checkpoint}, not of {found.name}", hint="Name a file by --out"
+        )
+    return floor.APPROVED
+
+
 def _subject(options: Options, chosen: Policy) -> Subject:
     policy.check_language(options.language)
     clips, bad = fixture.select(options.clips, options.manifest, options.language)
@@ -105,14 +123,14 @@ def _subject(options: Options, chosen: Policy) -> Subject:
     if bad:  # a floor of fewer clips than were named would not be what it says
         raise UsageError(f"{bad[0].name}: {bad[0].error}", hint="Leave it out")
     usable = [(clip, cache.clip_features(options.cache, clip, n_mels)) for clip in clips]
-    return Subject(found, chosen, tuple(usable), options.threads)
+    return Subject(found, chosen, tuple(usable), options.threads, options.cache)
 
 
 def _first(subject: Subject, session: Session, clip: Clip, features: Features) -> Trace:
     """The pass that all others are held against: what a run records."""
     recorder = Recorder(
         registry.ROOT, session, subject.found.sha256, subject.checkpoint.dims, subject.policy,
-        drafts=lambda _sha, _plan, greedy: greedy(),
+        drafts=lambda sha, plan, greedy: cache.root_draft(subject.cache, subject.checkpoint, sha, plan, greedy),
     )  # fmt: skip
     return record(recorder, clip, features, None, clip.language)
 

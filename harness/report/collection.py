@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from harness import artifact, placement, serial, states
 from harness.machine import describe as describe_machine
@@ -37,7 +39,7 @@ def collect(plan: Plan, seconds: float) -> Report:
         checkpoint_note=plan.checkpoint.note,
         policy=plan.policy.name,
         policy_options=dict(plan.policy.options),
-        tolerances={edge: dict(values) for edge, values in plan.tolerances.items()},
+        tolerances={edge: {k: _written(v) for k, v in values.items()} for edge, values in plan.tolerances.items()},
         machine=describe_machine(),
         stages=stages,
         rows=tuple(rows),
@@ -48,6 +50,13 @@ def collect(plan: Plan, seconds: float) -> Report:
     )
     serial.write(plan.folder / schema.REPORT, report)
     return report
+
+
+def _written(limit: Any) -> Any:
+    """A limit as the report has it: JSON has no infinity, and where any value is allowed none is made of it."""
+    if isinstance(limit, list):
+        return [_written(bound) for bound in limit]
+    return "Infinity" if limit == math.inf else limit
 
 
 def _row_of_bad_clip(name: str, error: str) -> Row:

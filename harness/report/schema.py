@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from harness import serial
 from harness.artifact import ArtifactFile
@@ -123,8 +123,6 @@ class StateCheck:
 class Report:
     """A whole run."""
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"ser_json_inf_nan": "strings"}
-
     schema_version: int
     run: str
     created: str
@@ -140,6 +138,7 @@ class Report:
     policy: str
     policy_options: dict[str, Any]
     tolerances: dict[str, dict[str, Any]]
+    """Every limit by edge; an infinite one is the string "Infinity", which `float` reads."""
     machine: Machine
     stages: tuple[StageInfo, ...]
     rows: tuple[Row, ...]

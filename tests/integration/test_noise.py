@@ -87,6 +87,15 @@ def test_the_approved_noise_is_of_the_embedded_checkpoint():
     assert len(found.clips) == MANIFEST.read_text("utf-8").count('"default"')
 
 
+def test_the_noise_of_one_checkpoint_does_not_replace_that_of_another(parity, scripted_checkpoint):
+    """The approved file is the embedded checkpoint's; another one's noise needs a name."""
+    before = floor.APPROVED.read_bytes()
+    result = parity("noise", "--checkpoint", scripted_checkpoint)
+    assert result.exit_code == 2
+    assert "noise.json holds the noise of micro, not of tiny-" in result.stderr
+    assert floor.APPROVED.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("words", "code", "named"),
     [
