@@ -54,6 +54,9 @@ def read(plan: Plan, spec: str) -> Checked | None:
 
 
 def _holds(known: Checked, plan: Plan, sha256: str) -> bool:
+    """Whether it need not be done again: an error may be gone by now, and a device be back."""
+    if any(check.error_code for check in known.checks):
+        return False
     same_clips = known.clips == tuple(clip.name for clip in plan.clips)
     return known.artifact_sha256 == sha256 and same_clips and known.whole >= plan.options.state
 

@@ -97,6 +97,9 @@ def test_a_stage_that_fails_in_between_is_not_checked(run, monkeypatch, tmp_path
     assert "not checked: torchscript: A B A: torchscript failed on one: RuntimeError: out of order" in result.stdout
     check = schema.load(tmp_path / "reports" / "s").states[-1]
     assert (check.checked, check.stateful, check.error_code) == (False, False, 3)
+    monkeypatch.setattr(TorchScriptSession, "encode", encode)
+    assert run().exit_code == 0  # it is checked again once the error is gone
+    assert schema.load(tmp_path / "reports" / "s").states[-1].checked
 
 
 def test_a_device_is_checked_too(parity, clips, tmp_path):
