@@ -115,13 +115,20 @@ class Placement:
     component: str
     """"encoder" or "decoder"."""
     target: str
-    """As the runtime names it: "XNNPACK", "MDLA", "CPU"."""
+    """As the runtime names it: "XNNPACK", "MDLA_5_3", "CPU"; "" where nobody can say, and `note` why."""
     nodes: int | None
     """Nodes of the graph; None where the runtime does not say."""
     delegated: int | None
     """How many of them run on the target; the others fell back to the CPU."""
     note: str = ""
     """How this is known, and what is not."""
+    elsewhere: tuple[str, ...] = ()
+    """What else runs parts of it, where the runtime names these without counting: other engines of a plan."""
+
+    @property
+    def fell_back(self) -> bool:
+        """Whether a part of it runs somewhere else than on the target."""
+        return bool(self.elsewhere) or (self.share is not None and self.share < 1)
 
     @property
     def share(self) -> float | None:
@@ -135,6 +142,24 @@ class Placed(Protocol):
 
     def placement(self) -> tuple[Placement, ...]:
         """One for each file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Perturbation:
+    """A change of how the root computes that leaves the model what it is: what its own noise is measured by."""
+
+    half_weights: bool = False
+    """Weights rounded to half precision; arithmetic stays float32."""
+    mask_value: float | None = None
+    """Value of the causal mask, added to the scores by attention written out; None for the fused attention."""
+
+
+@runtime_checkable
+class Perturbable(Protocol):
+    """**Protocol:** a session that can compute the same in another way: the root."""
+
+    def perturbed(self, change: Perturbation) -> AbstractContextManager[Session]:
+        """A session under a change, next to this one, which stays as it is."""
 
 
 @runtime_checkable

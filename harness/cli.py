@@ -101,6 +101,9 @@ def main() -> None:
 @click.option("--language", metavar="CODE", help="of clips that do not name theirs [detected]")
 @click.option("--report-dir", type=click.Path(path_type=Path), metavar="DIR", help="[reports]")
 @click.option("--run-id", metavar="NAME", help="name of the run; an existing one is continued [time and checkpoint]")
+@click.option("--noise", type=click.Path(path_type=Path), metavar="FILE", help="[fixtures/approved/noise.json]")
+@click.option("--state", is_flag=True, default=None, help="check state and order by the whole set of sequences")
+@click.option("--require-placement", is_flag=True, default=None, help="fail where a stage fell back to the CPU")
 def run(**given: Any) -> None:
     """Take clips through the stages, judge every edge, print the table, write the report."""
     from harness.report import console
@@ -148,6 +151,32 @@ def build(out: Path | None, **given: Any) -> None:
         for role, file in found.files.items():
             size = f"{file.size_bytes / 2**20:.1f} MiB"
             click.echo(f"{found.stage}\t{role}\t{found.origin}\t{size}\t{file.sha256[:12]}\t{folder / file.name}")
+
+
+@main.command()
+@click.option("--checkpoint", metavar="NAME|FILE", help="Whisper name or .pt file [embedded micro checkpoint]")
+@click.option("--clips", metavar="A,B", help="names, tags, default, all, or audio files and folders [default]")
+@click.option("--manifest", type=click.Path(path_type=Path), metavar="FILE", help="[fixtures/clips/manifest.jsonl]")
+@click.option("--policy", metavar="NAME", help="whisper, plain, or one of parity.toml's [whisper]")
+@click.option("--language", metavar="CODE", help="of clips that do not name theirs [detected]")
+@click.option("--threads", type=click.IntRange(1, 1024), help="[all cores]")
+@click.option("--cache", type=click.Path(path_type=Path), metavar="DIR", help="input features [build/cache]")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="[fixtures/approved/noise.json]")
+def noise(out: Path | None, **given: Any) -> None:
+    """Measure how much the root alone moves: threads, repeats, half weights, position, mask. Tolerances rest on it."""
+    from harness import config, plan, serial
+    from harness import noise as measuring
+    from harness.report import noise as view
+    from harness.terminal import stdout, working
+
+    settings = config.load(Path.cwd())
+    options = plan.options_from(given, settings.run)
+    target = measuring.target(out, options)
+    with working("measuring the noise floor"):
+        found = measuring.measure(options, settings.policies)
+    serial.write(target, found)
+    view.show(found, stdout())
+    click.echo(f"noise: {target}", err=True)
 
 
 @main.command()
@@ -276,7 +305,7 @@ def find_run(given: Path | None) -> Path:
 
 def _run(given: dict[str, Any], *, alone: bool = False) -> Any:
     """Run what was given; `alone` leaves parity.toml aside."""
-    from harness import config, plan
+    from harness import config, plan, states
     from harness import run as running
     from harness.report.collection import collect
     from harness.terminal import progress
@@ -284,13 +313,16 @@ def _run(given: dict[str, Any], *, alone: bool = False) -> Any:
     settings = config.Config() if alone else config.load(Path.cwd())
     made = plan.make(plan.options_from(given, settings.run), settings)
     started = time.perf_counter()
-    with running.evaluation(made) as evaluation, progress(len(made.stages) * len(made.clips)) as advance:
+    with running.evaluation(made) as evaluation, progress(len(made.stages) * (len(made.clips) + 1)) as advance:
         for stage in made.stages:
             shared_out = evaluation.record_side_by_side(stage, made.clips, advance)
             for clip in made.clips:
                 if not shared_out:
                     advance(f"{stage.spec} · {clip.name}")
                 evaluation.row(stage, clip)
+            if made.clips:
+                advance(f"{stage.spec} · state and order")
+                states.of_stage(evaluation, stage)
     found = collect(made, time.perf_counter() - started)
     click.echo(f"report: {made.folder / 'report.json'}", err=True)
     return found

@@ -48,6 +48,9 @@ RUN_KEYS = frozenset(
         "cache",
         "soc",
         "serial",
+        "noise",
+        "state",
+        "require_placement",
     }
 )
 

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness import config as settings
+from harness import placement, registry, state, states
 from harness import plan as planning
-from harness import registry
 from harness.errors import ParityError
 from harness.fixture import BadClip, Clip
 from harness.machine import versions
 from harness.plan import Options, Plan
 from harness.registry import Stage
-from harness.report.collection import collect
-from harness.report.schema import Row
+from harness.report.collection import collect, stage_info
+from harness.report.schema import Row, StateCheck
 from harness.run import Evaluation, evaluation
 
 HELP = {
@@ -38,7 +38,23 @@ HELP = {
     "soc": "SoC that a DLA is compiled for",
     "serial": "devices as adb names them, separated by commas",
     "tflite_converter": "who writes TFLite files: litert, or mtk for MediaTek's converter",
+    "noise": "file of measured noise that tolerances are multiples of",
+    "state": "check state and order by the whole set of sequences",
+    "require_placement": "fail where a stage fell back to the CPU, or does not say where it runs",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class StageChecks:
+    """What is known of a stage once its clips have run."""
+
+    states: tuple[StateCheck, ...]
+    misplaced: tuple[str, ...]
+    """Why it does not meet `require_placement`; empty when that was not asked for."""
+
+
+Judged = Row | BadClip | StageChecks
+"""What an item is judged by: a clip's row, a line of the manifest that gives no clip, or a stage's own checks."""
 
 _OPTIONS = pytest.StashKey[Options]()
 _STARTED = pytest.StashKey[float]()
@@ -48,9 +64,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """One --parity-* option for each field of `harness.plan.Options`."""
     group = parser.getgroup("parity", "parity of model representations")
     for each in fields(Options):
-        kind = int if each.name == "threads" else str
+        form: dict[str, Any] = {"type": int if each.name == "threads" else str}
+        if isinstance(each.default, bool):
+            form = {"action": "store_const", "const": True}
         group.addoption(
-            f"--parity-{each.name.replace('_', '-')}", dest=f"parity_{each.name}", type=kind, help=HELP[each.name]
+            f"--parity-{each.name.replace('_', '-')}", dest=f"parity_{each.name}", help=HELP[each.name], **form
         )
 
 
@@ -87,9 +105,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     except ParityError as error:
         raise pytest.UsageError(str(error)) from error
     cells: list[Any] = [
-        pytest.param((stage, clip), id=f"{stage.spec}-{clip.name}", marks=_mark(stage))
+        pytest.param(
+            (stage, clip), id=f"{stage.spec}-{clip.name}" if clip else f"state-{stage.spec}", marks=_mark(stage)
+        )
         for stage in stages
-        for clip in clips
+        for clip in (*clips, *([None] if clips else []))  # None: the stage's state and order, while it is open
     ]
     cells += [pytest.param((None, clip), id=f"manifest-{clip.name}") for clip in bad]
     metafunc.parametrize("parity_cell", cells)
@@ -108,13 +128,17 @@ def parity_evaluation(request: pytest.FixtureRequest) -> Iterator[Evaluation]:
 
 @pytest.fixture
 def parity_row(
-    parity_cell: tuple[Stage | None, Clip | BadClip], parity_evaluation: Evaluation, request: pytest.FixtureRequest
-) -> Row | BadClip:
-    """The judged row of this item; its numbers become properties of the JUnit report."""
+    parity_cell: tuple[Stage | None, Clip | BadClip | None],
+    parity_evaluation: Evaluation,
+    request: pytest.FixtureRequest,
+) -> Judged:
+    """The judged row of this item, its numbers properties of the JUnit report; or the checks of its stage."""
     stage, clip = parity_cell
     if stage is None or isinstance(clip, BadClip):
         assert isinstance(clip, BadClip)  # noqa: S101 - narrows the pair for the type checker
         return clip
+    if clip is None:
+        return _stage_checks(parity_evaluation, stage)
     row = parity_evaluation.row(stage, clip)
     request.node.user_properties += [
         ("clip", row.clip), ("stage", row.stage), ("verdict", row.verdict.outcome.value), ("label", row.label),
@@ -122,13 +146,35 @@ def parity_row(
     return row
 
 
-def assert_parity(row: Row | BadClip) -> None:
-    """Fail with the reason and the command that repeats it, unless the row passed, drifted or is the reference."""
+def assert_parity(row: Judged) -> None:
+    """Fail with the reason and the command that repeats it, unless the row passed, drifted or is the reference.
+
+    The item of a stage's state fails when a result depends on what ran before it, or when the stage is not placed as
+    required; it is skipped, with the reason, when nothing could be checked.
+    """
     __tracebackhide__ = True
     if isinstance(row, BadClip):
         pytest.fail(row.error, pytrace=False)
+    if isinstance(row, StageChecks):
+        _assert_stage(row)
+        return
     if row.verdict.outcome.exit_code:
         pytest.fail(f"{row.verdict.outcome.value}: {row.verdict.reason}\n{row.reproduce}", pytrace=False)
+
+
+def _assert_stage(found: StageChecks) -> None:
+    __tracebackhide__ = True
+    bad = [state.describe(check) for check in found.states if check.exit_code]
+    if bad := [*bad, *(f"placement required: {line}" for line in found.misplaced)]:
+        pytest.fail("\n".join(bad), pytrace=False)
+    if not any(check.checked for check in found.states):
+        pytest.skip("; ".join(state.describe(check) for check in found.states))
+
+
+def _stage_checks(evaluation: Evaluation, stage: Stage) -> StageChecks:
+    checks = states.of_stage(evaluation, stage)
+    required = evaluation.plan.options.require_placement
+    return StageChecks(checks, tuple(placement.misplaced([stage_info(evaluation.plan, stage)])) if required else ())
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from harness import build, cache, compare, policy, registry, serial, tolerance, verdict
+from harness import build, cache, compare, placement, policy, registry, serial, tolerance, verdict
 from harness import plan as planning
 from harness import trace as traces
 from harness.artifact import Artifact
-from harness.backend import Fleet, Metered, Probing, Session, Transcriber
+from harness.backend import Fleet, Metered, Placed, Probing, Session, Transcriber
 from harness.checkpoint import file_sha256
 from harness.decode import rows_are_invariant
 from harness.errors import BackendError, ParityError, UsageError, mapped
+from harness.features import Features
 from harness.fixture import Clip
 from harness.normaliser import compare_texts
 from harness.plan import Plan
@@ -28,10 +29,22 @@ from harness.recording import Recorder, record
 from harness.registry import Stage
 from harness.report import schema
 from harness.report.schema import Judged, Row, StageInfo
+from harness.state import OneSessionError
 from harness.trace import Trace
 from harness.verdict import Outcome, Verdict
 
 Opened = Session | Transcriber | Fleet
+
+
+@dataclass(frozen=True)
+class Task:
+    """A clip, ready for a stage."""
+
+    clip: Clip
+    features: Features
+    reference: Trace | None
+    """The root's trace, whose tokens are the draft; None for the root and for what stands before it."""
+    language: str | None
 
 
 @contextmanager
@@ -52,11 +65,14 @@ class Evaluation:
         self._artifacts: dict[str, Artifact | ParityError] = {}
         self._open: tuple[str, Opened] | None = None
         self._failed: dict[tuple[str, str], ParityError] = {}
+        self._placed: set[str] = set()
+        self._just_recorded: set[tuple[str, str]] = set()
         self._stack = ExitStack()
 
     def close(self) -> None:
         """Free the open stage."""
         self._open = None
+        self._just_recorded.clear()
         self._stack.close()
 
     def artifact(self, stage: str) -> Artifact:
@@ -91,6 +107,7 @@ class Evaluation:
             waiting = {pool.submit(self._recorded, stage.spec, clip): clip for clip in ready}
             for done in as_completed(waiting):
                 advance(f"{stage.spec} · {waiting[done].name}")
+        self._just_recorded.clear()  # each was recorded by a session of its own
         return True
 
     def row(self, stage: Stage, clip: Clip) -> Row:
@@ -115,7 +132,12 @@ class Evaluation:
                 return found
             found = self._record(spec, clip)
             traces.save(found, path)
+            self._just_recorded.add((spec, clip.name))
             return found
+
+    def just_recorded(self, spec: str, clip: Clip) -> Trace | None:
+        """A trace that the session which is open has recorded; None for one of another session."""
+        return self.trace(spec, clip) if (spec, clip.name) in self._just_recorded else None
 
     def _is_fresh(self, found: Trace, spec: str, clip: Clip) -> bool:
         """Whether a trace of a run that is continued still belongs to this audio file, language and artifact."""
@@ -142,21 +164,70 @@ class Evaluation:
     def _record(self, spec: str, clip: Clip) -> Trace:
         if error := self._failed.pop((spec, clip.name), None):
             raise error
+        task = self.prepare(spec, clip)
+        with self.session(spec) as session:
+            return self.play(spec, session, task)
+
+    def prepare(self, spec: str, clip: Clip) -> Task:
+        """What a stage needs for a clip; the root may be run for it.
+
+        Raises:
+            ParityError: the clip cannot be used, or the root could not record it.
+        """
         policy.check_language(clip.language)
         features = cache.clip_features(self.plan.options.cache, clip, self.plan.checkpoint.dims.n_mels)
         reference = self._reference_for(spec, clip)
         language = reference.header.language if reference else clip.language
         if language is None and spec != registry.ROOT:
             language = self._detected_language(clip)
-        opened = self._opened(spec)
-        with mapped(BackendError, f"{spec} failed on {clip.name}"), leased(opened) as session:
+        return Task(clip, features, reference, language)
+
+    def play(self, spec: str, session: Session | Transcriber, task: Task) -> Trace:
+        """Record a clip by an opened session of a stage.
+
+        Raises:
+            ParityError: it failed.
+        """
+        with mapped(BackendError, f"{spec} failed on {task.clip.name}"):
             try:
                 recorder = _recorder(self.plan, spec, self.artifact(spec), session)
-                return record(recorder, clip, features, reference, language)
+                return record(recorder, task.clip, task.features, task.reference, task.language)
             except ParityError:
                 if isinstance(session, Metered):
                     session.usage()  # what a failed clip spent is not the next one's
                 raise
+
+    @contextmanager
+    def session(self, spec: str) -> Iterator[Session | Transcriber]:
+        """A session of the stage that is open, opened if need be; for one clip."""
+        opened = self._opened(spec)
+        with mapped(BackendError, f"{spec} cannot be used"), leased(opened) as session:
+            if isinstance(session, Placed) and spec not in self._placed:
+                self._placed.add(spec)
+                placement.remember(self.plan.folder, spec, self.artifact(spec).sha256, session.placement())
+            yield session
+
+    @contextmanager
+    def fresh(self, spec: str) -> Iterator[Session | Transcriber]:
+        """A session that has run nothing yet; what was open is closed, since a device has room for one."""
+        self.close()
+        with self.session(spec) as session:
+            yield session
+
+    @contextmanager
+    def pair(self, spec: str) -> Iterator[tuple[Session | Transcriber, Session | Transcriber]]:
+        """Two sessions that have run nothing yet, side by side.
+
+        Raises:
+            OneSessionError: one device, which has room for one.
+        """
+        self.close()
+        opened = self._opened(spec)
+        if isinstance(opened, Fleet) and opened.size < 2:
+            raise OneSessionError(f"{spec}: one device, which runs one session at a time", hint="Name two by --serial")
+        with ExitStack() as stack, mapped(BackendError, f"{spec} cannot be opened twice"):
+            second = opened if isinstance(opened, Fleet) else stack.enter_context(self._backend_open(spec))
+            yield stack.enter_context(leased(opened)), stack.enter_context(leased(second))
 
     def _detected_language(self, clip: Clip) -> str | None:
         """The root's finding; it records all clips that need one in a row, so that models are not reloaded for each."""
@@ -174,14 +245,16 @@ class Evaluation:
     def _opened(self, spec: str) -> Opened:
         if self._open is None or self._open[0] != spec:
             self.close()
-            found = self.artifact(spec)
-            backend = registry.backend(spec.partition(":")[0])
             with mapped(BackendError, f"{spec} cannot be opened"):
-                opened = self._stack.enter_context(backend.open(found, self.plan.options.threads))
+                opened = self._stack.enter_context(self._backend_open(spec))
                 if isinstance(opened, Probing):
                     raise BackendError(f"{spec}: a probe was opened in place of the artifact")
                 self._open = (spec, opened)
         return self._open[1]
+
+    def _backend_open(self, spec: str) -> AbstractContextManager[Opened | Probing]:
+        backend = registry.backend(spec.partition(":")[0])
+        return backend.open(self.artifact(spec), self.plan.options.threads)
 
     def _judged_row(self, stage: Stage, clip: Clip) -> Row:
         found = self.trace(stage.spec, clip)

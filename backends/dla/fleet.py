@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
-from backends.dla import adb, device, lock, running
+from backends.dla import adb, device, lock, placing, running
 from backends.dla.adb import Adb
 from backends.dla.device import Device, Facts, Meter
 from backends.dla.faults import LINK_FAULTS, DeviceError, Fault
@@ -19,7 +19,7 @@ from backends.dla.running import Running
 from backends.dla.settings import Settings
 from harness.artifact import Artifact
 from harness.attribution import taps
-from harness.backend import Float32, Usage
+from harness.backend import Float32, Placement, Usage
 
 R = TypeVar("R")
 CLOCK_SLACK_S = 86_400
@@ -65,6 +65,10 @@ class DeviceSession:
             f"{self._facts.name if self._facts else ''} {self.device.serial}".strip(),
             spent.device_s, spent.sent, spent.received, temperature, notes,
         )  # fmt: skip
+
+    def placement(self) -> tuple[Placement, ...]:
+        """What the compiler's execution plan says."""
+        return placing.of_plan(self.artifact)
 
     def ready(self) -> None:
         """Make sure that it runs, so that its label says what does.

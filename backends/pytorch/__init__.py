@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from backends import probing, versions
+from backends import placing, probing, versions
 from backends.probing import HostProbe
 from harness.artifact import Artifact, Options
 from harness.attribution import taps
 from harness.attribution.taps import Taps
-from harness.backend import Availability, Float32
+from harness.backend import Availability, Float32, Perturbation, Placement
 from harness.checkpoint import Checkpoint, Dims
 from harness.errors import BuildError
 
@@ -120,3 +120,30 @@ class PyTorchSession:
             return embeddings
 
         return HostProbe(f"{self.label}, tapped", found, dims, run, lookup)
+
+    def placement(self) -> tuple[Placement, ...]:
+        """Where the weights of both halves lie."""
+        return placing.of_model(self._model)
+
+    @contextmanager
+    def perturbed(self, change: Perturbation) -> Iterator[PyTorchSession]:
+        """A copy of the model under a change.
+
+        openai-whisper's fused attention takes no mask, only the wish to be causal; a mask value needs the attention
+        that is written out, which is switched on for the time of the context (it is a switch of the class).
+        """
+        import copy
+
+        import torch
+
+        from backends.split import explicit_attention
+
+        model = copy.deepcopy(self._model)
+        if change.half_weights:
+            model = model.half().float()
+        with ExitStack() as stack:
+            if change.mask_value is not None:
+                size = model.dims.n_text_ctx
+                model.decoder.mask = torch.full((size, size), change.mask_value).triu_(1)
+                stack.enter_context(explicit_attention())
+            yield PyTorchSession(model, torch.__version__)

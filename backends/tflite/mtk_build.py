@@ -18,6 +18,7 @@ from backends.tflite.mtk import Converted
 from backends.tflite.session import INPUTS, OUTPUTS, ROLES, Shapes
 from backends.tflite.settings import Settings
 from harness.artifact import Artifact
+from harness.backend import Session
 from harness.errors import ArtifactError, BuildError
 
 LOOKUPS = ("GATHER", "GATHER_ND")
@@ -62,6 +63,7 @@ def script_sides(parent: Artifact) -> dict[str, Sides]:
     sides = session.shapes(parent.checkpoint.dims)
     features, encoded = (np.zeros(shape, np.float32) for side in sides["encoder"] for shape in side.values())
     with TorchScriptBackend().open(parent, torch.get_num_threads()) as opened:
+        assert isinstance(opened, Session)  # noqa: S101 - an ordinary artifact gives no probe
         gives = {"encoder": opened.encode(features).shape}
         logits = opened.decode([0], encoded, [0])
     gives["decoder"] = (1, parent.checkpoint.dims.n_text_ctx, logits.shape[-1])

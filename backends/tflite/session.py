@@ -15,14 +15,14 @@ import numpy as np
 from backends import versions
 from backends.files import TokenEmbedding
 from backends.probing import HostProbe
-from backends.tflite import lowered
+from backends.tflite import lowered, placing
 from backends.tflite.settings import Settings
 from backends.tflite.tensors import ARRAY_TYPES
 from backends.tflite.worker import failure
 from harness.artifact import Artifact
 from harness.attribution import taps
 from harness.attribution.taps import Taps
-from harness.backend import Float32
+from harness.backend import Float32, Placement
 from harness.checkpoint import Dims
 from harness.errors import ArtifactError, BackendError, UnavailableError, first_line
 
@@ -143,6 +143,10 @@ class TFLiteSession:
         logits = self._decoder.run({"token_embeddings": embeddings, "encoder_output": encoder_output})
         return np.array(logits[0, list(rows)])
 
+    def placement(self) -> tuple[Placement, ...]:
+        """Which of their nodes the delegate took."""
+        return (self._encoder.placement("encoder"), self._decoder.placement("decoder"))
+
 
 class Graph:
     """One TFLite file, its tensors known by our names."""
@@ -185,6 +189,10 @@ class Graph:
         except (ValueError, RuntimeError) as error:
             raise BackendError(f"{self.path}: failed while it ran ({_reason(error)})") from error
         return {name: self._interpreter.tensor(index)() for name, index in self._outputs.items()}
+
+    def placement(self, component: str) -> Placement:
+        """Which of its nodes the delegate took."""
+        return placing.placement(component, self._interpreter)
 
 
 def tapped(artifact: Artifact, found: Taps, threads: int) -> HostProbe:

@@ -17,12 +17,15 @@ from backends.probing import HostProbe
 from harness.artifact import Artifact, Options
 from harness.attribution import taps
 from harness.attribution.taps import Taps
-from harness.backend import Availability, Float32
+from harness.backend import Availability, Float32, Placement
 from harness.checkpoint import Checkpoint, Dims
 from harness.errors import ArtifactError, BackendError, first_line
 
 FORBIDDEN_OPS = frozenset({"prim::Loop", "prim::PythonOp", "aten::from_file", "aten::save", "aten::tofile"})
 """A traced Whisper has none of these: they loop without bound, call Python, or touch files."""
+
+
+CPU_ONLY = "loaded with map_location cpu: nothing else was asked for"
 
 
 class TorchScriptBackend:
@@ -108,6 +111,10 @@ class TorchScriptSession:
                 hint="Trace it at the full context",
             )
         return np.asarray(logits[0, list(rows)].numpy())
+
+    def placement(self) -> tuple[Placement, ...]:
+        """Both files were loaded for the CPU."""
+        return tuple(Placement(role, "CPU", None, None, CPU_ONLY) for role in ("encoder", "decoder"))
 
 
 def _probe(artifact: Artifact, found: Taps) -> HostProbe:

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from backends import versions
+from backends import placing, versions
 from harness.artifact import Artifact, Options
-from harness.backend import Availability, Float32, Transcript
+from harness.backend import Availability, Float32, Placement, Transcript
 from harness.checkpoint import Checkpoint
 from harness.errors import BackendError, BuildError, first_line
 
@@ -79,3 +79,7 @@ class WhisperSession:
             segments=tuple((float(s["start"]), float(s["end"]), str(s["text"])) for s in segments),
             language=found["language"],
         )
+
+    def placement(self) -> tuple[Placement, ...]:
+        """Where the weights of both halves lie."""
+        return placing.of_model(self._model)

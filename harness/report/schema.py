@@ -103,6 +103,20 @@ class StateCheck:
     stateful: bool
     reason: str
     """What differed, where and how far; "" when nothing did."""
+    checked: bool = True
+    """False when it could not be checked; the reason says why."""
+    reproducible: bool = True
+    """False when fresh sessions give other results for the same sequence: judged against that noise of its own."""
+    error_code: int = 0
+    """Exit code of the error that ended the check; 0 when none did."""
+    runs: int = 0
+    """How often a clip was run for it."""
+    seconds: float = 0.0
+
+    @property
+    def exit_code(self) -> int:
+        """1 when stateful, else that of the error that ended it."""
+        return 1 if self.stateful else self.error_code
 
 
 @dataclass(frozen=True)
@@ -124,12 +138,17 @@ class Report:
     policy: str
     policy_options: dict[str, Any]
     tolerances: dict[str, dict[str, Any]]
+    """Every limit by edge; an infinite one is the string "Infinity", which `float` reads."""
     machine: Machine
     stages: tuple[StageInfo, ...]
     rows: tuple[Row, ...]
     seconds: float
     states: tuple[StateCheck, ...] = ()
     """Checks of state and order; a stateful stage fails the run."""
+    misplaced: tuple[str, ...] = ()
+    """Why stages do not meet `require_placement`; empty when they do, or when it was not asked for."""
+    tolerance_origins: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By edge and limit: the multiples of measured noise that a limit was written as, and whose noise it is."""
 
 
 def load(folder: Path) -> Report:

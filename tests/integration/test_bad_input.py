@@ -545,7 +545,7 @@ BAD_TOML: dict[str, tuple[str, str]] = {
     "unknown tolerance": ("[tolerances.default]\nwer = 5\n", "tolerance 'default', wer: expected one of the keys in"),
     "tolerance of a wrong type": (
         "[tolerances.default]\nkl_max = 'small'\n",
-        "parity.toml: tolerance 'default', kl_max: expected two numbers, [pass, drift], found 'small'",
+        "kl_max: expected two numbers, or multiples of noise as \"3 x threads\", [pass, drift], found 'small'",
     ),
 }
 
