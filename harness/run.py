@@ -206,6 +206,8 @@ class Evaluation:
             notes=_notes(found),
             reproduce=_reproduce(self.plan, stage, clip),
             usage=header.usage,
+            language=header.language or "",
+            token_ids=header.tokens,
         )
 
     def _judge(self, reference: str, candidate: Trace, clip: Clip) -> Judged:
