@@ -186,11 +186,13 @@ def gate(run: Path | None, approved: str | None) -> None:
     """May this run be released? Rules, approved results, statistics (default: the newest run)."""
     from harness import config
     from harness.gate import judging, settings
-    from harness.report import gated
+    from harness.report import ci, gated, schema
     from harness.terminal import stdout
 
-    judged = judging.gate(find_run(run), settings.of(config.load(Path.cwd())), approved)
+    folder = find_run(run)
+    judged = judging.gate(folder, settings.of(config.load(Path.cwd())), approved)
     gated.show(judged, stdout())
+    ci.announce(schema.load(folder), judged.result)
     sys.exit(judged.result.exit_code)
 
 

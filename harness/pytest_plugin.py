@@ -18,6 +18,7 @@ from harness.fixture import BadClip, Clip
 from harness.gate import settings as gate_settings
 from harness.gate.judging import Judgement
 from harness.gate.result import RuleResult
+from harness.gate.rules import UNJUDGED
 from harness.gate.settings import Settings
 from harness.machine import versions
 from harness.plan import Options, Plan
@@ -166,7 +167,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if _Ran.any:
         config.stash[_REPORT] = collect(_plan(config), time.perf_counter() - config.stash[_STARTED])
     if config.option.parity_gate:
-        for report in _gate_items(config):
+        reports = _gate_items(config)
+        session.testscollected += len(reports) // 2
+        for report in reports:
             config.hook.pytest_runtest_logreport(report=report)
             if report.failed:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -210,17 +213,20 @@ def _item_of(rule: RuleResult) -> list[pytest.TestReport]:
     said = f"{rule.actual}\nlimit: {rule.limit} ({rule.source})"
     said += f"\nclips: {', '.join(rule.clips[:20])}" if rule.clips else ""
     properties = tuple((name, str(getattr(rule, name))) for name in ("edge", "language", "limit", "actual", "source"))
-    return _item(rule.rule + (f"[{place}]" if place else ""), "" if rule.passed else said, properties)
+    skipped = f"{UNJUDGED}: {rule.actual} ({rule.source})" if rule.limit == UNJUDGED else ""
+    return _item(rule.rule + (f"[{place}]" if place else ""), "" if rule.passed else said, properties, skipped)
 
 
-def _item(name: str, failure: str, properties: tuple[tuple[str, str], ...]) -> list[pytest.TestReport]:
+def _item(
+    name: str, failure: str, properties: tuple[tuple[str, str], ...], skipped: str = ""
+) -> list[pytest.TestReport]:
     """Reports as pytest makes them of an item: its call, and its teardown, which completes it."""
-    node = f"{GATE_FILE}::{name}"
     shared: dict[str, Any] = {"location": (GATE_FILE, None, name), "keywords": {"parity_gate": 1}, "duration": 0.0}
-    shared["user_properties"] = [("gate", name), *properties]
-    outcome = "failed" if failure else "passed"
-    call = pytest.TestReport(node, outcome=outcome, longrepr=failure or None, when="call", **shared)  # type: ignore[arg-type]
-    return [call, pytest.TestReport(node, outcome="passed", longrepr=None, when="teardown", **shared)]
+    shared |= {"nodeid": f"{GATE_FILE}::{name}", "user_properties": [("gate", name), *properties]}
+    outcome: Any = "failed" if failure else "skipped" if skipped else "passed"
+    said: Any = failure or ((GATE_FILE, 0, skipped) if skipped else None)
+    call = pytest.TestReport(outcome=outcome, longrepr=said, when="call", **shared)
+    return [call, pytest.TestReport(outcome="passed", longrepr=None, when="teardown", **shared)]
 
 
 def _gate_settings() -> Settings:

@@ -7,6 +7,7 @@ a margin (`worse_by_db` of the edge), because another processor sums in another 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -36,7 +37,7 @@ class Cell:
     text: str
     tokens: tuple[int, ...]
     metrics: dict[str, float] = field(default_factory=dict)
-    """Against the parent, and `errors` against the transcript; rounded, infinite ones left out."""
+    """Against the parent, and `errors` against the transcript; rounded; infinite where bits are identical."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def path(folder: Path, name: str) -> Path:
     Raises:
         UsageError: a name that leaves the folder or belongs to another file.
     """
-    if name != safe_name(name) or name in RESERVED or name.endswith(OBTAINED):
+    if not name or name != safe_name(name) or name in RESERVED or name.endswith(OBTAINED):
         raise UsageError(f"{name!r:.60} cannot name an approved result", hint="Use letters, digits, '.', '_' and '-'")
     return folder / f"{name}.json"
 
@@ -139,7 +140,7 @@ def save(file: Path, approved: Approved) -> None:
     cells, stages = whole.pop("cells"), whole.pop("stages")
     lines = [f" {_json(key)}: {_json(value)}," for key, value in whole.items()]
     lines += [' "stages": {', *_joined(f"  {_json(key)}: {_json(value)}" for key, value in stages.items()), " },"]
-    lines += [' "cells": [', *_joined(f"  {_json(cell)}" for cell in cells), " ]"]
+    lines += [' "cells": [', *_joined(f"  {_json(_finite(cell))}" for cell in cells), " ]"]
     serial.write_text(file, "\n".join(["{", *lines, "}"]) + "\n")
 
 
@@ -262,12 +263,14 @@ def _has_result(row: Row) -> bool:
 
 
 def _cell(row: Row) -> Cell:
-    metrics = {name: _rounded(name, value) for name, value in measure.cell(row).items() if abs(value) != float("inf")}
+    metrics = {name: _rounded(name, value) for name, value in measure.cell(row).items()}
     return Cell(row.clip, row.stage, row.language, row.text, row.token_ids, metrics)
 
 
 def _rounded(name: str, value: float) -> float:
     """SNRs to whole decibels, the rest to two digits: what is beyond changes from machine to machine."""
+    if math.isinf(value):
+        return value
     if name.endswith("_db"):
         return round(value)
     return value if isinstance(value, int) else float(f"{value:.2g}")
@@ -275,6 +278,13 @@ def _rounded(name: str, value: float) -> float:
 
 def _artifact(stage: StageInfo) -> Artifact:
     return Artifact(stage.sha256, dict(sorted(stage.tools.items())), dict(sorted(stage.options.items())))
+
+
+def _finite(cell: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no infinity: the string "Infinity", as in reports."""
+    metrics = {name: str(value).replace("inf", "Infinity") if math.isinf(value) else value
+               for name, value in cell["metrics"].items()}  # fmt: skip
+    return {**cell, "metrics": metrics}
 
 
 def _json(value: Any) -> str:

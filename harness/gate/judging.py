@@ -67,7 +67,7 @@ def _per_edge(edges: Sequence[Edge], settings: Settings, known: Approved | None,
 def _result(
     report: Report, results: Sequence[RuleResult], numbers: Sequence[Statistic], listed: expected.Found
 ) -> GateResult:
-    judged = [each for each in results if each.limit != "not judged"]
+    judged = [each for each in results if each.limit != rules.UNJUDGED]
     failed = [each for each in judged if not each.passed]
     said = [f"{each.rule}{f' on {each.edge}' if each.edge else ''}: {each.actual}" for each in failed[:3]]
     more = f"; and {len(failed) - 3} more" if len(failed) > 3 else ""
@@ -116,7 +116,7 @@ def _stateless(report: Report) -> RuleResult:
     if bad:
         actual = f"{bad[0].stage}, {bad[0].sequence}: {bad[0].reason}"
     clips = tuple(dict.fromkeys(clip for each in bad for clip in each.clips))
-    return RuleResult("stateless", "", "", "no result depends on what ran before" if report.states else "not judged",
+    return RuleResult("stateless", "", "", "no result depends on what ran before" if report.states else rules.UNJUDGED,
                       actual, not bad, clips, rules.DEFAULT)  # fmt: skip
 
 
@@ -139,7 +139,7 @@ def _not_worse(edge: Edge, settings: Settings, known: Approved | None, file: Pat
     allowed = rules.limit(settings.table, edge, "worse_by_db")
     name = "not_worse_than_approved"
     if allowed.value is None:
-        return RuleResult(name, edge.name, "", "not judged", rules.NOT_JUDGED, True, (), allowed.source)
+        return RuleResult(name, edge.name, "", rules.UNJUDGED, rules.NOT_JUDGED, True, (), allowed.source)
     limit = f"flips and errors as approved, SNR at most {allowed.value:g} dB below"
     missing = [pair.clip for pair in edge.pairs if pair.missing]
     if known is None or missing:

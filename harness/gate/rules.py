@@ -21,6 +21,8 @@ Table = Mapping[str, Mapping[str, Any]]
 
 FROM_TOLERANCE = "tolerance"
 NOT_JUDGED = "none"
+UNJUDGED = "not judged"
+"""In place of a limit: the rule is switched off on this edge, and says so."""
 DEFAULT = "default"
 
 
@@ -117,8 +119,7 @@ def _groups(rule: Rule, edge: Edge, table: Table) -> list[tuple[str, Sequence[Pa
 def _apply(rule: Rule, edge: Edge, pairs: Sequence[Pair], language: str, table: Table) -> RuleResult:
     allowed = limit(table, edge, rule.name, language)
     if allowed.value is None:
-        nothing = Measured(None, NOT_JUDGED, ())
-        return RuleResult(rule.name, edge.name, language, "not judged", nothing.words, True, (), allowed.source)
+        return RuleResult(rule.name, edge.name, language, UNJUDGED, NOT_JUDGED, True, (), allowed.source)
     judged = [pair for pair in pairs if not pair.missing and not pair.comparison.broken]
     found = rule.measure(rule.name, judged, edge.tolerance)
     passed = found.value is not None and measure.within(rule.name, found.value, allowed.value)

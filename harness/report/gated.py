@@ -12,6 +12,10 @@ from rich.table import Table
 from harness.errors import printable
 from harness.gate.judging import Judgement
 from harness.gate.result import GateResult, RuleResult, Statistic
+from harness.gate.rules import UNJUDGED
+
+LINES = 40
+"""Lines of the difference to the approved result that are printed."""
 
 
 def show(judged: Judgement, console: Console) -> None:
@@ -21,8 +25,10 @@ def show(judged: Judgement, console: Console) -> None:
     console.print(rules_table(result))
     if result.statistics:
         console.print(statistics_table(result.statistics))
-    for line in (*judged.diff, *result.expected):
+    for line in (*_head(judged.diff), *result.expected):
         _line(console, line, _style_of(line))
+    for each in [rule for rule in result.rules if not rule.passed]:
+        _line(console, f"FAIL {failure(each)}", "bold red")
     _line(console, f"gate {result.sentence}", "green" if result.passed else "bold red")
 
 
@@ -52,9 +58,17 @@ def statistics_table(found: Sequence[Statistic]) -> Table:
 
 def outcome(result: RuleResult) -> tuple[str, str]:
     """A rule's mark and its style."""
-    if result.limit == "not judged":
-        return "not judged", "dim"
+    if result.limit == UNJUDGED:
+        return UNJUDGED, "dim"
     return ("pass", "green") if result.passed else ("FAIL", "bold red")
+
+
+def failure(rule: RuleResult) -> str:
+    """A rule that failed in one line, with the clips that decide it."""
+    place = " ".join(part for part in (rule.edge, rule.language) if part)
+    clips = f"; clips {', '.join(rule.clips[:5])}" if rule.clips else ""
+    more = f" and {len(rule.clips) - 5} more" if len(rule.clips) > 5 else ""
+    return f"{rule.rule} {place}".rstrip() + f": {rule.actual}; limit {rule.limit} ({rule.source}){clips}{more}"
 
 
 def figure(found: Statistic) -> str:
@@ -67,6 +81,12 @@ def figure(found: Statistic) -> str:
         return f"{found.value:.2g}"
     said = f"{found.value:+.2%}" if found.name.endswith("_delta") else f"{found.value:.2%}"
     return said if found.low is None or found.high is None else f"{said} [{found.low:.2%}, {found.high:.2%}]"
+
+
+def _head(lines: Sequence[str]) -> list[str]:
+    """As much of the difference as one reads; the rest is in the two files."""
+    left = len(lines) - LINES
+    return [*lines[:LINES], *([f"and {left} lines more: compare the two files"] if left > 0 else [])]
 
 
 def _line(console: Console, text: str, style: str) -> None:

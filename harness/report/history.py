@@ -38,8 +38,8 @@ HIGHER_IS_BETTER = {
     for name in ("encoder_output_snr_db", "logits_snr_db", "kl_max", "argmax_agreement", "flips", "steps_at_risk",
                  "punctuation", "wer", "cer", "seconds")
 } | {"wer_to_parent": measure.HIGHER_IS_BETTER["wer"], "cer_to_parent": measure.HIGHER_IS_BETTER["cer"]}  # fmt: skip
-"""The figures of a stage over all clips: worst SNR and KL, mean agreement, sums, and corpus rates: `wer` and `cer` against
-the transcripts, `wer_to_parent` and `cer_to_parent` against the parent's texts."""
+"""The figures of a stage over all clips: worst SNR and KL, mean agreement, sums, and corpus rates: `wer` and `cer`
+against the transcripts, `wer_to_parent` and `cer_to_parent` against the parent's texts."""
 
 
 @dataclass(frozen=True, slots=True)

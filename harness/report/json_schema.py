@@ -1,4 +1,4 @@
-"""JSON Schema of what a run writes, made from the dataclasses: what a reader of report.json or gate.json may rely on."""
+"""JSON Schema of what a run writes, made from the dataclasses: what readers of it may rely on."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree as ET
 
 from harness.gate.result import GateResult, RuleResult
+from harness.gate.rules import UNJUDGED
 from harness.report.schema import Report, Row
 from harness.verdict import Outcome
 
@@ -45,6 +46,8 @@ def _rule(rule: RuleResult) -> ET.Element:
     place = ",".join(part for part in (rule.edge, rule.language) if part)
     facts = {name: str(getattr(rule, name)) for name in ("edge", "language", "limit", "actual", "source")}
     case = _case("parity-gate", rule.rule + (f"[{place}]" if place else ""), 0.0, facts)
+    if rule.limit == UNJUDGED:
+        ET.SubElement(case, "skipped", type="pytest.skip", message=_text(f"{UNJUDGED}: {rule.actual}"))
     if not rule.passed:
         said = [rule.actual, f"limit: {rule.limit} ({rule.source})", *_clips(rule.clips)]
         ET.SubElement(case, "failure", message=_text(rule.actual)).text = _text("\n".join(said))

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from harness.errors import printable
 from harness.gate.result import GateResult, RuleResult, Statistic
+from harness.gate.rules import UNJUDGED
 from harness.report import console
 from harness.report.schema import Report, Row
 from harness.verdict import Outcome
@@ -39,14 +40,16 @@ def render(report: Report, gate: GateResult | None) -> str:
 def escape(text: str) -> str:
     """Text from outside as plain text: no markup, link, mention, cell border or line break of its own.
 
-    Every ASCII punctuation mark is written as a character reference: neither Markdown nor HTML nor autolinks see it.
+    Punctuation that could start any of these becomes a character reference. Forges look for mentions and issue numbers
+    in the finished page, references resolved: "@" and "#" get a space of no width behind them, and so does "www".
     """
     shown = printable(text if len(text) <= LONGEST else f"{text[:LONGEST]}…")
-    return re.sub(r"[!-/:-@\[-`{-~]", lambda mark: mark[0] if mark[0] in PLAIN else f"&#{ord(mark[0])};", shown)
+    plain = re.sub(r"[!-/:-@\[-`{-~]", lambda mark: mark[0] if mark[0] in PLAIN else f"&#{ord(mark[0])};", shown)
+    return re.sub(r"(&#64;|&#35;|www(?=\.))", r"\1&#8203;", plain, flags=re.IGNORECASE)
 
 
-PLAIN = frozenset(",;%+()'/")
-"""Marks that mean nothing inside a line, `/` aside from a URL, whose colon is escaped."""
+PLAIN = frozenset(",;%+()'/.-")
+"""Marks that mean nothing inside a line."""
 
 
 def _head(report: Report, gate: GateResult | None) -> str:
@@ -59,7 +62,7 @@ def _head(report: Report, gate: GateResult | None) -> str:
 
 def _rules(rules: Sequence[RuleResult]) -> str:
     lines = [
-        ("—" if each.limit == "not judged" else "✅" if each.passed else "❌",
+        ("—" if each.limit == UNJUDGED else "✅" if each.passed else "❌",
          each.rule, each.edge, each.language, each.limit, each.actual, ", ".join(each.clips[:5]), each.source)
         for each in rules
     ]  # fmt: skip
