@@ -59,9 +59,8 @@ class Approved:
     checkpoint_sha256: str
     policy: str
     policy_options: dict[str, Any]
-    commit: str
-    """Of this project when the run was recorded; "" where unknown."""
     packages: dict[str, str]
+    """Versions that it was recorded with; to read, not to compare, like `stages`."""
     stages: dict[str, Artifact]
     cells: tuple[Cell, ...]
 
@@ -115,7 +114,6 @@ def summarise(report: Report, name: str) -> Approved:
         checkpoint_sha256=report.checkpoint_sha256,
         policy=report.policy,
         policy_options=dict(report.policy_options),
-        commit=report.machine.commit or "",
         packages=dict(report.machine.packages),
         stages={stage.spec: _artifact(stage) for stage in report.stages},
         cells=tuple(_cell(row) for row in rows),

@@ -128,7 +128,12 @@ def show(file: Path, console: Console, metric: str | None = None, stage: str | N
     for each in trends(file, metric, stage):
         direction = "higher" if HIGHER_IS_BETTER[each.metric] else "lower"
         values = [point.value for point in each.points]
-        cells = (each.stage, each.metric, f"{each.series} ({len(values)} runs)", sparkline(values))
+        cells = (
+            each.stage,
+            each.metric,
+            f"{each.series} ({len(values)} run{'' if len(values) == 1 else 's'})",
+            sparkline(values),
+        )
         grid.add_row(*(escape(printable(c)) for c in (*cells, _said(values[-1]), direction, each.cause)))
     console.print(grid)
     for folder, reason in skipped(file):
