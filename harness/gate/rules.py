@@ -256,12 +256,12 @@ def _per_thousand(counts: Mapping[str, int], of: int, what: str, unit: str) -> M
 
 
 def _rate(name: str, errors: Mapping[str, int], length: int, sign: str = "") -> Measured:
-    """Errors over a length in words; over nothing they are unknown, unless there are none."""
+    """Errors over a length in words; over nothing they are unknown, unless there are none (or fewer than before)."""
     sum_of = sum(errors.values())
     worst = sorted((clip for clip, count in errors.items() if count > 0), key=lambda clip: -errors[clip])
     if not length:
         return Measured(
-            0.0 if not sum_of else None, f"n/a: {_count(sum_of, 'error')} where nothing is said", tuple(worst)
+            0.0 if sum_of <= 0 else None, f"n/a: {_count(sum_of, 'error')} where nothing is said", tuple(worst)
         )
     rate = sum_of / length
     said = f"{rate:{sign}.2%}" if sign else number(name, rate)

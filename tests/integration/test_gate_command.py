@@ -232,6 +232,10 @@ def test_the_gate_under_pytest(session, pytester, cli_of):
     facts = {each.get("name"): each.get("value") for each in cases["faults[pytorch->torchscript]"].iter("property")}
     assert (facts["limit"], facts["actual"], facts["source"]) == ("at most 0", "0 faults", "default")
     assert serial.read(GateResult, pytester.path / "reports" / "gate" / GATE).passed
+    for name in ("report", "gate"):
+        published = json.loads((PROJECT / "docs" / f"{name}.schema.json").read_text("utf-8"))
+        written = (pytester.path / "reports" / "gate" / f"{name}.json").read_text("utf-8")
+        jsonschema.Draft202012Validator(published).validate(json.loads(written))
 
 
 def test_the_gate_under_xdist(session, pytester, cli_of):

@@ -162,6 +162,27 @@ def test_punctuation(gate):
     assert rule(found, "text_rate", language="en").passed
 
 
+def silent(whole: Report, clip: str, stage: str, errors: int) -> Report:
+    """A clip on which nothing is said, with that many words of a stage."""
+    from harness.metrics.text import ErrorCounts
+
+    row = next(row for row in whole.rows if (row.clip, row.stage) == (clip, stage))
+    nothing = replace(row.vs_transcript, wer_normalised=ErrorCounts(insertions=errors))
+    return runs.with_row(whole, clip, stage, vs_transcript=nothing)
+
+
+@pytest.mark.parametrize(("before", "after", "passed"), [(0, 0, True), (0, 3, False), (3, 0, True), (3, 3, True)])
+def test_a_stage_that_begins_to_speak_in_silence(gate, before, after, passed):
+    """N = 0 has no rate; words where nothing is said fail all the same, and losing them does not."""
+    whole = runs.report()
+    for clip in runs.CLIPS:
+        for stage in runs.STAGES:
+            whole = silent(whole, clip, stage, after if stage == "tflite" else before)
+    result = rule(gate(whole), "text_delta", language="en")
+    assert (result.passed, result.actual.startswith("n/a: ")) == (passed, True)
+    assert rule(gate(whole), "no_regression_rate").passed is passed
+
+
 def test_a_broken_premise(gate):
     """NaN: nothing that rests on it passes."""
     value = traces.trace().windows[0].encoder_output.copy()
