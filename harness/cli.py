@@ -242,6 +242,51 @@ def report(run: Path | None) -> None:
 
 
 @main.command()
+@click.argument("run", type=click.Path(path_type=Path), required=False)
+@click.option("--approved", metavar="NAME", help="approved result to hold it against [checkpoint and policy]")
+def gate(run: Path | None, approved: str | None) -> None:
+    """May this run be released? Rules, approved results, statistics (default: the newest run)."""
+    from harness import config
+    from harness.gate import judging, settings
+    from harness.report import ci, gated, schema
+    from harness.terminal import stdout
+
+    folder = find_run(run)
+    judged = judging.gate(folder, settings.of(config.load(Path.cwd())), approved)
+    gated.show(judged, stdout())
+    ci.announce(schema.load(folder), judged.result)
+    sys.exit(judged.result.exit_code)
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--name", metavar="NAME", help="name of the approved result [checkpoint and policy]")
+def approve(run: Path, name: str | None) -> None:
+    """Sign a run: its texts, tokens and figures become the approved result, to be reviewed and committed."""
+    from harness import config
+    from harness.gate import approved, settings
+    from harness.report import schema
+
+    chosen = settings.of(config.load(Path.cwd()))
+    file, changes = approved.approve(schema.load(find_run(run)), chosen.folder, name or chosen.approved)
+    for line in changes:
+        click.echo(printable(line))
+    click.echo(f"approved: {file}")
+
+
+@main.command()
+@click.option("--metric", metavar="NAME", help="one figure only, as wer or logits_snr_db [all]")
+@click.option("--stage", metavar="NAME", help="one stage only [all]")
+def history(metric: str | None, stage: str | None) -> None:
+    """Trend of every figure over the runs under reports/, and what changed it: which commit, which artifact."""
+    from harness.plan import Options
+    from harness.report import history as histories
+    from harness.terminal import stdout
+
+    histories.show(histories.rebuild(Options().report_dir), stdout(), metric, stage)
+
+
+@main.command()
 def doctor() -> None:
     """List every backend: available or not, and why, with what to install."""
     from harness import config, plan, registry

@@ -15,12 +15,18 @@ from harness import placement, registry, state, states
 from harness import plan as planning
 from harness.errors import ParityError
 from harness.fixture import BadClip, Clip
+from harness.gate import settings as gate_settings
+from harness.gate.judging import Judgement
+from harness.gate.result import RuleResult
+from harness.gate.rules import UNJUDGED
+from harness.gate.settings import Settings
 from harness.machine import versions
 from harness.plan import Options, Plan
 from harness.registry import Stage
 from harness.report.collection import collect, stage_info
-from harness.report.schema import Row, StateCheck
+from harness.report.schema import Report, Row, StateCheck
 from harness.run import Evaluation, evaluation
+from harness.verdict import Outcome
 
 HELP = {
     "checkpoint": "Whisper name or .pt file (default: the embedded micro checkpoint)",
@@ -58,6 +64,12 @@ Judged = Row | BadClip | StageChecks
 
 _OPTIONS = pytest.StashKey[Options]()
 _STARTED = pytest.StashKey[float]()
+_REPORT = pytest.StashKey[Report]()
+_GATED = pytest.StashKey[Judgement]()
+
+INTERRUPTED = (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR)
+GATE_FILE = "parity-gate"
+"""Where the gate's items seem to stand; they are no functions, one is made for each rule when the run is over."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -70,6 +82,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         group.addoption(
             f"--parity-{each.name.replace('_', '-')}", dest=f"parity_{each.name}", help=HELP[each.name], **form
         )
+    group.addoption("--parity-gate", action="store_true", help="judge the whole run by the gate's rules at the end")
+    group.addoption("--parity-approved", metavar="NAME", help="approved result (default: checkpoint and policy)")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -78,6 +92,9 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in registry.names():
         config.addinivalue_line("markers", f"{name}: concerns the backend {name}")
     config.stash[_STARTED] = time.perf_counter()
+    _Ran.gated = config.option.parity_gate
+    if config.option.parity_gate:
+        _gate_settings()  # what cannot be used is said before an hour of work
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -150,7 +167,8 @@ def assert_parity(row: Judged) -> None:
     """Fail with the reason and the command that repeats it, unless the row passed, drifted or is the reference.
 
     The item of a stage's state fails when a result depends on what ran before it, or when the stage is not placed as
-    required; it is skipped, with the reason, when nothing could be checked.
+    required; it is skipped, with the reason, when nothing could be checked. Under --parity-gate a divergence is an
+    expected failure, shown with its reason: the rules say what it weighs.
     """
     __tracebackhide__ = True
     if isinstance(row, BadClip):
@@ -158,6 +176,8 @@ def assert_parity(row: Judged) -> None:
     if isinstance(row, StageChecks):
         _assert_stage(row)
         return
+    if row.verdict.outcome is Outcome.DIVERGED and _Ran.gated:
+        pytest.xfail(f"left to the gate: {row.verdict.reason}")
     if row.verdict.outcome.exit_code:
         pytest.fail(f"{row.verdict.outcome.value}: {row.verdict.reason}\n{row.reproduce}", pytrace=False)
 
@@ -183,26 +203,91 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         _Ran.any = True
 
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Collect the rows into the report and print the table."""
-    if not _Ran.any or hasattr(config, "workerinput"):
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Collect the rows into the report, and let the gate judge it: once, in the controller, before others report."""
+    config = session.config
+    if hasattr(config, "workerinput") or config.option.collectonly or session.exitstatus in INTERRUPTED:
         return
+    if _Ran.any:
+        config.stash[_REPORT] = collect(_plan(config), time.perf_counter() - config.stash[_STARTED])
+    if config.option.parity_gate:
+        reports = _gate_items(config)
+        session.testscollected += len(reports) // 2
+        for report in reports:
+            config.hook.pytest_runtest_logreport(report=report)
+            if report.failed:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Print the table, and what the gate says."""
     _Ran.any = False
+    if _REPORT not in config.stash:
+        return
     from rich.console import Console
 
-    from harness.report import console
+    from harness.report import console, gated
 
-    made = _plan(config)
-    report = collect(made, time.perf_counter() - config.stash[_STARTED])
+    screen = Console(file=terminalreporter._tw._file)
     terminalreporter.section("parity")
-    console.show(report, Console(file=terminalreporter._tw._file))
-    terminalreporter.write_line(f"report: {made.folder / 'report.json'}")
+    console.show(config.stash[_REPORT], screen)
+    if _GATED in config.stash:
+        gated.show(config.stash[_GATED], screen)
+    terminalreporter.write_line(f"report: {_plan(config).folder / 'report.json'}")
+
+
+def _gate_items(config: pytest.Config) -> list[pytest.TestReport]:
+    """One finished item for each rule of the gate, with its limit and its actual as properties."""
+    if _REPORT not in config.stash:
+        return _item("ran", "no parity item ran, so there is nothing to judge: select them with -m parity", ())
+    from harness.gate import judging
+    from harness.report import ci
+
+    try:
+        judged = judging.gate(_plan(config).folder, _gate_settings(), config.option.parity_approved)
+    except ParityError as error:
+        return _item("configuration", str(error), ())
+    config.stash[_GATED] = judged
+    ci.announce(config.stash[_REPORT], judged.result)
+    return [report for rule in judged.result.rules for report in _item_of(rule)]
+
+
+def _item_of(rule: RuleResult) -> list[pytest.TestReport]:
+    place = ",".join(part for part in (rule.edge, rule.language) if part)
+    said = f"{rule.actual}\nlimit: {rule.limit} ({rule.source})"
+    said += f"\nclips: {', '.join(rule.clips[:20])}" if rule.clips else ""
+    properties = tuple((name, str(getattr(rule, name))) for name in ("edge", "language", "limit", "actual", "source"))
+    skipped = f"{UNJUDGED}: {rule.actual} ({rule.source})" if rule.limit == UNJUDGED else ""
+    return _item(rule.rule + (f"[{place}]" if place else ""), "" if rule.passed else said, properties, skipped)
+
+
+def _item(
+    name: str, failure: str, properties: tuple[tuple[str, str], ...], skipped: str = ""
+) -> list[pytest.TestReport]:
+    """Reports as pytest makes them of an item: its call, and its teardown, which completes it."""
+    shared: dict[str, Any] = {"location": (GATE_FILE, None, name), "keywords": {"parity_gate": 1}, "duration": 0.0}
+    shared |= {"nodeid": f"{GATE_FILE}::{name}", "user_properties": [("gate", name), *properties]}
+    outcome: Any = "failed" if failure else "skipped" if skipped else "passed"
+    said: Any = failure or ((GATE_FILE, 0, skipped) if skipped else None)
+    call = pytest.TestReport(outcome=outcome, longrepr=said, when="call", **shared)
+    return [call, pytest.TestReport(outcome="passed", longrepr=None, when="teardown", **shared)]
+
+
+def _gate_settings() -> Settings:
+    try:
+        return gate_settings.of(settings.load(Path.cwd()))
+    except ParityError as error:
+        raise pytest.UsageError(str(error)) from error
 
 
 class _Ran:
-    """Whether a parity item ran: pytest hands the log hook no config to keep it in."""
+    """What hooks and helpers without a config need to know of this process's session."""
 
     any = False
+    """A parity item ran."""
+    gated = False
+    """--parity-gate was given."""
 
 
 def _options(config: pytest.Config) -> Options:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -246,15 +246,16 @@ class Evaluation:
         if self._open is None or self._open[0] != spec:
             self.close()
             with mapped(BackendError, f"{spec} cannot be opened"):
-                opened = self._stack.enter_context(self._backend_open(spec))
-                if isinstance(opened, Probing):
-                    raise BackendError(f"{spec}: a probe was opened in place of the artifact")
-                self._open = (spec, opened)
+                self._open = (spec, self._stack.enter_context(self._backend_open(spec)))
         return self._open[1]
 
-    def _backend_open(self, spec: str) -> AbstractContextManager[Opened | Probing]:
+    @contextmanager
+    def _backend_open(self, spec: str) -> Iterator[Opened]:
         backend = registry.backend(spec.partition(":")[0])
-        return backend.open(self.artifact(spec), self.plan.options.threads)
+        with backend.open(self.artifact(spec), self.plan.options.threads) as opened:
+            if isinstance(opened, Probing):
+                raise BackendError(f"{spec}: a probe was opened in place of the artifact")
+            yield opened
 
     def _judged_row(self, stage: Stage, clip: Clip) -> Row:
         found = self.trace(stage.spec, clip)
@@ -282,6 +283,8 @@ class Evaluation:
             notes=_notes(found),
             reproduce=_reproduce(self.plan, stage, clip),
             usage=header.usage,
+            language=header.language or "",
+            token_ids=header.tokens,
         )
 
     def _judge(self, reference: str, candidate: Trace, clip: Clip) -> Judged:

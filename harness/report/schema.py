@@ -57,6 +57,10 @@ class Row:
     """Command that repeats this row."""
     usage: Usage | None = None
     """What was spent on a device and on the way there."""
+    language: str = ""
+    """Language of the prompt, a Whisper code; "" when nothing ran."""
+    token_ids: tuple[int, ...] = ()
+    """The text tokens themselves; `tokens` of them."""
 
     @property
     def judged(self) -> Judged | None:

@@ -13,7 +13,7 @@ from harness import cli, pytest_plugin
 from harness.config import RUN_KEYS
 from harness.plan import Options
 
-HEAVY = ("torch", "whisper", "av", "litert_torch", "ai_edge_litert", "safetensors", "pydantic")
+HEAVY = ("torch", "whisper", "av", "litert_torch", "ai_edge_litert", "safetensors", "pydantic", "scipy")
 
 
 def imported_by(statement: str) -> set[str]:
@@ -26,6 +26,8 @@ def imported_by(statement: str) -> set[str]:
     "statement",
     [
         "import harness.cli, harness.plan, harness.run, harness.report.console, harness.pytest_plugin",
+        "import harness.gate.judging, harness.gate.paired, harness.report.gated, harness.report.history",
+        "import harness.report.markdown, harness.report.junit, harness.report.ci, harness.report.json_schema",
         "import harness.compare, harness.metrics.tensor, harness.metrics.logits, harness.metrics.text",
         "import harness.registry as r; [r.backend(name) for name in r.BUILT_IN]",
         "from click.testing import CliRunner; from harness.cli import main; CliRunner().invoke(main, ['--help'])",
