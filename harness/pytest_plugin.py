@@ -144,12 +144,17 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     from rich.console import Console
 
     from harness.report import console
+    from harness.report.html import page
 
     made = _plan(config)
     report = collect(made, time.perf_counter() - config.stash[_STARTED])
     terminalreporter.section("parity")
     console.show(report, Console(file=terminalreporter._tw._file))
     terminalreporter.write_line(f"report: {made.folder / 'report.json'}")
+    try:
+        terminalreporter.write_line(f"page:   {page.write(made.folder)}")
+    except ParityError as error:  # the verdict stands, whether there is a page of it or not
+        terminalreporter.write_line(f"page:   not written: {error}")
 
 
 class _Ran:
