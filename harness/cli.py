@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from rich.console import Console
 
 from harness.errors import MachineError, ParityError, first_line, printable
 from harness.report import views
@@ -178,7 +177,7 @@ def compare(first: Path, second: Path, n_vocab: str) -> None:
 @click.option("--plots", type=click.Path(path_type=Path), metavar="DIR", help="write the main plots there instead")
 @click.option("--plot-format", default="svg", type=click.Choice(["svg", "png"]), help="[svg]")
 def report(
-    run: Path | None, form: str, out: Path | None, against: Path | None, plots: Path | None, **given: str
+    run: Path | None, form: str, out: Path | None, against: Path | None, plots: Path | None, plot_format: str
 ) -> None:
     """Show a run again (default: the newest): table, JSON, Markdown, JUnit XML or the page; or export its plots."""
     from harness.errors import UsageError
@@ -191,7 +190,7 @@ def report(
     if plots is not None:
         from harness.report.html.export import export
 
-        for path in export(folder, plots, given["plot_format"]):
+        for path in export(folder, plots, plot_format):
             click.echo(path)
     else:
         _show(folder, form, out, against)
@@ -200,6 +199,8 @@ def report(
 
 def _show(folder: Path, form: str, out: Path | None, against: Path | None) -> None:
     """Write a run's report in a form to `out`, or to where that form goes."""
+    from rich.console import Console
+
     from harness.report import console, schema
     from harness.serial import write_text
     from harness.terminal import stdout

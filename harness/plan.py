@@ -18,7 +18,6 @@ from harness.fixture import PROJECT, BadClip, Clip
 from harness.policy import Policy
 from harness.registry import Stage
 
-
 OPTIONS = "options.json"
 """Name of the file in a run's folder that holds its options."""
 

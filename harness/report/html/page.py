@@ -107,15 +107,19 @@ def environment() -> jinja2.Environment:
     )  # fmt: skip
     found.filters |= {
         "shown": shown, "db": _db, "number": _number, "size": _size, "rate": rate, "css": names.css_class,
-        "token": token, "clip_anchor": names.clip_anchor, "cell_anchor": names.cell_anchor, "edge_anchor": names.edge_anchor,
+        "token": token, "clip_anchor": names.clip_anchor, "cell_anchor": names.cell_anchor,
+        "edge_anchor": names.edge_anchor,
     }  # fmt: skip
     found.globals |= {"height": strip.height, "edit_classes": EDIT_CLASSES, "risk_sigmas": RISK_SIGMAS}
     return found
 
 
 def shown(text: str) -> str:
-    """Text with what has no shape, or would move what stands beside it, written out: control characters, direction
-    overrides and halves of surrogate pairs. The page isolates the direction of the rest by <bdi>."""
+    """Text with what has no shape, or would move what stands beside it, written out as escapes.
+
+    That is control characters, direction overrides and halves of surrogate pairs; the page isolates the direction of
+    the rest by <bdi>.
+    """
     return "".join(character if _has_shape(character) else f"\\u{ord(character):04x}" for character in text)
 
 
@@ -125,7 +129,7 @@ def token(text: str) -> str:
 
 
 def _has_shape(character: str) -> bool:
-    """Format characters stay (they join emoji, and shape Arabic and Indic text), those that override direction do not."""
+    """Format characters stay (they join emoji, and shape Arabic), those that override direction do not."""
     overrides = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
     return character not in overrides and unicodedata.category(character) not in ("Cc", "Cs", "Zl", "Zp")
 

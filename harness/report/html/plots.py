@@ -1,8 +1,8 @@
 """The plots: Vega-Lite by Altair, without data, so that one description serves every edge and can be kept.
 
-Why these are drawn by script in the browser: each dot leads to its clip and says its figures when pointed at, and one
-plot without data costs a kilobyte where its SVG costs thirty. What brings nothing when pointed at, the strips of decoder
-steps, is static SVG of the page's own (see docs/adr/0012-one-page-drawn-by-vega.md).
+Why these are drawn by script in the browser: each dot leads to its clip and says its figures when pointed at, and the
+run does not wait for an SVG renderer. The strips of decoder steps, hundreds of them, are static SVG of the page's own
+(see docs/adr/0012-one-page-drawn-by-vega.md).
 """
 
 from __future__ import annotations
