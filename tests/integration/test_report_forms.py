@@ -96,7 +96,7 @@ def test_another_run_lies_beside(parity, run, tmp_path):
     assert result.exit_code == 1
     text = (run / "index.html").read_text("utf-8")
     section = text[text.index('id="beside"') : text.index('id="gate"')]
-    assert "13 rows compared, 1 changed, 2 worse" in section
+    assert "13 rows compared, 1 changed, 1 worse, 1 missing" in section
     assert "Something else" in section
     assert "only-before · torchscript" in section
     assert "ffffffffffff → pytorchpytor" in section

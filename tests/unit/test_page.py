@@ -70,11 +70,7 @@ def test_every_template_escapes():
     """Whatever the template's name is."""
     assert page.environment().autoescape is True
     rendered = page.environment().from_string('<p title="{{ x }}">{{ x|shown }}</p>').render(x=HOSTILE)
-    assert sorted(set(re.findall("<[^>]*>?", rendered.replace(HOSTILE, "")))) == [
-        "</p>",
-        rendered[: rendered.index(">") + 1],
-    ]
-    assert rendered.count('"') == 2
+    assert (rendered.count("<"), rendered.count(">"), rendered.count('"'), rendered.count("'")) == (2, 2, 2, 0)
 
 
 def test_data_in_a_script_tag_cannot_end_it():

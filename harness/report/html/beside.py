@@ -62,11 +62,12 @@ def beside(earlier: Path, run: Path) -> Beside:
     """
     found = pairs.compare_runs(earlier, run)
     changes = tuple(_change(each) for each in found.changes if _differs(each))
-    worse = sum(each.is_worse for each in changes) + len(found.missing)
+    worse = sum(each.is_worse for each in changes)
+    counts = f"{len(found.changes)} rows compared, {len(changes)} changed, {worse} worse"
     return Beside(
         before=found.first,
         after=found.second,
-        sentence=f"{len(found.changes)} rows compared, {len(changes)} changed, {worse} worse",
+        sentence=f"{counts}, {len(found.missing)} missing",
         policy_differs=found.first.policy_options != found.second.policy_options,
         stages=tuple(_stages(found)),
         changes=tuple(sorted(changes, key=lambda each: not each.is_worse)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from harness import tolerance
 from harness.attribution.explanation import Explanation, LayerFinding
 from harness.report.html.names import Cell, cell, cell_anchor
 from harness.report.html.recorded import Recorded
+from harness.report.html.strip import flip_kind
 from harness.report.schema import Row, StageInfo
 from harness.tolerance import Tolerance
 from harness.trace import Trace
@@ -75,7 +77,7 @@ class Edge:
     layers: tuple[Layers, ...]
     limits: Tolerance | None
     snr: tuple[Point, ...]
-    """{"clip", "anchor", "tensor", "db", "identical"}: worst clip first."""
+    """{"clip", "anchor", "tensor", "db", "SNR"}: worst clip first."""
 
 
 def edge(recorded: Recorded, stage: StageInfo) -> Edge:
@@ -91,7 +93,7 @@ def edge(recorded: Recorded, stage: StageInfo) -> Edge:
         outcomes=tuple(counts.items()),
         worst=tuple(_worst(row) for row in judged[:WORST]),
         hidden=max(0, len(judged) - WORST),
-        risk=_risk(judged),
+        risk=_risk(judged, limits),
         layers=tuple(_layers(recorded, stage)),
         limits=limits,
         snr=tuple(_snr_points(judged)),
@@ -108,9 +110,11 @@ def limits_of(recorded: Recorded, reference: str, candidate: str) -> Tolerance |
 def sample(reference: Trace, candidate: Trace, share: int) -> Iterator[Point]:
     """Single values of a clip: magnitude of the reference against absolute error, `share` of each tensor.
 
-    Values are drawn without replacement by a fixed seed, so that a page of the same run is the same page.
+    Places are drawn by a seed of the clip's own, so that a page of the same run is the same page, and that no place of
+    the tensors is looked at in every clip.
     Exact zeros have no logarithm and are left out.
     """
+    random = np.random.default_rng(crc32(reference.header.clip.encode(errors="replace")))
     for ours, theirs in zip(reference.windows, candidate.windows):
         pairs = (
             ("encoder_output", ours.encoder_output, theirs.encoder_output),
@@ -118,13 +122,14 @@ def sample(reference: Trace, candidate: Trace, share: int) -> Iterator[Point]:
         )
         for name, ref, cand in pairs:
             if ref.shape == cand.shape and ref.size:
-                yield from _sampled(name, ref, cand, max(1, share // len(reference.windows)))
+                at = random.integers(0, ref.size, size=max(1, share // len(reference.windows)))
+                yield from _sampled(name, ref, cand, at)
 
 
 def layer_points(edge: Edge) -> list[Point]:
-    """{"unit", "error", "db", "clip"} of every unit that was measured, in the order of the graph."""
+    """{"unit", "error", "db", "SNR", "clip"} of every unit that was measured, in the order of the graph."""
     return [
-        {"unit": unit.unit, "error": error, "db": plotted(value), "clip": found.clip}
+        {"unit": unit.unit, "error": error, "db": plotted(value), "SNR": _told(value), "clip": found.clip}
         for found in edge.layers
         for unit in found.finding.units
         for error, value in (("entire", unit.entire_snr_db), ("single", unit.single_snr_db))
@@ -137,8 +142,11 @@ def plotted(db: float) -> float:
     return max(-20.0, min(TOP_DB, db)) if not math.isnan(db) else -20.0
 
 
-def _sampled(name: str, ref: NDArray[np.float32], cand: NDArray[np.float32], count: int) -> Iterator[Point]:
-    at = np.random.default_rng(0).integers(0, ref.size, size=count)
+def _told(db: float) -> str:
+    return "identical" if db == math.inf else f"{db:.1f} dB"
+
+
+def _sampled(name: str, ref: NDArray[np.float32], cand: NDArray[np.float32], at: NDArray[np.int64]) -> Iterator[Point]:
     magnitude = np.abs(ref.reshape(-1)[at].astype(np.float64))
     error = np.abs(ref.reshape(-1)[at].astype(np.float64) - cand.reshape(-1)[at])
     for m, e in zip(magnitude, error):
@@ -174,12 +182,12 @@ def _worst(row: Row) -> Worst:
     )
 
 
-def _risk(rows: Sequence[Row]) -> Risk:
+def _risk(rows: Sequence[Row], limits: Tolerance | None) -> Risk:
     """Sums over clips; the noise is the root of the mean square over all steps, from each clip's own."""
     found = [row.judged.comparison for row in rows if row.judged and row.judged.comparison.noise is not None]
     steps = sum(each.steps for each in found)
     energy = sum(each.steps * (each.noise or 0.0) ** 2 for each in found)
-    flips = [flip.kind for each in found for flip in each.flips]
+    flips = [flip_kind(flip, limits) for each in found for flip in each.flips]
     closest = min(found, key=lambda each: _or_infinity(each.smallest_margin), default=None)
     return Risk(
         steps=steps,
@@ -215,6 +223,5 @@ def _snr_points(rows: Sequence[Row]) -> Iterator[Point]:
         for name in ("encoder_output", "logits"):
             value = _measured(row, name)
             if value is not None:
-                shown = "identical" if value == math.inf else f"{value:.1f} dB"
                 anchor = cell_anchor(row.clip, row.stage)
-                yield {"clip": row.clip, "anchor": anchor, "tensor": name, "db": plotted(value), "SNR": shown}
+                yield {"clip": row.clip, "anchor": anchor, "tensor": name, "db": plotted(value), "SNR": _told(value)}

@@ -122,7 +122,8 @@ def _snr() -> dict[str, Any]:
 def _scatter() -> dict[str, Any]:
     import altair as alt
 
-    plain = alt.Axis(format="~e", grid=False, domain=True)
+    decade = "abs(log(datum.value) / LN10 - round(log(datum.value) / LN10)) < 1e-6"
+    plain = alt.Axis(labelExpr=f"{decade} ? format(datum.value, '~e') : ''", grid=False, domain=True)
     chart = (
         _chart(DATA)
         .mark_point(filled=True, size=16, opacity=0.45)
@@ -150,7 +151,7 @@ def _layers() -> dict[str, Any]:
             y=alt.Y("db:Q", title="SNR [dB]", scale=alt.Scale(zero=False, nice=True)),
             color=colour,
             detail="clip:N",
-            tooltip=["unit:N", "error:N", "db:Q", "clip:N"],
+            tooltip=["unit:N", "error:N", "SNR:N", "clip:N"],
         )
     )
     rules = _chart(RULES).mark_rule(strokeDash=[4, 3], color=GREY).encode(y="db:Q", tooltip=["limit:N"])
@@ -166,7 +167,7 @@ def _margins() -> dict[str, Any]:
         _chart(DATA)
         .mark_bar(color=GREY, opacity=0.55)
         .encode(
-            x=alt.X("from:Q", scale=scale, title="margin [logit]", axis=axis),
+            x=alt.X("from:Q", bin="binned", scale=scale, title="margin [logit]", axis=axis),
             x2="to:Q",
             y=alt.Y("steps:Q", title="steps"),
             tooltip=["from:Q", "to:Q", "steps:Q"],

@@ -137,7 +137,7 @@ def strip(
     if set(windows) != {window.header.index for window in reference.windows}:
         return None
     flips = {(flip.window, flip.step): flip for flip in comparison.flips}
-    kinds = {place: _flip_kind(flip, tolerance) for place, flip in flips.items()}
+    kinds = {place: flip_kind(flip, tolerance) for place, flip in flips.items()}
     steps, differences = [], []
     for window in reference.windows:
         other = windows[window.header.index]
@@ -159,7 +159,8 @@ def margins_of(trace: Trace) -> NDArray[np.float64]:
     return np.concatenate(found) if found else np.zeros(0)
 
 
-def _flip_kind(flip: Flip, tolerance: Tolerance | None) -> str:
+def flip_kind(flip: Flip, tolerance: Tolerance | None) -> str:
+    """Whether a flip is a "tie" or a "fault", by the edge's tolerance where it is known."""
     return "fault" if (is_fault(flip, tolerance) if tolerance else flip.kind == "fault") else "tie"
 
 
