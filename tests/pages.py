@@ -12,6 +12,7 @@ from harness import compare, features, serial, tolerance, verdict
 from harness import trace as traces
 from harness.attribution import explanation
 from harness.attribution.explanation import Change, Entry, Explanation, Explanations, LayerFinding, UnitError, Weight
+from harness.features import Features
 from harness.gate.result import GATE, GateResult, RuleResult, Statistic
 from harness.machine import Machine
 from harness.normaliser import compare_texts
@@ -38,8 +39,8 @@ def write(folder: Path, cache: Path, *, gate: bool = True, explained: bool = Tru
     """A run of four clips through three stages; the first clip has audio, the last stage a tie and a fault."""
     run = folder / "reports" / "by-hand"
     wav = sound.write_wav(folder / "warble.wav", sound.warble(2.0))
-    sha256 = features.compute(wav, 80).windows[0].sha256
-    rows = [row for name in NAMES for row in _rows(run, name, sha256 if name == NAMES[0] else "none")]
+    heard = features.compute(wav, 80)
+    rows = [row for name in NAMES for row in _rows(run, name, heard)]
     rows.append(schema.row_without_trace("line-7", "", _bad(f"not JSON: {SCRIPT}"), ""))
     serial.write(run / schema.REPORT, report(rows))
     serial.write(run / OPTIONS, Options(clips=(str(wav),), cache=cache))
@@ -68,8 +69,7 @@ def many(folder: Path, cache: Path, clips: int, steps: int = 60) -> Path:
     (folder / "audio").mkdir()
     noise = np.random.default_rng(0).standard_normal(160_000).astype(np.float32) * 0.1
     first = sound.write(folder / "audio" / "noise-000.wav", noise, 16_000, "pcm_s16le", "s16")
-    sha256 = features.compute(first, 80).windows[0].sha256
-    rows = _noisy_rows(run, "noise-000", sha256, steps)
+    rows = _noisy_rows(run, "noise-000", features.compute(first, 80), steps)
     for i in range(1, clips):
         shutil.copy(first, folder / "audio" / f"noise-{i:03}.wav")
         for row in rows[: len(STAGES)]:
@@ -81,25 +81,25 @@ def many(folder: Path, cache: Path, clips: int, steps: int = 60) -> Path:
     return run
 
 
-def _rows(run: Path, name: str, sha256: str) -> list[Row]:
-    base = _named(trace("pytorch"), name, "pytorch", sha256)
-    near = _named(trace("torchscript", noise=1e-5), name, "torchscript", sha256)
+def _rows(run: Path, name: str, heard: Features) -> list[Row]:
+    base = _named(trace("pytorch"), name, "pytorch", heard)
+    near = _named(trace("torchscript", noise=1e-5), name, "torchscript", heard)
     close = base.windows[0].teacher_forced.logits.copy()
     close[3, 13] = close[3].max() - 0.01
     base, near = changed(base, logits=close), changed(near, logits=close + 1e-6)
-    far = flipped(flipped(_named(trace("tflite:int8", noise=0.02), name, "tflite:int8", sha256), 3, 13, 0.01), 5, 13, 3)
+    far = flipped(flipped(_named(trace("tflite:int8", noise=0.02), name, "tflite:int8", heard), 3, 13, 0.01), 5, 13, 3)
     far = changed(far, text=TEXTS[name].replace("Americans,", "americans") + " more")
     return _saved(run, [base, near, far], TEXTS[name])
 
 
-def _noisy_rows(run: Path, name: str, sha256: str, steps: int) -> list[Row]:
+def _noisy_rows(run: Path, name: str, heard: Features, steps: int) -> list[Row]:
     rng = np.random.default_rng(0)
     tokens = tuple(int(token) for token in rng.integers(300, 480, steps))
     logits = rng.standard_normal((steps + 1, 500), dtype=np.float32)
     logits[np.arange(steps), tokens] = 8
     found = []
     for spec, _ in STAGES:
-        base = _named(trace(spec), name, spec, sha256)
+        base = _named(trace(spec), name, spec, heard)
         moved = logits + rng.standard_normal(logits.shape).astype(np.float32) * 0.3
         choices, second = moved.argmax(1), np.argsort(moved, 1)[:, -2]
         window = changed(base, logits=moved, choices=choices, runners_up=second).windows[0]
@@ -108,12 +108,13 @@ def _noisy_rows(run: Path, name: str, sha256: str, steps: int) -> list[Row]:
     return _saved(run, found, "word " * steps)
 
 
-def _named(original: Trace, name: str, stage: str, sha256: str) -> Trace:
+def _named(original: Trace, name: str, stage: str, heard: Features) -> Trace:
     window = original.windows[0]
-    header = dataclasses.replace(window.header, input_features_sha256=sha256)
+    header = dataclasses.replace(window.header, input_features_sha256=heard.windows[0].sha256)
     whole = dataclasses.replace(
-        original.header, clip=name, stage=stage, text=TEXTS.get(name, TEXT), windows=(header,), label=f"{stage} (hand)"
-    )
+        original.header, clip=name, stage=stage, text=TEXTS.get(name, TEXT), windows=(header,), label=f"{stage} (hand)",
+        audio_sha256=heard.audio_sha256,
+    )  # fmt: skip
     return Trace(whole, (dataclasses.replace(window, header=header),))
 
 

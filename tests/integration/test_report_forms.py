@@ -137,6 +137,18 @@ def test_plots_as_png(run, tmp_path):
     assert share_near(picture, "#3f7fd0", 90) > 1e-3
 
 
+def test_a_stage_of_a_foreign_report_names_no_file_outside(run, tmp_path):
+    """A report is a file of somebody's: what it calls its stages is no path."""
+    spec = "../../escaped"
+    found = (run / schema.REPORT).read_text("utf-8").replace("tflite:int8", spec)
+    (run / schema.REPORT).write_text(found, "utf-8")
+    written = export.export(run, tmp_path / "plots", "svg")
+    assert {path.parent for path in written} == {tmp_path / "plots"}
+    assert any("escaped" in path.name for path in written)
+    assert not list(tmp_path.parent.glob("escaped*"))
+    assert page.write(run).is_file()
+
+
 def test_a_large_run_stays_small(tmp_path, cache_dir):
     """50 clips of 10 s of noise, which nothing makes smaller: below 8 MB, with as many sounds as fit."""
     run = pages.many(tmp_path, cache_dir, clips=50)

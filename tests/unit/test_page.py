@@ -103,7 +103,10 @@ def test_sounds_are_inlined_as_far_as_there_is_room(tmp_path):
     for name, size in sizes.items():
         (tmp_path / name).write_bytes(b"x" * size)
         clips[name] = Clip(name, tmp_path / name)
-    found = sound.inlined([*sizes, "gone"], clips, room=6000)
+    recorded = {name: hashlib.sha256(clip.path.read_bytes()).hexdigest() for name, clip in clips.items()}
+    found = sound.inlined([*sizes, "gone"], clips, recorded, room=6000)
+    other = sound.inlined(["a.wav"], clips, {"a.wav": recorded["c.flac"]}, room=6000)
+    assert "not the audio that this run recorded" in other["a.wav"].note
     assert found["a.wav"].uri.startswith("data:audio/wav;base64,")
     assert found["c.flac"].uri.startswith("data:audio/flac;base64,")
     assert "room for audio is used up" in found["b.wav"].note

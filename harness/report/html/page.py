@@ -28,7 +28,7 @@ PAGE = "index.html"
 PACKAGE = "harness.report.html"
 MAX_BYTES = 8_000_000
 """What a page of 50 clips may have: sounds are inlined as far as this allows."""
-RESERVE = 900_000
+RESERVE = 700_000
 """Bytes kept for plots, tables and what an estimate may miss."""
 
 
@@ -79,7 +79,7 @@ def render(recorded: Recorded, other: Beside | None = None) -> str:
             gate=recorded.gate,
             grid=list(_grid(recorded)),
             stories=gathered.stories,
-            sounds=sound.inlined(story.worst_first(recorded), recorded.clips, room),
+            sounds=sound.inlined(story.worst_first(recorded), recorded.clips, gathered.audio_sha256, room),
             edges=found,
             plots=by_edge,
             margins=margins,

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.compare import RISK_SIGMAS
+from harness.fixture import safe_name
 from harness.report.html.edges import Edge, Point, layer_points
 
 DATA, RULES = "points", "rules"
@@ -45,7 +46,7 @@ def specifications() -> dict[str, dict[str, Any]]:
 
 def of_edge(edge: Edge, samples: Sequence[Point]) -> list[Plot]:
     """The plots of an edge that have something to draw."""
-    name = edge.stage.spec.replace(":", "-")
+    name = safe_name(edge.stage.spec.replace(":", "-"))  # it becomes a file's name
     arrow = f"{edge.stage.parent} → {edge.stage.spec}"
     layers = layer_points(edge)
     found = [

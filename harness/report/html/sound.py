@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,22 +26,28 @@ class Sound:
     note: str
 
 
-def inlined(wanted: Sequence[str], clips: Mapping[str, Clip], room: int) -> dict[str, Sound]:
+NOT_FOUND = Sound("", "the audio file was not found")
+
+
+def inlined(
+    wanted: Sequence[str], clips: Mapping[str, Clip], recorded: Mapping[str, str], room: int
+) -> dict[str, Sound]:
     """The sounds of a page, as many as fit.
 
     Args:
         wanted: names of clips, those that are looked at first in front.
         clips: where their files are.
+        recorded: SHA-256 of the audio that the run heard, by clip: another file is not inlined, whatever it is called.
         room: bytes that all of them together may add to the page.
     """
     left, found = room, {}
     for name in wanted:
-        found[name] = _sound(clips[name].path, left) if name in clips else Sound("", "the audio file was not found")
+        found[name] = _sound(clips[name].path, recorded.get(name, ""), left) if name in clips else NOT_FOUND
         left -= len(found[name].uri)
     return found
 
 
-def _sound(path: Path, left: int) -> Sound:
+def _sound(path: Path, recorded: str, left: int) -> Sound:
     kind = MIME.get(path.suffix.lower())
     if kind is None:
         return Sound("", f"not inlined (browsers may not play {path.suffix or 'it'}): {path}")
@@ -48,7 +55,10 @@ def _sound(path: Path, left: int) -> Sound:
         size = path.stat().st_size
         if size > CLIP_LIMIT or size * 4 / 3 + 64 > left:  # base64 makes four characters of three bytes
             why = "larger than the page inlines" if size > CLIP_LIMIT else "the page's room for audio is used up"
-            return Sound("", f"not inlined ({size / 1e6:.1f} MB, {why}): {path}")
-        return Sound(f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}", "")
+            return Sound("", f"not inlined ({size / 1e6:.2f} MB, {why}): {path}")
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != recorded:
+            return Sound("", f"not inlined (not the audio that this run recorded): {path}")
+        return Sound(f"data:{kind};base64,{base64.b64encode(content).decode()}", "")
     except OSError as error:
         return Sound("", f"not inlined ({error.strerror}): {path}")

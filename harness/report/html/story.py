@@ -22,8 +22,10 @@ from harness.trace import Trace
 from harness.verdict import Outcome
 
 TRANSCRIPT = "transcript"
-STOP_BYTES = 6_000
-"""What a stage of a clip takes in the page, its strip aside; measured on 570 of them: 4.4 kB."""
+STOP_BYTES = 4_000
+"""What a stage of a clip takes in the page, its steps aside; measured on 570 of them: 3.2 kB."""
+FLIP_BYTES = 2_500
+"""What the two lists of five at a differing step take."""
 STRIP_BYTES = 3
 """Bytes in the page for each of a strip's data: quotation marks are escaped, and the bars are drawn from them."""
 
@@ -71,13 +73,17 @@ class Gathered:
     margins: NDArray[np.float64]
     """Of all steps of the root, float64 [n_steps]."""
 
+    audio_sha256: dict[str, str]
+    """Of the files that the run heard, by clip."""
+
     @property
     def size(self) -> int:
         """About how many bytes the stories take in the page, their sounds aside."""
         pictures = sum(len(each.picture.uri) for each in self.stories)
         stops = [stop for each in self.stories for stop in each.stops]
         strips = sum(len(stop.strip.data) for stop in stops if stop.strip)
-        return pictures + STRIP_BYTES * strips + STOP_BYTES * len(stops)
+        flips = sum(len(stop.strip.differences) for stop in stops if stop.strip)
+        return pictures + STRIP_BYTES * strips + FLIP_BYTES * flips + STOP_BYTES * len(stops)
 
 
 def gather(recorded: Recorded) -> Gathered:
@@ -85,8 +91,12 @@ def gather(recorded: Recorded) -> Gathered:
     traces = Traces(recorded.folder)
     samples: dict[str, list[Point]] = {stage.spec: [] for stage in recorded.edges}
     margins: list[NDArray[np.float64]] = []
-    stories = [_story(recorded, name, traces, samples, margins) for name in recorded.clip_names]
-    return Gathered(tuple(stories), samples, np.concatenate(margins) if margins else np.zeros(0))
+    stories, heard = [], {}
+    for name in recorded.clip_names:
+        stories.append(_story(recorded, name, traces, samples, margins))
+        if found := _first(recorded, name, traces):
+            heard[name] = found.header.audio_sha256
+    return Gathered(tuple(stories), samples, np.concatenate(margins) if margins else np.zeros(0), heard)
 
 
 def worst_first(recorded: Recorded) -> list[str]:
@@ -166,6 +176,12 @@ def _texts(recorded: Recorded, name: str, rows: list[Row]) -> Iterator[tuple[str
     for row in rows:
         if row.label:  # a stage that ran
             yield row.stage, row.text
+
+
+def _first(recorded: Recorded, name: str, traces: Traces) -> Trace | None:
+    """Any trace; the last stage's is the one that was read last."""
+    found = (traces.get(name, stage.spec) for stage in reversed(recorded.report.stages))
+    return next((trace for trace in found if trace), None)
 
 
 def _first_with_windows(recorded: Recorded, name: str, traces: Traces) -> Trace | None:
