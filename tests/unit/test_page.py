@@ -10,8 +10,8 @@ import re
 
 import pytest
 
-from harness.fixture import Clip
-from harness.report.html import engine, page, plots, sound, strip
+from harness.fixture import PROJECT, Clip
+from harness.report.html import engine, names, page, plots, sound, strip
 from harness.report.html.alignment import LINE_WIDTH, MAX_UNITS, align
 
 HOSTILE = "</script><!--<script>\u2028\u2029'\"&{{7*7}}"
@@ -94,6 +94,12 @@ def test_the_policy_names_every_script_and_no_address():
         assert f"'sha256-{digest}'" in found
     assert found.startswith("default-src 'none'; ")
     assert not re.search("https?:|\\*|unsafe-eval|script-src[^;]*unsafe", found)
+
+
+def test_places_are_told_from_the_project_where_they_lie_inside():
+    """A page is sent to others: what is inside the project has no path of this machine in it."""
+    assert names.place(PROJECT / "fixtures" / "clips" / "a.flac") == "fixtures/clips/a.flac"
+    assert names.place("/elsewhere/a.flac") == "/elsewhere/a.flac"
 
 
 def test_sounds_are_inlined_as_far_as_there_is_room(tmp_path):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from harness.fixture import safe_name
+from harness.fixture import PROJECT, safe_name
 from harness.report.console import rate, snr
 from harness.report.schema import Row
 from harness.verdict import Outcome, severity
@@ -23,6 +24,12 @@ def cell_anchor(clip: str, stage: str) -> str:
 def edge_anchor(stage: str) -> str:
     """Id of the section about the edge that ends at `stage`."""
     return f"edge-{safe_name(stage.replace(':', '-'))}"
+
+
+def place(path: str | Path) -> str:
+    """A path as others can use it: from the project's folder where it lies inside."""
+    found = Path(path)
+    return str(found.relative_to(PROJECT)) if found.is_relative_to(PROJECT) else str(path)
 
 
 def css_class(outcome: Outcome) -> str:

@@ -108,7 +108,7 @@ def environment() -> jinja2.Environment:
     found.filters |= {
         "shown": shown, "db": _db, "number": _number, "size": _size, "rate": rate, "css": names.css_class,
         "token": token, "clip_anchor": names.clip_anchor, "cell_anchor": names.cell_anchor,
-        "edge_anchor": names.edge_anchor,
+        "edge_anchor": names.edge_anchor, "place": names.place,
     }  # fmt: skip
     found.globals |= {"height": strip.height, "edit_classes": EDIT_CLASSES, "risk_sigmas": RISK_SIGMAS}
     return found

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.fixture import Clip
+from harness.report.html.names import place
 
 CLIP_LIMIT = 400_000
 """Bytes: a larger file is not inlined. 30 s of FLAC of clean speech have about this size."""
@@ -50,15 +51,15 @@ def inlined(
 def _sound(path: Path, recorded: str, left: int) -> Sound:
     kind = MIME.get(path.suffix.lower())
     if kind is None:
-        return Sound("", f"not inlined (browsers may not play {path.suffix or 'it'}): {path}")
+        return Sound("", f"not inlined (browsers may not play {path.suffix or 'it'}): {place(path)}")
     try:
         size = path.stat().st_size
         if size > CLIP_LIMIT or size * 4 / 3 + 64 > left:  # base64 makes four characters of three bytes
             why = "larger than the page inlines" if size > CLIP_LIMIT else "the page's room for audio is used up"
-            return Sound("", f"not inlined ({size / 1e6:.2f} MB, {why}): {path}")
+            return Sound("", f"not inlined ({size / 1e6:.2f} MB, {why}): {place(path)}")
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != recorded:
-            return Sound("", f"not inlined (not the audio that this run recorded): {path}")
+            return Sound("", f"not inlined (not the audio that this run recorded): {place(path)}")
         return Sound(f"data:{kind};base64,{base64.b64encode(content).decode()}", "")
     except OSError as error:
-        return Sound("", f"not inlined ({error.strerror}): {path}")
+        return Sound("", f"not inlined ({error.strerror}): {place(path)}")
