@@ -10,12 +10,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from harness.errors import MachineError, ParityError, first_line, printable
+from harness.report import views
 
 if TYPE_CHECKING:
     from harness.attribution.explanation import Explanations
@@ -231,14 +233,51 @@ def explain(
 
 @main.command()
 @click.argument("run", type=click.Path(path_type=Path), required=False)
-def report(run: Path | None) -> None:
-    """Print the table of a run again (default: the newest)."""
+@click.option("--format", "form", default="console", type=click.Choice(views.FORMATS), help="[console]")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="[stdout; html: index.html of the run]")
+@click.option("--against", type=click.Path(path_type=Path), metavar="RUN", help="html: lay an earlier run beside it")
+@click.option("--plots", type=click.Path(path_type=Path), metavar="DIR", help="write the main plots there instead")
+@click.option("--plot-format", default="svg", type=click.Choice(["svg", "png"]), help="[svg]")
+def report(
+    run: Path | None, form: str, out: Path | None, against: Path | None, plots: Path | None, plot_format: str
+) -> None:
+    """Show a run again (default: the newest): table, JSON, Markdown, JUnit XML or the page; or export its plots."""
+    from harness.errors import UsageError
+    from harness.report import schema
+
+    if against is not None and form != "html":
+        raise UsageError("--against belongs to --format html", hint="`parity compare` prints two runs at the terminal")
+    folder = find_run(run)
+    found = schema.load(folder)
+    if plots is not None:
+        from harness.report.html.export import export
+
+        for path in export(folder, plots, plot_format):
+            click.echo(path)
+    else:
+        _show(folder, form, out, against)
+    sys.exit(found.exit_code)
+
+
+def _show(folder: Path, form: str, out: Path | None, against: Path | None) -> None:
+    """Write a run's report in a form to `out`, or to where that form goes."""
+    from rich.console import Console
+
     from harness.report import console, schema
+    from harness.serial import write_text
     from harness.terminal import stdout
 
-    found = schema.load(find_run(run))
-    console.show(found, stdout())
-    sys.exit(found.exit_code)
+    if form == "html":
+        from harness.report.html import page
+
+        click.echo(page.write(folder, out, find_run(against) if against else None))
+    elif form == "console":
+        with out.open("w", encoding="utf-8") if out else nullcontext() as file:
+            console.show(schema.load(folder), Console(file=file) if file else stdout())
+    elif out:
+        write_text(out, views.text(form, folder))
+    else:
+        click.echo(views.text(form, folder), nl=False)
 
 
 @main.command()
@@ -353,6 +392,7 @@ def _run(given: dict[str, Any], *, alone: bool = False) -> Any:
     from harness import config, plan, states
     from harness import run as running
     from harness.report.collection import collect
+    from harness.report.html import page
     from harness.terminal import progress
 
     settings = config.Config() if alone else config.load(Path.cwd())
@@ -370,6 +410,10 @@ def _run(given: dict[str, Any], *, alone: bool = False) -> Any:
                 states.of_stage(evaluation, stage)
     found = collect(made, time.perf_counter() - started)
     click.echo(f"report: {made.folder / 'report.json'}", err=True)
+    try:
+        click.echo(f"page:   {page.write(made.folder)}", err=True)
+    except ParityError as error:  # the verdict stands, whether there is a page of it or not
+        click.echo(f"page:   not written: {error}", err=True)
     return found
 
 

@@ -228,13 +228,19 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     from rich.console import Console
 
     from harness.report import console, gated
+    from harness.report.html import page
 
     screen = Console(file=terminalreporter._tw._file)
     terminalreporter.section("parity")
     console.show(config.stash[_REPORT], screen)
     if _GATED in config.stash:
         gated.show(config.stash[_GATED], screen)
-    terminalreporter.write_line(f"report: {_plan(config).folder / 'report.json'}")
+    folder = _plan(config).folder
+    terminalreporter.write_line(f"report: {folder / 'report.json'}")
+    try:
+        terminalreporter.write_line(f"page:   {page.write(folder)}")
+    except ParityError as error:  # the verdict stands, whether there is a page of it or not
+        terminalreporter.write_line(f"page:   not written: {error}")
 
 
 def _gate_items(config: pytest.Config) -> list[pytest.TestReport]:

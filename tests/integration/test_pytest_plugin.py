@@ -62,8 +62,10 @@ def test_one_item_per_clip_and_stage_and_one_table(gate, pytester):
             "state: nothing depends on what ran before: A B A (pytorch, torchscript)",
             "parity pass: 2 pass, 2 reference",
             "report: *report.json",
+            "page:   *index.html",
         ]
     )
+    assert (pytester.path / "reports" / "gate" / "index.html").is_file()
     report = schema.load(pytester.path / "reports" / "gate")
     assert (report.finished, len(report.rows)) == (True, 4)
 
