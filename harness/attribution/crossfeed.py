@@ -62,7 +62,7 @@ def cross_feed(bench: Bench, pair: Pair, clip: Clip, change: Change) -> CrossFee
         (f"encoder of {pair.reference}, decoder of {pair.candidate}", tried["decoder"]),
     ]
     part = _part(tried["encoder"], tried["decoder"])
-    if part in ("decoder", "either") and (table := _other_table(bench, pair)) is not None:
+    if part in ("decoder", "either") and (table := other_table(bench, pair)) is not None:
         kept = _with_table(bench, pair, table, reproduces)
         words.append((f"the same with the token embedding of {pair.reference}", kept))
         part = part if kept else "embedding"
@@ -113,11 +113,30 @@ def _part(encoder: bool, decoder: bool) -> str:
     return "encoder" if encoder else "decoder" if decoder else "both"
 
 
+def repeats(bench: Bench, pair: Pair, clip: Clip) -> bool:
+    """Whether the candidate, opened afresh, gives its recorded encoder output again.
+
+    Rounding may differ from run to run, so it repeats as long as the new output is nearer to the recorded one than to
+    the reference's.
+
+    Raises:
+        UnavailableError: it gives text only.
+    """
+    features = bench.features(clip).windows[pair.theirs.header.index].input_features
+    again = _session(bench, pair.candidate).encode(features).astype(np.float64)
+    recorded, reference = pair.theirs.encoder_output, pair.ours.encoder_output
+    if np.array_equal(again, recorded, equal_nan=True) or not np.isfinite(again).all():
+        return True
+    return bool(((again - recorded) ** 2).sum() <= ((again - reference) ** 2).sum())
+
+
+def not_again(candidate: str) -> str:
+    """What is said of a stage whose record cannot be repeated."""
+    return f"{candidate}, opened afresh, does not do it again: its result depends on what ran before"
+
+
 def _not_again(candidate: str) -> CrossFeed:
-    what = (f"{candidate} again, opened afresh", False)
-    return CrossFeed(
-        "state", (what,), f"{candidate}, opened afresh, does not do it again: its result depends on what ran before"
-    )
+    return CrossFeed("state", ((f"{candidate} again, opened afresh", False),), not_again(candidate))
 
 
 def _finding(part: str, pair: Pair) -> str:
@@ -131,7 +150,7 @@ def _finding(part: str, pair: Pair) -> str:
     }[part]
 
 
-def _other_table(bench: Bench, pair: Pair) -> Float32 | None:
+def other_table(bench: Bench, pair: Pair) -> Float32 | None:
     """The reference's token embedding, float32 [n_vocab, n_text_state], where the candidate holds another one."""
     candidate = bench.artifact(pair.candidate)
     if EMBEDDING not in candidate.files:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +34,8 @@ from harness.trace import Trace
 from harness.verdict import Outcome
 
 MISSING_LIMIT = 300
+FIRST_OF_DECODER = "decoder.positions"
+"""The unit that the token embedding is part of."""
 
 
 @dataclass
@@ -69,9 +71,11 @@ def explain(bench: Bench, clip: Clip, spec: str, *, detail: bool = False) -> Exp
     if reference is None or reference not in known:
         return Explanations(clip.name, spec, (), (), (*missing, f"{spec} has no reference in this run"))
     found = differences(known[reference], known[spec])
-    explained = [_explanation(bench, clip, spec, change, known, detail) for change in found]
-    where, unseen = ((), ()) if found else _layers_of_row(bench, clip, spec, detail)
-    result = Explanations(clip.name, spec, tuple(explained), where, (*missing, *unseen))
+    explained = tuple(_explanation(bench, clip, spec, change, known, detail) for change in found)
+    if explained:
+        result = Explanations(clip.name, spec, explained, (), tuple(missing), *_blame(explained))
+    else:
+        result = _without_change(bench, clip, spec, known, missing, detail)
     serial.write(path(bench.plan.folder, clip.name, spec), result)
     return result
 
@@ -204,18 +208,38 @@ def _spoken(found: Transcript, n_vocab: int) -> Sequence[int]:
     return vocabulary.spoken(n_vocab, found.tokens)
 
 
-def _layers_of_row(
-    bench: Bench, clip: Clip, spec: str, detail: bool
-) -> tuple[tuple[LayerFinding, ...], tuple[str, ...]]:
-    """Tokens are equal: which layer moved, on the window where the stage is judged."""
+def _blame(explained: Sequence[Explanation]) -> tuple[str, str]:
+    """Part and unit that the first cause names."""
+    for each in explained:
+        if each.cross_feed:
+            return each.cross_feed.part, next((layer.culprit for layer in each.layers if layer.culprit), "")
+        if each.entry and each.entry.policy:
+            return "policy", ""
+    return "", ""
+
+
+def _without_change(
+    bench: Bench, clip: Clip, spec: str, known: Mapping[str, Trace], missing: Sequence[str], detail: bool
+) -> Explanations:
+    """No token differs: which part and layer moved the tensors, on the first window."""
+    result = Explanations(clip.name, spec, (), (), tuple(missing))
     parent = bench.plan.stage(spec).parent
-    answers, where = _Answers([]), []
-    if parent is None or not bench.trace(parent, clip).windows:
-        return (), ()
+    if parent is None or parent not in known or not (known[parent].windows and known[spec].windows):
+        return result
+    pair = Pair(parent, spec, known[parent].windows[0], known[spec].windows[0])
+    answers = _Answers([*missing])
+    with answers.to("state"):
+        if not crossfeed.repeats(bench, pair, clip):
+            return replace(result, part="state", missing=(*answers.missing, crossfeed.not_again(spec)))
+    where: list[LayerFinding] = []
     for component in ("encoder", "decoder"):
         with answers.to(f"layer of the {component}"):
             where.append(layers.locate(bench, parent, spec, clip, 0, component, detail=detail))
-    return tuple(where), tuple(answers.missing)
+    part, unit = next(((each.component, each.culprit) for each in where if each.culprit), ("", ""))
+    with answers.to("embedding"):
+        if unit == FIRST_OF_DECODER and crossfeed.other_table(bench, pair) is not None:
+            part = "embedding"
+    return replace(result, layers=tuple(where), missing=tuple(answers.missing), part=part, unit=unit)
 
 
 def explain_all(

@@ -165,6 +165,10 @@ class Explanations:
     """Where tensors moved beyond their limits and no token changed: which layer, for encoder and decoder."""
     missing: tuple[str, ...] = ()
     """What could not be looked at, and why."""
+    part: str = ""
+    """What is to blame: a part as in CrossFeed, "policy", or "" where nothing is."""
+    unit: str = ""
+    """The unit to blame; "" where none is, or none is known."""
 
 
 def path(run: Path, clip: str, stage: str) -> Path:

@@ -26,7 +26,8 @@ def lines(found: Explanations) -> list[str]:
     head = f"{found.clip} · {found.stage}: {count}"
     body = [line for i, each in causes for line in _difference(i, each, found.found)]
     layers = [f"  layer      {line}" for each in found.layers for line in _layer(each)]
-    return [head, *body, *layers, *(f"  not known  {each}" for each in found.missing)]
+    blamed = [f"  to blame   {' · '.join(filter(None, (found.part, found.unit)))}"] if found.part else []
+    return [head, *body, *layers, *blamed, *(f"  not known  {each}" for each in found.missing)]
 
 
 def _difference(place: int, each: Explanation, found: Sequence[Explanation]) -> list[str]:
