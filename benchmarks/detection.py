@@ -1,6 +1,6 @@
 """What is caught, and how far its cause is found: known faults of ports, one at a time, beside three common gates.
 
-    python -m benchmarks.detection [--clips A,B,C]
+    python -m benchmarks.detection [--clips A,B,C] [--breakages A,B]
 
 One run of the micro checkpoint judges a sound port and one port for each breakage of `fixtures/breakages.py`; what the
 run calls neither pass is explained, and edge, part and unit are held against what was broken. Beside it, on the same
@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import math
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ from harness.attribution.explain import explain
 from harness.plan import Options, Plan
 from harness.report.schema import Row
 from harness.run import Evaluation, evaluation
+from harness.terminal import progress
 from harness.trace import Trace
 from harness.verdict import Outcome
 
@@ -56,7 +57,7 @@ class Detection:
     def right(self) -> tuple[bool, bool, bool, bool]:
         """Caught, edge right, part right, unit right."""
         breakage = BREAKAGES[self.name]
-        edge = self.caught and self.edge == f"pytorch->port:{self.name}"
+        edge = self.caught and self.edge == f"{SOUND}->{SOUND}:{self.name}"
         return self.caught, edge, self.part == breakage.part, self.unit == breakage.unit
 
 
@@ -81,12 +82,16 @@ def plan(folder: Path, clips: Sequence[str], names: Sequence[str], cache: Path) 
     return planning.make(options, config.Config(policies=SHORT))
 
 
-def detect(made: Plan) -> Iterator[Detection]:
+def detect(made: Plan, advance: Callable[[str], None]) -> Iterator[Detection]:
     """Judge and explain every port of a plan; the sound one comes under the name ""."""
+    rows: dict[str, list[Row]] = {}
     with evaluation(made) as running:
-        rows = {stage.spec: [running.row(stage, clip) for clip in made.clips] for stage in made.stages}
-        alarms = {stage.spec: _alarms(running, stage.spec) for stage in made.stages if stage.spec != registry.ROOT}
+        for stage in made.stages:
+            advance(f"{stage.spec} · run")
+            rows[stage.spec] = [running.row(stage, clip) for clip in made.clips]
+        alarms = {spec: _alarms(running, spec) for spec in rows if spec != registry.ROOT}
     for spec, found in alarms.items():
+        advance(f"{spec} · explain")
         yield _detection(made, spec.partition(":")[2], spec, rows[spec], found)
 
 
@@ -98,7 +103,7 @@ def _detection(made: Plan, name: str, spec: str, rows: Sequence[Row], alarms: tu
     with ExitStack() as stack:
         opened = Bench(made, stack)
         found = explain(opened, opened.clip(worst.clip), spec)
-    return Detection(name, True, made.stage(spec).edge, found.part, found.unit, alarms)
+    return Detection(name, True, found.edge, found.part, found.unit, alarms)
 
 
 def _alarms(running: Evaluation, spec: str) -> tuple[bool, ...]:
@@ -152,10 +157,12 @@ def table(found: Sequence[Detection]) -> Table:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", default=",".join(CLIPS))
+    parser.add_argument("--breakages", default=",".join(BREAKAGES))
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, registered():
-        made = plan(Path(folder), given.clips.split(","), tuple(BREAKAGES), Options().cache)
-        found = list(detect(made))
+        made = plan(Path(folder), given.clips.split(","), given.breakages.split(","), Options().cache)
+        with progress(2 * len(made.stages) - 1) as advance:
+            found = list(detect(made, advance))
     Console(width=200).print(table(found))
     for each in found:
         if each.name and not all(each.right):

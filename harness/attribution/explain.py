@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness import audio, compare, serial, vocabulary
+from harness import audio, compare, serial, tolerance, vocabulary
 from harness import trace as traces
 from harness.attribution import crossfeed, edges, layers, policies, weight
 from harness.attribution.bench import Bench
@@ -171,7 +171,8 @@ def _weight(bench: Bench, pair: Pair, clip: Clip, change: Change, where: Sequenc
     step = crossfeed.flip_step(pair, change)
     moved = weight.movements(_recorded(bench, pair.reference, pair.candidate))
     place: Place = (clip.name, change.window, step)
-    found = weight.weigh(pair.ours, pair.theirs, place, moved, where)
+    most = tolerance.for_edge(bench.plan.tolerances, pair.reference, pair.candidate).max_tie_margin
+    found = weight.weigh(pair.ours, pair.theirs, place, moved, where, most)
     if found is None:
         raise UnavailableError(f"{pair.candidate} does not flip there when it is fed the reference's tokens")
     return found
@@ -208,24 +209,25 @@ def _spoken(found: Transcript, n_vocab: int) -> Sequence[int]:
     return vocabulary.spoken(n_vocab, found.tokens)
 
 
-def _blame(explained: Sequence[Explanation]) -> tuple[str, str]:
-    """Part and unit that the first cause names."""
+def _blame(explained: Sequence[Explanation]) -> tuple[str, str, str]:
+    """Edge, part and unit that the first cause names."""
     for each in explained:
+        edge = each.entry.edge if each.entry else ""
         if each.cross_feed:
-            return each.cross_feed.part, next((layer.culprit for layer in each.layers if layer.culprit), "")
+            return edge, each.cross_feed.part, next((layer.culprit for layer in each.layers if layer.culprit), "")
         if each.entry and each.entry.policy:
-            return "policy", ""
-    return "", ""
+            return edge, "policy", ""
+    return next((each.entry.edge for each in explained if each.entry), ""), "", ""
 
 
 def _without_change(
     bench: Bench, clip: Clip, spec: str, known: Mapping[str, Trace], missing: Sequence[str], detail: bool
 ) -> Explanations:
     """No token differs: which part and layer moved the tensors, on the first window."""
-    result = Explanations(clip.name, spec, (), (), tuple(missing))
-    parent = bench.plan.stage(spec).parent
+    stage = bench.plan.stage(spec)
+    result, parent = Explanations(clip.name, spec, (), (), tuple(missing), stage.edge), stage.parent
     if parent is None or parent not in known or not (known[parent].windows and known[spec].windows):
-        return result
+        return replace(result, edge="")
     pair = Pair(parent, spec, known[parent].windows[0], known[spec].windows[0])
     answers = _Answers([*missing])
     with answers.to("state"):

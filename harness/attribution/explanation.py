@@ -165,6 +165,8 @@ class Explanations:
     """Where tensors moved beyond their limits and no token changed: which layer, for encoder and decoder."""
     missing: tuple[str, ...] = ()
     """What could not be looked at, and why."""
+    edge: str = ""
+    """Where what is to blame comes in: "torchscript->tflite"."""
     part: str = ""
     """What is to blame: a part as in CrossFeed, "policy", or "" where nothing is."""
     unit: str = ""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import median_low
 
 from harness import tolerance
 from harness.attribution import taps
@@ -25,6 +25,9 @@ from harness.fixture import Clip
 STANDS_OUT_DB = 10.0
 """A unit that fails stands out when it is so far below the median of the others: a fault of its own, not the habit of
 all. Units of a healthy int8 file lie some 10 dB around their median; a broken unit of a float32 file lies far below."""
+
+LOST_DB = 6.0
+"""A unit whose error is half as large as its output computes something else, whatever the others lose."""
 
 Errors = Mapping[str, TapError]
 """By unit."""
@@ -201,12 +204,12 @@ def _by_unit(probed: Probed) -> dict[str, TapError]:
 
 
 def _stands_out(unit: UnitError, units: Sequence[UnitError]) -> bool:
-    """Not finite, or far below the median of what the other units lose, where they lose anything."""
-    if unit.nonfinite:
-        return True
+    """Not finite, lost, or far below the median of what the other units lose."""
+    if unit.nonfinite or unit.single_snr_db is None:
+        return unit.nonfinite > 0
     others = [each.single_snr_db for each in units if each is not unit and each.single_snr_db is not None]
-    losing = [snr for snr in others if math.isfinite(snr)]
-    return unit.single_snr_db is not None and (not losing or unit.single_snr_db <= median(losing) - STANDS_OUT_DB)
+    usual = median_low(others) if others else math.inf
+    return unit.single_snr_db <= max(LOST_DB, usual - STANDS_OUT_DB)
 
 
 def _share(unit: UnitError, units: Sequence[UnitError]) -> float:

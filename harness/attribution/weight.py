@@ -6,9 +6,9 @@
     flip_probability  0.5 erfc(margin / (noise sqrt 2)): that Gaussian noise of this size exceeds the margin
                       (Abramowitz and Stegun 1964, 7.1 and 26.2)
 
-A flip is a *tie* when its margin is at most NOISE_SIGMAS times the noise. Otherwise it is *justified* when no unit
-fails its limit alone, so that errors that are allowed in every layer add up to it, and a *fault* when one does, or when
-nothing explains it.
+A flip is a *tie* when its margin is at most NOISE_SIGMAS times the noise, and no larger than the edge allows a tie to
+be: the noise of a broken model covers any margin. Otherwise it is *justified* when no unit fails its limit alone, so
+that errors that are allowed in every layer add up to it, and a *fault* when one does, or when nothing explains it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def movements(pairs: Iterable[tuple[Trace, Trace]]) -> dict[Place, float]:
 
 def weigh(
     reference: WindowTrace, candidate: WindowTrace, place: Place, elsewhere: dict[Place, float],
-    layers: Sequence[LayerFinding],
+    layers: Sequence[LayerFinding], max_tie_margin: float = math.inf,
 ) -> Weight | None:  # fmt: skip
     """Judge the flip at a step; None when the candidate does not flip there under the reference's tokens.
 
@@ -53,6 +53,7 @@ def weigh(
         place: of the step.
         elsewhere: movements over the run, this step included or not.
         layers: what is known about the candidate's layers; empty when nothing is.
+        max_tie_margin: of the edge's tolerance, in logits.
     """
     step = place[2]
     ours, theirs = (int(each.teacher_forced.choices[step]) for each in (reference, candidate))
@@ -64,7 +65,7 @@ def weigh(
     rest = np.array([value for key, value in elsewhere.items() if key != place and math.isfinite(value)])
     noise = float(np.sqrt(np.mean(rest**2))) if rest.size else 0.0
     probability = flip_probability(margin, noise)
-    kind, why = _kind(margin, noise, layers)
+    kind, why = _kind(margin, min(NOISE_SIGMAS * noise, max_tie_margin), layers)
     return Weight(
         margin=margin,
         movement=movement,
@@ -86,15 +87,16 @@ def flip_probability(margin: float, noise: float) -> float:
     return 0.5 * math.erfc(margin / (noise * math.sqrt(2)))
 
 
-def _kind(margin: float, noise: float, layers: Sequence[LayerFinding]) -> tuple[str, str]:
+def _kind(margin: float, limit: float, layers: Sequence[LayerFinding]) -> tuple[str, str]:
     culprits = [finding.culprit for finding in layers if finding.culprit]
-    if margin <= NOISE_SIGMAS * noise:
-        return "tie", f"the margin is inside {NOISE_SIGMAS:g} times the noise"
+    within = f"the {limit:.2g} that a tie may have here"
+    if margin <= limit:
+        return "tie", f"the margin is inside {within}"
     if culprits:
-        return "fault", f"the margin is outside the noise, and {culprits[0]} fails"
+        return "fault", f"the margin is outside {within}, and {culprits[0]} fails"
     if layers:
-        return "justified", "the margin is outside the noise of other steps, but no unit is to blame: errors add up"
-    return "fault", "the margin is outside the noise, and no layer was looked at"
+        return "justified", f"the margin is outside {within}, but no unit is to blame: errors add up"
+    return "fault", f"the margin is outside {within}, and no layer was looked at"
 
 
 def _comparable(r: WindowTrace, c: WindowTrace) -> bool:

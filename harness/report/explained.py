@@ -26,7 +26,7 @@ def lines(found: Explanations) -> list[str]:
     head = f"{found.clip} · {found.stage}: {count}"
     body = [line for i, each in causes for line in _difference(i, each, found.found)]
     layers = [f"  layer      {line}" for each in found.layers for line in _layer(each)]
-    blamed = [f"  to blame   {' · '.join(filter(None, (found.part, found.unit)))}"] if found.part else []
+    blamed = [f"  to blame   {' · '.join(filter(None, (found.edge, found.part, found.unit)))}"] if found.part else []
     return [head, *body, *layers, *blamed, *(f"  not known  {each}" for each in found.missing)]
 
 

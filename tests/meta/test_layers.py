@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import config, registry
+from fixtures.breakages import BREAKAGES
+from harness import config
 from harness import plan as planning
 from harness.attribution import layers, taps
 from harness.attribution.bench import Bench
@@ -20,17 +21,8 @@ from harness.attribution.explanation import LayerFinding
 from harness.attribution.measured import FOLDER
 from harness.errors import UnavailableError
 from harness.plan import Options
-from tests.broken import BREAKAGES
 
-
-@pytest.fixture(scope="module", autouse=True)
-def broken() -> Iterator[None]:
-    """Register the broken backend, as another package's would be."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(registry.BUILT_IN, "broken", "tests.broken:BrokenBackend")
-        registry.backend.cache_clear()
-        yield
-    registry.backend.cache_clear()
+pytestmark = pytest.mark.usefixtures("ports")
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +35,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bench(tmp_path: Path, reports: Path) -> Iterator[Bench]:
     """A run of the micro checkpoint on one sentence with a comma; what was built and measured goes with the test."""
     options = Options(
-        stages=("pytorch", *(f"broken:{variant}" for variant in ("sound", "unfaithful", *BREAKAGES))),
+        stages=("pytorch", "port", "port:unfaithful", *(f"port:{name}" for name in BREAKAGES)),
         clips=("en-comma-01",), policy="plain", language="en", threads=1, run_id="run",
         report_dir=reports, cache=tmp_path / "cache",
     )  # fmt: skip
@@ -56,40 +48,25 @@ def bench(tmp_path: Path, reports: Path) -> Iterator[Bench]:
 
 
 def located(bench: Bench, variant: str, component: str, **how: bool) -> LayerFinding:
-    return layers.locate(bench, "pytorch", f"broken:{variant}", bench.clip("en-comma-01"), 0, component, **how)
+    spec = f"port:{variant}" if variant else "port"
+    return layers.locate(bench, "pytorch", spec, bench.clip("en-comma-01"), 0, component, **how)
 
 
 def test_nothing_is_found_in_a_sound_model(bench):
     """A check that never passes is no check either."""
     for component in taps.COMPONENTS:
-        found = located(bench, "sound", component)
+        found = located(bench, "", component)
         assert (found.culprit, found.faithful, found.probes) == ("", True, 2), found.finding
         assert found.finding.startswith("no unit fails: the worst is ")
         assert not any(unit.fails for unit in found.units)
 
 
-@pytest.mark.parametrize("variant", BREAKAGES)
-def test_the_broken_unit_is_named(bench, variant):
-    """Component and unit, exactly; every unit before it passes, and the other component is not blamed."""
-    breakage = BREAKAGES[variant]
-    found = located(bench, variant, breakage.component)
-    assert (found.culprit, found.faithful) == (breakage.culprit, True), found.finding
-    names = [unit.unit for unit in found.units]
-    culprit = found.units[names.index(found.culprit)]
-    assert culprit.fails
-    assert not any(unit.fails for unit in found.units[: names.index(found.culprit)])
-    assert culprit.nonfinite == breakage.nonfinite if breakage.nonfinite >= 0 else culprit.nonfinite > 0
-    assert (culprit.single_snr_db == -math.inf) == (breakage.nonfinite != 0)
-    other = next(each for each in taps.COMPONENTS if each != breakage.component)
-    assert located(bench, variant, other, bisect=True).culprit == ""
-
-
-@pytest.mark.parametrize("variant", ["encoder-head", "encoder-gelu", "decoder-embedding", "decoder-epsilon"])
+@pytest.mark.parametrize("variant", ["encoder-head", "encoder-gelu", "embedding-rows", "decoder-epsilon"])
 def test_halving_names_the_same_unit_with_few_probes(bench, variant):
     """At most ceil(log2 n) + 2 probes; what was measured is kept, and a second call runs none."""
     breakage = BREAKAGES[variant]
     found = located(bench, variant, breakage.component, bisect=True)
-    assert found.culprit == breakage.culprit, found.finding
+    assert found.culprit == breakage.unit, found.finding
     assert 1 < found.probes <= math.ceil(math.log2(len(found.units))) + 2
     assert "found by halving" in found.finding
     again = located(bench, variant, breakage.component, bisect=True)
@@ -103,7 +80,7 @@ def test_a_halving_that_was_cut_off_goes_on(bench, monkeypatch):
 
     def cut_off(self, artifact):
         calls.append(artifact.stage)
-        if calls.count("broken:encoder-gelu") == 2:
+        if calls.count("port:encoder-gelu") == 2:
             raise UnavailableError("the device went away")
         return whole(self, artifact)
 
@@ -114,7 +91,7 @@ def test_a_halving_that_was_cut_off_goes_on(bench, monkeypatch):
     monkeypatch.setattr(Bench, "probe", lambda self, a: calls.append(a.stage) or whole(self, a))
     found = located(bench, "encoder-gelu", "encoder", bisect=True)
     assert found.culprit == "encoder.blocks.2"
-    assert calls.count("broken:encoder-gelu") == found.probes
+    assert calls.count("port:encoder-gelu") == found.probes
     assert found.probes + 1 <= math.ceil(math.log2(len(found.units))) + 2
 
 
