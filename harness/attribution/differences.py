@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import zip_longest
 from typing import Any
 
 from harness.attribution.explanation import Change
@@ -12,7 +13,7 @@ from harness.metrics import token
 from harness.metrics.text import UNSPACED, is_mark
 from harness.metrics.token import TokenEdit
 from harness.trace import Trace, WindowTrace
-from harness.vocabulary import spoken, timestamp_begin, token_text
+from harness.vocabulary import spoken, timestamp_begin, token_bytes, token_text
 
 WORDS_AROUND = 4
 LOOP_LENGTH, LOOP_TIMES = 8, 3
@@ -96,8 +97,12 @@ def _change(
     loop: Span | None,
 ) -> Change:
     (ours, theirs), (start, end) = exact, whole[0]
-    old, new = (token_text(n_vocab, side[slice(*at)]).strip() for side, at in zip((reference, candidate), whole))
-    kind = classify(old, new, language)
+    old, new = (token_text(n_vocab, side[slice(*at)]) for side, at in zip((reference, candidate), whole))
+    before = _words(token_text(n_vocab, spoken(n_vocab, reference[:start])), -WORDS_AROUND, language)
+    after = _words(token_text(n_vocab, spoken(n_vocab, reference[end:])), WORDS_AROUND, language)
+    kind = classify(old.strip(), new.strip(), language)
+    if kind == "token" and f"{before}{old}{after}".strip() != f"{before}{new}{after}".strip():
+        kind = "spacing"
     if any(each >= timestamp_begin(n_vocab) for each in (*reference[slice(*ours)], *candidate[slice(*theirs)])):
         kind = "timestamp"
     elif loop and theirs[0] < loop[1] and loop[0] < theirs[1]:
@@ -105,10 +110,10 @@ def _change(
     return Change(
         edit_class=kind,
         mark=marks_that_differ(old, new) if kind == "punctuation" else "",
-        before=_words(token_text(n_vocab, spoken(n_vocab, reference[:start])), -WORDS_AROUND, language),
-        reference_text=old,
-        candidate_text=new,
-        after=_words(token_text(n_vocab, spoken(n_vocab, reference[end:])), WORDS_AROUND, language),
+        before=before,
+        reference_text=old.strip(),
+        candidate_text=new.strip(),
+        after=after,
         window=window,
         step=ours[0],
         reference_token=next(iter(reference[slice(*ours)]), None),
@@ -152,31 +157,28 @@ def _grown(exact: Pair, reference: Sequence[int], candidate: Sequence[int], n_vo
         equal = start > 0 and other > 0 and reference[start - 1] == candidate[other - 1]
         return equal and any(_goes_on(n_vocab, part, language) for part in parts if part)
 
-    while is_cut_before():
-        start, other = start - 1, other - 1
     while end < len(reference) and other_end < len(candidate) and reference[end] == candidate[other_end]:
         if not _goes_on(n_vocab, reference[end : end + 1], language):
             break
         end, other_end = end + 1, other_end + 1
+    while is_cut_before():
+        start, other = start - 1, other - 1
     return (start, end), (other, other_end)
 
 
 def _goes_on(n_vocab: int, tokens: Sequence[int], language: str | None) -> bool:
     """Whether tokens begin inside a word, or inside a character."""
     text = token_text(n_vocab, tokens)
-    if text.startswith("\ufffd"):
-        return True
+    if text.startswith("\ufffd"):  # bytes of UTF-8 below 0xC0 go on with a character, the others begin one
+        return language not in UNSPACED or token_bytes(n_vocab, tokens)[0] < 0xC0
     return language not in UNSPACED and text[:1].isalnum()
 
 
 def _of_prompt(r: WindowTrace, c: WindowTrace, n_vocab: int) -> Change:
     """A window whose prompts differ: another language token, as a rule; nothing behind it can be compared."""
-    place = next(i for i, pair in enumerate(zip(r.header.prompt, c.header.prompt)) if pair[0] != pair[1])
-    ours, theirs = r.header.prompt[place], c.header.prompt[place]
-    return Change(
-        "language", "", "", token_text(n_vocab, [ours]), token_text(n_vocab, [theirs]), "", r.header.index, None,
-        ours, theirs, None,
-    )  # fmt: skip
+    ours, theirs = next(pair for pair in zip_longest(r.header.prompt, c.header.prompt) if pair[0] != pair[1])
+    old, new = (token_text(n_vocab, [] if each is None else [each]) for each in (ours, theirs))
+    return Change("language", "", "", old, new, "", r.header.index, None, ours, theirs, None)
 
 
 def _ends(found: list[Change], r: WindowTrace, c: WindowTrace) -> list[Change]:

@@ -38,37 +38,44 @@ def entry(change: Change, stages: Sequence[Stage], spec: str, traces: Mapping[st
     """
     reference = reference_of(stages, spec)
     assert reference is not None  # noqa: S101 - a difference has a reference
-    said = {name: _says(change, traces[reference], found) for name, found in traces.items()}
-    path = [name for name in chain(stages, spec) if name in said]
+    there = {name: _there(change, traces[reference], found) for name, found in traces.items()}
+    path = [name for name in chain(stages, spec) if name in there]
     path = path[path.index(reference) :]
-    first = next(i for i, name in enumerate(path) if name == spec or (i and _same(said[name], change)))
+    first = next(i for i, name in enumerate(path) if name == spec or (i and _same(there[name], change)))
     edge = f"{path[first - 1]}->{path[first]}"
-    undone = _undone(spec, change, stages, said)
+    undone = _undone(spec, change, stages, there)
     behind = f"; {undone} undoes it" if undone else ""
-    return Entry(edge, undone, tuple((name, said[name]) for name in said), (), f"enters at {edge}{behind}")
+    said = tuple((name, each.candidate_text if each else change.reference_text) for name, each in there.items())
+    return Entry(edge, undone, said, (), f"enters at {edge}{behind}")
 
 
-def _undone(spec: str, change: Change, stages: Sequence[Stage], said: Mapping[str, str]) -> str:
+def _undone(spec: str, change: Change, stages: Sequence[Stage], there: Mapping[str, Change | None]) -> str:
     """The first edge behind `spec` whose stage says what the reference says there."""
     for stage in stages:
-        follows = stage.spec in said and stage.spec != spec and spec in chain(stages, stage.spec)
-        if follows and said[stage.spec] == change.reference_text:
+        follows = stage.spec in there and stage.spec != spec and spec in chain(stages, stage.spec)
+        if follows and _is_gone(there[stage.spec], change):
             return stage.edge
     return ""
 
 
-def _same(said: str, change: Change) -> bool:
-    return said == change.candidate_text and said != change.reference_text
+def _same(there: Change | None, change: Change) -> bool:
+    return there is not None and there.candidate_text == change.candidate_text
 
 
-def _says(change: Change, reference: Trace, found: Trace) -> str:
-    """What a stage says at the place of a change of the reference."""
+def _is_gone(there: Change | None, change: Change) -> bool:
+    return there is None or there.candidate_text == change.reference_text != change.candidate_text
+
+
+def _there(change: Change, reference: Trace, found: Trace) -> Change | None:
+    """What a stage changed at the place of a change of the reference; None where it says the same."""
     if found is reference:
-        return change.reference_text
-    for other in differences(reference, found):
-        if other.window == change.window and overlaps(other.reference_span, change.reference_span):
-            return other.candidate_text
-    return change.reference_text
+        return None
+    at_place = (
+        other
+        for other in differences(reference, found)
+        if other.window == change.window and overlaps(other.reference_span, change.reference_span)
+    )
+    return next(at_place, None)
 
 
 def _behind_root(stages: Sequence[Stage]) -> set[str]:

@@ -60,15 +60,22 @@ def parts(
     """
     known = switches(policy)
     whole: dict[str, Any] = {key: value for each in known.values() for key, value in each.items()}
-    ours, theirs, n_vocab = reference.header.tokens, candidate.header.tokens, reference.header.n_vocab
-    if _differs(run(whole), theirs, change.candidate_span, n_vocab, is_reference=False):
+    ours, theirs = reference.header, candidate.header
+
+    def reads_as_candidate(switched: Switches) -> bool:
+        found = changes(run(switched), theirs.tokens, theirs.n_vocab, theirs.language)
+        return not any(overlaps(each.candidate_span, change.candidate_span) for each in found)
+
+    def reads_as_reference(switched: Switches) -> bool:
+        found = changes(ours.tokens, run(switched), ours.n_vocab, theirs.language)
+        return not any(overlaps(each.reference_span, change.reference_span) for each in found)
+
+    if not reads_as_candidate(whole):
         return ()
     found = []
     for part, switched in known.items():
         without = {key: value for key, value in whole.items() if key not in switched}
-        removes = not _differs(run(switched), theirs, change.candidate_span, n_vocab, is_reference=False)
-        restores = not _differs(ours, run(without), change.reference_span, n_vocab, is_reference=True)
-        found.append(PolicyPart(part, removes, restores))
+        found.append(PolicyPart(part, reads_as_candidate(switched), reads_as_reference(without)))
     return tuple(found)
 
 
@@ -105,14 +112,6 @@ def subject(change: Change) -> str:
     """The difference as the subject of a sentence."""
     names = {",": "the comma", ".": "the full stop", "?": "the question mark", "!": "the exclamation mark"}
     names |= {"，": "the comma", "。": "the full stop", "？": "the question mark", "、": "the enumeration comma"}
-    if change.edit_class == "punctuation":
+    if change.mark:
         return names.get(change.mark, f"the mark {change.mark!r}")
     return f"the {change.edit_class} {change.reference_text or change.candidate_text!r}"
-
-
-def _differs(
-    reference: Sequence[int], candidate: Sequence[int], span: tuple[int, int], n_vocab: int, *, is_reference: bool
-) -> bool:
-    """Whether two token sequences differ at a span of the one or of the other."""
-    found = changes(reference, candidate, n_vocab, None)
-    return any(overlaps(each.reference_span if is_reference else each.candidate_span, span) for each in found)

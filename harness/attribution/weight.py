@@ -105,6 +105,6 @@ def _comparable(r: WindowTrace, c: WindowTrace) -> bool:
 
 def _moved(r: WindowTrace, c: WindowTrace) -> NDArray[np.float64]:
     choices, runners_up = r.teacher_forced.choices, r.teacher_forced.runners_up
-    pairs = (logits.margins(each.teacher_forced.logits, choices, runners_up) for each in (r, c))
-    ours, theirs = pairs
-    return np.asarray(ours - theirs)
+    with np.errstate(invalid="ignore"):  # inf - inf is NaN, which `weigh` leaves out
+        ours, theirs = (logits.margins(each.teacher_forced.logits, choices, runners_up) for each in (r, c))
+        return np.asarray(ours - theirs)

@@ -16,7 +16,7 @@ UNITS_SHOWN = 12
 def show(found: Explanations, console: Console) -> None:
     """Print the explanations of one clip and stage."""
     for line in lines(found):
-        console.print(printable(line), highlight=False, soft_wrap=True, markup=False)
+        console.print(printable(line), highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
 def lines(found: Explanations) -> list[str]:
