@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from harness import runs
 from harness.errors import MachineError, ParityError, first_line, printable
 from harness.report import views
 
@@ -197,7 +198,7 @@ def compare(first: Path, second: Path, n_vocab: str) -> None:
         found = results.compare_files(first, second, int(n_vocab))
         pairs.show_results(found, stdout())
         sys.exit(found.exit_code)
-    compared = pairs.compare_runs(find_run(first), find_run(second))
+    compared = pairs.compare_runs(runs.find(first), runs.find(second))
     pairs.show_runs(compared, stdout())
     sys.exit(compared.exit_code)
 
@@ -216,19 +217,42 @@ def explain(
 
     CLIP is a clip of the run; two result files (reference, candidate) in place of clips are explained without a run.
     """
-    from harness import serial
+    from harness import results, serial
+    from harness.attribution import explain as explaining
     from harness.report import explained
     from harness.terminal import stdout
 
-    shown = []
-    for found in _explanations(clips, given, stage, detail, int(n_vocab)):
+    shown, screen = [], stdout()
+
+    def show(found: Explanations) -> None:
         shown.append(found)
         if not as_json:
-            explained.show(found, stdout())
+            explained.show(found, screen)
+
+    files = [Path(clip) for clip in clips]
+    if len(files) == 2 and all(file.is_file() for file in files):
+        show(explaining.explain_files(results.compare_files(files[0], files[1], int(n_vocab)), int(n_vocab)))
+    else:
+        run = runs.find(given)
+        _explain_rows(run, clips, stage, detail, show)
+        _write_page(run)
     if as_json:
         click.echo(f"[{','.join(serial.dumps(each) for each in shown)}]")
     elif not shown:
         click.echo("nothing to explain: tokens are equal on every edge, and no stage diverged")
+
+
+def _explain_rows(
+    run: Path, clips: tuple[str, ...], stage: str | None, detail: bool, show: Callable[[Explanations], None]
+) -> None:
+    from harness.attribution import explain as explaining
+    from harness.report import schema
+    from harness.terminal import progress
+
+    chosen = explaining.wanted(schema.load(run), clips, stage)
+    with progress(len(chosen)) as advance:
+        for found in explaining.explain_all(run, chosen, advance, detail):
+            show(found)
 
 
 @main.command()
@@ -247,7 +271,7 @@ def report(
 
     if against is not None and form != "html":
         raise UsageError("--against belongs to --format html", hint="`parity compare` prints two runs at the terminal")
-    folder = find_run(run)
+    folder = runs.find(run)
     found = schema.load(folder)
     if plots is not None:
         from harness.report.html.export import export
@@ -270,7 +294,7 @@ def _show(folder: Path, form: str, out: Path | None, against: Path | None) -> No
     if form == "html":
         from harness.report.html import page
 
-        click.echo(page.write(folder, out, find_run(against) if against else None))
+        click.echo(page.write(folder, out, runs.find(against) if against else None))
     elif form == "console":
         with out.open("w", encoding="utf-8") if out else nullcontext() as file:
             console.show(schema.load(folder), Console(file=file) if file else stdout())
@@ -290,7 +314,7 @@ def gate(run: Path | None, approved: str | None) -> None:
     from harness.report import ci, gated, schema
     from harness.terminal import stdout
 
-    folder = find_run(run)
+    folder = runs.find(run)
     judged = judging.gate(folder, settings.of(config.load(Path.cwd())), approved)
     gated.show(judged, stdout())
     ci.announce(schema.load(folder), judged.result)
@@ -307,7 +331,7 @@ def approve(run: Path, name: str | None) -> None:
     from harness.report import schema
 
     chosen = settings.of(config.load(Path.cwd()))
-    file, changes = approved.approve(schema.load(find_run(run)), chosen.folder, name or chosen.approved)
+    file, changes = approved.approve(schema.load(runs.find(run)), chosen.folder, name or chosen.approved)
     for line in changes:
         click.echo(printable(line))
     click.echo(f"approved: {file}")
@@ -339,60 +363,11 @@ def doctor() -> None:
     sys.exit(0 if all(registry.probe(name).usable for name in needed) else 3)
 
 
-def _explanations(
-    clips: tuple[str, ...], given: Path | None, stage: str | None, detail: bool, n_vocab: int
-) -> Iterator[Explanations]:
-    from harness import results
-    from harness.attribution import explain as explaining
-    from harness.errors import UsageError
-    from harness.report import schema
-    from harness.terminal import progress
-
-    files = [Path(clip) for clip in clips]
-    if len(files) == 2 and all(file.is_file() for file in files):
-        yield explaining.explain_files(results.compare_files(files[0], files[1], n_vocab), n_vocab)
-        return
-    run = find_run(given)
-    report = schema.load(run)
-    if unknown := sorted(set(clips) - {row.clip for row in report.rows}):
-        raise UsageError(f"run {report.run} has no clip {', '.join(unknown)}", hint="`parity report` lists them")
-    if stage is not None and stage not in {each.spec for each in report.stages}:
-        known = ", ".join(each.spec for each in report.stages)
-        raise UsageError(f"run {report.run} has no stage {stage!r}", hint=f"It has {known}")
-    chosen = explaining.wanted(report, clips, stage)
-    with progress(len(chosen)) as advance:
-        yield from explaining.explain_all(run, chosen, advance, detail)
-
-
-def find_run(given: Path | None) -> Path:
-    """The folder of a run, by path, by name under reports/, or the newest.
-
-    Raises:
-        RecordError: there is none.
-    """
-    from harness.errors import RecordError
-    from harness.plan import Options
-
-    reports = Options().report_dir
-    if given is None:
-        runs = sorted(reports.glob("*/report.json"), key=lambda path: path.stat().st_mtime)
-        if not runs:
-            raise RecordError(f"{reports}: no run yet", hint="Run `parity run` first")
-        return runs[-1].parent
-    for path in (given, reports / given):
-        if (path / "report.json").is_file() or (path.name == "report.json" and path.is_file()):
-            return path
-    raise RecordError(
-        f"{given}: neither a run nor a result file", hint="Give a folder with report.json, or two JSON results"
-    )
-
-
 def _run(given: dict[str, Any], *, alone: bool = False) -> Any:
     """Run what was given; `alone` leaves parity.toml aside."""
     from harness import config, plan, states
     from harness import run as running
     from harness.report.collection import collect
-    from harness.report.html import page
     from harness.terminal import progress
 
     settings = config.Config() if alone else config.load(Path.cwd())
@@ -410,11 +385,18 @@ def _run(given: dict[str, Any], *, alone: bool = False) -> Any:
                 states.of_stage(evaluation, stage)
     found = collect(made, time.perf_counter() - started)
     click.echo(f"report: {made.folder / 'report.json'}", err=True)
-    try:
-        click.echo(f"page:   {page.write(made.folder)}", err=True)
-    except ParityError as error:  # the verdict stands, whether there is a page of it or not
-        click.echo(f"page:   not written: {error}", err=True)
+    _write_page(made.folder)
     return found
+
+
+def _write_page(run: Path) -> None:
+    """Write the run's page; its verdict stands, whether there is a page of it or not."""
+    from harness.report.html import page
+
+    try:
+        click.echo(f"page:   {page.write(run)}", err=True)
+    except ParityError as error:
+        click.echo(f"page:   not written: {error}", err=True)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -27,6 +27,9 @@ from harness.report.collection import collect, stage_info
 from harness.report.schema import Report, Row, StateCheck
 from harness.run import Evaluation, evaluation
 from harness.verdict import Outcome
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 HELP = {
     "checkpoint": "Whisper name or .pt file (default: the embedded micro checkpoint)",
@@ -83,6 +86,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
             f"--parity-{each.name.replace('_', '-')}", dest=f"parity_{each.name}", help=HELP[each.name], **form
         )
     group.addoption("--parity-gate", action="store_true", help="judge the whole run by the gate's rules at the end")
+    group.addoption("--parity-explain", action="store_true", help="explain every difference at the end")
     group.addoption("--parity-approved", metavar="NAME", help="approved result (default: checkpoint and policy)")
 
 
@@ -230,17 +234,34 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     from harness.report import console, gated
     from harness.report.html import page
 
-    screen = Console(file=terminalreporter._tw._file)
+    screen = Console(file=terminalreporter._tw._file, emoji=False)
     terminalreporter.section("parity")
     console.show(config.stash[_REPORT], screen)
     if _GATED in config.stash:
         gated.show(config.stash[_GATED], screen)
     folder = _plan(config).folder
+    if config.option.parity_explain:
+        terminalreporter.section("parity explain")
+        _explain(config.stash[_REPORT], folder, screen)
     terminalreporter.write_line(f"report: {folder / 'report.json'}")
     try:
         terminalreporter.write_line(f"page:   {page.write(folder)}")
     except ParityError as error:  # the verdict stands, whether there is a page of it or not
         terminalreporter.write_line(f"page:   not written: {error}")
+
+
+def _explain(report: Report, run: Path, screen: Console) -> None:
+    from harness.attribution import explain
+    from harness.report import explained
+
+    chosen = explain.wanted(report, (), None)
+    try:
+        for found in explain.explain_all(run, chosen, lambda _: None, detail=False):
+            explained.show(found, screen)
+    except ParityError as error:
+        screen.print(f"not explained: {error}", markup=False, soft_wrap=True)
+    if not chosen:
+        screen.print("nothing to explain: tokens are equal on every edge, and no stage diverged")
 
 
 def _gate_items(config: pytest.Config) -> list[pytest.TestReport]:

@@ -11,6 +11,7 @@ from harness import audio, compare, serial, tolerance, vocabulary
 from harness import trace as traces
 from harness.attribution import crossfeed, edges, layers, policies, weight
 from harness.attribution.bench import Bench
+from harness.attribution.bench import bench as opened_bench
 from harness.attribution.crossfeed import Pair
 from harness.attribution.differences import changes, differences
 from harness.attribution.explanation import (
@@ -25,7 +26,7 @@ from harness.attribution.explanation import (
 )
 from harness.attribution.weight import Place
 from harness.backend import Switchable, Transcript
-from harness.errors import ParityError, RecordError, UnavailableError
+from harness.errors import ParityError, RecordError, UnavailableError, UsageError
 from harness.fixture import Clip
 from harness.report import schema
 from harness.report.schema import Report, Row
@@ -99,7 +100,15 @@ def wanted(report: Report, clips: Sequence[str], stage: str | None) -> list[tupl
     """(clip, stage) of the rows that have something to explain, in the order of the report.
 
     Without names: every row whose tokens differ from what it is judged against, or whose tensors left their limits.
+
+    Raises:
+        UsageError: the run has no such clip or stage.
     """
+    if unknown := sorted(set(clips) - {row.clip for row in report.rows}):
+        raise UsageError(f"run {report.run} has no clip {', '.join(unknown)}", hint="`parity report` lists them")
+    stages = [each.spec for each in report.stages]
+    if stage is not None and stage not in stages:
+        raise UsageError(f"run {report.run} has no stage {stage!r}", hint=f"It has {', '.join(stages)}")
     rows = [row for row in report.rows if row.stage and (not clips or row.clip in clips)]
     return [(row.clip, row.stage) for row in rows if (stage is None or row.stage == stage) and (_differs(row) or stage)]
 
@@ -198,7 +207,9 @@ def _with_policy(bench: Bench, clip: Clip, change: Change, ours: Trace, theirs: 
     def run(switched: policies.Switches) -> Sequence[int]:
         key = repr(sorted(switched.items()))
         if key not in kept:
-            kept[key] = _spoken(session.transcribe_with(samples, theirs.header.language, switched), n_vocab)
+            options = dict(switched)
+            heard = audio.whole_windows(samples) if options.pop(policies.WHOLE_WINDOWS, False) else samples
+            kept[key] = _spoken(session.transcribe_with(heard, theirs.header.language, options), n_vocab)
         return kept[key]
 
     found = policies.parts(change, ours, theirs, bench.plan.policy, run)
@@ -247,10 +258,17 @@ def _without_change(
 def explain_all(
     run: Path, chosen: Sequence[tuple[str, str]], advance: Callable[[str], None], detail: bool
 ) -> Iterator[Explanations]:
-    """Explain rows of a run, each clip with models opened afresh."""
-    from harness.attribution.bench import bench
+    """Explain rows of a run, each clip with models opened afresh.
 
+    Raises:
+        ParityError: the only row that was asked for cannot be explained; among others, it is said in its place.
+    """
     for clip, stage in chosen:
         advance(f"{clip} · {stage}")
-        with bench(run) as opened:
-            yield explain(opened, opened.clip(clip), stage, detail=detail)
+        try:
+            with opened_bench(run) as opened:
+                yield explain(opened, opened.clip(clip), stage, detail=detail)
+        except ParityError as error:
+            if len(chosen) == 1:
+                raise
+            yield Explanations(clip, stage, (), missing=(f"it cannot be explained: {error}",))

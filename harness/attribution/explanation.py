@@ -44,7 +44,7 @@ class PolicyPart:
 
     part: str
     """"timestamps", "suppressed tokens", "blank suppression", "temperature fallback",
-    "condition on previous text", "silence gate", "prompt"."""
+    "condition on previous text", "silence gate", "window padding", "prompt"."""
     removes: bool
     """Switched from the reference's setting to the candidate's, it alone makes the reference say what the candidate
     says there."""

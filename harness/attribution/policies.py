@@ -17,20 +17,25 @@ Switches = Mapping[str, Any]
 Transcribe = Callable[[Switches], Sequence[int]]
 """Text tokens under these switches."""
 
-DEFAULT_TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+WHOLE_WINDOWS = "whole_windows"
+"""Not an argument: the audio is padded with silence to whole windows, as ours are. What `whisper.transcribe` adds by
+itself to the last window is zeros of the log-mel spectrogram, and these are louder than silence (openai-whisper,
+transcribe.py, `pad_or_trim(mel_segment, N_FRAMES)`)."""
 
 
 def switches(policy: Policy) -> dict[str, Switches]:
     """By part of the policy: what makes `whisper.transcribe` do as `policy` does, for the parts in which they differ.
 
     `whisper.transcribe` by default: timestamps, temperature fallback, conditioning on previous text, a gate for
-    silence, openai-whisper's suppressed tokens, no blank at the start, no prompt (openai-whisper, transcribe.py).
+    silence, zeros behind the last frame, openai-whisper's suppressed tokens, no blank at the start, no prompt
+    (openai-whisper, transcribe.py).
     """
     options = policy.options
     parts: dict[str, Switches] = {
         "temperature fallback": {"temperature": 0.0},
         "condition on previous text": {"condition_on_previous_text": False},
         "silence gate": {"no_speech_threshold": None},
+        "window padding": {WHOLE_WINDOWS: True},
     }
     if options.get("without_timestamps"):
         parts = {"timestamps": {"without_timestamps": True}, **parts}

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harness import placement, state
+from harness import placement, state, terminal
 from harness.metrics.text import ErrorCounts, TextDiff, total
 from harness.report.schema import Report, Row, StateCheck
 from harness.verdict import Outcome
@@ -38,7 +38,7 @@ class Line:
 
 def show(report: Report, console: Console) -> None:
     """Print table, failures and verdict; at least as wide as it needs when the output is a pipe."""
-    console = console if console.is_terminal else Console(file=console.file, width=500, no_color=True)
+    console = terminal.unfolded(console)
     console.print(heading(report), style="bold", highlight=False, soft_wrap=True, markup=False)
     console.print(table(report))
     for line in lines(report):

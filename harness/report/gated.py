@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from harness import terminal
 from harness.errors import printable
 from harness.gate.judging import Judgement
 from harness.gate.result import GateResult, RuleResult, Statistic
@@ -20,7 +21,7 @@ LINES = 40
 
 def show(judged: Judgement, console: Console) -> None:
     """Print the gate's result; at least as wide as it needs when the output is a pipe."""
-    console = console if console.is_terminal else Console(file=console.file, width=500, no_color=True)
+    console = terminal.unfolded(console)
     result = judged.result
     console.print(rules_table(result))
     if result.statistics:

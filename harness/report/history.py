@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from harness import terminal
 from harness.errors import OutputError, ParityError, UsageError, printable
 from harness.gate import measure
 from harness.metrics.text import TextDiff, total
@@ -121,7 +122,7 @@ def skipped(file: Path) -> list[tuple[str, str]]:
 
 def show(file: Path, console: Console, metric: str | None = None, stage: str | None = None) -> None:
     """Print the trends; damaged runs are named below."""
-    console = console if console.is_terminal else Console(file=console.file, width=400, no_color=True)
+    console = terminal.unfolded(console)
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("stage", "metric", "runs of", "trend", "latest", "better", "last change"):
         grid.add_column(name, overflow="fold")

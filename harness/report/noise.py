@@ -9,12 +9,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from harness import terminal
 from harness.floor import Noise, TensorNoise
 
 
 def show(noise: Noise, console: Console) -> None:
     """Print who was measured, the table, and what each source is."""
-    console = console if console.is_terminal else Console(file=console.file, width=500, no_color=True)
+    console = terminal.unfolded(console)
     console.print(heading(noise), style="bold", highlight=False, soft_wrap=True, markup=False)
     console.print(table(noise))
     for source in noise.sources:

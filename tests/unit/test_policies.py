@@ -17,6 +17,7 @@ ALWAYS = {
     "temperature fallback": {"temperature": 0.0},
     "condition on previous text": {"condition_on_previous_text": False},
     "silence gate": {"no_speech_threshold": None},
+    "window padding": {policies.WHOLE_WINDOWS: True},
 }
 TIMESTAMPS = {"timestamps": {"without_timestamps": True}}
 COMMA, PLAIN = " Americans, ask", " Americans ask"
@@ -109,11 +110,12 @@ def test_each_part_is_switched_alone_and_switched_back_alone(cause, timestamps, 
         ("temperature fallback", *temperature),
         ("condition on previous text", False, False),
         ("silence gate", False, False),
+        ("window padding", False, False),
     )
 
 
 def test_several_parts_may_do_it_only_together():
-    """Any three of four: none is enough and none is needed."""
+    """Any three of five: none is enough and none is needed."""
     found = parts(lambda switched: len(switched) >= 3)
     assert {effect for _, *effects in found for effect in effects} == {False}
 
