@@ -294,7 +294,7 @@ ROWS: dict[str, tuple[Outcome, str]] = {
     "run:hang": (Outcome.FAILED, "(run) took more than 3 s"),
     "run:garbage": (Outcome.FAILED, "wrote what is no answer to its pipe"),
     "run:count": (Outcome.FAILED, "gave 2 output(s)"),
-    "run:shape": (Outcome.FAILED, "gave 1 output(s): float32 [1, 51865, 448] where the file declares 1 output(s)"),
+    "run:shape": (Outcome.FAILED, " where the file declares 1 output(s): float32 [1, "),  # of either half
     "run:nan": (Outcome.DIVERGED, "of the candidate are NaN or infinite"),
     "run:licence": (Outcome.PASS, ""),
 }
