@@ -56,7 +56,8 @@ def test_a_word_is_explained_down_to_the_layer(run, explain):
     assert said == [WORD, "1.", "edge", "part", "layer", "layer", "matters", "to"]
     found = explained(run, WORD, "tflite:int8")
     (each,) = found.found
-    assert each.entry and each.cross_feed
+    assert each.entry
+    assert each.cross_feed
     assert each.weight
     assert (each.change.edit_class, each.change.reference_text, each.change.candidate_text) == ("word", "car", "carry")
     assert (each.entry.edge, each.cross_feed.part, each.weight.kind) == ("tflite->tflite:int8", "encoder", "tie")
