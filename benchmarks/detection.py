@@ -2,9 +2,9 @@
 
     python -m benchmarks.detection [--clips A,B,C] [--breakages A,B]
 
-One run of the micro checkpoint judges a sound port and one port for each breakage of `fixtures/breakages.py`; what the
-run calls neither pass is explained, and edge, part and unit are held against what was broken. Beside it, on the same
-traces: equality of texts, `torch.testing.assert_close` at 1e-5 and at 1e-3, and a PSNR of 35 dB.
+One run of the micro checkpoint judges sound ports and one port for each breakage of `fixtures/breakages.py`; what the
+run does not call pass is explained, and edge, part and unit are held against what was broken. Beside it, on the same
+traces: equality of texts, `torch.testing.assert_close`'s criterion at 1e-5 and at 1e-3, and a PSNR of 35 dB.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
+from rich import box
 from rich.table import Table
 
-from fixtures.breakages import BREAKAGES
+from fixtures.breakages import BREAKAGES, Breakage
 from harness import config, registry
 from harness import plan as planning
 from harness.attribution.bench import Bench
@@ -29,14 +29,15 @@ from harness.attribution.explain import explain
 from harness.plan import Options, Plan
 from harness.report.schema import Row
 from harness.run import Evaluation, evaluation
-from harness.terminal import progress
+from harness.terminal import progress, stdout, unfolded
 from harness.trace import Trace
 from harness.verdict import Outcome
 
 CLIPS = ("en-comma-01", "zh-comma-01")
 SHORT = {"short": {"base": "whisper", "sample_len": 24}}
 """A broken decoder may never end: a policy that stops it in time."""
-SOUND = "port"
+SOUND = {"port": "taken apart", "tflite": "TFLite, float32", "tflite:fp16": "TFLite, float16 weights"}
+"""Stages in which nothing is broken, in words."""
 GATES = ("texts equal", "assert_close 1e-5", "assert_close 1e-3", "PSNR above 35 dB")
 PSNR_DB = 35.0
 
@@ -45,7 +46,7 @@ PSNR_DB = 35.0
 class Detection:
     """What became of one port."""
 
-    name: str
+    stage: str
     caught: bool
     edge: str
     part: str
@@ -54,11 +55,17 @@ class Detection:
     """Of GATES."""
 
     @property
+    def breakage(self) -> Breakage | None:
+        """What was broken; None in a sound port."""
+        return BREAKAGES.get(self.stage.removeprefix("port:"))
+
+    @property
     def right(self) -> tuple[bool, bool, bool, bool]:
-        """Caught, edge right, part right, unit right."""
-        breakage = BREAKAGES[self.name]
-        edge = self.caught and self.edge == f"{SOUND}->{SOUND}:{self.name}"
-        return self.caught, edge, self.part == breakage.part, self.unit == breakage.unit
+        """Caught, edge right, part right, unit right; of a sound port, whether it was called broken."""
+        if self.breakage is None:
+            return self.caught, False, False, False
+        edge = self.caught and self.edge == f"port->{self.stage}"
+        return self.caught, edge, self.part == self.breakage.part, self.unit == self.breakage.unit
 
 
 @contextmanager
@@ -73,9 +80,11 @@ def registered() -> Iterator[None]:
         registry.backend.cache_clear()
 
 
-def plan(folder: Path, clips: Sequence[str], names: Sequence[str], cache: Path) -> Plan:
-    """A run of the ports."""
-    stages = ("pytorch", SOUND, *(f"{SOUND}:{name}" for name in names))
+def plan(
+    folder: Path, clips: Sequence[str], names: Sequence[str], cache: Path, sound: Sequence[str] = ("port",)
+) -> Plan:
+    """A run of sound ports and of those with these breakages."""
+    stages = ("pytorch", *sound, *(f"port:{name}" for name in names))
     options = Options(
         stages=stages, clips=tuple(clips), policy="short", threads=2, run_id="detection", report_dir=folder, cache=cache
     )
@@ -83,7 +92,7 @@ def plan(folder: Path, clips: Sequence[str], names: Sequence[str], cache: Path) 
 
 
 def detect(made: Plan, advance: Callable[[str], None]) -> Iterator[Detection]:
-    """Judge and explain every port of a plan; the sound one comes under the name ""."""
+    """Judge every port of a plan, and explain those that do not pass."""
     rows: dict[str, list[Row]] = {}
     with evaluation(made) as running:
         for stage in made.stages:
@@ -92,18 +101,18 @@ def detect(made: Plan, advance: Callable[[str], None]) -> Iterator[Detection]:
         alarms = {spec: _alarms(running, spec) for spec in rows if spec != registry.ROOT}
     for spec, found in alarms.items():
         advance(f"{spec} · explain")
-        yield _detection(made, spec.partition(":")[2], spec, rows[spec], found)
+        yield _detection(made, spec, rows[spec], found)
 
 
-def _detection(made: Plan, name: str, spec: str, rows: Sequence[Row], alarms: tuple[bool, ...]) -> Detection:
+def _detection(made: Plan, spec: str, rows: Sequence[Row], alarms: tuple[bool, ...]) -> Detection:
     bad = [row for row in rows if row.verdict.outcome is not Outcome.PASS]
     if not bad:
-        return Detection(name, False, "", "", "", alarms)
+        return Detection(spec, False, "", "", "", alarms)
     worst = max(bad, key=lambda row: row.verdict.outcome is Outcome.DIVERGED)
     with ExitStack() as stack:
         opened = Bench(made, stack)
         found = explain(opened, opened.clip(worst.clip), spec)
-    return Detection(name, True, found.edge, found.part, found.unit, alarms)
+    return Detection(spec, True, found.edge, found.part, found.unit, alarms)
 
 
 def _alarms(running: Evaluation, spec: str) -> tuple[bool, ...]:
@@ -140,17 +149,16 @@ def _tensors(reference: Trace, candidate: Trace):
 
 def table(found: Sequence[Detection]) -> Table:
     """A line for each breakage, rates below."""
-    broken = [each for each in found if each.name]
+    broken = [each for each in found if each.breakage]
     totals = [sum(column) for column in zip(*(each.right for each in broken))]
     totals += [sum(column) for column in zip(*(each.alarms for each in broken))]
-    grid = Table(show_footer=True)
+    grid = Table(show_footer=True, box=box.MARKDOWN)
     grid.add_column("broken", footer=f"{len(broken)} breakages")
     for name, total in zip(("caught", "edge", "part", "unit", *GATES), totals):
         grid.add_column(name, footer=f"{total / len(broken):.0%}", justify="center")
-    for each in found:
-        what = BREAKAGES[each.name].what if each.name else "nothing (a sound port)"
-        ours = each.right if each.name else (each.caught, False, False, False)
-        grid.add_row(what, *("yes" if value else "-" for value in (*ours, *each.alarms)))
+    for each in sorted(found, key=lambda each: each.breakage is not None):
+        what = each.breakage.what if each.breakage else f"nothing ({SOUND[each.stage]})"
+        grid.add_row(what, *("yes" if value else "-" for value in (*each.right, *each.alarms)))
     return grid
 
 
@@ -160,14 +168,14 @@ def main() -> None:
     parser.add_argument("--breakages", default=",".join(BREAKAGES))
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, registered():
-        made = plan(Path(folder), given.clips.split(","), given.breakages.split(","), Options().cache)
+        names = given.breakages.split(",")
+        made = plan(Path(folder), given.clips.split(","), names, Options().cache, tuple(SOUND))
         with progress(2 * len(made.stages) - 1) as advance:
             found = list(detect(made, advance))
-    Console(width=200).print(table(found))
+    unfolded(stdout()).print(table(found))
     for each in found:
-        if each.name and not all(each.right):
-            expected = BREAKAGES[each.name]
-            print(f"{each.name}: expected {expected.part} {expected.unit}, found {each.part} {each.unit}")
+        if (expected := each.breakage) and not all(each.right):
+            print(f"{each.stage}: expected {expected.part} {expected.unit}, found {each.part} {each.unit}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from benchmarks.detection import GATES, Detection
 from fixtures.breakages import BREAKAGES
 
 Detect = Callable[[Sequence[str], Sequence[str]], dict[str, Detection]]
-"""(names, clips) -> detections by name; that of the sound port is under ""."""
+"""(names, clips) -> detections by stage."""
 
 STATEFUL = "state"
 """Shows on a second clip only."""
@@ -25,7 +25,7 @@ def detect(ports: None, tmp_path_factory: pytest.TempPathFactory, cache_dir: Pat
 
     def call(names: Sequence[str], clips: Sequence[str]) -> dict[str, Detection]:
         made = detection.plan(tmp_path_factory.mktemp("detection"), clips, names, cache_dir)
-        return {found.name: found for found in detection.detect(made, lambda _: None)}
+        return {found.stage: found for found in detection.detect(made, lambda _: None)}
 
     return call
 
@@ -38,20 +38,20 @@ def detections(detect) -> dict[str, Detection]:
 
 def test_nothing_is_found_in_a_sound_port(detections):
     """A check that never passes is no check either; nor do the common gates complain."""
-    assert detections[""] == Detection("", False, "", "", "", (False,) * len(GATES))
+    assert detections["port"] == Detection("port", False, "", "", "", (False,) * len(GATES))
 
 
 @pytest.mark.parametrize("name", ON_ONE_CLIP)
 def test_a_breakage_is_caught_and_blamed(detections, name):
     """Edge, part and unit, exactly."""
-    breakage, found = BREAKAGES[name], detections[name]
+    breakage, found = BREAKAGES[name], detections[f"port:{name}"]
     assert (found.caught, found.edge) == (True, f"port->port:{name}")
     assert (found.part, found.unit) == (breakage.part, breakage.unit)
 
 
 def test_a_state_is_caught_and_blamed(detect):
     """The encoder output of the clip before: with the artifact opened afresh it is gone."""
-    found = detect([STATEFUL], detection.CLIPS)[STATEFUL]
+    found = detect([STATEFUL], detection.CLIPS)[f"port:{STATEFUL}"]
     assert (found.caught, found.edge, found.part, found.unit) == (True, "port->port:state", "state", "")
 
 
@@ -65,4 +65,4 @@ def test_the_catalogue_is_large_enough():
 def test_the_common_gates_miss_what_is_found_here(detections, gate):
     """Why this is not a threshold on one number."""
     place = GATES.index(gate)
-    assert sum(not found.alarms[place] for found in detections.values() if found.name) > len(ON_ONE_CLIP) / 5
+    assert sum(not found.alarms[place] for found in detections.values() if found.breakage) > len(ON_ONE_CLIP) / 5
