@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from harness import build, cache, compare, placement, policy, registry, serial, tolerance, verdict
+from harness import build, cache, placement, policy, registry, rows, serial
 from harness import plan as planning
 from harness import trace as traces
 from harness.artifact import Artifact
@@ -23,15 +23,13 @@ from harness.decode import rows_are_invariant
 from harness.errors import BackendError, ParityError, UsageError, mapped
 from harness.features import Features
 from harness.fixture import Clip
-from harness.normaliser import compare_texts
 from harness.plan import Plan
 from harness.recording import Recorder, record
 from harness.registry import Stage
 from harness.report import schema
-from harness.report.schema import Judged, Row, StageInfo
+from harness.report.schema import Row, StageInfo
 from harness.state import OneSessionError
 from harness.trace import Trace
-from harness.verdict import Outcome, Verdict
 
 Opened = Session | Transcriber | Fleet
 
@@ -114,9 +112,9 @@ class Evaluation:
         """Judge a stage on a clip and write the row down; errors become verdicts, other clips go on."""
         path = self.plan.folder / schema.ROWS / f"{clip.name}--{stage.spec.replace(':', '-')}.json"
         try:
-            found = self._judged_row(stage, clip)
+            found = rows.judged(self.plan, stage, clip, self.trace)
         except ParityError as error:
-            found = _row_of_error(self.plan, stage, clip, error)
+            found = rows.of_error(self.plan, stage, clip, error)
         serial.write(path, found)
         return found
 
@@ -257,45 +255,6 @@ class Evaluation:
                 raise BackendError(f"{spec}: a probe was opened in place of the artifact")
             yield opened
 
-    def _judged_row(self, stage: Stage, clip: Clip) -> Row:
-        found = self.trace(stage.spec, clip)
-        vs_parent = self._judge(stage.parent, found, clip) if stage.parent else None
-        has_root = stage.parent not in (None, registry.ROOT) and stage.spec != registry.ROOT
-        vs_root = self._judge(registry.ROOT, found, clip) if has_root else None
-        transcript = clip.text
-        header = found.header
-        return Row(
-            clip=clip.name,
-            stage=stage.spec,
-            verdict=_worst(vs_parent, vs_root),
-            label=header.label,
-            text=header.text,
-            tokens=len(header.tokens),
-            audio_s=header.audio_s,
-            seconds=header.seconds,
-            encoder_calls=sum(window.encoder_calls for window in header.windows),
-            decoder_calls=sum(window.decoder_calls for window in header.windows),
-            vs_parent=vs_parent,
-            vs_root=vs_root,
-            vs_transcript=None
-            if transcript is None
-            else compare_texts(reference=transcript, hypothesis=header.text, language=header.language),
-            notes=_notes(found),
-            reproduce=_reproduce(self.plan, stage, clip),
-            usage=header.usage,
-            language=header.language or "",
-            token_ids=header.tokens,
-        )
-
-    def _judge(self, reference: str, candidate: Trace, clip: Clip) -> Judged:
-        try:
-            known = self.trace(reference, clip)
-        except ParityError as error:
-            raise _NotComparedError(reference, error) from error
-        comparison = compare.compare(known, candidate, self.plan.checkpoint.dims.n_vocab)
-        edge = tolerance.for_edge(self.plan.tolerances, reference, candidate.header.stage)
-        return Judged(comparison, verdict.judge(comparison, edge))
-
 
 @contextmanager
 def evaluation(plan: Plan) -> Iterator[Evaluation]:
@@ -328,13 +287,6 @@ def _require_same_run(plan: Plan) -> None:
         raise UsageError(f"run {plan.folder.name} was made with another {names}", hint="Choose another --run-id")
 
 
-class _NotComparedError(ParityError):
-    """The stage ran, but the stage that it is judged against did not."""
-
-    def __init__(self, reference: str, error: ParityError) -> None:
-        super().__init__(f"not compared, since its reference {reference} did not run: {error}")
-
-
 def _recorder(plan: Plan, spec: str, found: Artifact, session: Session | Transcriber) -> Recorder:
     dims, folder = plan.checkpoint.dims, plan.options.cache
     invariant = True
@@ -357,50 +309,6 @@ def _check_rows(plan: Plan, session: Session) -> bool:
     shape = (1, dims.n_audio_ctx, dims.n_audio_state)
     encoder_output = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     return rows_are_invariant(session, policy.concrete(plan.policy, dims, "en"), encoder_output)
-
-
-def _worst(vs_parent: Judged | None, vs_root: Judged | None) -> Verdict:
-    """The verdict of a row; where there are two references, its reason says which one."""
-    judged = [each for each in (vs_parent, vs_root) if each]
-    if not judged:
-        return Verdict(Outcome.REFERENCE, "", "", ())
-    worst = max(judged, key=lambda each: verdict.severity(each.verdict))
-    found = worst.verdict
-    if len(judged) == 1 or not found.reason:
-        return found
-    reason = f"against {worst.comparison.reference}: {found.reason}"
-    if worst is vs_parent and vs_root and not vs_root.verdict.outcome.exit_code and found.outcome.exit_code:
-        reason += f"; it agrees with the root {vs_root.comparison.reference}, so look at {worst.comparison.reference}"
-    return replace(found, reason=reason)
-
-
-def _notes(found: Trace) -> tuple[str, ...]:
-    header = found.header
-    notes = []
-    if header.silent:
-        notes.append("the audio is silent (every sample is 0): any text is invented")
-    if header.step_by_step:
-        notes.append("decoded step by step: rows of a prefix change with the suffix, so no draft can be verified")
-    if any(window.ended == "length" for window in header.windows):
-        notes.append("stopped at the policy's limit of tokens, not at end-of-text")
-    if len(header.windows) > 1:
-        notes.append(f"{len(header.windows)} windows of 30 s, texts joined")
-    return (*notes, *header.notes, *(header.usage.notes if header.usage else ()))
-
-
-def _reproduce(plan: Plan, stage: Stage, clip: Clip) -> str:
-    needed = [stage.spec]
-    while (parent := plan.stage(needed[0]).parent) is not None:
-        needed.insert(0, parent)
-    from_manifest = plan.options.manifest.parent.resolve() in clip.path.resolve().parents
-    return planning.command(plan.options, clip.name if from_manifest else str(clip.path), needed)
-
-
-def _row_of_error(plan: Plan, stage: Stage, clip: Clip, error: ParityError) -> Row:
-    found = verdict.of_error(error)
-    if isinstance(error, _NotComparedError):
-        found = Verdict(Outcome.NOT_COMPARED, "", str(error), ())
-    return schema.row_without_trace(clip.name, stage.spec, found, _reproduce(plan, stage, clip))
 
 
 def _stage_info(stage: Stage, found: Artifact | ParityError) -> StageInfo:
