@@ -10,7 +10,7 @@ import pytest
 
 from harness.attribution import explain
 from harness.attribution.explanation import CrossFeed, Entry, Explanation, Explanations, LayerFinding, PolicyPart
-from harness.errors import UnavailableError
+from harness.errors import UnavailableError, UsageError
 from harness.metrics import token
 from harness.report.schema import Judged, row_without_trace
 from harness.results import Result
@@ -96,6 +96,9 @@ ROWS = (
     row("c", "", parent="", outcome=Outcome.INVALID_INPUT),
     row("c", "tflite", parent="", outcome=Outcome.FAILED),
 )
+REPORT: Any = SimpleNamespace(
+    run="made", rows=ROWS, stages=[SimpleNamespace(spec=spec) for spec in ("pytorch", "torchscript", "tflite")]
+)
 
 
 @pytest.mark.parametrize(
@@ -106,19 +109,30 @@ ROWS = (
         (("b", "a"), "pytorch", [("a", "pytorch"), ("b", "pytorch")]),
         ((), "torchscript", [("a", "torchscript"), ("b", "torchscript")]),
         (("c",), None, []),
-        (("a",), "dla", []),
     ],
 )
 def test_what_differs_or_left_its_limits_is_wanted(clips, stage, expected):
     """A stage that is named is wanted anyway; a clip that is named only where it differs."""
-    report: Any = SimpleNamespace(rows=ROWS)
-    assert explain.wanted(report, clips, stage) == expected
+    assert explain.wanted(REPORT, clips, stage) == expected
+
+
+@pytest.mark.parametrize(
+    ("clips", "stage", "said"),
+    [
+        (("a", "d"), None, r"run made has no clip d\. `parity report` lists them"),
+        ((), "dla", r"run made has no stage 'dla'\. It has pytorch, torchscript, tflite"),
+    ],
+)
+def test_what_the_run_does_not_have_is_an_error(clips, stage, said):
+    """Not an empty answer."""
+    with pytest.raises(UsageError, match=said):
+        explain.wanted(REPORT, clips, stage)
 
 
 def explanation(part: str = "", culprits: tuple[str, ...] = (), *, policy: bool = False) -> Explanation:
     crossed = CrossFeed(part, (), "") if part else None
     layers = tuple(LayerFinding("", (), culprit, True, 0, "") for culprit in culprits)
-    entry = Entry("", "", (), (PolicyPart("timestamps", True, True),) * policy, "")
+    entry = Entry("a->b", "", (), (PolicyPart("timestamps", True, True),) * policy, "")
     change: Any = None
     return Explanation("", "", "", change, entry, crossed, layers, None, ())
 
@@ -126,16 +140,16 @@ def explanation(part: str = "", culprits: tuple[str, ...] = (), *, policy: bool 
 @pytest.mark.parametrize(
     ("found", "blamed"),
     [
-        ((), ("", "")),
-        ((explanation(),), ("", "")),
-        ((explanation(), explanation("encoder", ("encoder.conv",))), ("encoder", "encoder.conv")),
-        ((explanation("both", ("", "decoder.ln")), explanation("encoder", ("x",))), ("both", "decoder.ln")),
-        ((explanation("state"),), ("state", "")),
-        ((explanation(policy=True), explanation("encoder")), ("policy", "")),
+        ((), ("", "", "")),
+        ((explanation(),), ("a->b", "", "")),
+        ((explanation(), explanation("encoder", ("encoder.conv",))), ("a->b", "encoder", "encoder.conv")),
+        ((explanation("both", ("", "decoder.ln")), explanation("encoder", ("x",))), ("a->b", "both", "decoder.ln")),
+        ((explanation("state"),), ("a->b", "state", "")),
+        ((explanation(policy=True), explanation("encoder")), ("a->b", "policy", "")),
     ],
 )
 def test_the_first_cause_that_is_known_is_to_blame(found, blamed):
-    """Its part, and the first unit that fails."""
+    """Its edge and part, and the first unit that fails."""
     assert explain._blame(found) == blamed
 
 

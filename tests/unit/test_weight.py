@@ -49,8 +49,8 @@ def weigh(margin: float, *movements: float, layers: tuple[LayerFinding, ...] = (
 @pytest.mark.parametrize(
     ("margin", "layers", "kind", "why"),
     [
-        (2.5, (), "tie", "the margin is inside 3 times the noise"),
-        (3.0, (BROKEN,), "tie", "the margin is inside 3 times the noise"),
+        (2.5, (), "tie", "the margin is inside the 3 that a tie may have here"),
+        (3.0, (BROKEN,), "tie", "the margin is inside the 3 that a tie may have here"),
         (3.5, (SPREAD,), "justified", "no unit is to blame: errors add up"),
         (3.5, (SPREAD, BROKEN), "fault", "and decoder.blocks.2 fails"),
         (3.5, (), "fault", "and no layer was looked at"),
@@ -62,6 +62,16 @@ def test_each_flip_has_its_kind(margin, layers, kind, why):
     assert found.kind == kind
     assert found.finding.startswith(f"{kind}: margin {margin:.3g}, moved {margin + 1:.3g}; over 4 other steps")
     assert found.finding.endswith(why)
+
+
+@pytest.mark.parametrize(("most", "kind"), [(2.0, "fault"), (2.5, "tie")])
+def test_a_tie_is_no_larger_than_the_edge_allows(most, kind):
+    """The noise of a broken model covers any margin."""
+    reference, candidate = window((2.5, 0)), window((-1, 0), choices=(1,))
+    elsewhere = {("jfk", 0, step): 100.0 for step in range(1, 5)}
+    found = weight.weigh(reference, candidate, PLACE, elsewhere, (BROKEN,), most)
+    assert found is not None
+    assert found.kind == kind
 
 
 def test_values_by_hand():
