@@ -71,10 +71,7 @@ class Bench:
 
     def open(self, artifact: Artifact, stack: ExitStack) -> Session | Transcriber:
         """Open an artifact until `stack` is closed; of a fleet one device is taken."""
-        backend = registry.backend(artifact.stage.partition(":")[0])
-        with mapped(BackendError, f"{artifact.stage} cannot be opened"):
-            opened = stack.enter_context(backend.open(artifact, self.plan.options.threads))
-            found = stack.enter_context(opened.lease()) if isinstance(opened, Fleet) else opened
+        found = self._leased(artifact, stack, artifact.stage)
         if isinstance(found, Probing):
             raise BackendError(f"{artifact.stage}: a probe was opened in place of the artifact")
         return found
@@ -87,14 +84,18 @@ class Bench:
             UnavailableError: its backend opens no probe.
             ParityError: it cannot be opened here.
         """
-        backend = registry.backend(artifact.stage.partition(":")[0])
         with ExitStack() as stack:
-            with mapped(BackendError, f"a probe of {artifact.stage} cannot be opened"):
-                opened = stack.enter_context(backend.open(artifact, self.plan.options.threads))
-                found = stack.enter_context(opened.lease()) if isinstance(opened, Fleet) else opened
+            found = self._leased(artifact, stack, f"a probe of {artifact.stage}")
             if not isinstance(found, Probing):
-                raise UnavailableError(f"{artifact.stage}: backend {backend.name} cannot open probes")
+                backend = artifact.stage.partition(":")[0]
+                raise UnavailableError(f"{artifact.stage}: backend {backend} cannot open probes")
             yield found
+
+    def _leased(self, artifact: Artifact, stack: ExitStack, what: str) -> Session | Transcriber | Probing:
+        backend = registry.backend(artifact.stage.partition(":")[0])
+        with mapped(BackendError, f"{what} cannot be opened"):
+            opened = stack.enter_context(backend.open(artifact, self.plan.options.threads))
+            return stack.enter_context(opened.lease()) if isinstance(opened, Fleet) else opened
 
 
 @contextmanager
