@@ -99,19 +99,19 @@ def detect(made: Plan, advance: Callable[[str], None]) -> Iterator[Detection]:
             advance(f"{stage.spec} · run")
             rows[stage.spec] = [running.row(stage, clip) for clip in made.clips]
         alarms = {spec: _alarms(running, spec) for spec in rows if spec != registry.ROOT}
-    for spec, found in alarms.items():
-        advance(f"{spec} · explain")
-        yield _detection(made, spec, rows[spec], found)
+    with ExitStack() as stack:
+        opened = Bench(made, stack)
+        for spec, found in alarms.items():
+            advance(f"{spec} · explain")
+            yield _detection(opened, spec, rows[spec], found)
 
 
-def _detection(made: Plan, spec: str, rows: Sequence[Row], alarms: tuple[bool, ...]) -> Detection:
+def _detection(opened: Bench, spec: str, rows: Sequence[Row], alarms: tuple[bool, ...]) -> Detection:
     bad = [row for row in rows if row.verdict.outcome is not Outcome.PASS]
     if not bad:
         return Detection(spec, False, "", "", "", alarms)
     worst = max(bad, key=lambda row: row.verdict.outcome is Outcome.DIVERGED)
-    with ExitStack() as stack:
-        opened = Bench(made, stack)
-        found = explain(opened, opened.clip(worst.clip), spec)
+    found = explain(opened, opened.clip(worst.clip), spec)
     return Detection(spec, True, found.edge, found.part, found.unit, alarms)
 
 

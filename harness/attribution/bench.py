@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 from harness import build, cache, config, registry
 from harness import plan as planning
@@ -18,6 +19,8 @@ from harness.plan import Plan
 from harness.run import Evaluation
 from harness.trace import Trace
 
+T = TypeVar("T")
+
 
 class Bench:
     """Opens what is asked for once, and keeps it open: two models side by side, and their probes."""
@@ -27,6 +30,7 @@ class Bench:
         self._stack = stack
         self._evaluation = Evaluation(plan)
         self._opened: dict[str, Session | Transcriber] = {}
+        self._kept: dict[str, tuple[Any, Any]] = {}
 
     def clip(self, name: str) -> Clip:
         """A clip of the run by name.
@@ -47,6 +51,12 @@ class Bench:
     def features(self, clip: Clip) -> Features:
         """A clip's input features."""
         return cache.clip_features(self.plan.options.cache, clip, self.plan.checkpoint.dims.n_mels)
+
+    def kept(self, name: str, key: Any, make: Callable[[], T]) -> T:
+        """What was made under this name for this key the last time, or what is made now; one of each name is kept."""
+        if name not in self._kept or self._kept[name][0] != key:
+            self._kept[name] = (key, make())
+        return cast(T, self._kept[name][1])
 
     def artifact(self, spec: str, taps: str = "") -> Artifact:
         """A stage's artifact, or the probe of it that has these taps.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -120,9 +120,13 @@ class Measurer:
         tokens = [*window.header.prompt, *window.header.forced_tokens][: self.dims.n_text_ctx]
         return {"tokens": np.array(tokens, np.int64), "encoder_output": window.encoder_output}
 
-    @cached_property
+    @property
     def hidden(self) -> dict[str, Float32]:
-        """The reference's taps, by unit, from its own probe."""
+        """The reference's taps, by unit, from its own probe; kept for the next candidate."""
+        component = self.question.component
+        return self._bench.kept(f"hidden states of the {component}", replace(self.question, candidate=""), self._tap)
+
+    def _tap(self) -> dict[str, Float32]:
         found = self._bench.artifact(self.question.reference, str(taps.make(taps.ENTIRE, self.units, self.dims)))
         with self._bench.probe(found) as session:
             return session.tapped(self.question.component, self.inputs)
