@@ -79,7 +79,7 @@ def locate(
     measurer = Measurer(bench, Question(reference, candidate, clip, window, component, detail))
     edge = tolerance.for_edge(bench.plan.tolerances, reference, candidate)
     limit_db = (edge.encoder_output_snr_db if component == "encoder" else edge.logits_snr_db).passes
-    return _halved(measurer, limit_db) if bisect or measurer.shipped.metered else _measured(measurer, limit_db)
+    return _halved(measurer, limit_db) if bisect or measurer.metered else _measured(measurer, limit_db)
 
 
 def judge(units: Sequence[UnitError], limit_db: float) -> Judgement:
@@ -115,6 +115,7 @@ def outside(error: TapError, limit_db: float) -> bool:
 
 def _measured(measurer: Measurer, limit_db: float) -> LayerFinding:
     """Two probes: all units entire, all units single."""
+    measurer.build()
     probed = measurer.entire(measurer.units)
     entire, single = _by_unit(probed), _by_unit(measurer.single(measurer.units))
     units = tuple(unit_error(unit, entire.get(unit), single.get(unit), limit_db) for unit in measurer.units)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -59,8 +60,6 @@ class Shipped:
     """The final output of the ordinary artifact."""
 
     label: str
-    metered: bool
-    """It ran on a device, where every probe costs."""
     error: TapError
 
 
@@ -132,6 +131,11 @@ class Measurer:
             return session.tapped(self.question.component, self.inputs)
 
     @cached_property
+    def metered(self) -> bool:
+        """Whether the stage runs on a device, where every probe costs."""
+        return isinstance(self._session(), Metered)
+
+    @cached_property
     def shipped(self) -> Shipped:
         """What the ordinary artifact gives.
 
@@ -143,9 +147,19 @@ class Measurer:
             return serial.read(Shipped, path)
         session = self._session()
         error = _error(self.final, self.hidden[self.final], self._output)
-        found = Shipped(session.label, isinstance(session, Metered), error)
+        found = Shipped(session.label, error)
         serial.write(path, found)
         return found
+
+    def build(self) -> None:
+        """Make the probes of all units, entire and single, side by side: a converter is a process of one thread.
+
+        Raises:
+            ParityError: one cannot be built here.
+        """
+        wanted = [str(taps.make(kind, self.units, self.dims)) for kind in (taps.ENTIRE, taps.SINGLE)]
+        with ThreadPoolExecutor(len(wanted)) as pool:
+            list(pool.map(lambda each: self._bench.artifact(self.question.candidate, each), wanted))
 
     def entire(self, units: Sequence[str]) -> Probed:
         """Errors of units, accumulated from the start of the component, and of its final output."""
