@@ -123,7 +123,7 @@ class FakeMeasurer:
         self.question = SimpleNamespace(component="encoder", reference="pytorch", detail=False)
         self.runs, self.asked = 0, []
         self._broken, self._entire, self._single, self._faithful = broken, entire, single, faithful
-        self.shipped = Shipped("fake", True, self._error(self.final))
+        self.shipped = Shipped("fake", self._error(self.final))
 
     def _error(self, unit: str) -> TapError:
         return TapError(unit, self._entire if self.units.index(unit) >= self._broken else 130.0, 0)
