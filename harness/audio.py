@@ -54,6 +54,11 @@ def windows(samples: Samples) -> Iterator[Samples]:
         yield samples[start : start + WINDOW_SAMPLES]
 
 
+def whole_windows(samples: Samples) -> Samples:
+    """The same with silence behind it, up to a whole number of windows of 30 s."""
+    return np.pad(samples, (0, -len(samples) % WINDOW_SAMPLES))
+
+
 def _decode(path: Path) -> Samples:
     import av
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.artifact import Artifact, Options
+from harness.attribution.taps import Taps
 from harness.checkpoint import Checkpoint, Dims
 from harness.errors import ArtifactError
 
@@ -74,6 +75,14 @@ class Transcriber(Protocol):
         """Transcribe float32 [n_samples] at 16 kHz."""
 
 
+@runtime_checkable
+class Switchable(Transcriber, Protocol):
+    """**Protocol:** a transcriber whose decode policy can be switched part by part."""
+
+    def transcribe_with(self, samples: Float32, language: str | None, switches: Mapping[str, Any]) -> Transcript:
+        """`transcribe` with other arguments of `whisper.transcribe` than its defaults."""
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """What a session spent on a device since it was asked last."""
@@ -97,6 +106,102 @@ class Metered(Protocol):
 
     def usage(self) -> Usage:
         """What was spent since the last call of this method."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where one file of an artifact really ran."""
+
+    component: str
+    """"encoder" or "decoder"."""
+    target: str
+    """As the runtime names it: "XNNPACK", "MDLA_5_3", "CPU"; "" where nobody can say, and `note` why."""
+    nodes: int | None
+    """Nodes of the graph; None where the runtime does not say."""
+    delegated: int | None
+    """How many of them run on the target; the others fell back to the CPU."""
+    note: str = ""
+    """How this is known, and what is not."""
+    elsewhere: tuple[str, ...] = ()
+    """What else runs parts of it, where the runtime names these without counting: other engines of a plan."""
+
+    @property
+    def fell_back(self) -> bool:
+        """Whether a part of it runs somewhere else than on the target."""
+        return bool(self.elsewhere) or (self.share is not None and self.share < 1)
+
+    @property
+    def share(self) -> float | None:
+        """Share of nodes that run on the target; None where it is unknown."""
+        return None if not self.nodes or self.delegated is None else self.delegated / self.nodes
+
+
+@runtime_checkable
+class Placed(Protocol):
+    """**Protocol:** a session that knows where its files really run."""
+
+    def placement(self) -> tuple[Placement, ...]:
+        """One for each file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Perturbation:
+    """A change of how the root computes that leaves the model what it is: what its own noise is measured by."""
+
+    half_weights: bool = False
+    """Weights rounded to half precision; arithmetic stays float32."""
+    mask_value: float | None = None
+    """Value of the causal mask, added to the scores by attention written out; None for the fused attention."""
+
+
+@runtime_checkable
+class Perturbable(Protocol):
+    """**Protocol:** a session that can compute the same in another way: the root."""
+
+    def perturbed(self, change: Perturbation) -> AbstractContextManager[Session]:
+        """A session under a change, next to this one, which stays as it is."""
+
+
+@runtime_checkable
+class Noted(Protocol):
+    """**Protocol:** a session that has to say how it came to its numbers."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the report must know: assumptions about a file, say."""
+
+
+@runtime_checkable
+class Probing(Protocol):
+    """**Protocol:** an opened probe: what `open` gives for an artifact that was built with the option `taps`."""
+
+    @property
+    def label(self) -> str:
+        """What really runs."""
+
+    def tapped(self, component: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, Float32]:
+        """Run one component and return its taps by unit, fresh float32 arrays [1, n_rows, n_columns].
+
+        An entire probe takes "input_features", or "tokens" (integers [n]) and "encoder_output"; it gives the asked
+        units and the component's last one. A single probe takes "UNIT.input" for every asked unit, the hidden state
+        that it is fed, float32 [1, n_rows, n_state] ("input_features" for encoder.conv, "tokens" for
+        decoder.positions), and "encoder_output" when a unit attends to it. The decoder's outputs have a row for each
+        token or fed row.
+        """
+
+
+@runtime_checkable
+class Tappable(Protocol):
+    """**Protocol:** a backend that can build probes: it understands the build option `taps`.
+
+    One that does not is never asked to: who wants its layers gets an UnavailableError.
+    """
+
+    def probe_names(self, checkpoint: Checkpoint, variant: str, found: Taps) -> dict[str, str]:
+        """Names of a probe's files by role, "_probe" in those that nobody may ship by mistake."""
+
+    def probe_tools(self) -> dict[str, str]:
+        """Versions of everything that decides a probe's content beside `tools`: ordinary artifacts keep their keys."""
 
 
 @runtime_checkable
@@ -143,8 +248,8 @@ class Backend(Protocol):
     def build(self, parent: Artifact, out: Path, variant: str, options: Options) -> None:
         """Write the files named by `file_names` into the folder `out`."""
 
-    def open(self, artifact: Artifact, threads: int) -> AbstractContextManager[Session | Transcriber | Fleet]:
-        """Load an artifact; leaving the context frees it."""
+    def open(self, artifact: Artifact, threads: int) -> AbstractContextManager[Session | Transcriber | Fleet | Probing]:
+        """Load an artifact; leaving the context frees it. One that was built with `taps` gives a Probing."""
 
 
 @dataclass(frozen=True)

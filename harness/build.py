@@ -11,7 +11,9 @@ from pathlib import Path
 
 from harness import artifact, registry
 from harness.artifact import Artifact, Options
-from harness.backend import Backend
+from harness.attribution import taps
+from harness.attribution.taps import Taps
+from harness.backend import Backend, Tappable
 from harness.checkpoint import Checkpoint
 from harness.errors import ArtifactError, BuildError, OutputError, UnavailableError, mapped
 
@@ -26,7 +28,16 @@ class Workshop:
     external: Path | None = None
     """A user's folder of artifacts; stages that it holds are used from there and never built."""
     options: Options = field(default_factory=dict)
-    """Build options: mask_value."""
+    """Build options: mask_value; taps for a probe (harness/attribution/taps.py)."""
+
+    @property
+    def taps(self) -> Taps | None:
+        """The taps of a probe; None for ordinary artifacts.
+
+        Raises:
+            UsageError: they name a unit that the checkpoint does not have.
+        """
+        return taps.of_options(self.options, self.checkpoint.dims)
 
 
 def obtain(workshop: Workshop, stage: str) -> Artifact:
@@ -34,18 +45,21 @@ def obtain(workshop: Workshop, stage: str) -> Artifact:
 
     Raises:
         ArtifactError: a user's file that does not fit.
-        UnavailableError: the backend is not usable here.
+        UnavailableError: the backend is not usable here, or has no probes and one is asked for.
         BuildError: its converter failed.
         OutputError: the cache cannot be written.
+        UsageError: a probe of units that the checkpoint does not have.
     """
     name, _, variant = stage.partition(":")
     backend = registry.backend(name)
     availability = backend.probe()
     if not availability.usable:
         raise UnavailableError(f"{stage}: {availability.reason}")
+    if workshop.taps and not isinstance(backend, Tappable):
+        raise UnavailableError(f"{stage}: backend {name} cannot make probes, so its layers are not known")
     source = backend.source(variant)
     if source is None:
-        return artifact.of_checkpoint(stage, workshop.checkpoint)
+        return _checkpoint(workshop, stage)
     if workshop.external is not None and (found := _external(workshop, backend, stage, workshop.external)):
         return found
     return _cached_or_built(workshop, backend, stage, obtain(workshop, source))
@@ -90,9 +104,28 @@ def locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
+def _checkpoint(workshop: Workshop, stage: str) -> Artifact:
+    """The checkpoint as an artifact; a probe of it has no files of its own, only the option."""
+    found = artifact.of_checkpoint(stage, workshop.checkpoint)
+    return replace(found, options=dict(workshop.options)) if workshop.taps else found
+
+
+def _tools(workshop: Workshop, backend: Backend) -> dict[str, str]:
+    if workshop.taps and isinstance(backend, Tappable):
+        return {**backend.tools(), **backend.probe_tools()}
+    return backend.tools()
+
+
+def _file_names(workshop: Workshop, backend: Backend, variant: str) -> dict[str, str]:
+    if (found := workshop.taps) and isinstance(backend, Tappable):
+        return backend.probe_names(workshop.checkpoint, variant, found)
+    return {**backend.file_names(workshop.checkpoint, variant)}
+
+
 def _cached_or_built(workshop: Workshop, backend: Backend, stage: str, parent: Artifact) -> Artifact:
-    key = artifact.cache_key(stage, parent.sha256, workshop.options, backend.tools())
-    folder = workshop.cache / f"{workshop.checkpoint.name}-{stage.replace(':', '-')}-{key[:16]}"
+    key = artifact.cache_key(stage, parent.sha256, workshop.options, _tools(workshop, backend))
+    kind = f"{stage.replace(':', '-')}{'-probe' if workshop.taps else ''}"
+    folder = workshop.cache / f"{workshop.checkpoint.name}-{kind}-{key[:16]}"
     with locked(workshop.cache / f".{folder.name}.lock"):
         try:
             found = artifact.read_lineage(folder, stage, workshop.checkpoint, "cached")
@@ -111,10 +144,10 @@ def _build(workshop: Workshop, backend: Backend, stage: str, parent: Artifact, f
         variant = stage.partition(":")[2]
         with mapped(BuildError, f"building {stage} failed"):
             backend.build(parent, partial, variant, workshop.options)
-        names = {**backend.file_names(workshop.checkpoint, variant)}
+        names = _file_names(workshop, backend, variant)
         built = Artifact(
             stage, partial, artifact.describe(partial, names), workshop.checkpoint, "built", parent.sha256,
-            backend.tools(), dict(workshop.options), artifact.now(), round(time.perf_counter() - started, 3),
+            _tools(workshop, backend), dict(workshop.options), artifact.now(), round(time.perf_counter() - started, 3),
         )  # fmt: skip
         artifact.write_lineage(built)
         shutil.rmtree(folder, ignore_errors=True)

@@ -10,12 +10,18 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from harness import runs
 from harness.errors import MachineError, ParityError, first_line, printable
+from harness.report import views
+
+if TYPE_CHECKING:
+    from harness.attribution.explanation import Explanations
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -68,6 +74,7 @@ def run_options(command: F) -> F:
             click.option("--mask-value", metavar="X", help="causal mask of built decoders [-inf]"),
             click.option("--soc", metavar="CODE", help="SoC that a DLA is compiled for [MT8371]"),
             click.option("--serial", metavar="A,B", help="devices, as adb names them [the only one attached]"),
+            click.option("--tflite-converter", metavar="NAME", help="litert or mtk (docs/mediatek.md) [litert]"),
             click.option(
                 "--cache", type=click.Path(path_type=Path), metavar="DIR", help="built artifacts [build/cache]"
             ),
@@ -97,6 +104,9 @@ def main() -> None:
 @click.option("--language", metavar="CODE", help="of clips that do not name theirs [detected]")
 @click.option("--report-dir", type=click.Path(path_type=Path), metavar="DIR", help="[reports]")
 @click.option("--run-id", metavar="NAME", help="name of the run; an existing one is continued [time and checkpoint]")
+@click.option("--noise", type=click.Path(path_type=Path), metavar="FILE", help="[fixtures/approved/noise.json]")
+@click.option("--state", is_flag=True, default=None, help="check state and order by the whole set of sequences")
+@click.option("--require-placement", is_flag=True, default=None, help="fail where a stage fell back to the CPU")
 def run(**given: Any) -> None:
     """Take clips through the stages, judge every edge, print the table, write the report."""
     from harness.report import console
@@ -147,6 +157,32 @@ def build(out: Path | None, **given: Any) -> None:
 
 
 @main.command()
+@click.option("--checkpoint", metavar="NAME|FILE", help="Whisper name or .pt file [embedded micro checkpoint]")
+@click.option("--clips", metavar="A,B", help="names, tags, default, all, or audio files and folders [default]")
+@click.option("--manifest", type=click.Path(path_type=Path), metavar="FILE", help="[fixtures/clips/manifest.jsonl]")
+@click.option("--policy", metavar="NAME", help="whisper, plain, or one of parity.toml's [whisper]")
+@click.option("--language", metavar="CODE", help="of clips that do not name theirs [detected]")
+@click.option("--threads", type=click.IntRange(1, 1024), help="[all cores]")
+@click.option("--cache", type=click.Path(path_type=Path), metavar="DIR", help="input features [build/cache]")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="[fixtures/approved/noise.json]")
+def noise(out: Path | None, **given: Any) -> None:
+    """Measure how much the root alone moves: threads, repeats, half weights, position, mask. Tolerances rest on it."""
+    from harness import config, plan, serial
+    from harness import noise as measuring
+    from harness.report import noise as view
+    from harness.terminal import stdout, working
+
+    settings = config.load(Path.cwd())
+    options = plan.options_from(given, settings.run)
+    target = measuring.target(out, options)
+    with working("measuring the noise floor"):
+        found = measuring.measure(options, settings.policies)
+    serial.write(target, found)
+    view.show(found, stdout())
+    click.echo(f"noise: {target}", err=True)
+
+
+@main.command()
 @click.argument("first", type=click.Path(path_type=Path))
 @click.argument("second", type=click.Path(path_type=Path))
 @click.option(
@@ -162,21 +198,155 @@ def compare(first: Path, second: Path, n_vocab: str) -> None:
         found = results.compare_files(first, second, int(n_vocab))
         pairs.show_results(found, stdout())
         sys.exit(found.exit_code)
-    compared = pairs.compare_runs(find_run(first), find_run(second))
+    compared = pairs.compare_runs(runs.find(first), runs.find(second))
     pairs.show_runs(compared, stdout())
     sys.exit(compared.exit_code)
 
 
 @main.command()
-@click.argument("run", type=click.Path(path_type=Path), required=False)
-def report(run: Path | None) -> None:
-    """Print the table of a run again (default: the newest)."""
-    from harness.report import console, schema
+@click.argument("clips", nargs=-1, metavar="[CLIP ...]")
+@click.option("--run", "given", type=click.Path(path_type=Path), metavar="RUN", help="folder or name [the newest]")
+@click.option("--stage", metavar="NAME", help="only this stage [all that differ]")
+@click.option("--detail", is_flag=True, help="look into the blocks: attention, cross attention, MLP")
+@click.option("--json", "as_json", is_flag=True, help="one JSON array")
+@click.option("--n-vocab", type=click.Choice(["51864", "51865", "51866"]), default="51865", help="of result files")
+def explain(
+    clips: tuple[str, ...], given: Path | None, stage: str | None, detail: bool, as_json: bool, n_vocab: str
+) -> None:
+    """Why did this comma move? What changed, at which edge, in which part and layer, and whether it matters.
+
+    CLIP is a clip of the run; two result files (reference, candidate) in place of clips are explained without a run.
+    """
+    from harness import results, serial
+    from harness.attribution import explain as explaining
+    from harness.report import explained
     from harness.terminal import stdout
 
-    found = schema.load(find_run(run))
-    console.show(found, stdout())
+    shown, screen = [], stdout()
+
+    def show(found: Explanations) -> None:
+        shown.append(found)
+        if not as_json:
+            explained.show(found, screen)
+
+    files = [Path(clip) for clip in clips]
+    if len(files) == 2 and all(file.is_file() for file in files):
+        show(explaining.explain_files(results.compare_files(files[0], files[1], int(n_vocab)), int(n_vocab)))
+    else:
+        run = runs.find(given)
+        _explain_rows(run, clips, stage, detail, show)
+        _write_page(run)
+    if as_json:
+        click.echo(f"[{','.join(serial.dumps(each) for each in shown)}]")
+    elif not shown:
+        click.echo("nothing to explain: tokens are equal on every edge, and no stage diverged")
+
+
+def _explain_rows(
+    run: Path, clips: tuple[str, ...], stage: str | None, detail: bool, show: Callable[[Explanations], None]
+) -> None:
+    from harness.attribution import explain as explaining
+    from harness.report import schema
+    from harness.terminal import progress
+
+    chosen = explaining.wanted(schema.load(run), clips, stage)
+    with progress(len(chosen)) as advance:
+        for found in explaining.explain_all(run, chosen, advance, detail):
+            show(found)
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path), required=False)
+@click.option("--format", "form", default="console", type=click.Choice(views.FORMATS), help="[console]")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="[stdout; html: index.html of the run]")
+@click.option("--against", type=click.Path(path_type=Path), metavar="RUN", help="html: lay an earlier run beside it")
+@click.option("--plots", type=click.Path(path_type=Path), metavar="DIR", help="write the main plots there instead")
+@click.option("--plot-format", default="svg", type=click.Choice(["svg", "png"]), help="[svg]")
+def report(
+    run: Path | None, form: str, out: Path | None, against: Path | None, plots: Path | None, plot_format: str
+) -> None:
+    """Show a run again (default: the newest): table, JSON, Markdown, JUnit XML or the page; or export its plots."""
+    from harness.errors import UsageError
+    from harness.report import schema
+
+    if against is not None and form != "html":
+        raise UsageError("--against belongs to --format html", hint="`parity compare` prints two runs at the terminal")
+    folder = runs.find(run)
+    found = schema.load(folder)
+    if plots is not None:
+        from harness.report.html.export import export
+
+        for path in export(folder, plots, plot_format):
+            click.echo(path)
+    else:
+        _show(folder, form, out, against)
     sys.exit(found.exit_code)
+
+
+def _show(folder: Path, form: str, out: Path | None, against: Path | None) -> None:
+    """Write a run's report in a form to `out`, or to where that form goes."""
+    from rich.console import Console
+
+    from harness.report import console, schema
+    from harness.serial import write_text
+    from harness.terminal import stdout
+
+    if form == "html":
+        from harness.report.html import page
+
+        click.echo(page.write(folder, out, runs.find(against) if against else None))
+    elif form == "console":
+        with out.open("w", encoding="utf-8") if out else nullcontext() as file:
+            console.show(schema.load(folder), Console(file=file) if file else stdout())
+    elif out:
+        write_text(out, views.text(form, folder))
+    else:
+        click.echo(views.text(form, folder), nl=False)
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path), required=False)
+@click.option("--approved", metavar="NAME", help="approved result to hold it against [checkpoint and policy]")
+def gate(run: Path | None, approved: str | None) -> None:
+    """May this run be released? Rules, approved results, statistics (default: the newest run)."""
+    from harness import config
+    from harness.gate import judging, settings
+    from harness.report import ci, gated, schema
+    from harness.terminal import stdout
+
+    folder = runs.find(run)
+    judged = judging.gate(folder, settings.of(config.load(Path.cwd())), approved)
+    gated.show(judged, stdout())
+    ci.announce(schema.load(folder), judged.result)
+    sys.exit(judged.result.exit_code)
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--name", metavar="NAME", help="name of the approved result [checkpoint and policy]")
+def approve(run: Path, name: str | None) -> None:
+    """Sign a run: its texts, tokens and figures become the approved result, to be reviewed and committed."""
+    from harness import config
+    from harness.gate import approved, settings
+    from harness.report import schema
+
+    chosen = settings.of(config.load(Path.cwd()))
+    file, changes = approved.approve(schema.load(runs.find(run)), chosen.folder, name or chosen.approved)
+    for line in changes:
+        click.echo(printable(line))
+    click.echo(f"approved: {file}")
+
+
+@main.command()
+@click.option("--metric", metavar="NAME", help="one figure only, as wer or logits_snr_db [all]")
+@click.option("--stage", metavar="NAME", help="one stage only [all]")
+def history(metric: str | None, stage: str | None) -> None:
+    """Trend of every figure over the runs under reports/, and what changed it: which commit, which artifact."""
+    from harness.plan import Options
+    from harness.report import history as histories
+    from harness.terminal import stdout
+
+    histories.show(histories.rebuild(Options().report_dir), stdout(), metric, stage)
 
 
 @main.command()
@@ -193,32 +363,9 @@ def doctor() -> None:
     sys.exit(0 if all(registry.probe(name).usable for name in needed) else 3)
 
 
-def find_run(given: Path | None) -> Path:
-    """The folder of a run, by path, by name under reports/, or the newest.
-
-    Raises:
-        RecordError: there is none.
-    """
-    from harness.errors import RecordError
-    from harness.plan import Options
-
-    reports = Options().report_dir
-    if given is None:
-        runs = sorted(reports.glob("*/report.json"), key=lambda path: path.stat().st_mtime)
-        if not runs:
-            raise RecordError(f"{reports}: no run yet", hint="Run `parity run` first")
-        return runs[-1].parent
-    for path in (given, reports / given):
-        if (path / "report.json").is_file() or (path.name == "report.json" and path.is_file()):
-            return path
-    raise RecordError(
-        f"{given}: neither a run nor a result file", hint="Give a folder with report.json, or two JSON results"
-    )
-
-
 def _run(given: dict[str, Any], *, alone: bool = False) -> Any:
     """Run what was given; `alone` leaves parity.toml aside."""
-    from harness import config, plan
+    from harness import config, plan, states
     from harness import run as running
     from harness.report.collection import collect
     from harness.terminal import progress
@@ -226,16 +373,30 @@ def _run(given: dict[str, Any], *, alone: bool = False) -> Any:
     settings = config.Config() if alone else config.load(Path.cwd())
     made = plan.make(plan.options_from(given, settings.run), settings)
     started = time.perf_counter()
-    with running.evaluation(made) as evaluation, progress(len(made.stages) * len(made.clips)) as advance:
+    with running.evaluation(made) as evaluation, progress(len(made.stages) * (len(made.clips) + 1)) as advance:
         for stage in made.stages:
             shared_out = evaluation.record_side_by_side(stage, made.clips, advance)
             for clip in made.clips:
                 if not shared_out:
                     advance(f"{stage.spec} · {clip.name}")
                 evaluation.row(stage, clip)
+            if made.clips:
+                advance(f"{stage.spec} · state and order")
+                states.of_stage(evaluation, stage)
     found = collect(made, time.perf_counter() - started)
     click.echo(f"report: {made.folder / 'report.json'}", err=True)
+    _write_page(made.folder)
     return found
+
+
+def _write_page(run: Path) -> None:
+    """Write the run's page; its verdict stands, whether there is a page of it or not."""
+    from harness.report.html import page
+
+    try:
+        click.echo(f"page:   {page.write(run)}", err=True)
+    except ParityError as error:
+        click.echo(f"page:   not written: {error}", err=True)
 
 
 if __name__ == "__main__":

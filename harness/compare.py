@@ -27,6 +27,10 @@ NOISE_SIGMAS = 3.0
 """A flip is a tie when its margin is at most this many times the root mean square movement elsewhere."""
 
 
+RISK_SIGMAS = 3.0
+"""A step is at risk when its margin is at most this many times the comparison's noise."""
+
+
 @dataclass(frozen=True, slots=True)
 class BrokenPremise:
     """Why a comparison ended early."""
@@ -74,6 +78,10 @@ class Comparison:
     edits_at_boundaries: tuple[int, ...] = ()
     """Which of the token edits stand where the reference has a pair of timestamps, a segment boundary: these the
     decode policy moved, not the conversion."""
+    steps: int = 0
+    """Teacher-forced steps that were compared."""
+    steps_at_risk: int = 0
+    """Steps whose margin is at most RISK_SIGMAS times the noise of this comparison: near flips, flipped or not."""
 
     def worst(self, name: str) -> TensorDiff | None:
         """The comparison of the tensor `name` with the lowest SNR over all windows; None when there is none."""
@@ -96,7 +104,9 @@ def compare(reference: Trace, candidate: Trace, n_vocab: int) -> Comparison:
     forced = [(r.teacher_forced, c.teacher_forced) for r, c in windows]
     moved = [_movement(r.logits, c.logits, r.choices, r.runners_up) for r, c in forced]
     steps = np.concatenate(moved) if moved else np.zeros(0)
-    margins = [logits.margins(r.logits, r.choices, r.runners_up).min() for r, _ in forced]
+    per_window = [logits.margins(r.logits, r.choices, r.runners_up) for r, _ in forced]
+    margins = np.concatenate(per_window) if per_window else np.zeros(0)
+    noise = _rms(steps) if steps.size else None
     tokens = token_diff(reference.header.tokens, candidate.header.tokens, n_vocab)
     boundaries = timestamp_pairs(reference.header.timestamped_tokens, n_vocab)
     return Comparison(
@@ -107,13 +117,15 @@ def compare(reference: Trace, candidate: Trace, n_vocab: int) -> Comparison:
         tensors=tuple(_tensors(windows)),
         logits=tuple(logits.measure(reference=r.logits, candidate=c.logits) for r, c in forced),
         flips=tuple(_flips(windows, moved, n_vocab)),
-        noise=_rms(steps) if steps.size else None,
-        smallest_margin=float(min(margins)) if margins else None,
+        noise=noise,
+        smallest_margin=float(margins.min()) if margins.size else None,
         tokens=tokens,
         text=compare_texts(
             reference=reference.header.text, hypothesis=candidate.header.text, language=reference.header.language
         ),
         edits_at_boundaries=edits_at(tokens, boundaries),
+        steps=margins.size,
+        steps_at_risk=int((margins <= RISK_SIGMAS * noise).sum()) if noise is not None else 0,
     )
 
 

@@ -30,9 +30,12 @@ class Config:
     """[tolerances."reference->candidate"]: overrides of the reviewed file."""
     backends: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """[backends.NAME]: what a backend wants to know about this site; each one checks its own table."""
+    gate: Mapping[str, Any] = field(default_factory=dict)
+    """[gate]: approved results and rules of one's own; `harness.gate.settings` checks the values."""
 
 
-SECTIONS = frozenset({"run", "policies", "tolerances", "backends"})
+SECTIONS = frozenset({"run", "policies", "tolerances", "backends", "gate"})
+GATE_KEYS = frozenset({"folder", "approved", "stages", "edges"})
 RUN_KEYS = frozenset(
     {
         "checkpoint",
@@ -48,6 +51,9 @@ RUN_KEYS = frozenset(
         "cache",
         "soc",
         "serial",
+        "noise",
+        "state",
+        "require_placement",
     }
 )
 
@@ -65,7 +71,7 @@ def load(folder: Path) -> Config:
     for section in SECTIONS:
         if not isinstance(table := content.get(section, {}), dict):
             raise ConfigError(f"{path}: [{section}] must be a table, found {table!r:.60}", hint=f"Write [{section}]")
-    for section, known in (("", SECTIONS), ("run", RUN_KEYS)):
+    for section, known in (("", SECTIONS), ("run", RUN_KEYS), ("gate", GATE_KEYS)):
         table = content.get(section, {}) if section else content
         if unknown := set(table) - known:
             where = f"[{section}] " if section else ""

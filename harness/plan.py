@@ -10,13 +10,16 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from harness import checkpoint, config, fixture, policy, registry, tolerance
+from harness import checkpoint, config, fixture, floor, policy, registry, serial, tolerance
 from harness.build import Workshop
 from harness.checkpoint import Checkpoint
 from harness.errors import ConfigError, UsageError
 from harness.fixture import PROJECT, BadClip, Clip
 from harness.policy import Policy
 from harness.registry import Stage
+
+OPTIONS = "options.json"
+"""Name of the file in a run's folder that holds its options."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,14 @@ class Options:
     """SoC that a DLA is compiled for; None as parity.toml says, else MT8371."""
     serial: tuple[str, ...] = ()
     """Devices, as adb names them, used side by side; empty for the only one attached."""
+    tflite_converter: str | None = None
+    """litert or mtk; None as parity.toml says, else litert."""
+    noise: Path | None = None
+    """File of measured noise that tolerances are multiples of; None for the approved one."""
+    state: bool = False
+    """Check state and order by the whole set of sequences, not the small one."""
+    require_placement: bool = False
+    """A stage of which a part fell back to the CPU, or that does not say where it runs, fails the run."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +69,9 @@ class Plan:
     bad_clips: tuple[BadClip, ...]
     policy: Policy
     tolerances: Mapping[str, Mapping[str, Any]]
+    """Every limit as numbers."""
+    tolerance_origins: Mapping[str, Mapping[str, str]]
+    """By edge and limit: what a number was computed from, where it was written as a multiple of noise."""
     workshop: Workshop
     folder: Path
     """reports/<run>."""
@@ -90,6 +104,8 @@ def make(options: Options, settings: config.Config) -> Plan:
     stages, (clips, bad_clips) = cells(options)
     policy.check_language(options.language)
     found = checkpoint.resolve(options.checkpoint)
+    table = tolerance.load(settings.tolerances, registry.names())
+    tolerances, origins = floor.resolve(table, options.noise or floor.APPROVED, found.sha256)
     return Plan(
         options=options,
         checkpoint=found,
@@ -97,10 +113,27 @@ def make(options: Options, settings: config.Config) -> Plan:
         clips=clips,
         bad_clips=bad_clips,
         policy=chosen_policy,
-        tolerances=tolerance.load(settings.tolerances, registry.names()),
+        tolerances=tolerances,
+        tolerance_origins=origins,
         workshop=workshop(options, found),
         folder=options.report_dir / (options.run_id or new_run_id(options)),
     )
+
+
+def remember(plan: Plan) -> None:
+    """Write a plan's options into its run's folder, so that the run can be asked about later."""
+    serial.write(plan.folder / OPTIONS, replace(plan.options, run_id=plan.folder.name, report_dir=plan.folder.parent))
+
+
+def of_run(folder: Path, settings: config.Config) -> Plan:
+    """The plan of a recorded run, from the options that it was made with.
+
+    Raises:
+        RecordError: the folder holds none.
+        ParityError: what they name is not there any more.
+    """
+    options = serial.read(Options, folder / OPTIONS)
+    return make(replace(options, run_id=folder.name, report_dir=folder.absolute().parent), settings)
 
 
 def configure_backends(options: Options, settings: config.Config) -> None:
@@ -110,9 +143,9 @@ def configure_backends(options: Options, settings: config.Config) -> None:
         ConfigError: settings that cannot be used.
     """
     tables = {name: dict(table) for name, table in settings.backends.items()}
-    for option, name in registry.TARGET_OPTIONS.items():
+    for option, (name, setting) in registry.TARGET_OPTIONS.items():
         if value := getattr(options, option):
-            tables.setdefault(name, {})[option] = value
+            tables.setdefault(name, {})[setting] = value
     registry.configure(tables)
 
 
@@ -151,14 +184,16 @@ def command(options: Options, clip: str, stages: Sequence[str]) -> str:
     """The shell command that repeats one clip of this run."""
     default = Options()
     words = ["parity", "run", "--clips", clip, "--stages", ",".join(stages)]
-    for name in ("checkpoint", "artifacts", "manifest", "policy", "language", "mask_value", "soc", "serial"):
+    repeated = ("checkpoint", "artifacts", "manifest", "policy", "language", "mask_value", "noise")
+    for name in (*repeated, *registry.TARGET_OPTIONS):
         if (value := getattr(options, name)) != getattr(default, name):
             words += [_option(name), ",".join(value) if isinstance(value, tuple) else str(value)]
     return " ".join(_quoted(word) for word in words)
 
 
 _LISTS = ("stages", "clips", "serial")
-_PATHS = ("artifacts", "manifest", "report_dir", "cache")
+_PATHS = ("artifacts", "manifest", "report_dir", "cache", "noise")
+_FLAGS = ("state", "require_placement")
 
 
 def _typed(key: str, value: Any, where: str) -> Any:
@@ -169,6 +204,10 @@ def _typed(key: str, value: Any, where: str) -> Any:
         return _words(key, value, where)
     if key in _PATHS and isinstance(value, (str, Path)):
         return Path(value).absolute()
+    if key in _FLAGS:
+        if type(value) is not bool:
+            raise ConfigError(f"{where}: expected true or false, found {value!r:.60}")
+        return value
     if key == "threads":
         if type(value) is not int or not 1 <= value <= 1024:
             raise ConfigError(f"{where}: expected a number from 1 to 1024, found {value!r:.60}")

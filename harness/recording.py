@@ -12,6 +12,7 @@ from harness.backend import (
     DraftingSession,
     Float32,
     Metered,
+    Noted,
     Session,
     Transcriber,
     Transcript,
@@ -201,4 +202,5 @@ def _header(
         step_by_step=recorder.step_by_step,
         seconds=seconds,
         windows=windows,
+        notes=recorder.session.notes if isinstance(recorder.session, Noted) else (),
     )

@@ -23,11 +23,15 @@ BUILT_IN = {
     "dla": "backends.dla:DLABackend",
 }
 
-COMMANDS = {"device": "backends.dla.commands:device", "inspect": "backends.tflite.commands:inspect"}
+COMMANDS = {
+    "device": "backends.dla.commands:device",
+    "inspect": "backends.tflite.commands:inspect",
+    "mtk-check": "backends.tflite.commands:mtk_check",
+}
 """Commands of backends: name -> "module:attribute", imported when they are used."""
 
-TARGET_OPTIONS = {"soc": "dla", "serial": "dla"}
-"""Options of a run that are settings of one backend."""
+TARGET_OPTIONS = {"soc": ("dla", "soc"), "serial": ("dla", "serial"), "tflite_converter": ("tflite", "converter")}
+"""Options of a run that are settings of one backend: its name, and the setting's."""
 
 ROOT = "pytorch"
 """Root reference: every later stage is judged against it as well as against its parent."""

@@ -9,29 +9,40 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from harness import build, cache, compare, policy, registry, serial, tolerance, verdict
+from harness import build, cache, placement, policy, registry, rows, serial
 from harness import plan as planning
 from harness import trace as traces
 from harness.artifact import Artifact
-from harness.backend import Fleet, Metered, Session, Transcriber
+from harness.backend import Fleet, Metered, Placed, Probing, Session, Transcriber
 from harness.checkpoint import file_sha256
 from harness.decode import rows_are_invariant
 from harness.errors import BackendError, ParityError, UsageError, mapped
+from harness.features import Features
 from harness.fixture import Clip
-from harness.normaliser import compare_texts
 from harness.plan import Plan
 from harness.recording import Recorder, record
 from harness.registry import Stage
 from harness.report import schema
-from harness.report.schema import Judged, Row, StageInfo
+from harness.report.schema import Row, StageInfo
+from harness.state import OneSessionError
 from harness.trace import Trace
-from harness.verdict import Outcome, Verdict
 
 Opened = Session | Transcriber | Fleet
+
+
+@dataclass(frozen=True)
+class Task:
+    """A clip, ready for a stage."""
+
+    clip: Clip
+    features: Features
+    reference: Trace | None
+    """The root's trace, whose tokens are the draft; None for the root and for what stands before it."""
+    language: str | None
 
 
 @contextmanager
@@ -52,11 +63,14 @@ class Evaluation:
         self._artifacts: dict[str, Artifact | ParityError] = {}
         self._open: tuple[str, Opened] | None = None
         self._failed: dict[tuple[str, str], ParityError] = {}
+        self._placed: set[str] = set()
+        self._just_recorded: set[tuple[str, str]] = set()
         self._stack = ExitStack()
 
     def close(self) -> None:
         """Free the open stage."""
         self._open = None
+        self._just_recorded.clear()
         self._stack.close()
 
     def artifact(self, stage: str) -> Artifact:
@@ -91,15 +105,16 @@ class Evaluation:
             waiting = {pool.submit(self._recorded, stage.spec, clip): clip for clip in ready}
             for done in as_completed(waiting):
                 advance(f"{stage.spec} · {waiting[done].name}")
+        self._just_recorded.clear()  # each was recorded by a session of its own
         return True
 
     def row(self, stage: Stage, clip: Clip) -> Row:
         """Judge a stage on a clip and write the row down; errors become verdicts, other clips go on."""
         path = self.plan.folder / schema.ROWS / f"{clip.name}--{stage.spec.replace(':', '-')}.json"
         try:
-            found = self._judged_row(stage, clip)
+            found = rows.judged(self.plan, stage, clip, self.trace)
         except ParityError as error:
-            found = _row_of_error(self.plan, stage, clip, error)
+            found = rows.of_error(self.plan, stage, clip, error)
         serial.write(path, found)
         return found
 
@@ -115,7 +130,12 @@ class Evaluation:
                 return found
             found = self._record(spec, clip)
             traces.save(found, path)
+            self._just_recorded.add((spec, clip.name))
             return found
+
+    def just_recorded(self, spec: str, clip: Clip) -> Trace | None:
+        """A trace that the session which is open has recorded; None for one of another session."""
+        return self.trace(spec, clip) if (spec, clip.name) in self._just_recorded else None
 
     def _is_fresh(self, found: Trace, spec: str, clip: Clip) -> bool:
         """Whether a trace of a run that is continued still belongs to this audio file, language and artifact."""
@@ -142,21 +162,70 @@ class Evaluation:
     def _record(self, spec: str, clip: Clip) -> Trace:
         if error := self._failed.pop((spec, clip.name), None):
             raise error
+        task = self.prepare(spec, clip)
+        with self.session(spec) as session:
+            return self.play(spec, session, task)
+
+    def prepare(self, spec: str, clip: Clip) -> Task:
+        """What a stage needs for a clip; the root may be run for it.
+
+        Raises:
+            ParityError: the clip cannot be used, or the root could not record it.
+        """
         policy.check_language(clip.language)
         features = cache.clip_features(self.plan.options.cache, clip, self.plan.checkpoint.dims.n_mels)
         reference = self._reference_for(spec, clip)
         language = reference.header.language if reference else clip.language
         if language is None and spec != registry.ROOT:
             language = self._detected_language(clip)
-        opened = self._opened(spec)
-        with mapped(BackendError, f"{spec} failed on {clip.name}"), leased(opened) as session:
+        return Task(clip, features, reference, language)
+
+    def play(self, spec: str, session: Session | Transcriber, task: Task) -> Trace:
+        """Record a clip by an opened session of a stage.
+
+        Raises:
+            ParityError: it failed.
+        """
+        with mapped(BackendError, f"{spec} failed on {task.clip.name}"):
             try:
                 recorder = _recorder(self.plan, spec, self.artifact(spec), session)
-                return record(recorder, clip, features, reference, language)
+                return record(recorder, task.clip, task.features, task.reference, task.language)
             except ParityError:
                 if isinstance(session, Metered):
                     session.usage()  # what a failed clip spent is not the next one's
                 raise
+
+    @contextmanager
+    def session(self, spec: str) -> Iterator[Session | Transcriber]:
+        """A session of the stage that is open, opened if need be; for one clip."""
+        opened = self._opened(spec)
+        with mapped(BackendError, f"{spec} cannot be used"), leased(opened) as session:
+            if isinstance(session, Placed) and spec not in self._placed:
+                self._placed.add(spec)
+                placement.remember(self.plan.folder, spec, self.artifact(spec).sha256, session.placement())
+            yield session
+
+    @contextmanager
+    def fresh(self, spec: str) -> Iterator[Session | Transcriber]:
+        """A session that has run nothing yet; what was open is closed, since a device has room for one."""
+        self.close()
+        with self.session(spec) as session:
+            yield session
+
+    @contextmanager
+    def pair(self, spec: str) -> Iterator[tuple[Session | Transcriber, Session | Transcriber]]:
+        """Two sessions that have run nothing yet, side by side.
+
+        Raises:
+            OneSessionError: one device, which has room for one.
+        """
+        self.close()
+        opened = self._opened(spec)
+        if isinstance(opened, Fleet) and opened.size < 2:
+            raise OneSessionError(f"{spec}: one device, which runs one session at a time", hint="Name two by --serial")
+        with ExitStack() as stack, mapped(BackendError, f"{spec} cannot be opened twice"):
+            second = opened if isinstance(opened, Fleet) else stack.enter_context(self._backend_open(spec))
+            yield stack.enter_context(leased(opened)), stack.enter_context(leased(second))
 
     def _detected_language(self, clip: Clip) -> str | None:
         """The root's finding; it records all clips that need one in a row, so that models are not reloaded for each."""
@@ -174,48 +243,17 @@ class Evaluation:
     def _opened(self, spec: str) -> Opened:
         if self._open is None or self._open[0] != spec:
             self.close()
-            found = self.artifact(spec)
-            backend = registry.backend(spec.partition(":")[0])
             with mapped(BackendError, f"{spec} cannot be opened"):
-                self._open = (spec, self._stack.enter_context(backend.open(found, self.plan.options.threads)))
+                self._open = (spec, self._stack.enter_context(self._backend_open(spec)))
         return self._open[1]
 
-    def _judged_row(self, stage: Stage, clip: Clip) -> Row:
-        found = self.trace(stage.spec, clip)
-        vs_parent = self._judge(stage.parent, found, clip) if stage.parent else None
-        has_root = stage.parent not in (None, registry.ROOT) and stage.spec != registry.ROOT
-        vs_root = self._judge(registry.ROOT, found, clip) if has_root else None
-        transcript = clip.text
-        header = found.header
-        return Row(
-            clip=clip.name,
-            stage=stage.spec,
-            verdict=_worst(vs_parent, vs_root),
-            label=header.label,
-            text=header.text,
-            tokens=len(header.tokens),
-            audio_s=header.audio_s,
-            seconds=header.seconds,
-            encoder_calls=sum(window.encoder_calls for window in header.windows),
-            decoder_calls=sum(window.decoder_calls for window in header.windows),
-            vs_parent=vs_parent,
-            vs_root=vs_root,
-            vs_transcript=None
-            if transcript is None
-            else compare_texts(reference=transcript, hypothesis=header.text, language=header.language),
-            notes=_notes(found),
-            reproduce=_reproduce(self.plan, stage, clip),
-            usage=header.usage,
-        )
-
-    def _judge(self, reference: str, candidate: Trace, clip: Clip) -> Judged:
-        try:
-            known = self.trace(reference, clip)
-        except ParityError as error:
-            raise _NotComparedError(reference, error) from error
-        comparison = compare.compare(known, candidate, self.plan.checkpoint.dims.n_vocab)
-        edge = tolerance.for_edge(self.plan.tolerances, reference, candidate.header.stage)
-        return Judged(comparison, verdict.judge(comparison, edge))
+    @contextmanager
+    def _backend_open(self, spec: str) -> Iterator[Opened]:
+        backend = registry.backend(spec.partition(":")[0])
+        with backend.open(self.artifact(spec), self.plan.options.threads) as opened:
+            if isinstance(opened, Probing):
+                raise BackendError(f"{spec}: a probe was opened in place of the artifact")
+            yield opened
 
 
 @contextmanager
@@ -226,6 +264,7 @@ def evaluation(plan: Plan) -> Iterator[Evaluation]:
         UsageError: a run of this name was made under other options.
     """
     _require_same_run(plan)
+    planning.remember(plan)
     running = Evaluation(plan)
     try:
         yield running
@@ -246,13 +285,6 @@ def _require_same_run(plan: Plan) -> None:
     if found != wanted:
         names = ", ".join(key for key in wanted if not isinstance(found, dict) or found.get(key) != wanted[key])
         raise UsageError(f"run {plan.folder.name} was made with another {names}", hint="Choose another --run-id")
-
-
-class _NotComparedError(ParityError):
-    """The stage ran, but the stage that it is judged against did not."""
-
-    def __init__(self, reference: str, error: ParityError) -> None:
-        super().__init__(f"not compared, since its reference {reference} did not run: {error}")
 
 
 def _recorder(plan: Plan, spec: str, found: Artifact, session: Session | Transcriber) -> Recorder:
@@ -277,50 +309,6 @@ def _check_rows(plan: Plan, session: Session) -> bool:
     shape = (1, dims.n_audio_ctx, dims.n_audio_state)
     encoder_output = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     return rows_are_invariant(session, policy.concrete(plan.policy, dims, "en"), encoder_output)
-
-
-def _worst(vs_parent: Judged | None, vs_root: Judged | None) -> Verdict:
-    """The verdict of a row; where there are two references, its reason says which one."""
-    judged = [each for each in (vs_parent, vs_root) if each]
-    if not judged:
-        return Verdict(Outcome.REFERENCE, "", "", ())
-    worst = max(judged, key=lambda each: verdict.severity(each.verdict))
-    found = worst.verdict
-    if len(judged) == 1 or not found.reason:
-        return found
-    reason = f"against {worst.comparison.reference}: {found.reason}"
-    if worst is vs_parent and vs_root and not vs_root.verdict.outcome.exit_code and found.outcome.exit_code:
-        reason += f"; it agrees with the root {vs_root.comparison.reference}, so look at {worst.comparison.reference}"
-    return replace(found, reason=reason)
-
-
-def _notes(found: Trace) -> tuple[str, ...]:
-    header = found.header
-    notes = []
-    if header.silent:
-        notes.append("the audio is silent (every sample is 0): any text is invented")
-    if header.step_by_step:
-        notes.append("decoded step by step: rows of a prefix change with the suffix, so no draft can be verified")
-    if any(window.ended == "length" for window in header.windows):
-        notes.append("stopped at the policy's limit of tokens, not at end-of-text")
-    if len(header.windows) > 1:
-        notes.append(f"{len(header.windows)} windows of 30 s, texts joined")
-    return (*notes, *(header.usage.notes if header.usage else ()))
-
-
-def _reproduce(plan: Plan, stage: Stage, clip: Clip) -> str:
-    needed = [stage.spec]
-    while (parent := plan.stage(needed[0]).parent) is not None:
-        needed.insert(0, parent)
-    from_manifest = plan.options.manifest.parent.resolve() in clip.path.resolve().parents
-    return planning.command(plan.options, clip.name if from_manifest else str(clip.path), needed)
-
-
-def _row_of_error(plan: Plan, stage: Stage, clip: Clip, error: ParityError) -> Row:
-    found = verdict.of_error(error)
-    if isinstance(error, _NotComparedError):
-        found = Verdict(Outcome.NOT_COMPARED, "", str(error), ())
-    return schema.row_without_trace(clip.name, stage.spec, found, _reproduce(plan, stage, clip))
 
 
 def _stage_info(stage: Stage, found: Artifact | ParityError) -> StageInfo:

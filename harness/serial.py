@@ -1,7 +1,11 @@
-"""Frozen dataclasses to JSON and back; infinities are the strings "Infinity" and "-Infinity"."""
+"""Frozen dataclasses to JSON and back; infinities are the strings "Infinity" and "-Infinity".
+
+A file's name need not be UTF-8: Python holds its odd bytes as lone surrogates, which are kept as escapes.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from pathlib import Path
@@ -10,11 +14,16 @@ from typing import Any, TypeVar, cast
 from harness.errors import OutputError, RecordError, first_line
 
 T = TypeVar("T")
+_SURROGATE = "\\udc"
 
 
 def dumps(value: Any) -> str:
     """A dataclass as indented JSON."""
-    return str(_adapter(type(value)).dump_json(value, indent=1).decode())
+    adapter = _adapter(type(value))
+    try:
+        return str(adapter.dump_json(value, indent=1).decode())
+    except ValueError:  # a lone surrogate
+        return json.dumps(adapter.dump_python(value, mode="json"), indent=1)
 
 
 def loads(kind: type[T], text: str | bytes, where: str) -> T:
@@ -23,9 +32,11 @@ def loads(kind: type[T], text: str | bytes, where: str) -> T:
     Raises:
         RecordError: not JSON, or not of that form.
     """
+    adapter = _adapter(kind)
     try:
-        return cast(T, _adapter(kind).validate_json(text))
-    except ValueError as error:
+        escaped = _SURROGATE in (text if isinstance(text, str) else text.decode("utf-8", "replace"))
+        return cast(T, adapter.validate_python(json.loads(text)) if escaped else adapter.validate_json(text))
+    except (ValueError, RecursionError) as error:
         raise RecordError(
             f"{where}: cannot be read as a {kind.__name__} ({first_line(error)})",
             hint="Was it written by another version, or cut short?",

@@ -10,8 +10,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 def stdout() -> Console:
-    """Where data goes; colour only at a terminal without NO_COLOR."""
-    return Console()
+    """Where data goes, as it is; colour only at a terminal without NO_COLOR."""
+    return Console(emoji=False)
+
+
+def unfolded(console: Console) -> Console:
+    """The same at a terminal; elsewhere one that folds no line of a table, so that it can be searched."""
+    return console if console.is_terminal else Console(file=console.file, width=500, no_color=True, emoji=False)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import config
+from harness import config, floor
 from harness.errors import ConfigError
 
 FILE = Path(__file__).with_name("tolerances.toml")
@@ -39,6 +39,9 @@ class Tolerance:
 
 
 LIMITS = ("encoder_output_snr_db", "logits_snr_db", "kl_max", "text_rate", "punctuation_edits")
+MULTIPLES = ("encoder_output_snr_db", "logits_snr_db", "kl_max", "max_tie_margin")
+"""Limits that can be multiples of measured noise: "3 x threads"."""
+_OR_MULTIPLES = ', or multiples of noise as "3 x threads"'
 
 
 def load(overrides: Table | None = None, backends: Collection[str] = ()) -> dict[str, dict[str, Any]]:
@@ -60,12 +63,14 @@ def load(overrides: Table | None = None, backends: Collection[str] = ()) -> dict
 
 
 def for_edge(table: Table, reference: str, candidate: str) -> Tolerance:
-    """The tolerance of an edge, its own values before more general ones."""
+    """The tolerance of an edge, its own values before more general ones; multiples are numbers by now."""
     merged: dict[str, Any] = {}
     for name in ("default", f"*->{candidate.partition(':')[0]}", f"*->{candidate}", f"{reference}->{candidate}"):
         merged |= table.get(name, {})
-    values: dict[str, Any] = {key: Limit(*value) if key in LIMITS else value for key, value in merged.items()}
-    return Tolerance(**values)
+    values: dict[str, Any] = {
+        key: Limit(*map(float, value)) if key in LIMITS else value for key, value in merged.items()
+    }
+    return Tolerance(**{**values, "max_tie_margin": float(values["max_tie_margin"])})
 
 
 def _check_edge(edge: str, backends: Collection[str]) -> None:
@@ -81,16 +86,20 @@ def _check_edge(edge: str, backends: Collection[str]) -> None:
 def _check(edge: str, values: Mapping[str, Any], where: str) -> None:
     for key, value in values.items():
         if key in LIMITS:
-            good = isinstance(value, list) and len(value) == 2 and all(_is_number(bound) for bound in value)
-            expected = "two numbers, [pass, drift]"
+            good = isinstance(value, list) and len(value) == 2 and all(_is_limit(key, bound) for bound in value)
+            expected = f"two numbers{_OR_MULTIPLES if key in MULTIPLES else ''}, [pass, drift]"
         elif key == "max_tie_margin":
-            good, expected = _is_number(value), "a number"
+            good, expected = _is_limit(key, value), f"a number{_OR_MULTIPLES}"
         elif key == "token_difference":
             good, expected = value in ("drift", "fail"), '"drift" or "fail"'
         else:
             good, expected = key == "reason" and isinstance(value, str), f"one of the keys in {FILE.name}"
         if not good:
             raise ConfigError(f"{where}: tolerance {edge!r}, {key}: expected {expected}, found {value!r:.60}")
+
+
+def _is_limit(key: str, value: Any) -> bool:
+    return _is_number(value) or (key in MULTIPLES and floor.is_multiple(value))
 
 
 def _is_number(value: Any) -> bool:

@@ -78,6 +78,8 @@ class TraceHeader:
     windows: tuple[WindowHeader, ...]
     usage: Usage | None = None
     """What a stage that runs on a device spent there and on the way."""
+    notes: tuple[str, ...] = ()
+    """What the session says of itself: assumptions that decide its numbers."""
 
 
 @dataclass(frozen=True)

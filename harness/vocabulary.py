@@ -34,6 +34,11 @@ def token_text(n_vocab: int, tokens: Sequence[int]) -> str:
     return "" if not tokens else str(tokenizer(n_vocab).encoding.decode(list(tokens)))
 
 
+def token_bytes(n_vocab: int, tokens: Sequence[int]) -> bytes:
+    """The UTF-8 that tokens stand for; it may begin or end inside a character."""
+    return bytes(tokenizer(n_vocab).encoding.decode_bytes(list(tokens)))
+
+
 def spoken(n_vocab: int, tokens: Sequence[int]) -> tuple[int, ...]:
     """The text tokens: specials and timestamps left out."""
     eot = tokenizer(n_vocab).eot

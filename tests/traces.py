@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from harness import vocabulary
 from harness.decode import TeacherForced
 from harness.trace import TRACE_VERSION, Trace, TraceHeader, WindowHeader, WindowTrace
 
 N_VOCAB = 51865
 TOKENS = (400, 370, 452, 7177, 6280, 11, 1029, 406)
 TEXT = "And so my fellow Americans, ask not"
+PROMPT = (50258, 50259, 50359, 50363)
+SPANISH = (50258, 50262, 50359, 50363)
 
 
 def trace(stage: str = "pytorch", seed: int = 0, noise: float = 0.0) -> Trace:
@@ -26,8 +30,16 @@ def trace(stage: str = "pytorch", seed: int = 0, noise: float = 0.0) -> Trace:
     logits += noise * jitter.standard_normal(logits.shape, dtype=np.float32)
     encoder_output += noise * jitter.standard_normal(encoder_output.shape, dtype=np.float32)
     forced = TeacherForced(TOKENS, logits, chosen, np.full(len(chosen), 13))
-    header = WindowHeader(0, "features", (50258, 50259, 50359, 50363), TOKENS, "eot", TOKENS, 1, 1, 0.1, 0.1)
-    whole = TraceHeader(
+    header = WindowHeader(0, "features", PROMPT, TOKENS, "eot", TOKENS, 1, 1, 0.1, 0.1)
+    whole = trace_header(stage, header)
+    return Trace(whole, (WindowTrace(header, encoder_output, forced),))
+
+
+def trace_header(stage: str, *windows: WindowHeader, language: str = "en") -> TraceHeader:
+    """Of a trace with these windows."""
+    whole = tuple(token for window in windows for token in window.tokens)
+    spoken = vocabulary.spoken(N_VOCAB, whole)
+    return TraceHeader(
         TRACE_VERSION,
         "jfk",
         stage,
@@ -36,18 +48,17 @@ def trace(stage: str = "pytorch", seed: int = 0, noise: float = 0.0) -> Trace:
         "audio",
         N_VOCAB,
         "whisper",
-        "en",
+        language,
         11.0,
         False,
         TEXT,
-        TOKENS,
-        TOKENS,
+        spoken,
+        whole,
         (),
         False,
         0.2,
-        (header,),
+        windows,
     )
-    return Trace(whole, (WindowTrace(header, encoder_output, forced),))
 
 
 def changed(original: Trace, **changes) -> Trace:
@@ -68,3 +79,26 @@ def flipped(original: Trace, step: int, token: int, margin: float) -> Trace:
     logits[step, token] = logits[step, choices[step]] + margin
     choices[step] = token
     return changed(original, logits=logits, choices=choices)
+
+
+def tokens(text: str | Sequence[int]) -> tuple[int, ...]:
+    """A text's tokens; tokens as they are."""
+    return tuple(vocabulary.tokenizer(N_VOCAB).encoding.encode(text) if isinstance(text, str) else text)
+
+
+def says(
+    *windows: str | Sequence[int],
+    stage: str = "tflite",
+    prompt: tuple[int, ...] = PROMPT,
+    flips: Collection[tuple[int, int]] = (),
+    language: str = "en",
+) -> Trace:
+    """A trace that says these texts, one a window; fed the reference's, it chooses otherwise at (window, step)."""
+    made = []
+    for index, said in enumerate(map(tokens, windows)):
+        header = WindowHeader(index, "features", prompt, said, "eot", said, 1, 1, 0.1, 0.1)
+        choices = np.array([int((index, step) in flips) for step in range(len(said) + 1)])
+        forced = TeacherForced(said, np.zeros((len(choices), 2), np.float32), choices, 1 - choices)
+        made.append(WindowTrace(header, np.zeros((1, 1, 1), np.float32), forced))
+    header = trace_header(stage, *(window.header for window in made), language=language)
+    return Trace(header, tuple(made))

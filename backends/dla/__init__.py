@@ -9,11 +9,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from backends import files, versions
+from backends import files, probing, versions
 from backends.dla import adb, compiler
 from backends.dla import settings as reading
 from backends.dla.settings import Settings
 from harness.artifact import Artifact, Options
+from harness.attribution import taps
+from harness.attribution.taps import Taps
 from harness.backend import Availability, Backend, Fleet
 from harness.checkpoint import Checkpoint
 from harness.errors import ParityError
@@ -79,6 +81,14 @@ class DLABackend:
         target = self.settings.profile.code
         return files.dla_names(checkpoint, f"{target}_{variant}" if variant else target)
 
+    def probe_names(self, checkpoint: Checkpoint, variant: str, found: Taps) -> dict[str, str]:
+        """encoder_base_80x3000_MT8371_probe.dla, ..."""
+        return taps.file_names(self.file_names(checkpoint, variant), found)
+
+    def probe_tools(self) -> dict[str, str]:
+        """Our modules around Whisper's; what is compiled comes from the probe of the parent."""
+        return probing.tools()
+
     def build(self, parent: Artifact, out: Path, variant: str, options: Options) -> None:
         """Compile both files; command, plan and time of each go beside them.
 
@@ -86,15 +96,21 @@ class DLABackend:
             UnavailableError: no compiler here.
             BuildError: it failed, or placed something elsewhere than on the MDLA.
         """
-        names = self.file_names(parent.checkpoint, variant)
+        found, checkpoint = taps.of_options(options, parent.checkpoint.dims), parent.checkpoint
+        names = self.probe_names(checkpoint, variant, found) if found else self.file_names(checkpoint, variant)
         tool = compiler.find(self.settings, simulated=variant == SIMULATED)
-        record = {"compiler": tool.version, "soc": self.settings.profile.code, "source": self.settings.profile.source}
-        for role in ROLES:
+        record: dict[str, Any] = {
+            "compiler": tool.version, "soc": self.settings.profile.code, "source": self.settings.profile.source
+        }  # fmt: skip
+        for role in found.components if found else ROLES:
             flags = self.settings.compile_flags(role)
             done = compiler.compile_file(tool, parent.path(role), out / names[role], flags, self.settings)
-            record[role] = asdict(done)  # type: ignore[assignment]
+            record[role] = asdict(done)
+        if found:
+            record["ports"] = {role: _port_order(parent.path(role)) for role in found.components}
         (out / names["compilation"]).write_text(json.dumps(record, indent=2) + "\n", "utf-8")
-        files.adopt_token_embedding(parent, out)
+        if "token_embedding" in names:
+            files.adopt_token_embedding(parent, out)
 
     @contextmanager
     def open(self, artifact: Artifact, threads: int) -> Iterator[Fleet]:
@@ -108,6 +124,14 @@ class DLABackend:
         simulated = artifact.stage.partition(":")[2] == SIMULATED
         with fleet.opened(self.settings, artifact, simulated=simulated, threads=threads) as found:
             yield found
+
+
+def _port_order(path: Path) -> dict[str, list[str]]:
+    """What a file's inputs and outputs are, in the order that the compiler numbers them in."""
+    from backends.tflite.probe_files import port_order
+
+    inputs, outputs = port_order(path)
+    return {"inputs": inputs, "outputs": outputs}
 
 
 def _compiler_version(settings: Settings) -> dict[str, str]:

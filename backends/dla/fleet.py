@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from backends.dla import adb, device, lock, running
+from numpy.typing import NDArray
+
+from backends.dla import adb, device, lock, placing, running
 from backends.dla.adb import Adb
 from backends.dla.device import Device, Facts, Meter
 from backends.dla.faults import LINK_FAULTS, DeviceError, Fault
+from backends.dla.probe import NeuronrtProbe
 from backends.dla.running import Running
 from backends.dla.settings import Settings
 from harness.artifact import Artifact
-from harness.backend import Float32, Usage
+from harness.attribution import taps
+from harness.backend import Float32, Placement, Usage
 
 R = TypeVar("R")
 CLOCK_SLACK_S = 86_400
@@ -33,7 +37,7 @@ class DeviceSession:
     lost: bool = False
     """It did not come back in time: from now on it is asked whether it is there, and not waited for."""
     _stack: ExitStack = field(default_factory=ExitStack)
-    _running: Running | None = None
+    _running: Running | NeuronrtProbe | None = None
     _facts: Facts | None = None
     _notes: list[str] = field(default_factory=list)
 
@@ -62,6 +66,10 @@ class DeviceSession:
             spent.device_s, spent.sent, spent.received, temperature, notes,
         )  # fmt: skip
 
+    def placement(self) -> tuple[Placement, ...]:
+        """What the compiler's execution plan says."""
+        return placing.of_plan(self.artifact)
+
     def ready(self) -> None:
         """Make sure that it runs, so that its label says what does.
 
@@ -71,7 +79,7 @@ class DeviceSession:
         if self._running is None:
             self._trying(lambda there: there.via)
 
-    def open(self) -> Running:
+    def open(self) -> Running | NeuronrtProbe:
         """Start what runs on the device, unless it runs.
 
         Raises:
@@ -114,7 +122,7 @@ class DeviceSession:
         """Tell the reader of the next clip's row."""
         self._notes.append(text)
 
-    def _trying(self, do: Callable[[Running], R]) -> R:
+    def _trying(self, do: Callable[[Any], R]) -> R:
         try:
             return do(self.open())
         except DeviceError as error:
@@ -137,6 +145,14 @@ class DeviceSession:
             return again
         limit_s = self.device.settings.reconnect_s
         return DeviceError(first.fault, self.device.serial, f"{first.message}; not back within {limit_s:.0f} s")
+
+
+class DeviceProbe(DeviceSession):
+    """A probe on one device, with the same patience."""
+
+    def tapped(self, component: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, Float32]:
+        """See `harness.backend.Probing`."""
+        return self._trying(lambda there: there.tapped(component, inputs))
 
 
 class DeviceFleet:
@@ -217,7 +233,8 @@ def opened(settings: Settings, artifact: Artifact, *, simulated: bool, threads: 
     """
     with ExitStack() as stack:
         client, serials = stack.enter_context(attached(settings, simulated=simulated, threads=threads))
-        sessions = [DeviceSession(Device(client, serial, settings), artifact, threads) for serial in serials]
+        kind = DeviceProbe if (artifact.options or {}).get(taps.OPTION) else DeviceSession
+        sessions = [kind(Device(client, serial, settings), artifact, threads) for serial in serials]
         fleet = DeviceFleet(sessions)
         stack.callback(fleet.close)
         yield fleet

@@ -10,7 +10,7 @@ import re
 import secrets
 import shlex
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
@@ -52,53 +52,25 @@ class IOMap:
     outputs: tuple[tuple[int, ...], ...]
 
 
-class NeuronrtSession:
-    """Encoder and decoder of one artifact on one device."""
+class Workplace:
+    """The tool on one device, the files that it takes, and a folder of its own there."""
 
-    def __init__(self, device: Device, facts: Facts, artifact: Artifact) -> None:
-        """Push what is needed, and read the I/O maps.
+    def __init__(self, device: Device, facts: Facts, artifact: Artifact, roles: Sequence[str]) -> None:
+        """Push what is needed.
 
         Raises:
-            DeviceError: no tool, a file that it refuses, tensors that do not fit.
+            DeviceError: no tool, or no room.
         """
         self.device = device
         self._dims = artifact.checkpoint.dims
         self._store = Store(device, facts)
         self._tool = find(device, self._store)
         self._folder = f"{facts.work_folder}/run-{secrets.token_hex(4)}"
-        self._embedding = TokenEmbedding(artifact.path("token_embedding"), self._dims)
         self._models = {
-            role: self._store.put(artifact.path(role), ".dla", sha256=artifact.files[role].sha256)
-            for role in ("encoder", "decoder")
+            role: self._store.put(artifact.path(role), ".dla", sha256=artifact.files[role].sha256) for role in roles
         }
-        self._order = self._check_maps()
-        self._encoding: Float32 | None = None
         self.via = f"neuronrt {self._tool.version}"
         self.notes: tuple[str, ...] = ()
-        device.shell("mkdir", "-p", self._folder)
-
-    def encode(self, input_features: Float32) -> Float32:
-        """float32 [1, n_mels, 3000] -> encoder_output float32 [1, n_audio_ctx, n_audio_state]."""
-        self._put("encoder", input_features, "features")
-        rows, columns = layout.encoder_output(self._dims)
-        found = self._run("encoder", ["features"], "encoding", rows, columns)
-        output = found.unpack(self._fetch("encoding", rows * found.row_bytes), rows)[None]
-        self._encoding = output
-        return output.copy()
-
-    def decode(self, tokens: Sequence[int], encoder_output: Float32, rows: Sequence[int]) -> Float32:
-        """Logits float32 [len(rows), n_vocab] of the asked positions; only these rows leave the device."""
-        if self._encoding is None or not np.array_equal(self._encoding, encoder_output):
-            self._put("decoder", encoder_output, "encoding")
-            self._encoding = encoder_output.copy()
-        used = self._embedding.lookup(tokens)[:, : len(tokens)]
-        self._put("decoder", used, "embeddings", size=self._dims.n_text_ctx * self._dims.n_text_state)
-        names = ["embeddings", "encoding"]
-        found = self._run("decoder", [names[i] for i in self._order], "logits", *layout.logits(self._dims))
-        wanted = sorted(set(rows))
-        self._cut(found, wanted)
-        values = found.unpack(self._fetch("rows", len(wanted) * found.row_bytes), len(wanted))
-        return values[[wanted.index(row) for row in rows]]
 
     @property
     def temperature_c(self) -> float | None:
@@ -123,8 +95,14 @@ class NeuronrtSession:
             place = shlex.quote(f"{self._folder}/{name}")
             self._checked(f"dd if=/dev/null of={place} bs=1 seek={full} count=0 2>/dev/null", name)
 
-    def _run(self, role: str, inputs: list[str], output: str, rows: int, columns: int) -> Layout:
-        """One call of the tool; the layout of what it wrote."""
+    def _run(self, role: str, inputs: Sequence[str], outputs: Mapping[str, tuple[int, int]]) -> dict[str, Layout]:
+        """One call of the tool; the layout of each file that it wrote.
+
+        Args:
+            role: which model.
+            inputs: names of files in our folder, by handle.
+            outputs: expected (rows, columns) by name of the file, by handle.
+        """
         words = [
             self._tool.path,
             "-m",
@@ -138,25 +116,33 @@ class NeuronrtSession:
         ]
         for name in inputs:
             words += ["-i", f"{self._folder}/{name}"]
-        found = self._call([*words, "-o", f"{self._folder}/{output}"], output)
-        size, log = self._judge(role, found)
+        for name in outputs:
+            words += ["-o", f"{self._folder}/{name}"]
+        sizes, log = self._judge(role, self._call(words, tuple(outputs)))
+        found = {name: self._layout(role, size, *outputs[name]) for name, size in zip(outputs, sizes)}
+        self.device.meter.device_s += float(_TIME.search(log)[1]) / 1000  # type: ignore[index]
+        return found
+
+    def _layout(self, role: str, size: int, rows: int, columns: int) -> Layout:
         native = self.device.settings.native_outputs(role)
         if (fits := layout.of_size(size, rows, columns, native=native)) is None:
             fault = Fault.SHORT_OUTPUT if size < rows * columns * (2 if native else 4) else Fault.SHAPE
             expected = layout.expected(rows, columns, native=native)
             message = f"{role}: {size} bytes of output, expected {expected}"
             raise DeviceError(fault, self.device.serial, message, hint="Do the flags in parity.toml fit the file?")
-        self.device.meter.device_s += float(_TIME.search(log)[1]) / 1000  # type: ignore[index]
         return fits
 
-    def _call(self, words: list[str], output: str) -> tuple[int, str]:
-        """Run the tool with its output removed before, its process id kept, its words in a log; (exit code, text)."""
-        folder, target = shlex.quote(self._folder), shlex.quote(f"{self._folder}/{output}")
+    def _call(self, words: list[str], outputs: Sequence[str]) -> tuple[int, str]:
+        """Run the tool, its outputs removed before, its process id kept, its words in a log; (exit code, text)."""
+        folder = shlex.quote(self._folder)
+        targets = [shlex.quote(f"{self._folder}/{name}") for name in outputs]
+        sizes = " ".join(f"$(wc -c < {target} 2>/dev/null || echo 0)" for target in targets)
         script = (
-            f"cd {folder} || exit 1; rm -f {target}; [ ! -e {target} ] || exit {STALE}; "
-            f"{_with(self._tool.libraries)}sh -c 'echo $$ > pid; exec \"$@\"' sh {shlex.join(words)} > log 2>&1; "
+            f"cd {folder} || exit 1; "
+            + "".join(f"rm -f {target}; [ ! -e {target} ] || exit {STALE}; " for target in targets)
+            + f"{_with(self._tool.libraries)}sh -c 'echo $$ > pid; exec \"$@\"' sh {shlex.join(words)} > log 2>&1; "
             "code=$?; rm -f pid; "
-            f"echo size $(wc -c < {target} 2>/dev/null); tail -c 2000 log; exit $code"
+            f"echo size {sizes}; tail -c 2000 log; exit $code"
         )
         limit_s = self.device.settings.run_limit_s
         try:
@@ -176,11 +162,11 @@ class NeuronrtSession:
             return "was killed" if found.code == 0 else "was gone"
         return "could not be reached"
 
-    def _judge(self, role: str, found: tuple[int, str]) -> tuple[int, str]:
-        """Size of the output and the log, when the call counts as a success."""
+    def _judge(self, role: str, found: tuple[int, str]) -> tuple[list[int], str]:
+        """Sizes of the outputs and the log, when the call counts as a success."""
         code, text = found
         first, _, log = text.partition("\n")
-        size = first.removeprefix("size").strip()
+        sizes = [int(size) if size.isdigit() else 0 for size in first.removeprefix("size").split()]
         serial, last = self.device.serial, _last_line(log)
         if code == STALE:
             raise DeviceError(
@@ -190,15 +176,15 @@ class NeuronrtSession:
         if code:
             fault = faults.of_tool(log) or Fault.FAILED
             raise DeviceError(fault, serial, f"{role}: neuronrt exit code {code}: {last}")
-        if not size.isdigit() or int(size) == 0:
+        if not sizes or 0 in sizes:
             raise DeviceError(Fault.NO_OUTPUT, serial, f"{role}: neuronrt exit code 0, but it wrote nothing: {last}")
         if not _TIME.search(log):
             raise DeviceError(Fault.FAILED, serial, f'{role}: neuronrt did not say "Total inference time": {last}')
-        return int(size), log
+        return sizes, log
 
-    def _cut(self, found: Layout, rows: Sequence[int]) -> None:
-        """Cut rows out of the logits on the device, a run of neighbours at a time."""
-        source, target = shlex.quote(f"{self._folder}/logits"), shlex.quote(f"{self._folder}/rows")
+    def _cut(self, name: str, found: Layout, rows: Sequence[int]) -> None:
+        """Cut rows out of an output on the device, a run of neighbours at a time."""
+        source, target = shlex.quote(f"{self._folder}/{name}"), shlex.quote(f"{self._folder}/rows")
         parts = [
             f"dd if={source} bs={found.row_bytes} skip={first} count={count} 2>/dev/null"
             for first, count in _runs(rows)
@@ -217,23 +203,6 @@ class NeuronrtSession:
             fault = faults.of_adb(found.message) or Fault.FAILED
             raise DeviceError(fault, self.device.serial, f"{what}: {found.message}")
 
-    def _check_maps(self) -> list[int]:
-        """Compare the I/O maps with the checkpoint; the order in which the decoder takes (embeddings, encoding)."""
-        dims = self._dims
-        encoder, decoder = (self._read_map(role) for role in ("encoder", "decoder"))
-        encoding = (dims.n_audio_ctx, dims.n_audio_state)
-        embeddings = (dims.n_text_ctx, dims.n_text_state)
-        self._require_map("encoder", encoder, [(dims.n_mels, dims.n_frames)], encoding)
-        self._require_map("decoder", decoder, sorted([embeddings, encoding]), (dims.n_text_ctx, dims.n_vocab))
-        found = [_plain(shape) for shape in decoder.inputs]
-        return [0, 1] if found[0] == embeddings else [1, 0]
-
-    def _require_map(self, role: str, found: IOMap, inputs: list[tuple[int, int]], output: tuple[int, int]) -> None:
-        theirs = sorted(_plain(shape) for shape in found.inputs), [_plain(shape) for shape in found.outputs]
-        if theirs != (inputs, [output]):
-            message = f"{role}: expected inputs {inputs} and output {output}, the file has {theirs[0]} and {theirs[1]}"
-            raise DeviceError(Fault.SHAPE, self.device.serial, message, hint="Was it compiled from this checkpoint?")
-
     def _read_map(self, role: str) -> IOMap:
         words = [self._tool.path, "-m", "hw", "-a", self._models[role], "-d"]
         found = self.device.script(
@@ -243,6 +212,62 @@ class NeuronrtSession:
         if found.code:
             self._judge(role, (found.code, f"size 0\n{text}"))
         return parse_map(text)
+
+
+class NeuronrtSession(Workplace):
+    """Encoder and decoder of one artifact on one device."""
+
+    def __init__(self, device: Device, facts: Facts, artifact: Artifact) -> None:
+        """Push what is needed, and read the I/O maps.
+
+        Raises:
+            DeviceError: no tool, a file that it refuses, tensors that do not fit.
+        """
+        super().__init__(device, facts, artifact, ("encoder", "decoder"))
+        self._embedding = TokenEmbedding(artifact.path("token_embedding"), self._dims)
+        self._order = self._check_maps()
+        self._encoding: Float32 | None = None
+        device.shell("mkdir", "-p", self._folder)
+
+    def encode(self, input_features: Float32) -> Float32:
+        """float32 [1, n_mels, 3000] -> encoder_output float32 [1, n_audio_ctx, n_audio_state]."""
+        self._put("encoder", input_features, "features")
+        rows, columns = layout.encoder_output(self._dims)
+        found = self._run("encoder", ["features"], {"encoding": (rows, columns)})["encoding"]
+        output = found.unpack(self._fetch("encoding", rows * found.row_bytes), rows)[None]
+        self._encoding = output
+        return output.copy()
+
+    def decode(self, tokens: Sequence[int], encoder_output: Float32, rows: Sequence[int]) -> Float32:
+        """Logits float32 [len(rows), n_vocab] of the asked positions; only these rows leave the device."""
+        if self._encoding is None or not np.array_equal(self._encoding, encoder_output):
+            self._put("decoder", encoder_output, "encoding")
+            self._encoding = encoder_output.copy()
+        used = self._embedding.lookup(tokens)[:, : len(tokens)]
+        self._put("decoder", used, "embeddings", size=self._dims.n_text_ctx * self._dims.n_text_state)
+        names = ["embeddings", "encoding"]
+        found = self._run("decoder", [names[i] for i in self._order], {"logits": layout.logits(self._dims)})["logits"]
+        wanted = sorted(set(rows))
+        self._cut("logits", found, wanted)
+        values = found.unpack(self._fetch("rows", len(wanted) * found.row_bytes), len(wanted))
+        return values[[wanted.index(row) for row in rows]]
+
+    def _check_maps(self) -> list[int]:
+        """Compare the I/O maps with the checkpoint; the order in which the decoder takes (embeddings, encoding)."""
+        dims = self._dims
+        encoder, decoder = (self._read_map(role) for role in ("encoder", "decoder"))
+        encoding = (dims.n_audio_ctx, dims.n_audio_state)
+        embeddings = (dims.n_text_ctx, dims.n_text_state)
+        self._require_map("encoder", encoder, [(dims.n_mels, dims.n_frames)], encoding)
+        self._require_map("decoder", decoder, sorted([embeddings, encoding]), (dims.n_text_ctx, dims.n_vocab))
+        found = [plain(shape) for shape in decoder.inputs]
+        return [0, 1] if found[0] == embeddings else [1, 0]
+
+    def _require_map(self, role: str, found: IOMap, inputs: list[tuple[int, int]], output: tuple[int, int]) -> None:
+        theirs = sorted(plain(shape) for shape in found.inputs), [plain(shape) for shape in found.outputs]
+        if theirs != (inputs, [output]):
+            message = f"{role}: expected inputs {inputs} and output {output}, the file has {theirs[0]} and {theirs[1]}"
+            raise DeviceError(Fault.SHAPE, self.device.serial, message, hint="Was it compiled from this checkpoint?")
 
 
 def find(device: Device, store: Store) -> Tool:
@@ -306,7 +331,7 @@ def _with(libraries: str) -> str:
     return f"LD_LIBRARY_PATH={shlex.quote(libraries)} " if libraries else ""
 
 
-def _plain(shape: tuple[int, ...]) -> tuple[int, ...]:
+def plain(shape: tuple[int, ...]) -> tuple[int, ...]:
     """A shape without its leading ones."""
     while len(shape) > 2 and shape[0] == 1:
         shape = shape[1:]

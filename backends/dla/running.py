@@ -9,8 +9,10 @@ from typing import Protocol
 from backends.dla.device import Device, Facts
 from backends.dla.faults import DeviceError, Fault
 from backends.dla.neuronrt import NeuronrtSession
+from backends.dla.probe import NeuronrtProbe
 from backends.dla.resident import ResidentSession
 from harness.artifact import Artifact
+from harness.attribution import taps
 from harness.backend import Float32
 from harness.errors import BuildError, ParityError, UnavailableError
 
@@ -37,8 +39,8 @@ class Running(Protocol):
 
 
 @contextmanager
-def started(device: Device, facts: Facts, artifact: Artifact) -> Iterator[Running]:
-    """Start what the settings ask for; with `auto` the runner, and neuronrt where that cannot be.
+def started(device: Device, facts: Facts, artifact: Artifact) -> Iterator[Running | NeuronrtProbe]:
+    """Start what the settings ask for; with `auto` the runner, and neuronrt where that cannot be, and for probes.
 
     Raises:
         DeviceError: neither could be started, or the files were refused.
@@ -51,7 +53,9 @@ def started(device: Device, facts: Facts, artifact: Artifact) -> Iterator[Runnin
         session.close()
 
 
-def _start(device: Device, facts: Facts, artifact: Artifact) -> ResidentSession | NeuronrtSession:
+def _start(device: Device, facts: Facts, artifact: Artifact) -> ResidentSession | NeuronrtSession | NeuronrtProbe:
+    if found := taps.of_options(artifact.options, artifact.checkpoint.dims):
+        return NeuronrtProbe(device, facts, artifact, found)  # the runner's protocol knows ordinary files only
     mode = device.settings.mode
     if mode == "neuronrt":
         return NeuronrtSession(device, facts, artifact)

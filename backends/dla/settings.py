@@ -57,6 +57,8 @@ class Settings:
     """The tool on the device; None to search PATH, then the usual places."""
     neuronrt_push: str | None = None
     """Folder of the host whose files (neuronrt and its libraries) are pushed and used, for boards without the tool."""
+    probe_order: Literal["file", "reversed"] = "file"
+    """How the compiler numbers the tensors of a probe: as the TFLite file has them, or from the last one."""
     boost: int = 100
     run_limit_s: float = 120.0
     """Longest inference."""

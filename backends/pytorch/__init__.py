@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from backends import versions
+from backends import placing, probing, versions
+from backends.probing import HostProbe
 from harness.artifact import Artifact, Options
-from harness.backend import Availability, Float32
-from harness.checkpoint import Checkpoint
+from harness.attribution import taps
+from harness.attribution.taps import Taps
+from harness.backend import Availability, Float32, Perturbation, Placement
+from harness.checkpoint import Checkpoint, Dims
 from harness.errors import BuildError
 
 
@@ -39,19 +42,29 @@ class PyTorchBackend:
         """The checkpoint."""
         return {"checkpoint": checkpoint.path.name}
 
+    def probe_names(self, checkpoint: Checkpoint, variant: str, found: Taps) -> dict[str, str]:
+        """None of its own: its modules are tapped as they are."""
+        return {}
+
+    def probe_tools(self) -> dict[str, str]:
+        """Our modules around Whisper's."""
+        return probing.tools()
+
     def build(self, parent: Artifact, out: Path, variant: str, options: Options) -> None:
         """Nothing to build: the checkpoint is run as it is."""
         raise BuildError("pytorch runs the checkpoint itself; there is nothing to build")
 
     @contextmanager
-    def open(self, artifact: Artifact, threads: int) -> Iterator[PyTorchSession]:
+    def open(self, artifact: Artifact, threads: int) -> Iterator[PyTorchSession | HostProbe]:
         """Load the checkpoint."""
         import torch
 
         from backends.split import load_model
 
         torch.set_num_threads(threads)
-        yield PyTorchSession(load_model(artifact.path("checkpoint")), torch.__version__)
+        session = PyTorchSession(load_model(artifact.path("checkpoint")), torch.__version__)
+        found = taps.of_options(artifact.options, artifact.checkpoint.dims)
+        yield session.probe(found, artifact.checkpoint.dims) if found else session
 
 
 class PyTorchSession:
@@ -85,3 +98,52 @@ class PyTorchSession:
 
         found = whisper.decode(self._model, torch.from_numpy(encoder_output)[0], whisper.DecodingOptions(**options))
         return list(found.tokens)
+
+    def probe(self, found: Taps, dims: Dims) -> HostProbe:
+        """The same modules with taps, attention as PyTorch runs it."""
+        import torch
+
+        from backends import probes, split
+
+        halves = dict(zip(taps.COMPONENTS, split.split(self._model)))
+        modules = {name: probes.probe(found, name, halves[name], dims) for name in found.components}
+        table = self._model.decoder.token_embedding.weight
+
+        def run(component: str, arrays: Mapping[str, Float32]) -> dict[str, Float32]:
+            with torch.no_grad():
+                outputs = modules[component](*map(torch.from_numpy, arrays.values()))
+            return dict(zip(taps.ports(found, component, dims).outputs, (output.numpy() for output in outputs)))
+
+        def lookup(tokens: Sequence[int]) -> Float32:
+            embeddings = np.zeros((1, dims.n_text_ctx, dims.n_text_state), np.float32)
+            embeddings[0, : len(tokens)] = table[list(tokens)].detach().numpy()
+            return embeddings
+
+        return HostProbe(f"{self.label}, tapped", found, dims, run, lookup)
+
+    def placement(self) -> tuple[Placement, ...]:
+        """Where the weights of both halves lie."""
+        return placing.of_model(self._model)
+
+    @contextmanager
+    def perturbed(self, change: Perturbation) -> Iterator[PyTorchSession]:
+        """A copy of the model under a change.
+
+        openai-whisper's fused attention takes no mask, only the wish to be causal; a mask value needs the attention
+        that is written out, which is switched on for the time of the context (it is a switch of the class).
+        """
+        import copy
+
+        import torch
+
+        from backends.split import explicit_attention
+
+        model = copy.deepcopy(self._model)
+        if change.half_weights:
+            model = model.half().float()
+        with ExitStack() as stack:
+            if change.mask_value is not None:
+                size = model.dims.n_text_ctx
+                model.decoder.mask = torch.full((size, size), change.mask_value).triu_(1)
+                stack.enter_context(explicit_attention())
+            yield PyTorchSession(model, torch.__version__)

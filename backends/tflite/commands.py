@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from harness.errors import UnavailableError, printable
 if TYPE_CHECKING:
     from backends.tflite.checking import Fit
     from backends.tflite.inspection import Inspection
+    from backends.tflite.mtk import Executor
     from backends.tflite.mtkext import Op
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -61,8 +61,7 @@ def mtk_check(file: Path, seed: int, as_json: bool) -> None:
         with executor(file) as reference:
 
             def execute(arrays: list[Any]) -> Sequence[Any]:
-                found: Sequence[Any] = reference.run("file", arrays, None)
-                return found
+                return reference.run("file", arrays, None)
 
             fits = checking.check(file, ports, execute, seed, os.cpu_count() or 1)
             label = f"mtk {reference.version}"
@@ -77,20 +76,18 @@ def mtk_check(file: Path, seed: int, as_json: bool) -> None:
     sys.exit(0 if any(fit.fits and not fit.changes for fit in fits) else 1)
 
 
-def executor(file: Path) -> AbstractContextManager[Any]:
+def executor(file: Path) -> AbstractContextManager[Executor]:
     """MediaTek's interpreter with a file loaded under the name "file", as parity.toml and the environment say.
 
     Raises:
         ConfigError: [backends.tflite] cannot be used.
         UnavailableError: it is not there.
     """
+    from backends.tflite import mtk, settings
     from harness import config
 
-    settings = importlib.import_module("backends.tflite.settings")
-    mtk = importlib.import_module("backends.tflite.mtk")
     table = config.load(Path.cwd()).backends.get("tflite", {})
-    found: AbstractContextManager[Any] = mtk.executor(settings.read(table), {"file": file})
-    return found
+    return mtk.executor(settings.read(table), {"file": file})
 
 
 def _words(changes: Mapping[str, Any]) -> str:
@@ -108,7 +105,8 @@ def _lines(fits: Sequence[Fit], label: str) -> list[str]:
     if not good:
         return [*lines, f"no reading computes what {label} computes"]
     if len(alike) > 1:
-        return [*lines, f"{len(alike)} readings compute the same on this file, which is what {label} computes"]
+        names = "; ".join(_words(fit.changes) for fit in alike)
+        return [*lines, f"{len(alike)} readings compute the same on this file, what {label} computes: {names}"]
     return [*lines, f"{_words(good[0].changes)} computes what {label} computes"]
 
 

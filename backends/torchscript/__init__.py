@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import math
-import warnings
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from backends import files, versions
+from backends import files, probing, versions
 from backends.files import TokenEmbedding
+from backends.probing import HostProbe
 from harness.artifact import Artifact, Options
-from harness.backend import Availability, Float32
+from harness.attribution import taps
+from harness.attribution.taps import Taps
+from harness.backend import Availability, Float32, Placement
 from harness.checkpoint import Checkpoint, Dims
 from harness.errors import ArtifactError, BackendError, first_line
 
 FORBIDDEN_OPS = frozenset({"prim::Loop", "prim::PythonOp", "aten::from_file", "aten::save", "aten::tofile"})
 """A traced Whisper has none of these: they loop without bound, call Python, or touch files."""
+
+
+CPU_ONLY = "loaded with map_location cpu: nothing else was asked for"
 
 
 class TorchScriptBackend:
@@ -41,37 +46,43 @@ class TorchScriptBackend:
     def tools(self) -> dict[str, str]:
         """What decides the traced graph."""
         return versions.of("torch", "openai-whisper") | versions.of_code(
-            "split.py", "files.py", "torchscript/__init__.py"
+            "split.py", "files.py", "torchscript/tracing.py"
         )
 
     def file_names(self, checkpoint: Checkpoint, variant: str) -> dict[str, str]:
         """encoder_base_3000.pt, decoder_base_448.pt, ..."""
         return files.torchscript_names(checkpoint)
 
+    def probe_names(self, checkpoint: Checkpoint, variant: str, found: Taps) -> dict[str, str]:
+        """encoder_base_3000_probe.pt, ..."""
+        return taps.file_names(self.file_names(checkpoint, variant), found)
+
+    def probe_tools(self) -> dict[str, str]:
+        """Our modules around Whisper's."""
+        return probing.tools()
+
     def build(self, parent: Artifact, out: Path, variant: str, options: Options) -> None:
-        """Trace both halves; no second check run, since the harness itself is the check."""
-        import torch
-
+        """Trace both halves, or those of a probe."""
         from backends import split
+        from backends.torchscript import tracing
 
-        model = split.load_model(parent.path("checkpoint"))
-        names = self.file_names(parent.checkpoint, variant)
-        modules = split.split(model, mask_value(options))
-        for role, module, inputs in zip(("encoder", "decoder"), modules, split.example_inputs(parent.checkpoint.dims)):
-            with split.explicit_attention(), warnings.catch_warnings():
-                # Shapes are fixed: that they become constants is what we want.
-                warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
-                torch.jit.trace(module, inputs, check_trace=False).save(str(out / names[role]))  # type: ignore[no-untyped-call]
-        files.write_token_embedding(model.decoder.token_embedding.weight.detach().numpy(), out)
-        files.write_metadata(parent.checkpoint, out)
+        model, checkpoint = split.load_model(parent.path("checkpoint")), parent.checkpoint
+        if found := taps.of_options(options, checkpoint.dims):
+            names = self.probe_names(checkpoint, variant, found)
+            tracing.write_probe(model, checkpoint, out, names, mask_value(options), found)
+        else:
+            tracing.write(model, checkpoint, out, self.file_names(checkpoint, variant), mask_value(options))
 
     @contextmanager
-    def open(self, artifact: Artifact, threads: int) -> Iterator[TorchScriptSession]:
+    def open(self, artifact: Artifact, threads: int) -> Iterator[TorchScriptSession | HostProbe]:
         """Load both files and the token embedding, and hold their weights against the checkpoint's dimensions."""
         import torch
 
         torch.set_num_threads(threads)
         dims = artifact.checkpoint.dims
+        if found := taps.of_options(artifact.options, dims):
+            yield _probe(artifact, found)
+            return
         encoder = _load(artifact.path("encoder"), (dims.n_audio_state, dims.n_mels, 3), "first convolution")
         decoder = _load(artifact.path("decoder"), (dims.n_vocab, dims.n_text_state), "output projection")
         yield TorchScriptSession(encoder, decoder, TokenEmbedding(artifact.path("token_embedding"), dims), dims)
@@ -84,7 +95,7 @@ class TorchScriptSession:
         import torch
 
         self._encoder, self._decoder, self._embedding, self._dims = encoder, decoder, embedding, dims
-        self.label = f"torchscript (torch {torch.__version__})"
+        self.label = _label(torch.__version__)
 
     def encode(self, input_features: Float32) -> Float32:
         """float32 [1, n_mels, 3000] -> float32 [1, n_audio_ctx, n_audio_state]."""
@@ -101,6 +112,33 @@ class TorchScriptSession:
             )
         return np.asarray(logits[0, list(rows)].numpy())
 
+    def placement(self) -> tuple[Placement, ...]:
+        """Both files were loaded for the CPU."""
+        return tuple(Placement(role, "CPU", None, None, CPU_ONLY) for role in ("encoder", "decoder"))
+
+
+def _probe(artifact: Artifact, found: Taps) -> HostProbe:
+    import torch
+
+    dims = artifact.checkpoint.dims
+    modules = {component: _read(artifact.path(component)) for component in found.components}
+    table = TokenEmbedding(artifact.path("token_embedding"), dims) if "decoder" in modules else None
+
+    def run(component: str, arrays: Mapping[str, Float32]) -> dict[str, Float32]:
+        outputs = _call(component, modules[component], *arrays.values())
+        return dict(zip(taps.ports(found, component, dims).outputs, (output.numpy() for output in outputs)))
+
+    def lookup(tokens: Sequence[int]) -> Float32:
+        if table is None:
+            raise BackendError("a probe of the encoder was asked for the decoder")
+        return table.lookup(tokens)
+
+    return HostProbe(f"{_label(torch.__version__)}, probe", found, dims, run, lookup)
+
+
+def _label(version: str) -> str:
+    return f"torchscript (torch {version})"
+
 
 def mask_value(options: Options) -> float:
     """The causal mask's value: -inf as in openai-whisper, or a finite one for NPUs."""
@@ -110,9 +148,21 @@ def mask_value(options: Options) -> float:
 def _run(component: str, module: Any, *arrays: Float32) -> Any:
     import torch
 
+    output = _call(component, module, *arrays)
+    found = output.dtype if isinstance(output, torch.Tensor) else type(output).__name__
+    if found != torch.float32:
+        raise ArtifactError(
+            f"torchscript {component}: expected one float32 tensor as output, found {found}", hint="Trace it again"
+        )
+    return output
+
+
+def _call(component: str, module: Any, *arrays: Float32) -> Any:
+    import torch
+
     try:
         with torch.no_grad():
-            output = module(*map(torch.from_numpy, arrays))
+            return module(*map(torch.from_numpy, arrays))
     except RuntimeError as error:
         shapes = ", ".join(str(list(array.shape)) for array in arrays)
         lines = [line for line in str(error).splitlines() if "Error" in line]
@@ -122,18 +172,22 @@ def _run(component: str, module: Any, *arrays: Float32) -> Any:
         if "allocate memory" in message:
             raise BackendError(message, hint="Free memory, or run fewer things at once") from error
         raise ArtifactError(message, hint="Do encoder and decoder belong to the given checkpoint?") from error
-    found = output.dtype if isinstance(output, torch.Tensor) else type(output).__name__
-    if found != torch.float32:
-        raise ArtifactError(
-            f"torchscript {component}: expected one float32 tensor as output, found {found}", hint="Trace it again"
-        )
-    return output
 
 
 def _load(path: Path, weight_shape: tuple[int, ...], weight: str) -> Any:
-    import torch
-
     from backends.split import state_shapes
+
+    module = _read(path)
+    shapes = state_shapes(module)
+    if shapes and weight_shape not in shapes:
+        raise ArtifactError(
+            f"{path}: no weight of shape {list(weight_shape)} ({weight})", hint="Is it from the given checkpoint?"
+        )
+    return module
+
+
+def _read(path: Path) -> Any:
+    import torch
 
     try:
         _refuse_code_at_load(path)
@@ -147,11 +201,6 @@ def _load(path: Path, weight_shape: tuple[int, ...], weight: str) -> Any:
         ) from error
     if found := sorted(op for op in FORBIDDEN_OPS if graph.findAllNodes(op, recurse=True)):
         raise ArtifactError(f"{path}: holds {', '.join(found)}, which a traced Whisper does not", hint="Trace it again")
-    shapes = state_shapes(module)
-    if shapes and weight_shape not in shapes:
-        raise ArtifactError(
-            f"{path}: no weight of shape {list(weight_shape)} ({weight})", hint="Is it from the given checkpoint?"
-        )
     return module
 
 

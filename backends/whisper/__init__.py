@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from backends import versions
+from backends import placing, versions
 from harness.artifact import Artifact, Options
-from harness.backend import Availability, Float32, Transcript
+from harness.backend import Availability, Float32, Placement, Transcript
 from harness.checkpoint import Checkpoint
 from harness.errors import BackendError, BuildError, first_line
 
@@ -61,11 +61,15 @@ class WhisperSession:
 
     def transcribe(self, samples: Float32, language: str | None) -> Transcript:
         """`whisper.transcribe` with its defaults, in float32, seeded so that its temperature fallback repeats."""
+        return self.transcribe_with(samples, language, {})
+
+    def transcribe_with(self, samples: Float32, language: str | None, switches: Mapping[str, Any]) -> Transcript:
+        """The same with some of its arguments given: "temperature", "without_timestamps", ..."""
         import torch
 
         torch.manual_seed(0)
         try:
-            found = self._model.transcribe(samples, language=language, fp16=False, verbose=None)
+            found = self._model.transcribe(samples, language=language, fp16=False, verbose=None, **switches)
         except RuntimeError as error:
             raise BackendError(f"whisper.transcribe failed: {first_line(error)}") from error
         segments = found["segments"]
@@ -75,3 +79,7 @@ class WhisperSession:
             segments=tuple((float(s["start"]), float(s["end"]), str(s["text"])) for s in segments),
             language=found["language"],
         )
+
+    def placement(self) -> tuple[Placement, ...]:
+        """Where the weights of both halves lie."""
+        return placing.of_model(self._model)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from harness import placement, state, terminal
 from harness.metrics.text import ErrorCounts, TextDiff, total
-from harness.report.schema import Report, Row
+from harness.report.schema import Report, Row, StateCheck
 from harness.verdict import Outcome
 
 STYLES = {
@@ -36,7 +38,7 @@ class Line:
 
 def show(report: Report, console: Console) -> None:
     """Print table, failures and verdict; at least as wide as it needs when the output is a pipe."""
-    console = console if console.is_terminal else Console(file=console.file, width=500, no_color=True)
+    console = terminal.unfolded(console)
     console.print(heading(report), style="bold", highlight=False, soft_wrap=True, markup=False)
     console.print(table(report))
     for line in lines(report):
@@ -59,8 +61,10 @@ def table(report: Report) -> Table:
     grid = Table(box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False)
     stages = [stage.spec for stage in report.stages]
     grid.add_column("clip", footer="all clips", overflow="fold")
-    for stage in stages:
-        grid.add_column(stage, footer=escape(_corpus([row for row in report.rows if row.stage == stage])))
+    for stage in report.stages:
+        footer = _corpus([row for row in report.rows if row.stage == stage.spec])
+        fell_back = " fell back" if any(each.fell_back for each in stage.placement) else ""
+        grid.add_column(stage.spec, footer=f"{escape(footer)}[yellow]{fell_back}[/]" if fell_back else escape(footer))
     cells = {(row.clip, row.stage): cell(row) for row in report.rows}
     for clip in dict.fromkeys(row.clip for row in report.rows):
         whole = cells.get((clip, ""))
@@ -96,13 +100,22 @@ def lines(report: Report) -> list[Line]:
             found.append(Line(f"{outcome.value}: {where}: {row.verdict.reason}{command}", STYLES[outcome]))
         elif outcome is Outcome.DRIFT:
             found.append(Line(f"drift: {where}: {row.verdict.reason}", STYLES[outcome]))
-    notes: dict[str, list[str]] = {}
+    beside = [*_transcripts(report), *_risks(report), *_placed(report), *_states(report), *_limits(report)]
+    return [*beside, *_devices(report), *found, *_notes(report)]
+
+
+def _notes(report: Report) -> list[Line]:
+    """Remarks, those of several stages on one line; one that a stage makes on every clip is said once."""
+    clips = dict.fromkeys(row.clip for row in report.rows)
+    said: dict[tuple[str, str], list[str]] = {}
     for row in report.rows:
         for note in row.notes:
-            notes.setdefault(f"{row.clip}: {note}", []).append(row.stage)
-    return [*_transcripts(report), *_devices(report), *found] + [
-        Line(f"note: {note} ({', '.join(stages)})", "dim") for note, stages in notes.items()
-    ]
+            said.setdefault((note, row.stage), []).append(row.clip)
+    notes: dict[str, list[str]] = {}
+    for (note, stage), where in said.items():
+        for place in ["all clips"] if 1 < len(where) == len(clips) else where:
+            notes.setdefault(f"{place}: {note}", []).append(stage)
+    return [Line(f"note: {note} ({', '.join(stages)})", "dim") for note, stages in notes.items()]
 
 
 def rate(counts: ErrorCounts) -> str:
@@ -130,6 +143,58 @@ def _transcripts(report: Report) -> list[Line]:
     }
     parts = [f"{spec} {' '.join(_rates(found))}" for spec, found in texts.items() if found]
     return [Line(f"against the transcripts: {' · '.join(parts)}", "dim")] if parts else []
+
+
+def _risks(report: Report) -> list[Line]:
+    """Steps that this stage's own noise could flip, against its parent: what a run without a flip does not show."""
+    parts = []
+    for stage in report.stages:
+        found = [row.judged.comparison for row in report.rows if row.stage == stage.spec and row.judged]
+        if steps := sum(comparison.steps for comparison in found):
+            at_risk = sum(comparison.steps_at_risk for comparison in found)
+            flips = sum(len(comparison.flips) for comparison in found)
+            parts.append(f"{stage.spec} {at_risk} of {steps} ({100 * at_risk / steps:.1f} %), {flips} flipped")
+    return [Line(f"steps at risk: {' · '.join(parts)}", "dim")] if parts else []
+
+
+def _placed(report: Report) -> list[Line]:
+    """Where the stages ran, and a warning for each file of which a part fell back."""
+    where = placement.of_report(report)
+    found = [Line(f"placement: {' · '.join(where)}", "dim")] if where else []
+    warned = [line for info in report.stages for line in placement.fallbacks(info)]
+    found += [Line(f"warning: {line}", "yellow") for line in warned if line not in report.misplaced]
+    return found + [Line(f"placement required: {line}", "bold magenta") for line in report.misplaced]
+
+
+def _states(report: Report) -> list[Line]:
+    """One line for what is steady, and one for each check that is not, or that could not be made."""
+    steady: dict[str, list[str]] = {}
+    for check in report.states:
+        if check.checked and not check.reason:
+            steady.setdefault(check.sequence, []).append(check.stage)
+    parts = [f"{sequence} ({', '.join(stages)})" for sequence, stages in steady.items()]
+    found = [Line(f"state: nothing depends on what ran before: {' · '.join(parts)}", "dim")] if parts else []
+    others = [check for check in report.states if check.reason]
+    return found + [Line(state.describe(check), _state_style(check)) for check in others]
+
+
+def _state_style(check: StateCheck) -> str:
+    return "bold red" if check.stateful else "bold magenta" if check.error_code else "yellow"
+
+
+def _limits(report: Report) -> list[Line]:
+    """The limits that were written as multiples of noise, as numbers and as they were written."""
+    return [
+        Line(f"tolerance {edge}: {key} {_number(report.tolerances[edge][key])} = {origin}", "dim")
+        for edge, origins in report.tolerance_origins.items()
+        for key, origin in origins.items()
+    ]
+
+
+def _number(value: Any) -> str:
+    numbers = value if isinstance(value, list) else [value]
+    text = ", ".join(f"{float(number):.4g}" for number in numbers)
+    return f"[{text}]" if isinstance(value, list) else text
 
 
 def _devices(report: Report) -> list[Line]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 
 from harness import compare, tolerance, trace, verdict
 from harness.errors import RecordError
-from harness.report import schema
+from harness.report import history, schema
 from harness.report.console import rate, snr
 from harness.report.schema import Report, Row
 from harness.results import ResultComparison
@@ -98,7 +99,12 @@ def show_runs(found: RunComparison, console: Console) -> None:
     print_line(f"second {found.second.run}: {found.second.summary}")
     if found.first.policy_options != found.second.policy_options:
         print_line(f"policy {found.first.policy} -> {found.second.policy}: other tokens are to be expected")
-    for line in (*_artifact_changes(found), *filter(None, map(_change_line, found.changes))):
+    for line in (
+        *_commit_change(found),
+        *_artifact_changes(found),
+        *_figure_changes(found),
+        *filter(None, map(_change_line, found.changes)),
+    ):
         print_line(line)
     for name in found.missing:
         print_line(f"missing in the second: {name}")
@@ -129,6 +135,39 @@ def _change_line(change: Change) -> str:
     if (old := _worst_snr(change.before)) != (new := _worst_snr(change.after)):
         parts.append(f"worst SNR {old} -> {new} dB")
     return f"{change.clip} · {change.stage}: {'; '.join(parts)}" if parts else ""
+
+
+def _commit_change(found: RunComparison) -> list[str]:
+    """Which commit of this project recorded the one and the other."""
+    first, second = ((each.machine.commit or "unknown", each.machine.dirty) for each in (found.first, found.second))
+    said = [f"{commit[:12]}{' with changes' if dirty else ''}" for commit, dirty in (first, second)]
+    return [f"commit {said[0]} -> {said[1]}"] if first != second else []
+
+
+def _figure_changes(found: RunComparison) -> list[str]:
+    """Every figure of a stage over the clips that both runs have, where it changed, and which way."""
+    shared = {change.clip for change in found.changes}
+    before, after = (
+        replace(each, rows=tuple(row for row in each.rows if row.clip in shared))
+        for each in (found.first, found.second)
+    )
+    stages = {stage.spec: stage for stage in after.stages}
+    return [
+        line
+        for stage in before.stages
+        if stage.spec in stages
+        for line in _figures(stage.spec, history.figures(before, stage), history.figures(after, stages[stage.spec]))
+    ]
+
+
+def _figures(stage: str, before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
+    lines = []
+    for name in [each for each in before if each in after and each != "seconds"]:
+        old, new = before[name], after[name]
+        if not history.same(old, new):
+            better = (new > old) == history.HIGHER_IS_BETTER[name]
+            lines.append(f"{stage} {name}: {old:.4g} -> {new:.4g} ({'better' if better else 'worse'})")
+    return lines
 
 
 def _artifact_changes(found: RunComparison) -> list[str]:

@@ -8,14 +8,14 @@ from typing import Any
 
 from harness import serial
 from harness.artifact import ArtifactFile
-from harness.backend import Usage
+from harness.backend import Placement, Usage
 from harness.compare import Comparison
 from harness.errors import RecordError
 from harness.machine import Machine
 from harness.metrics.text import TextDiff
 from harness.verdict import Outcome, Verdict
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 REPORT = "report.json"
 ROWS = "rows"
 TRACES = "traces"
@@ -57,6 +57,10 @@ class Row:
     """Command that repeats this row."""
     usage: Usage | None = None
     """What was spent on a device and on the way there."""
+    language: str = ""
+    """Language of the prompt, a Whisper code; "" when nothing ran."""
+    token_ids: tuple[int, ...] = ()
+    """The text tokens themselves; `tokens` of them."""
 
     @property
     def judged(self) -> Judged | None:
@@ -88,6 +92,35 @@ class StageInfo:
     options: dict[str, Any] = field(default_factory=dict)
     created: str = ""
     build_seconds: float = 0.0
+    placement: tuple[Placement, ...] = ()
+    """Where its files really ran; empty when nothing ran or the runtime does not say."""
+
+
+@dataclass(frozen=True)
+class StateCheck:
+    """Whether a stage's result on a clip depends on what ran before."""
+
+    stage: str
+    sequence: str
+    """What was run: "A B A", "short after long"."""
+    clips: tuple[str, ...]
+    stateful: bool
+    reason: str
+    """What differed, where and how far; "" when nothing did."""
+    checked: bool = True
+    """False when it could not be checked; the reason says why."""
+    reproducible: bool = True
+    """False when fresh sessions give other results for the same sequence: judged against that noise of its own."""
+    error_code: int = 0
+    """Exit code of the error that ended the check; 0 when none did."""
+    runs: int = 0
+    """How often a clip was run for it."""
+    seconds: float = 0.0
+
+    @property
+    def exit_code(self) -> int:
+        """1 when stateful, else that of the error that ended it."""
+        return 1 if self.stateful else self.error_code
 
 
 @dataclass(frozen=True)
@@ -109,10 +142,17 @@ class Report:
     policy: str
     policy_options: dict[str, Any]
     tolerances: dict[str, dict[str, Any]]
+    """Every limit by edge; an infinite one is the string "Infinity", which `float` reads."""
     machine: Machine
     stages: tuple[StageInfo, ...]
     rows: tuple[Row, ...]
     seconds: float
+    states: tuple[StateCheck, ...] = ()
+    """Checks of state and order; a stateful stage fails the run."""
+    misplaced: tuple[str, ...] = ()
+    """Why stages do not meet `require_placement`; empty when they do, or when it was not asked for."""
+    tolerance_origins: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By edge and limit: the multiples of measured noise that a limit was written as, and whose noise it is."""
 
 
 def load(folder: Path) -> Report:

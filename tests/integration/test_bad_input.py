@@ -512,7 +512,7 @@ BAD_TOML: dict[str, tuple[str, str]] = {
     "backend without settings": ("[backends.pytorch]\nx = 1", "[backends.pytorch]: pytorch has no settings"),
     "unknown setting": ("[backends.dla]\nsok = 1", "parity.toml [backends.dla] sok: "),
     "unknown SoC": ('[backends.dla]\nsoc = "MT1"', "SoC 'MT1': expected one of MT8371"),
-    "unknown section": ("[runs]\n", "parity.toml: unknown key runs. Known: backends, policies, run, tolerances"),
+    "unknown section": ("[runs]\n", "parity.toml: unknown key runs. Known: backends, gate, policies, run, tolerances"),
     "unknown key": ("[run]\nstage = 'pytorch'\n", "parity.toml: unknown key [run] stage. Known: artifacts, cache, "),
     "run that is no table": ("run = 5\n", f"parity.toml: [run] {EXPECTED_TABLE}run]"),
     "policies that are no table": ("policies = 5\n", f"parity.toml: [policies] {EXPECTED_TABLE}policies]"),
@@ -545,7 +545,7 @@ BAD_TOML: dict[str, tuple[str, str]] = {
     "unknown tolerance": ("[tolerances.default]\nwer = 5\n", "tolerance 'default', wer: expected one of the keys in"),
     "tolerance of a wrong type": (
         "[tolerances.default]\nkl_max = 'small'\n",
-        "parity.toml: tolerance 'default', kl_max: expected two numbers, [pass, drift], found 'small'",
+        "kl_max: expected two numbers, or multiples of noise as \"3 x threads\", [pass, drift], found 'small'",
     ),
 }
 
@@ -784,7 +784,8 @@ def test_a_file_of_a_hostile_name_is_refused_on_one_printable_line(hostile: Fini
     Path(name).touch()
     result = parity("run", "--stages", "pytorch", "--clips", name, "--run-id", "one")
     require_no_traceback(result, 2)
-    (row,) = rows_of(Path(result.stderr.strip().removeprefix("report: ")).parent).values()
+    report, page = result.stderr.splitlines()
+    assert page.startswith("page: ")
+    (row,) = rows_of(Path(report.removeprefix("report: ")).parent).values()
     assert row.verdict.reason.endswith("the file is empty (0 bytes). Copy it again")
     require_line(result, row)
-    assert len(result.stderr.splitlines()) == 1

@@ -47,37 +47,46 @@ def gate(pytester: pytest.Pytester, scripted_checkpoint: Path, cache_dir: Path) 
 
 
 def test_one_item_per_clip_and_stage_and_one_table(gate, pytester):
-    """Header with versions, items in the order of the chain, table, report."""
+    """Header with versions, items in the order of the chain, the state of each stage after its clips, table, report."""
     result = gate("-v")
-    result.assert_outcomes(passed=4)
+    result.assert_outcomes(passed=6)
     result.stdout.fnmatch_lines(
         [
             "parity: stages pytorch, torchscript; policy whisper; torch 2.13.0*",
             "*test_parity?pytorch-one?*PASSED*",
+            "*test_parity?state-pytorch?*PASSED*",
             "*test_parity?torchscript-two-b?*PASSED*",
+            "*test_parity?state-torchscript?*PASSED*",
             "*= parity =*",
             "*clip*pytorch*torchscript*",
+            "state: nothing depends on what ran before: A B A (pytorch, torchscript)",
             "parity pass: 2 pass, 2 reference",
             "report: *report.json",
+            "page:   *index.html",
         ]
     )
+    assert (pytester.path / "reports" / "gate" / "index.html").is_file()
     report = schema.load(pytester.path / "reports" / "gate")
     assert (report.finished, len(report.rows)) == (True, 4)
 
 
 def test_items_can_be_chosen_by_name_and_by_backend(gate):
     """-k and one marker per backend."""
-    gate("-k", "torchscript-one").assert_outcomes(passed=1, deselected=3)
-    gate("-m", "parity and pytorch").assert_outcomes(passed=2, deselected=2)
+    gate("-k", "torchscript-one").assert_outcomes(passed=1, deselected=5)
+    gate("-m", "parity and pytorch").assert_outcomes(passed=3, deselected=3)
 
 
 def test_workers_of_xdist_share_one_run(gate, pytester):
     """Every row is in one report, whoever recorded it, and nothing is recorded twice."""
     result = gate("-n", "2")
-    result.assert_outcomes(passed=4)
+    result.assert_outcomes(passed=6)
     report = schema.load(pytester.path / "reports" / "gate")
     assert (report.finished, len(report.rows), report.exit_code) == (True, 4, 0)
     assert len(list((pytester.path / "reports").iterdir())) == 1
+    assert [(check.stage, check.checked, check.stateful) for check in report.states] == [
+        ("pytorch", True, False),
+        ("torchscript", True, False),
+    ]
 
 
 def test_a_divergence_fails_its_item_and_can_be_run_again(gate, pytester, parity_in):
@@ -88,7 +97,7 @@ def test_a_divergence_fails_its_item_and_can_be_run_again(gate, pytester, parity
     _swap_rows(artifacts / "token_embedding.npy")
     result = gate(f"--parity-artifacts={artifacts}")
     assert result.ret == 1
-    result.assert_outcomes(passed=2, failed=2)
+    result.assert_outcomes(passed=4, failed=2)
     result.stdout.fnmatch_lines(
         ["diverged: logits: *", "parity run --clips one --stages pytorch,torchscript *", "parity diverged: *"]
     )
@@ -101,8 +110,51 @@ def test_a_bad_line_of_the_manifest_is_an_item_that_fails(gate, pytester):
     with (pytester.path / "manifest.jsonl").open("a") as file:
         file.write("{not json\n")
     result = gate()
-    result.assert_outcomes(passed=4, failed=1)
+    result.assert_outcomes(passed=6, failed=1)
     result.stdout.fnmatch_lines(["*manifest.jsonl:3: not JSON*"])
+
+
+STALE = """
+from backends.torchscript import TorchScriptSession
+
+pytest_plugins = ["harness.pytest_plugin"]
+encode, kept = TorchScriptSession.encode, []
+
+
+def encode_late(self, input_features):
+    kept.append(encode(self, input_features))
+    return kept[-2] if len(kept) == 3 else kept[-1]
+
+
+TorchScriptSession.encode = encode_late
+"""
+
+
+def test_a_stateful_stage_fails_its_own_item(gate, pytester):
+    """The third pass says what the second one heard: both clips pass, the state item does not."""
+    (pytester.path / "conftest.py").write_text(STALE)
+    result = gate()
+    result.assert_outcomes(passed=5, failed=1)
+    result.stdout.fnmatch_lines(
+        ["stateful: torchscript: A B A: encoder_output of one *", "parity diverged: *stateful*"]
+    )
+
+
+MUTE = """
+from backends.torchscript import TorchScriptSession
+
+pytest_plugins = ["harness.pytest_plugin"]
+TorchScriptSession.placement = lambda self: ()
+"""
+
+
+def test_a_placement_that_is_required_fails_the_item_of_its_stage(gate, pytester):
+    """One stage does not say where it runs: its clips pass, its own item does not; without the flag all pass."""
+    (pytester.path / "conftest.py").write_text(MUTE)
+    gate("-k", "state-torchscript or torchscript-one").assert_outcomes(passed=2, deselected=4)
+    result = gate("--parity-require-placement", "-k", "state-torchscript or torchscript-one")
+    result.assert_outcomes(passed=1, failed=1, deselected=4)
+    result.stdout.fnmatch_lines(["placement required: torchscript: it does not say where it runs"])
 
 
 @pytest.mark.parametrize(

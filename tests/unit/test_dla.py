@@ -195,6 +195,7 @@ def test_the_telling_line_of_an_adb_command():
         ("", False),
         ("garbage", False),
     ],
+    ids=["process is gone", "device was restarted since", "somewhere else", "there, and restarted", "empty", "garbage"],
 )
 def test_a_lock_is_taken_over_only_when_its_owner_is_gone_for_sure(other: str, stale: bool):
     """A dead process of this machine, another boot of the device, or ourselves before the link was lost."""

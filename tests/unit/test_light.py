@@ -13,12 +13,13 @@ from harness import cli, pytest_plugin
 from harness.config import RUN_KEYS
 from harness.plan import Options
 
-HEAVY = ("torch", "whisper", "av", "litert_torch", "ai_edge_litert", "safetensors", "pydantic")
+HEAVY = ("torch", "whisper", "av", "litert_torch", "ai_edge_litert", "safetensors", "pydantic", "scipy")
+PLOTTING = ("altair", "jinja2", "vl_convert", "playwright")
 
 
 def imported_by(statement: str) -> set[str]:
     """Heavy modules that a fresh interpreter holds after a statement."""
-    code = f"{statement}\nimport sys\nprint(*(name for name in {HEAVY} if name in sys.modules))"
+    code = f"{statement}\nimport sys\nprint(*(name for name in {HEAVY + PLOTTING} if name in sys.modules))"
     return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
 
 
@@ -26,6 +27,10 @@ def imported_by(statement: str) -> set[str]:
     "statement",
     [
         "import harness.cli, harness.plan, harness.run, harness.report.console, harness.pytest_plugin",
+        "import harness.gate.judging, harness.gate.paired, harness.report.gated, harness.report.history",
+        "import harness.report.markdown, harness.report.junit, harness.report.ci, harness.report.json_schema",
+        "import harness.attribution.explain, harness.report.explained",
+        "import harness.report.html.page, harness.report.html.export, harness.report.views",
         "import harness.compare, harness.metrics.tensor, harness.metrics.logits, harness.metrics.text",
         "import harness.registry as r; [r.backend(name) for name in r.BUILT_IN]",
         "from click.testing import CliRunner; from harness.cli import main; CliRunner().invoke(main, ['--help'])",

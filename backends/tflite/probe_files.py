@@ -1,0 +1,133 @@
+"""Probes as TFLite files: `python -m backends.tflite.probe_files ROLE SOURCE TARGET MASK_VALUE TAPS` converts one.
+
+The worker processes of ordinary files, started the same way. What is ordinary stays as it is in worker.py and
+convert.py: their bytes are part of the key under which converted files are found again.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from backends import files
+from backends.tflite import worker
+from harness.artifact import Artifact
+from harness.attribution import taps
+from harness.attribution.taps import Taps
+from harness.checkpoint import Dims
+from harness.fixture import PROJECT
+
+
+def build_probe(
+    parent: Artifact, out: Path, names: Mapping[str, str], variant: str, mask_value: float, found: Taps
+) -> None:
+    """Write the files of a probe; a quantised variant quantises its parent's probe.
+
+    Args:
+        parent: the checkpoint, or the float32 probe with the same taps.
+        out: folder.
+        names: file names by role.
+        variant: "", "fp32", "fp16" or "int8".
+        mask_value: of the causal mask.
+        found: the taps.
+
+    Raises:
+        BuildError: a converter failed, died or ran past its time limit.
+    """
+    workers = {}
+    for role in found.components:
+        target = str((out / names[role]).absolute())
+        if variant in ("fp16", "int8"):
+            workers[role] = worker._start([variant, role, str(parent.path(role).absolute()), target, str(mask_value)])
+        else:
+            workers[role] = _start([role, str(parent.checkpoint.path.absolute()), target, str(mask_value), str(found)])
+    try:
+        if "token_embedding" in names and variant in ("fp16", "int8"):
+            files.adopt_token_embedding(parent, out)
+        elif "token_embedding" in names:
+            worker._write_embedding(parent, out)
+        for role, started in workers.items():
+            worker._finish(f"{variant or 'fp32'} {role} probe", started, out / names[role])
+    finally:
+        for started in workers.values():
+            started.kill()
+
+
+def port_order(path: Path) -> tuple[list[str], list[str]]:
+    """Names of a file's inputs and outputs in the order in which it holds them.
+
+    A compiler numbers its handles in this order, and keeps no names.
+    """
+    from backends.tflite.session import _interpreter_module, _signature, _without_chatter
+
+    module, _ = _interpreter_module()
+    with _without_chatter():
+        interpreter = module.Interpreter(model_path=str(path))
+    sides = zip(_signature(interpreter), (interpreter.get_input_details(), interpreter.get_output_details()))
+    inputs, outputs = ([_named(names, int(detail["index"])) for detail in details] for names, details in sides)
+    return inputs, outputs
+
+
+def convert(role: str, checkpoint: Path, target: Path, mask_value: float, found: Taps) -> None:
+    """Convert one half of a probe by litert-torch, float32, its inputs and outputs named after `taps.ports`."""
+    import litert_torch
+    import torch
+
+    from backends import probes, split
+
+    class Named(torch.nn.Module):
+        """Gives inputs and outputs names, which the file's signature keeps."""
+
+        def __init__(self, module: torch.nn.Module, outputs: tuple[str, ...]) -> None:
+            super().__init__()
+            self.module, self.outputs = module, outputs
+
+        def forward(self, **inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+            return dict(zip(self.outputs, self.module(*inputs.values())))
+
+    litert_torch.config.show_progress = False
+    model = split.load_model(checkpoint)
+    dims = Dims(**vars(model.dims))
+    half = dict(zip(taps.COMPONENTS, split.split(model, mask_value)))[role]
+    outputs = tuple(taps.file_port(unit) for unit in taps.ports(found, role, dims).outputs)
+    inputs = {taps.file_port(name): array for name, array in probes.example_inputs(found, role, dims).items()}
+    with split.explicit_attention():
+        named: Any = Named(probes.probe(found, role, half, dims), outputs).eval()
+        litert_torch.convert(named, sample_kwargs=inputs).export(str(target))
+
+
+def main(role: str, source: str, target: str, mask_value: str, text: str) -> None:
+    """Convert one file, writing the target in one step."""
+    from harness import checkpoint
+
+    partial = Path(target).with_name(f"partial-{Path(target).name}")
+    found = taps.parse(text, checkpoint.describe(Path(source)).dims)
+    convert(role, Path(source), partial, float(mask_value), found)
+    partial.replace(target)
+
+
+def _named(names: Mapping[str, int], index: int) -> str:
+    """The signature's name of a tensor; "" where it has none."""
+    return next((name for name, place in names.items() if place == index), "")
+
+
+def _start(task: list[str]) -> subprocess.Popen[str]:
+    """Start `main` in a process of its own, as `worker` starts its converters."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "backends.tflite.probe_files", *task],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        cwd=PROJECT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

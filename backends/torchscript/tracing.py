@@ -1,0 +1,53 @@
+"""Tracing: what decides the content of TorchScript files, apart from how they are run."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from backends import files, split
+from harness.attribution.taps import Taps
+from harness.checkpoint import Checkpoint
+
+
+def write(model: Any, checkpoint: Checkpoint, out: Path, names: Mapping[str, str], mask_value: float) -> None:
+    """Trace both halves of a model; no second check run, since the harness itself is the check.
+
+    Args:
+        model: the checkpoint, loaded.
+        checkpoint: its name and dimensions.
+        out: folder.
+        names: file names by role.
+        mask_value: of the causal mask.
+    """
+    modules = split.split(model, mask_value)
+    for role, module, inputs in zip(("encoder", "decoder"), modules, split.example_inputs(checkpoint.dims)):
+        trace(module, inputs, out / names[role])
+    files.write_token_embedding(model.decoder.token_embedding.weight.detach().numpy(), out)
+    files.write_metadata(checkpoint, out)
+
+
+def write_probe(
+    model: Any, checkpoint: Checkpoint, out: Path, names: Mapping[str, str], mask_value: float, found: Taps
+) -> None:
+    """Trace the halves that have taps, with them; arguments as `write` has them."""
+    from backends import probes
+
+    for role, half in zip(("encoder", "decoder"), split.split(model, mask_value)):
+        if role in found.components:
+            module = probes.probe(found, role, half, checkpoint.dims)
+            trace(module, tuple(probes.example_inputs(found, role, checkpoint.dims).values()), out / names[role])
+    if "token_embedding" in names:
+        files.write_token_embedding(model.decoder.token_embedding.weight.detach().numpy(), out)
+
+
+def trace(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], path: Path) -> None:
+    """Trace a module at the shapes of its inputs and save it."""
+    with split.explicit_attention(), warnings.catch_warnings():
+        # Shapes are fixed: that they become constants is what we want.
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
+        torch.jit.trace(module, inputs, check_trace=False).save(str(path))  # type: ignore[no-untyped-call]

@@ -1,0 +1,182 @@
+"""What is caught, and how far its cause is found: known faults of ports, one at a time, beside three common gates.
+
+    python -m benchmarks.detection [--clips A,B,C] [--breakages A,B]
+
+One run of the micro checkpoint judges sound ports and one port for each breakage of `fixtures/breakages.py`; what the
+run does not call pass is explained, and edge, part and unit are held against what was broken. Beside it, on the same
+traces: equality of texts, `torch.testing.assert_close`'s criterion at 1e-5 and at 1e-3, and a PSNR of 35 dB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich import box
+from rich.table import Table
+
+from fixtures.breakages import BREAKAGES, Breakage
+from harness import config, registry
+from harness import plan as planning
+from harness.attribution.bench import Bench
+from harness.attribution.explain import explain
+from harness.plan import Options, Plan
+from harness.report.schema import Row
+from harness.run import Evaluation, evaluation
+from harness.terminal import progress, stdout, unfolded
+from harness.trace import Trace
+from harness.verdict import Outcome
+
+CLIPS = ("en-comma-01", "zh-comma-01")
+SHORT = {"short": {"base": "whisper", "sample_len": 24}}
+"""A broken decoder may never end: a policy that stops it in time."""
+SOUND = {"port": "taken apart", "tflite": "TFLite, float32", "tflite:fp16": "TFLite, float16 weights"}
+"""Stages in which nothing is broken, in words."""
+GATES = ("texts equal", "assert_close 1e-5", "assert_close 1e-3", "PSNR above 35 dB")
+PSNR_DB = 35.0
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What became of one port."""
+
+    stage: str
+    caught: bool
+    edge: str
+    part: str
+    unit: str
+    alarms: tuple[bool, ...]
+    """Of GATES."""
+
+    @property
+    def breakage(self) -> Breakage | None:
+        """What was broken; None in a sound port."""
+        return BREAKAGES.get(self.stage.removeprefix("port:"))
+
+    @property
+    def right(self) -> tuple[bool, bool, bool, bool]:
+        """Caught, edge right, part right, unit right; of a sound port, whether it was called broken."""
+        if self.breakage is None:
+            return self.caught, False, False, False
+        edge = self.caught and self.edge == f"port->{self.stage}"
+        return self.caught, edge, self.part == self.breakage.part, self.unit == self.breakage.unit
+
+
+@contextmanager
+def registered() -> Iterator[None]:
+    """The backend `port` among the others."""
+    registry.BUILT_IN["port"] = "fixtures.ports:PortBackend"
+    registry.backend.cache_clear()
+    try:
+        yield
+    finally:
+        del registry.BUILT_IN["port"]
+        registry.backend.cache_clear()
+
+
+def plan(
+    folder: Path, clips: Sequence[str], names: Sequence[str], cache: Path, sound: Sequence[str] = ("port",)
+) -> Plan:
+    """A run of sound ports and of those with these breakages."""
+    stages = ("pytorch", *sound, *(f"port:{name}" for name in names))
+    options = Options(
+        stages=stages, clips=tuple(clips), policy="short", threads=2, run_id="detection", report_dir=folder, cache=cache
+    )
+    return planning.make(options, config.Config(policies=SHORT))
+
+
+def detect(made: Plan, advance: Callable[[str], None]) -> Iterator[Detection]:
+    """Judge every port of a plan, and explain those that do not pass."""
+    rows: dict[str, list[Row]] = {}
+    with evaluation(made) as running:
+        for stage in made.stages:
+            advance(f"{stage.spec} · run")
+            rows[stage.spec] = [running.row(stage, clip) for clip in made.clips]
+        alarms = {spec: _alarms(running, spec) for spec in rows if spec != registry.ROOT}
+    with ExitStack() as stack:
+        opened = Bench(made, stack)
+        for spec, found in alarms.items():
+            advance(f"{spec} · explain")
+            yield _detection(opened, spec, rows[spec], found)
+
+
+def _detection(opened: Bench, spec: str, rows: Sequence[Row], alarms: tuple[bool, ...]) -> Detection:
+    bad = [row for row in rows if row.verdict.outcome is not Outcome.PASS]
+    if not bad:
+        return Detection(spec, False, "", "", "", alarms)
+    worst = max(bad, key=lambda row: row.verdict.outcome is Outcome.DIVERGED)
+    found = explain(opened, opened.clip(worst.clip), spec)
+    return Detection(spec, True, found.edge, found.part, found.unit, alarms)
+
+
+def _alarms(running: Evaluation, spec: str) -> tuple[bool, ...]:
+    pairs = [(running.trace(registry.ROOT, clip), running.trace(spec, clip)) for clip in running.plan.clips]
+    return tuple(any(gate(r, c) for r, c in pairs) for gate in (_texts, _close(1e-5), _close(1e-3), _psnr))
+
+
+def _texts(reference: Trace, candidate: Trace) -> bool:
+    return reference.header.text != candidate.header.text
+
+
+def _close(tolerance: float):
+    def alarm(reference: Trace, candidate: Trace) -> bool:
+        pairs = _tensors(reference, candidate)
+        return not all(np.allclose(c, r, rtol=tolerance, atol=tolerance) for r, c in pairs)
+
+    return alarm
+
+
+def _psnr(reference: Trace, candidate: Trace) -> bool:
+    """20 log10(largest magnitude of the reference / rmse), not above 35 dB."""
+    for r, c in _tensors(reference, candidate):
+        rmse = float(np.sqrt(np.mean((r.astype(np.float64) - c) ** 2)))
+        if not math.isfinite(rmse) or (rmse and 20 * math.log10(float(np.abs(r).max()) / rmse) <= PSNR_DB):
+            return True
+    return False
+
+
+def _tensors(reference: Trace, candidate: Trace):
+    for r, c in zip(reference.windows, candidate.windows):
+        yield r.encoder_output, c.encoder_output
+        yield r.teacher_forced.logits, c.teacher_forced.logits
+
+
+def table(found: Sequence[Detection]) -> Table:
+    """A line for each breakage, rates below."""
+    broken = [each for each in found if each.breakage]
+    totals = [sum(column) for column in zip(*(each.right for each in broken))]
+    totals += [sum(column) for column in zip(*(each.alarms for each in broken))]
+    grid = Table(show_footer=True, box=box.MARKDOWN)
+    grid.add_column("broken", footer=f"{len(broken)} breakages")
+    for name, total in zip(("caught", "edge", "part", "unit", *GATES), totals):
+        grid.add_column(name, footer=f"{total / len(broken):.0%}", justify="center")
+    for each in sorted(found, key=lambda each: each.breakage is not None):
+        what = each.breakage.what if each.breakage else f"nothing ({SOUND[each.stage]})"
+        grid.add_row(what, *("yes" if value else "-" for value in (*each.right, *each.alarms)))
+    return grid
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clips", default=",".join(CLIPS))
+    parser.add_argument("--breakages", default=",".join(BREAKAGES))
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, registered():
+        names = given.breakages.split(",")
+        made = plan(Path(folder), given.clips.split(","), names, Options().cache, tuple(SOUND))
+        with progress(2 * len(made.stages) - 1) as advance:
+            found = list(detect(made, advance))
+    unfolded(stdout()).print(table(found))
+    for each in found:
+        if (expected := each.breakage) and not all(each.right):
+            print(f"{each.stage}: expected {expected.part} {expected.unit}, found {each.part} {each.unit}")
+
+
+if __name__ == "__main__":
+    main()

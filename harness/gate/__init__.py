@@ -1,0 +1,1 @@
+"""May this port be released? Rules, approved results and statistics over a recorded run."""

@@ -1,0 +1,296 @@
+"""Approved results: what a person has looked at and signed, reviewed in git like any snapshot.
+
+Texts, tokens and the error counts that follow from them are compared exactly. Signal-to-noise ratios are compared with
+a margin (`worse_by_db` of the edge), because another processor sums in another order.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness import serial
+from harness.errors import RecordError, UsageError
+from harness.fixture import PROJECT, safe_name
+from harness.gate import evidence, measure
+from harness.report.schema import Report, Row, StageInfo
+
+FOLDER = PROJECT / "fixtures" / "approved"
+VERSION = 1
+RESERVED = frozenset({"noise"})
+"""Names of other files in the folder."""
+OBTAINED = ".obtained"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One clip through one stage; one line of the file."""
+
+    clip: str
+    stage: str
+    language: str
+    text: str
+    tokens: tuple[int, ...]
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Against the parent, and `errors` against the transcript; rounded; infinite where bits are identical."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What a stage was made of when it was approved; to read, not to compare."""
+
+    sha256: str
+    tools: dict[str, str]
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Approved:
+    """One approved run."""
+
+    approved_version: int
+    name: str
+    checkpoint: str
+    checkpoint_sha256: str
+    policy: str
+    policy_options: dict[str, Any]
+    packages: dict[str, str]
+    """Versions that it was recorded with; to read, not to compare, like `stages`."""
+    stages: dict[str, Artifact]
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One field of one cell (or of the whole run) that is not as approved."""
+
+    clip: str
+    """"" for the whole run."""
+    stage: str
+    name: str
+    expected: str
+    obtained: str
+
+    @property
+    def where(self) -> str:
+        """The cell, as reports write it."""
+        return " · ".join(part for part in (self.clip, self.stage) if part) or "the whole run"
+
+
+def default_name(report: Report) -> str:
+    """Checkpoint and policy: what a result depends on by intention."""
+    return safe_name(f"{report.checkpoint}-{report.policy}")
+
+
+def path(folder: Path, name: str) -> Path:
+    """Where an approved result of this name lies.
+
+    Raises:
+        UsageError: a name that leaves the folder or belongs to another file.
+    """
+    if not name or name != safe_name(name) or name in RESERVED or name.endswith(OBTAINED):
+        raise UsageError(f"{name!r:.60} cannot name an approved result", hint="Use letters, digits, '.', '_' and '-'")
+    return folder / f"{name}.json"
+
+
+def obtained_path(approved: Path) -> Path:
+    """Where the gate leaves what it found instead: beside the approved file, ignored by git."""
+    return approved.with_name(f"{approved.stem}{OBTAINED}.json")
+
+
+def summarise(report: Report, name: str) -> Approved:
+    """The compact summary of a run, cells sorted by clip, then in the order of the chain."""
+    stages = [stage.spec for stage in report.stages]
+    rows = sorted((row for row in report.rows if _has_result(row)), key=lambda r: (r.clip, stages.index(r.stage)))
+    return Approved(
+        approved_version=VERSION,
+        name=name,
+        checkpoint=report.checkpoint,
+        checkpoint_sha256=report.checkpoint_sha256,
+        policy=report.policy,
+        policy_options=dict(report.policy_options),
+        packages=dict(report.machine.packages),
+        stages={stage.spec: _artifact(stage) for stage in report.stages},
+        cells=tuple(_cell(row) for row in rows),
+    )
+
+
+def load(file: Path) -> Approved:
+    """Read an approved result.
+
+    Raises:
+        RecordError: it cannot be read, or was written by another version.
+    """
+    found = serial.read(Approved, file)
+    if found.approved_version != VERSION:
+        raise RecordError(f"{file}: version {found.approved_version}, this program reads {VERSION}")
+    return found
+
+
+def save(file: Path, approved: Approved) -> None:
+    """Write an approved result: stable order, one line for each cell, so that git shows what changed."""
+    whole = asdict(approved)
+    cells, stages = whole.pop("cells"), whole.pop("stages")
+    lines = [f" {_json(key)}: {_json(value)}," for key, value in whole.items()]
+    lines += [' "stages": {', *_joined(f"  {_json(key)}: {_json(value)}" for key, value in stages.items()), " },"]
+    lines += [' "cells": [', *_joined(f"  {_json(_finite(cell))}" for cell in cells), " ]"]
+    serial.write_text(file, "\n".join(["{", *lines, "}"]) + "\n")
+
+
+def approve(report: Report, folder: Path, name: str | None = None) -> tuple[Path, list[str]]:
+    """Write down a run as approved, and say what changed; a person does it, CI cannot.
+
+    Raises:
+        UsageError: CI asked for it, or the run has cells without a result.
+    """
+    if in_ci():
+        raise UsageError(
+            "approved results are not written in CI", hint="Run `parity approve` yourself, commit the file"
+        )
+    _require_whole(report)
+    file = path(folder, name or default_name(report))
+    changes = diff(file, differences(load(file), report)) if file.is_file() else []
+    save(file, summarise(report, file.stem))
+    obtained_path(file).unlink(missing_ok=True)
+    return file, changes
+
+
+def _require_whole(report: Report) -> None:
+    bad = [row for row in report.rows if not _has_result(row)]
+    if bad or not report.finished or not report.rows:
+        which = f"{bad[0].clip} · {bad[0].stage}: {bad[0].verdict.reason}" if bad else "rows are missing"
+        raise UsageError(f"run {report.run} has cells without a result, {which}", hint="Repair it, and run again")
+
+
+def in_ci() -> bool:
+    """Whether the environment says that this is continuous integration."""
+    return os.environ.get("CI", "").strip().lower() not in ("", "0", "false", "no")
+
+
+def differences(expected: Approved, report: Report) -> list[Difference]:
+    """What is not as approved: premises of the run, cells that one side lacks, texts, tokens, error counts.
+
+    Only stages of the run are asked for: an approved stage that the run left out is no difference (the gate's
+    `stages` setting names those that must be there). An approved clip that the run left out is one.
+    """
+    obtained = summarise(report, expected.name)
+    found = _of_run(expected, obtained)
+    ours, theirs = ({(cell.clip, cell.stage): cell for cell in side.cells} for side in (expected, obtained))
+    stages = {stage.spec for stage in report.stages}
+    wanted = [key for key in ours if key[1] in stages]
+    for clip, stage in dict.fromkeys([*wanted, *theirs]):
+        found += _of_cell(ours.get((clip, stage)), theirs.get((clip, stage)), clip, stage)
+    return found
+
+
+def worse_metrics(expected: Approved, edge: evidence.Edge, worse_by_db: float) -> tuple[list[Difference], int]:
+    """Figures of an edge that are worse than approved by more than a margin, worst first, and how many were compared.
+
+    An SNR may fall by `worse_by_db`, and anywhere inside the pass band of the edge; flips may not become more.
+    """
+    known = {(cell.clip, cell.stage): cell for cell in expected.cells}
+    found, compared = [], 0
+    for pair in edge.pairs:
+        approved = known.get((pair.clip, edge.candidate))
+        if pair.row is None or pair.missing or approved is None:
+            continue
+        obtained = measure.cell(pair.row)
+        for name in [each for each in COMPARED if each in approved.metrics]:
+            compared += 1
+            if _is_worse(name, approved.metrics[name], obtained.get(name), edge, worse_by_db):
+                found.append(_difference(pair.clip, edge.candidate, name, approved.metrics[name], obtained.get(name)))
+    return found, compared
+
+
+COMPARED = ("encoder_output_snr_db", "logits_snr_db", "flips", "errors")
+"""Metrics of an approved cell that a run may not make worse."""
+
+
+def diff(file: Path, found: Sequence[Difference]) -> list[str]:
+    """The differences, to be read like a unified diff: expected with "-", obtained with "+"."""
+    lines = [f"--- {file.name}", f"+++ {obtained_path(file).name}"] if found else []
+    place = ""
+    for each in found:
+        if each.where != place:
+            place = each.where
+            lines.append(f"@@ {place} @@")
+        lines += [
+            f"{sign}{each.name}: {value}" for sign, value in (("-", each.expected), ("+", each.obtained)) if value
+        ]
+    return lines
+
+
+def _of_run(expected: Approved, obtained: Approved) -> list[Difference]:
+    names = ("checkpoint_sha256", "policy", "policy_options")
+    pairs = [(name, getattr(expected, name), getattr(obtained, name)) for name in names]
+    return [Difference("", "", name, _json(ours), _json(theirs)) for name, ours, theirs in pairs if ours != theirs]
+
+
+def _of_cell(ours: Cell | None, theirs: Cell | None, clip: str, stage: str) -> list[Difference]:
+    if ours is None or theirs is None:
+        there = ours or theirs
+        said = _json(there.text) if there else ""
+        return [Difference(clip, stage, "text", said if ours else "", said if theirs else "")]
+    return [
+        Difference(clip, stage, name, _json(getattr(ours, name)), _json(getattr(theirs, name)))
+        for name in ("language", "text", "tokens")
+        if getattr(ours, name) != getattr(theirs, name)
+    ]
+
+
+def _is_worse(name: str, approved: float, obtained: float | None, edge: evidence.Edge, worse_by_db: float) -> bool:
+    if obtained is None:
+        return True
+    if not name.endswith("_snr_db"):
+        return not measure.within(name, obtained, approved)
+    passes = getattr(edge.tolerance, name).passes
+    return not measure.within(name, obtained, min(approved - worse_by_db, passes))
+
+
+def _difference(clip: str, stage: str, name: str, approved: float, obtained: float | None) -> Difference:
+    return Difference(clip, stage, name, f"{approved:g}", "not measured" if obtained is None else f"{obtained:.4g}")
+
+
+def _has_result(row: Row) -> bool:
+    return bool(row.stage) and row.verdict.outcome not in evidence.NOT_RUN and len(row.token_ids) == row.tokens
+
+
+def _cell(row: Row) -> Cell:
+    metrics = {name: _rounded(name, value) for name, value in measure.cell(row).items()}
+    return Cell(row.clip, row.stage, row.language, row.text, row.token_ids, metrics)
+
+
+def _rounded(name: str, value: float) -> float:
+    """SNRs to whole decibels, the rest to two digits: what is beyond changes from machine to machine."""
+    if math.isinf(value):
+        return value
+    if name.endswith("_db"):
+        return round(value)
+    return value if isinstance(value, int) else float(f"{value:.2g}")
+
+
+def _artifact(stage: StageInfo) -> Artifact:
+    return Artifact(stage.sha256, dict(sorted(stage.tools.items())), dict(sorted(stage.options.items())))
+
+
+def _finite(cell: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no infinity: the string "Infinity", as in reports."""
+    metrics = {name: str(value).replace("inf", "Infinity") if math.isinf(value) else value
+               for name, value in cell["metrics"].items()}  # fmt: skip
+    return {**cell, "metrics": metrics}
+
+
+def _json(value: Any) -> str:
+    """One line; what a terminal or a reviewer cannot see (control and direction characters) as escapes."""
+    text = json.dumps(value, ensure_ascii=False, sort_keys=False, default=str)
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
+
+
+def _joined(lines: Iterable[str]) -> list[str]:
+    found = list(lines)
+    return [f"{line}," for line in found[:-1]] + found[-1:]

@@ -1,0 +1,108 @@
+"""The numbers of one cell that a gate, an approved result and the history look at, and which way is better."""
+
+from __future__ import annotations
+
+import math
+
+from harness.compare import Comparison
+from harness.metrics import logits, tensor, text
+from harness.metrics.text import ErrorCounts
+from harness.report.schema import Judged, Row
+
+HIGHER_IS_BETTER: dict[str, bool] = {
+    "encoder_output_snr_db": tensor.HIGHER_IS_BETTER["snr_db"],
+    "logits_snr_db": tensor.HIGHER_IS_BETTER["snr_db"],
+    "kl_max": logits.HIGHER_IS_BETTER["kl_max"],
+    "argmax_agreement": logits.HIGHER_IS_BETTER["argmax_agreement"],
+    "flips": False,
+    "faults": False,
+    "ties_per_thousand": False,
+    "steps_at_risk": False,
+    "steps_at_risk_per_thousand": False,
+    "wer": text.HIGHER_IS_BETTER["wer"],
+    "cer": text.HIGHER_IS_BETTER["cer"],
+    "errors": text.HIGHER_IS_BETTER["wer"],
+    "text_rate": text.HIGHER_IS_BETTER["wer"],
+    "text_delta": text.HIGHER_IS_BETTER["wer"],
+    "punctuation": text.HIGHER_IS_BETTER["punctuation"],
+    "punctuation_per_thousand": text.HIGHER_IS_BETTER["punctuation"],
+    "no_regression_rate": True,
+    "seconds": False,
+}
+"""Direction of every figure that is judged or charted, taken from the metric's own module where it has one."""
+
+
+def within(name: str, value: float, limit: float) -> bool:
+    """Whether a figure keeps its limit: at least, or at most, as its direction says; NaN keeps none."""
+    return value >= limit if HIGHER_IS_BETTER[name] else value <= limit
+
+
+def goodness(name: str, value: float) -> float:
+    """A figure turned so that more is better."""
+    return value if HIGHER_IS_BETTER[name] else -value
+
+
+def encoder_output_snr_db(comparison: Comparison) -> float | None:
+    """Lowest SNR of the encoder output over all windows [dB]."""
+    worst = comparison.worst("encoder_output")
+    return worst.snr_db if worst else None
+
+
+def logits_snr_db(comparison: Comparison) -> float | None:
+    """Lowest SNR of the logits over all windows [dB]."""
+    worst = comparison.worst("logits")
+    return worst.snr_db if worst else None
+
+
+def kl_max(comparison: Comparison) -> float | None:
+    """Largest KL divergence of a step [nat]."""
+    return max((each.kl_max for each in comparison.logits), default=None)
+
+
+def argmax_agreement(comparison: Comparison) -> float | None:
+    """Share of steps whose largest logit is the same token, over all windows."""
+    steps = sum(each.steps for each in comparison.logits)
+    return sum(each.argmax_agreement * each.steps for each in comparison.logits) / steps if steps else None
+
+
+def punctuation(comparison: Comparison) -> float | None:
+    """Edits of punctuation or case."""
+    return comparison.text.count("punctuation") + comparison.text.count("case") if comparison.text else None
+
+
+def errors_against_truth(row: Row, reference: Row) -> tuple[ErrorCounts, ErrorCounts] | None:
+    """Leading error counts of a row and of its reference, both against the transcript.
+
+    A clip without transcript has the reference's own text for one, so that the reference has no error there.
+    None when one of the two is unknown.
+    """
+    if row.vs_transcript and reference.vs_transcript:
+        return row.vs_transcript.leading_counts, reference.vs_transcript.leading_counts
+    judged = next((each for each in (row.vs_parent, row.vs_root) if _is_against(each, reference)), None)
+    if judged is None or judged.comparison.text is None or row.vs_transcript or reference.vs_transcript:
+        return None
+    counts = judged.comparison.text.leading_counts
+    return counts, ErrorCounts(hits=counts.length)
+
+
+def cell(row: Row) -> dict[str, float]:
+    """All figures of one cell against its parent, and against the transcript; what does not exist is left out."""
+    found: dict[str, float | None] = {}
+    if row.vs_parent:
+        comparison = row.vs_parent.comparison
+        found = {
+            "encoder_output_snr_db": encoder_output_snr_db(comparison),
+            "logits_snr_db": logits_snr_db(comparison),
+            "kl_max": kl_max(comparison),
+            "argmax_agreement": argmax_agreement(comparison),
+            "flips": len(comparison.flips) if comparison.steps else None,
+            "steps_at_risk": comparison.steps_at_risk if comparison.steps else None,
+            "punctuation": punctuation(comparison),
+        }
+    if row.vs_transcript:
+        found["errors"] = row.vs_transcript.leading_counts.errors
+    return {name: value for name, value in found.items() if value is not None and not math.isnan(value)}
+
+
+def _is_against(judged: Judged | None, reference: Row) -> bool:
+    return judged is not None and judged.comparison.reference == reference.stage

@@ -1,0 +1,66 @@
+"""What the gate says of a run: every rule with its limit and its actual, and one sentence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+GATE = "gate.json"
+"""Name of the file beside a run's report."""
+
+
+@dataclass(frozen=True, slots=True)
+class RuleResult:
+    """One rule, applied."""
+
+    rule: str
+    """Its name: "encoder_output_snr_db", "flips", "no_regression_rate", "approved", "expected_divergences"."""
+    edge: str
+    """"torchscript->tflite", or "" for the whole run."""
+    language: str
+    """A Whisper code, or "" for all."""
+    limit: str
+    """In words and numbers: "at least 60 dB"."""
+    actual: str
+    """"57.3 dB on en-comma-01"."""
+    passed: bool
+    clips: tuple[str, ...]
+    """The clips that decide it, worst first."""
+    source: str
+    """Where the limit comes from: "default", "parity.toml", "fixtures/approved/NAME.json"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statistic:
+    """A paired statistic of one edge."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"ser_json_inf_nan": "strings"}
+
+    name: str
+    """"wer_delta", "no_regression_rate", "mcnemar_p", "mapsswe_p", "smallest_detectable_wer_change", ..."""
+    edge: str
+    language: str
+    value: float | None
+    """None where it is not defined, with the reason in `note`."""
+    low: float | None
+    """Lower end of its 95 % confidence interval; None where it has none."""
+    high: float | None
+    higher_is_better: bool | None
+    """None for a figure that has no direction (a p value)."""
+    note: str
+    """Formula or source, sample size, and what the value means, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class GateResult:
+    """The gate's judgement of one run."""
+
+    run: str
+    passed: bool
+    exit_code: int
+    sentence: str
+    """"passed: 22 rules on 4 edges", "failed: 2 of 22 rules: ..."."""
+    rules: tuple[RuleResult, ...]
+    statistics: tuple[Statistic, ...]
+    expected: tuple[str, ...]
+    """Divergences that were expected and occurred, in words."""

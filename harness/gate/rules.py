@@ -1,0 +1,360 @@
+"""The rules: data in a reviewed file, per edge, rung and language, overridable per project; each applied to an edge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness import config, verdict
+from harness.errors import ConfigError, ParityError
+from harness.gate import evidence, measure
+from harness.gate.evidence import Edge, Pair
+from harness.gate.result import RuleResult
+from harness.metrics.text import total
+from harness.tolerance import Tolerance
+
+FILE = Path(__file__).with_name("rules.toml")
+
+Table = Mapping[str, Mapping[str, Any]]
+
+FROM_TOLERANCE = "tolerance"
+NOT_JUDGED = "none"
+UNJUDGED = "not judged"
+"""In place of a limit: the rule is switched off on this edge, and says so."""
+DEFAULT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a rule found on an edge."""
+
+    value: float | None
+    """None when there is nothing to measure, which keeps no limit."""
+    words: str
+    clips: tuple[str, ...]
+    """Those that decide it, worst first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule: what it measures, and how its limit is said."""
+
+    name: str
+    rung: str
+    limit: str
+    """With {} for the number: "at least {} dB"."""
+    measure: Callable[[str, Sequence[Pair], Tolerance], Measured]
+    by_language: bool = False
+    """Judged per language even where none has a limit of its own: WER and CER are never mixed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A limit and where it comes from."""
+
+    value: float | None
+    """None: not judged."""
+    source: str
+
+
+def load(overrides: Table | None = None, backends: Collection[str] = ()) -> dict[str, dict[str, Any]]:
+    """The reviewed table with a project's overrides over it, checked; every value as (value, source).
+
+    Raises:
+        ConfigError: an edge of no registered backend, an unknown key, or a value of the wrong form.
+    """
+    table = {edge: _sourced(edge, values, DEFAULT, FILE.name) for edge, values in config.read_toml(FILE).items()}
+    for edge, values in (overrides or {}).items():
+        _check_edge(edge, backends)
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"[gate.edges] {edge!r}: expected a table of rules, found {values!r:.60}")
+        added = _sourced(edge, values, config.FILE_NAME, config.FILE_NAME)
+        table[edge] = _merged(table.get(edge, {}), added)
+    return table
+
+
+def limit(table: Table, edge: Edge, name: str, language: str = "") -> Limit:
+    """The limit of a rule on an edge, its own value before more general ones, the language's before the rest."""
+    value, source = _found(table, edge, name, language)
+    if value == NOT_JUDGED:
+        return Limit(None, source)
+    if value == FROM_TOLERANCE:
+        bounds = getattr(edge.tolerance, name)
+        return Limit(float(bounds.drifts), f"{source}, from the run's tolerances")
+    return Limit(float(value), source)
+
+
+def judge(edge: Edge, table: Table) -> list[RuleResult]:
+    """Every rule on one edge, in the order of the ladder."""
+    return [
+        _apply(rule, edge, pairs, language, table) for rule in RULES for language, pairs in _groups(rule, edge, table)
+    ]
+
+
+def premises(edge: Edge) -> RuleResult:
+    """Names, shapes, dtypes and finiteness hold on every clip: what rests on a broken one was not compared."""
+    broken = {pair.clip: pair.comparison.broken for pair in edge.pairs if pair.judged and pair.comparison.broken}
+    said = [f"{b.tensor}: {b.premise} broken on {clip}: {b.reason}" for clip, b in broken.items() if b]
+    words = f"{len(said)} broken; {said[0]}" if said else f"all hold on {_count(len(edge.pairs), 'clip')}"
+    found = Measured(None, words, tuple(broken))
+    limit = "names, shapes, dtypes and finiteness hold"
+    kept = not broken and bool(edge.pairs)
+    return _result("premises", edge, "", limit, found, DEFAULT, passed=kept, pairs=edge.pairs)
+
+
+def _groups(rule: Rule, edge: Edge, table: Table) -> list[tuple[str, Sequence[Pair]]]:
+    """(language, its pairs): each language by itself where the rule asks for it or one has a limit of its own."""
+    languages = edge.languages()
+    own = [each for each in languages if rule.by_language or _has_own(table, edge, rule.name, each)]
+    known = [each for each in own if each]
+    if not known:
+        return [("", edge.pairs)]
+    rest = tuple(pair for pair in edge.pairs if pair.language not in known)
+    groups: list[tuple[str, Sequence[Pair]]] = [(each, evidence.of_language(edge.pairs, each)) for each in known]
+    return groups + ([("", rest)] if any(pair.language for pair in rest) else [])
+
+
+def _apply(rule: Rule, edge: Edge, pairs: Sequence[Pair], language: str, table: Table) -> RuleResult:
+    allowed = limit(table, edge, rule.name, language)
+    if allowed.value is None:
+        return RuleResult(rule.name, edge.name, language, UNJUDGED, NOT_JUDGED, True, (), allowed.source)
+    judged = [pair for pair in pairs if not pair.missing and not pair.comparison.broken]
+    found = rule.measure(rule.name, judged, edge.tolerance)
+    passed = found.value is not None and measure.within(rule.name, found.value, allowed.value)
+    said = rule.limit.format(number(rule.name, allowed.value))
+    return _result(rule.name, edge, language, said, found, allowed.source, passed=passed, pairs=pairs)
+
+
+def _result(
+    name: str,
+    edge: Edge,
+    language: str,
+    said: str,
+    found: Measured,
+    source: str,
+    *,
+    passed: bool,
+    pairs: Sequence[Pair],
+) -> RuleResult:
+    """The result of a rule; a clip without a result never lets it pass."""
+    missing = [pair for pair in pairs if pair.missing or (pair.comparison.broken and name != "premises")]
+    if not missing:
+        return RuleResult(name, edge.name, language, said, found.words, passed, found.clips, source)
+    first = missing[0]
+    why = first.missing or "a premise is broken"
+    words = f"no result on {len(missing)} of {_count(len(pairs), 'clip')}, first {first.clip} ({why}); {found.words}"
+    clips = (*(pair.clip for pair in missing), *found.clips)
+    return RuleResult(name, edge.name, language, said, words, False, tuple(dict.fromkeys(clips)), source)
+
+
+def number(name: str, value: float) -> str:
+    """A limit or an actual as it is read: rates in per cent, the rest with three digits."""
+    if name in ("text_rate", "text_delta", "no_regression_rate"):
+        return f"{value:.2%}"
+    return f"{value:.3g}"
+
+
+def _worst_clip(name: str, pairs: Sequence[Pair], _: Tolerance) -> Measured:
+    """The worst clip of a figure; a clip on which it was not measured makes it unknown."""
+    figure = getattr(measure, name)
+    values = {pair.clip: figure(pair.comparison) for pair in pairs}
+    unknown = tuple(clip for clip, value in values.items() if value is None)
+    if unknown or not values:
+        return Measured(None, f"not measured on {_count(len(unknown), 'clip')}" if unknown else "no clip", unknown)
+    ranked = sorted(values, key=lambda clip: measure.goodness(name, values[clip]))
+    worst = values[ranked[0]]
+    unit = {"kl_max": " nat"}.get(name, " dB")
+    return Measured(worst, f"{number(name, worst)}{unit} on {ranked[0]}", tuple(ranked[:5]))
+
+
+def _faults(_: str, pairs: Sequence[Pair], tolerance: Tolerance) -> Measured:
+    return _no_steps(pairs) or _summed(_flips(pairs, tolerance, faults=True), 1, "fault")
+
+
+def _ties(_: str, pairs: Sequence[Pair], tolerance: Tolerance) -> Measured:
+    ties = _flips(pairs, tolerance, faults=False)
+    return _no_steps(pairs) or _per_thousand(ties, sum(pair.comparison.steps for pair in pairs), "tie", "step")
+
+
+def _steps_at_risk(_: str, pairs: Sequence[Pair], __: Tolerance) -> Measured:
+    counts = {pair.clip: pair.comparison.steps_at_risk for pair in pairs}
+    steps = sum(pair.comparison.steps for pair in pairs)
+    return _no_steps(pairs) or _per_thousand(counts, steps, "step at risk", "step")
+
+
+def _flips(pairs: Sequence[Pair], tolerance: Tolerance, *, faults: bool) -> dict[str, int]:
+    """Faults, or ties, of each clip; those of expected divergences are not counted."""
+    return {
+        pair.clip: 0
+        if pair.expected
+        else sum(1 for flip in pair.comparison.flips if verdict.is_fault(flip, tolerance) is faults)
+        for pair in pairs
+    }
+
+
+def _no_steps(pairs: Sequence[Pair]) -> Measured | None:
+    """Unknown, where a clip has no logits: no flip was seen because nobody looked."""
+    unknown = tuple(pair.clip for pair in pairs if not pair.comparison.steps)
+    if unknown or not pairs:
+        return Measured(None, f"no logits on {_count(len(unknown), 'clip')}" if unknown else "no clip", unknown)
+    return None
+
+
+def _text_rate(name: str, pairs: Sequence[Pair], _: Tolerance) -> Measured:
+    texts = {pair.clip: pair.comparison.text for pair in pairs}
+    counts = {clip: text.leading_counts for clip, text in texts.items() if text}
+    if len(counts) < len(texts) or not texts:
+        return Measured(None, "no texts", tuple(clip for clip, text in texts.items() if not text))
+    errors = {pair.clip: 0 if pair.expected else counts[pair.clip].errors for pair in pairs}
+    return _rate(name, errors, total(counts.values()).length)
+
+
+def _text_delta(name: str, pairs: Sequence[Pair], _: Tolerance) -> Measured:
+    unknown = tuple(pair.clip for pair in pairs if not pair.truth)
+    if unknown or not pairs:
+        return Measured(None, f"nothing to count errors against on {_count(len(unknown), 'clip')}", unknown)
+    errors = {
+        pair.clip: 0 if pair.expected else pair.truth[0].errors - pair.truth[1].errors for pair in pairs if pair.truth
+    }
+    return _rate(name, errors, sum(pair.truth[1].length for pair in pairs if pair.truth), sign="+")
+
+
+def _punctuation(_: str, pairs: Sequence[Pair], __: Tolerance) -> Measured:
+    found = {pair.clip: measure.punctuation(pair.comparison) for pair in pairs}
+    counts = {pair.clip: 0 if pair.expected else int(found[pair.clip] or 0) for pair in pairs}
+    if None in found.values() or not pairs:
+        return Measured(None, "no texts", tuple(clip for clip, value in found.items() if value is None))
+    lengths = [pair.comparison.text.leading_counts.length for pair in pairs if pair.comparison.text]
+    return _per_thousand(counts, sum(lengths), "edit of punctuation or case", "unit of text")
+
+
+def _no_regression(name: str, pairs: Sequence[Pair], _: Tolerance) -> Measured:
+    unknown = tuple(pair.clip for pair in pairs if not pair.truth)
+    if unknown or not pairs:
+        return Measured(None, f"nothing to count errors against on {_count(len(unknown), 'clip')}", unknown)
+    more = {pair.clip: 0 if pair.expected else pair.truth[0].errors - pair.truth[1].errors
+            for pair in pairs if pair.truth}  # fmt: skip
+    worse = sorted((clip for clip, count in more.items() if count > 0), key=lambda clip: -more[clip])
+    share = 1 - len(worse) / len(more)
+    return Measured(share, f"{number(name, share)}: {len(worse)} of {_count(len(more), 'clip')} worse", tuple(worse))
+
+
+def _summed(counts: Mapping[str, int], scale: float, what: str) -> Measured:
+    found: int = sum(counts.values())
+    worst = sorted((clip for clip, count in counts.items() if count > 0), key=lambda clip: -counts[clip])
+    return Measured(found * scale, _count(found, what), tuple(worst))
+
+
+def _per_thousand(counts: Mapping[str, int], of: int, what: str, unit: str) -> Measured:
+    """Counts per thousand units; none over nothing is 0, some over nothing are unknown."""
+    found = _summed(counts, 1000 / of if of else 0.0, what)
+    if not of and found.clips:
+        return Measured(None, f"{found.words} in 0 {unit}s", found.clips)
+    return Measured(found.value, f"{found.value:.3g} per thousand: {found.words} in {_count(of, unit)}", found.clips)
+
+
+def _rate(name: str, errors: Mapping[str, int], length: int, sign: str = "") -> Measured:
+    """Errors over a length in words; over nothing they are unknown, unless there are none (or fewer than before)."""
+    sum_of = sum(errors.values())
+    worst = sorted((clip for clip, count in errors.items() if count > 0), key=lambda clip: -errors[clip])
+    if not length:
+        return Measured(
+            0.0 if sum_of <= 0 else None, f"n/a: {_count(sum_of, 'error')} where nothing is said", tuple(worst)
+        )
+    rate = sum_of / length
+    said = f"{rate:{sign}.2%}" if sign else number(name, rate)
+    counted = f"{sum_of:+d}" if sign else str(sum_of)
+    return Measured(rate, f"{said} ({counted} of {length})", tuple(worst))
+
+
+def _count(count: int, what: str) -> str:
+    head, _, rest = what.partition(" ")
+    return f"{count} {what}" if count == 1 else f"{count} {head}s{' ' + rest if rest else ''}"
+
+
+RULES = (
+    Rule("encoder_output_snr_db", "tensor", "at least {} dB", _worst_clip),
+    Rule("logits_snr_db", "logits", "at least {} dB", _worst_clip),
+    Rule("kl_max", "logits", "at most {} nat", _worst_clip),
+    Rule("faults", "token", "at most {}", _faults),
+    Rule("ties_per_thousand", "token", "at most {} per thousand steps", _ties),
+    Rule("steps_at_risk_per_thousand", "token", "at most {} per thousand steps", _steps_at_risk),
+    Rule("text_rate", "text", "at most {}", _text_rate, by_language=True),
+    Rule("text_delta", "text", "at most {} more", _text_delta, by_language=True),
+    Rule("punctuation_per_thousand", "text", "at most {} per thousand", _punctuation, by_language=True),
+    Rule("no_regression_rate", "text", "at least {} of the clips", _no_regression),
+)
+
+KEYS = frozenset({rule.name for rule in RULES} | {"worse_by_db"})
+
+
+def _found(table: Table, edge: Edge, name: str, language: str) -> tuple[Any, str]:
+    for section in sections(edge):
+        values = table.get(section, {})
+        for found in (values.get(language, {}).get(name) if language else None, values.get(name)):
+            if found is not None:
+                return found  # type: ignore[no-any-return]
+    raise ConfigError(f"{FILE.name}: no limit for {name} on {edge.name}", hint="Add it under [default]")
+
+
+def _has_own(table: Table, edge: Edge, name: str, language: str) -> bool:
+    return bool(language) and any(name in table.get(each, {}).get(language, {}) for each in sections(edge))
+
+
+def sections(edge: Edge) -> tuple[str, ...]:
+    """Sections of the table that concern an edge, the most specific first."""
+    backend = edge.candidate.partition(":")[0]
+    return tuple(dict.fromkeys((edge.name, f"*->{edge.candidate}", f"*->{backend}", "default")))
+
+
+def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    both = {key: {**under[key], **over[key]} for key in over if isinstance(over[key], dict) and key in under}
+    return {**under, **over, **both}
+
+
+def _sourced(edge: str, values: Mapping[str, Any], source: str, where: str) -> dict[str, Any]:
+    """Each checked value with its source beside it; tables of languages one level down."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            _check_language(edge, key, where)
+            found[key] = _sourced(f"{edge}.{key}", value, source, where)
+        elif key != "reason":
+            _check_value(edge, key, value, where)
+            found[key] = (value, source)
+        elif not isinstance(value, str):
+            raise ConfigError(f"{where}: gate edge {edge!r}, reason: expected text, found {value!r:.60}")
+    return found
+
+
+def _check_value(edge: str, key: str, value: Any, where: str) -> None:
+    if key not in KEYS:
+        raise ConfigError(f"{where}: gate edge {edge!r}: no rule {key!r}", hint=f"Known: {', '.join(sorted(KEYS))}")
+    can_borrow = key in ("encoder_output_snr_db", "logits_snr_db", "kl_max")
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
+    if not is_number and value != NOT_JUDGED and not (can_borrow and value == FROM_TOLERANCE):
+        words = '"none" or "tolerance"' if can_borrow else '"none"'
+        raise ConfigError(f"{where}: gate edge {edge!r}, {key}: expected a number, {words}, found {value!r:.60}")
+
+
+def _check_language(edge: str, key: str, where: str) -> None:
+    from harness import policy
+
+    if "." in edge.rpartition("->")[2]:
+        raise ConfigError(f"{where}: gate edge {edge!r}: {key!r} is a table inside a language's table")
+    try:
+        policy.check_language(key)
+    except ParityError as error:
+        raise ConfigError(f"{where}: gate edge {edge!r}: {error}") from error
+
+
+def _check_edge(edge: str, backends: Collection[str]) -> None:
+    """A misspelt edge would be a rule that nobody applies."""
+    reference, arrow, candidate = edge.partition("->")
+    sides = [side.partition(":")[0] for side in (reference, candidate)]
+    if edge != "default" and (not arrow or sides[1] not in backends or sides[0] not in (*backends, "*")):
+        raise ConfigError(
+            f"[gate.edges] {edge!r}: no such edge", hint=f'Write "reference->candidate" of {", ".join(backends)}'
+        )

@@ -1,0 +1,79 @@
+"""Explanations at the terminal: a few lines for each difference."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from harness.attribution.explanation import Change, Explanation, Explanations, LayerFinding, UnitError
+from harness.errors import printable
+
+UNITS_SHOWN = 12
+
+
+def show(found: Explanations, console: Console) -> None:
+    """Print the explanations of one clip and stage."""
+    for line in lines(found):
+        console.print(printable(line), highlight=False, soft_wrap=True, markup=False, emoji=False)
+
+
+def lines(found: Explanations) -> list[str]:
+    """The same as lines of plain text."""
+    causes = [(i, each) for i, each in enumerate(found.found) if each.change.follows_from is None]
+    count = f"{len(found.found)} difference(s) in tokens" if found.found else "no token differs"
+    head = f"{found.clip} · {found.stage}: {count}"
+    body = [line for i, each in causes for line in _difference(i, each, found.found)]
+    layers = [f"  layer      {line}" for each in found.layers for line in _layer(each)]
+    blamed = [f"  to blame   {' · '.join(filter(None, (found.edge, found.part, found.unit)))}"] if found.part else []
+    return [head, *body, *layers, *blamed, *(f"  not known  {each}" for each in found.missing)]
+
+
+def _difference(place: int, each: Explanation, found: Sequence[Explanation]) -> list[str]:
+    behind = [other.change for other in found if other.change.follows_from == place]
+    told = [f"  {place + 1}. {_what(each.change)}"]
+    if each.entry:
+        told.append(f"     edge     {each.entry.finding}")
+        told += [f"     policy   {_policy(each)}"] if each.entry.policy else []
+    if each.cross_feed:
+        told.append(f"     part     {each.cross_feed.finding}")
+    told += [f"     layer    {line}" for layer in each.layers for line in _layer(layer)]
+    if each.weight:
+        told.append(f"     matters  {each.weight.finding}")
+    told += [f"     not known: {reason}" for reason in each.missing]
+    if behind:
+        told.append(f"     follows  {len(behind)} more: {'; '.join(_short(change) for change in behind[:4])}")
+    return told
+
+
+def _what(change: Change) -> str:
+    mark = f" {change.mark!r}" if change.mark else ""
+    step = "" if change.step is None else f" (step {change.step})"
+    return f"{change.edit_class}{mark}: {change.before} [{_short(change)}] {change.after}{step}"
+
+
+def _short(change: Change) -> str:
+    return f"{change.reference_text or '(nothing)'} -> {change.candidate_text or '(nothing)'}"
+
+
+def _policy(each: Explanation) -> str:
+    assert each.entry is not None  # noqa: S101 - narrowed by the caller
+    said = {(True, True): "makes and breaks it", (True, False): "removes it", (False, True): "is needed for it"}
+    known = [f"{part.part} {said[part.removes, part.restores]}" for part in each.entry.policy
+             if (part.removes, part.restores) in said]  # fmt: skip
+    others = [part.part for part in each.entry.policy if not (part.removes or part.restores)]
+    return "; ".join([*known, *([f"no effect alone: {', '.join(others)}"] if others else [])])
+
+
+def _layer(found: LayerFinding) -> list[str]:
+    units = [unit for unit in found.units if unit.single_snr_db is not None or unit.entire_snr_db is not None]
+    listed = ", ".join(_unit(unit) for unit in units[:UNITS_SHOWN])
+    more = f", and {len(units) - UNITS_SHOWN} more" if len(units) > UNITS_SHOWN else ""
+    return [found.finding, f"single dB: {listed}{more}"] if listed else [found.finding]
+
+
+def _unit(unit: UnitError) -> str:
+    value = unit.single_snr_db if unit.single_snr_db is not None else unit.entire_snr_db
+    shown = "?" if value is None else f"{value:.0f}" if math.isfinite(value) else ("inf" if value > 0 else "-inf")
+    return f"{unit.unit.partition('.')[2]} {shown}{'!' if unit.fails else ''}"

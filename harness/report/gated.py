@@ -1,0 +1,98 @@
+"""The gate at the terminal: every rule with its limit and its actual, the statistics, the sentence last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from harness import terminal
+from harness.errors import printable
+from harness.gate.judging import Judgement
+from harness.gate.result import GateResult, RuleResult, Statistic
+from harness.gate.rules import UNJUDGED
+
+LINES = 40
+"""Lines of the difference to the approved result that are printed."""
+
+
+def show(judged: Judgement, console: Console) -> None:
+    """Print the gate's result; at least as wide as it needs when the output is a pipe."""
+    console = terminal.unfolded(console)
+    result = judged.result
+    console.print(rules_table(result))
+    if result.statistics:
+        console.print(statistics_table(result.statistics))
+    for line in (*_head(judged.diff), *result.expected):
+        _line(console, line, _style_of(line))
+    for each in [rule for rule in result.rules if not rule.passed]:
+        _line(console, f"FAIL {failure(each)}", "bold red")
+    _line(console, f"gate {result.sentence}", "green" if result.passed else "bold red")
+
+
+def rules_table(result: GateResult) -> Table:
+    """One line for each rule."""
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("", "rule", "edge", "language", "limit", "actual", "from"):
+        grid.add_column(name, overflow="fold")
+    for each in result.rules:
+        mark, style = outcome(each)
+        cells = (each.rule, each.edge, each.language, each.limit, each.actual, each.source)
+        grid.add_row(f"[{style}]{mark}[/]", *(escape(printable(cell)) for cell in cells))
+    return grid
+
+
+def statistics_table(found: Sequence[Statistic]) -> Table:
+    """One line for each edge and language, a column for each figure."""
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="candidate - reference, paired", title_justify="left")
+    for name in ("edge", "language", "rate", "reference", "difference", "no regression", "MAPSSWE p", "McNemar p",
+                 "could be seen from", "clips for 1%", "clips for 0.1%"):  # fmt: skip
+        grid.add_column(name, overflow="fold")
+    for edge, language in dict.fromkeys((each.edge, each.language) for each in found):
+        figures = [each for each in found if (each.edge, each.language) == (edge, language)]
+        grid.add_row(escape(edge), language, *(figure(each) for each in figures))
+    return grid
+
+
+def outcome(result: RuleResult) -> tuple[str, str]:
+    """A rule's mark and its style."""
+    if result.limit == UNJUDGED:
+        return UNJUDGED, "dim"
+    return ("pass", "green") if result.passed else ("FAIL", "bold red")
+
+
+def failure(rule: RuleResult) -> str:
+    """A rule that failed in one line, with the clips that decide it."""
+    place = " ".join(part for part in (rule.edge, rule.language) if part)
+    clips = f"; clips {', '.join(rule.clips[:5])}" if rule.clips else ""
+    more = f" and {len(rule.clips) - 5} more" if len(rule.clips) > 5 else ""
+    return f"{rule.rule} {place}".rstrip() + f": {rule.actual}; limit {rule.limit} ({rule.source}){clips}{more}"
+
+
+def figure(found: Statistic) -> str:
+    """A statistic with its interval; "n/a" where it has no value."""
+    if found.value is None:
+        return "n/a"
+    if found.name.startswith("clips_"):
+        return f"{found.value:.0f}"
+    if found.name.endswith("_p"):
+        return f"{found.value:.2g}"
+    said = f"{found.value:+.2%}" if found.name.endswith("_delta") else f"{found.value:.2%}"
+    return said if found.low is None or found.high is None else f"{said} [{found.low:.2%}, {found.high:.2%}]"
+
+
+def _head(lines: Sequence[str]) -> list[str]:
+    """As much of the difference as one reads; the rest is in the two files."""
+    left = len(lines) - LINES
+    return [*lines[:LINES], *([f"and {left} lines more: compare the two files"] if left > 0 else [])]
+
+
+def _line(console: Console, text: str, style: str) -> None:
+    console.print(printable(text), style=style, highlight=False, soft_wrap=True, markup=False)
+
+
+def _style_of(line: str) -> str:
+    return {"-": "red", "+": "green", "@": "cyan"}.get(line[:1], "dim")

@@ -1,0 +1,232 @@
+"""The trend of every figure over the runs under reports/, in a small SQLite file that can be rebuilt at will."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from harness import terminal
+from harness.errors import OutputError, ParityError, UsageError, printable
+from harness.gate import measure
+from harness.metrics.text import TextDiff, total
+from harness.report import schema
+from harness.report.schema import Report, StageInfo
+
+FILE = "history.sqlite"
+SCHEMA = """
+create table runs (run text primary key, created text, checkpoint text, checkpoint_sha256 text, policy text,
+                   commit_id text, clips text);
+create table figures (run text, stage text, artifact text, metric text, value real,
+                      primary key (run, stage, metric));
+create table skipped (folder text primary key, reason text);
+"""
+BARS = "▁▂▃▄▅▆▇█"
+SHOWN = 24
+"""Latest runs of a sparkline."""
+SAME = 1e-9
+"""Relative difference below which a figure has not changed."""
+
+HIGHER_IS_BETTER = {
+    name: measure.HIGHER_IS_BETTER[name]
+    for name in ("encoder_output_snr_db", "logits_snr_db", "kl_max", "argmax_agreement", "flips", "steps_at_risk",
+                 "punctuation", "wer", "cer", "seconds")
+} | {"wer_to_parent": measure.HIGHER_IS_BETTER["wer"], "cer_to_parent": measure.HIGHER_IS_BETTER["cer"]}  # fmt: skip
+"""The figures of a stage over all clips: worst SNR and KL, mean agreement, sums, and corpus rates: `wer` and `cer`
+against the transcripts, `wer_to_parent` and `cer_to_parent` against the parent's texts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One figure of one run."""
+
+    run: str
+    created: str
+    commit: str
+    artifact: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Trend:
+    """One figure of one stage over the runs of one checkpoint, policy and set of clips, oldest first."""
+
+    stage: str
+    metric: str
+    series: str
+    """What these runs have in common: "micro-whisper, 13 clips"."""
+    points: tuple[Point, ...]
+
+    @property
+    def cause(self) -> str:
+        """What came with the last change: the run, the commit, the artifact; "" when nothing has changed."""
+        for before, after in zip(self.points[-2::-1], self.points[:0:-1]):
+            if not same(before.value, after.value):
+                return f"{after.run}: {_said(before.value)} -> {_said(after.value)}, {_changed(before, after)}"
+        return ""
+
+
+def rebuild(reports: Path) -> Path:
+    """Read every run under reports/ into a new database; what cannot be read is noted there, never fatal.
+
+    Raises:
+        OutputError: the database cannot be written.
+    """
+    file = reports / FILE
+    partial = file.with_suffix(".partial")
+    try:
+        reports.mkdir(parents=True, exist_ok=True)
+        partial.unlink(missing_ok=True)
+        with closing(sqlite3.connect(partial)) as database, database:
+            database.executescript(SCHEMA)
+            for folder in sorted(path for path in reports.iterdir() if path.is_dir()):
+                _insert(database, folder)
+        partial.replace(file)
+    except (OSError, sqlite3.Error) as error:
+        raise OutputError(f"{file}: cannot be written ({error})") from error
+    return file
+
+
+def trends(file: Path, metric: str | None = None, stage: str | None = None) -> list[Trend]:
+    """Trends out of the database, by stage in the order of the first run that has it.
+
+    Raises:
+        UsageError: no run has such a metric or stage.
+    """
+    query = (
+        "select stage, metric, checkpoint, checkpoint_sha256, policy, clips, run, created, commit_id, artifact, value "
+        "from figures join runs using (run) where (?1 is null or metric = ?1) and (?2 is null or stage = ?2) "
+        "order by created, run, figures.rowid"
+    )
+    found: dict[tuple[str, ...], list[Point]] = {}
+    with closing(sqlite3.connect(file)) as database:
+        for row in database.execute(query, (metric, stage)):
+            found.setdefault(tuple(row[:6]), []).append(Point(row[6], row[7], row[8], row[9], float(row[10])))
+    if not found and (metric or stage):
+        raise UsageError(f"no run has {metric or stage!r}", hint=f"Metrics: {', '.join(HIGHER_IS_BETTER)}")
+    return [Trend(key[0], key[1], f"{key[2]}-{key[4]}, {_size(key[5])}", tuple(run)) for key, run in found.items()]
+
+
+def skipped(file: Path) -> list[tuple[str, str]]:
+    """Folders that are no runs, or damaged ones, with the reason."""
+    with closing(sqlite3.connect(file)) as database:
+        return list(database.execute("select folder, reason from skipped order by folder"))
+
+
+def show(file: Path, console: Console, metric: str | None = None, stage: str | None = None) -> None:
+    """Print the trends; damaged runs are named below."""
+    console = terminal.unfolded(console)
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("stage", "metric", "runs of", "trend", "latest", "better", "last change"):
+        grid.add_column(name, overflow="fold")
+    for each in trends(file, metric, stage):
+        direction = "higher" if HIGHER_IS_BETTER[each.metric] else "lower"
+        values = [point.value for point in each.points]
+        cells = (
+            each.stage,
+            each.metric,
+            f"{each.series} ({len(values)} run{'' if len(values) == 1 else 's'})",
+            sparkline(values),
+        )
+        grid.add_row(*(escape(printable(c)) for c in (*cells, _said(values[-1]), direction, each.cause)))
+    console.print(grid)
+    for folder, reason in skipped(file):
+        console.print(printable(f"skipped {folder}: {reason}"), style="magenta", markup=False, soft_wrap=True)
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """The latest values as bars between their smallest and largest; infinite ones as the outermost bars."""
+    latest = values[-SHOWN:]
+    finite = [value for value in latest if abs(value) != float("inf")]
+    low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
+    return "".join(BARS[_level(value, low, high)] for value in latest)
+
+
+def figures(report: Report, stage: StageInfo) -> dict[str, float]:
+    """Every figure of a stage over all its clips; what does not exist is left out."""
+    rows = [row for row in report.rows if row.stage == stage.spec and row.label]
+    cells = [measure.cell(row) for row in rows]
+    found: dict[str, float] = {}
+    for name, combine in (("encoder_output_snr_db", min), ("logits_snr_db", min), ("kl_max", max), ("flips", sum),
+                          ("steps_at_risk", sum), ("punctuation", sum)):  # fmt: skip
+        if values := [cell[name] for cell in cells if name in cell]:
+            found[name] = float(combine(values))
+    if values := [cell["argmax_agreement"] for cell in cells if "argmax_agreement" in cell]:
+        found["argmax_agreement"] = sum(values) / len(values)
+    truths = [row.vs_transcript for row in rows if row.vs_transcript]
+    texts = [row.judged.comparison.text for row in rows if row.judged and row.judged.comparison.text]
+    found |= _rates(truths, "") | _rates(texts, "_to_parent")
+    return found | ({"seconds": sum(row.seconds for row in rows)} if rows else {})
+
+
+def _rates(texts: Sequence[TextDiff], suffix: str) -> dict[str, float]:
+    """Corpus WER of what WER leads, CER of the rest, the two never mixed."""
+    counts = {name: [text.leading_counts for text in texts if text.leading == name] for name in ("wer", "cer")}
+    rates = {name: total(found).rate for name, found in counts.items()}
+    return {f"{name}{suffix}": rate for name, rate in rates.items() if rate is not None}
+
+
+def _insert(database: sqlite3.Connection, folder: Path) -> None:
+    if not (folder / schema.REPORT).exists():
+        reason = f"no {schema.REPORT}: cut off, or no run"
+        database.execute("insert or replace into skipped values (?, ?)", (printable(folder.name), reason))
+        return
+    try:
+        report = schema.load(folder)
+    except ParityError as error:
+        database.execute("insert or replace into skipped values (?, ?)", (printable(folder.name), str(error)))
+        return
+    database.execute("insert or replace into runs values (?, ?, ?, ?, ?, ?, ?)", _run(report, folder))
+    database.executemany("insert or replace into figures values (?, ?, ?, ?, ?)", list(_figures(report, folder)))
+
+
+def _run(report: Report, folder: Path) -> tuple[str, ...]:
+    commit = (report.machine.commit or "") + ("+" if report.machine.dirty else "")
+    clips = "\n".join(sorted({row.clip for row in report.rows if row.stage}))
+    facts = (report.created, report.checkpoint, report.checkpoint_sha256, report.policy, commit, clips)
+    return (printable(folder.name), *facts)
+
+
+def _figures(report: Report, folder: Path) -> Iterator[tuple[str, str, str, str, float]]:
+    for stage in report.stages:
+        for name, value in figures(report, stage).items():
+            yield printable(folder.name), stage.spec, stage.sha256, name, value
+
+
+def _changed(before: Point, after: Point) -> str:
+    """What differs between the two runs: the artifact, the commit, or neither."""
+    parts = []
+    if before.artifact != after.artifact:
+        parts.append(f"artifact {before.artifact[:12] or 'none'} -> {after.artifact[:12] or 'none'}")
+    if before.commit != after.commit:
+        parts.append(f"commit {before.commit[:12] or 'unknown'} -> {after.commit[:12] or 'unknown'}")
+    return ", ".join(parts) or "same artifact, same commit: the machine, its load or chance"
+
+
+def same(before: float, after: float) -> bool:
+    """Whether a figure has not changed, rounding aside."""
+    return before == after or abs(before - after) <= SAME * max(abs(before), abs(after))
+
+
+def _said(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def _level(value: float, low: float, high: float) -> int:
+    if value > high or (value == high and high > low):
+        return len(BARS) - 1
+    if value <= low:
+        return 0
+    return int((value - low) / (high - low) * (len(BARS) - 1))
+
+
+def _size(clips: str) -> str:
+    count = len(clips.split("\n")) if clips else 0
+    return f"{count} clip{'' if count == 1 else 's'}"

@@ -1,0 +1,1 @@
+"""The report that people open: one self-contained page of a recorded run. `page.write` is the way in."""

@@ -1,0 +1,227 @@
+"""One edge over all clips: worst clips, signal-to-noise ratios, layers, risk, and a sample of single values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness import tolerance
+from harness.attribution.explanation import Explanation, LayerFinding
+from harness.report.html.names import Cell, cell, cell_anchor
+from harness.report.html.recorded import Recorded
+from harness.report.html.strip import flip_kind
+from harness.report.schema import Row, StageInfo
+from harness.tolerance import Tolerance
+from harness.trace import Trace
+from harness.verdict import severity
+
+WORST = 8
+"""Clips in the table of an edge."""
+SAMPLES = 240
+"""Values of each tensor in the scatter plot of an edge, over all clips."""
+TOP_DB = 160.0
+"""Where identical tensors, whose SNR is infinite, are drawn."""
+
+Point = dict[str, str | float]
+
+
+@dataclass(frozen=True, slots=True)
+class Worst:
+    """One of an edge's clips, worst first."""
+
+    clip: str
+    cell: Cell
+    encoder_db: float | None
+    logits_db: float | None
+    flips: int
+    at_risk: int
+
+
+@dataclass(frozen=True, slots=True)
+class Risk:
+    """How close an edge comes to flips."""
+
+    steps: int
+    at_risk: int
+    ties: int
+    faults: int
+    noise: float | None
+    """Root mean square movement over all steps of the edge [logit]."""
+    smallest_margin: float | None
+    smallest_clip: str
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """What the explanations of a clip say of an edge's layers."""
+
+    clip: str
+    finding: LayerFinding
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """An edge of the run."""
+
+    stage: StageInfo
+    outcomes: tuple[tuple[str, int], ...]
+    worst: tuple[Worst, ...]
+    hidden: int
+    """Clips that were compared and are not in `worst`."""
+    risk: Risk
+    layers: tuple[Layers, ...]
+    limits: Tolerance | None
+    snr: tuple[Point, ...]
+    """{"clip", "anchor", "tensor", "db", "SNR"}: worst clip first."""
+
+
+def edge(recorded: Recorded, stage: StageInfo) -> Edge:
+    """Gather an edge from a run's rows and explanations."""
+    rows = [row for row in recorded.report.rows if row.stage == stage.spec]
+    judged = sorted((row for row in rows if row.judged), key=_badness)
+    limits = limits_of(recorded, stage.parent or "", stage.spec)
+    counts: dict[str, int] = {}
+    for row in rows:
+        counts[row.verdict.outcome.value] = counts.get(row.verdict.outcome.value, 0) + 1
+    return Edge(
+        stage=stage,
+        outcomes=tuple(counts.items()),
+        worst=tuple(_worst(row) for row in judged[:WORST]),
+        hidden=max(0, len(judged) - WORST),
+        risk=_risk(judged, limits),
+        layers=tuple(_layers(recorded, stage)),
+        limits=limits,
+        snr=tuple(_snr_points(judged)),
+    )
+
+
+def limits_of(recorded: Recorded, reference: str, candidate: str) -> Tolerance | None:
+    """The tolerances of an edge as the run used them; None when the report does not hold them."""
+    if "default" not in recorded.report.tolerances:
+        return None
+    return tolerance.for_edge(recorded.report.tolerances, reference, candidate)
+
+
+def sample(reference: Trace, candidate: Trace, share: int) -> Iterator[Point]:
+    """Single values of a clip: magnitude of the reference against absolute error, `share` of each tensor.
+
+    Places are drawn by a seed of the clip's own, so that a page of the same run is the same page, and that no place of
+    the tensors is looked at in every clip.
+    Exact zeros have no logarithm and are left out.
+    """
+    random = np.random.default_rng(crc32(reference.header.clip.encode(errors="replace")))
+    for ours, theirs in zip(reference.windows, candidate.windows):
+        pairs = (
+            ("encoder_output", ours.encoder_output, theirs.encoder_output),
+            ("logits", ours.teacher_forced.logits, theirs.teacher_forced.logits),
+        )
+        for name, ref, cand in pairs:
+            if ref.shape == cand.shape and ref.size:
+                at = random.integers(0, ref.size, size=max(1, share // len(reference.windows)))
+                yield from _sampled(name, ref, cand, at)
+
+
+def layer_points(edge: Edge) -> list[Point]:
+    """{"unit", "error", "db", "SNR", "clip"} of every unit that was measured, in the order of the graph."""
+    return [
+        {"unit": unit.unit, "error": error, "db": plotted(value), "SNR": _told(value), "clip": found.clip}
+        for found in edge.layers
+        for unit in found.finding.units
+        for error, value in (("entire", unit.entire_snr_db), ("single", unit.single_snr_db))
+        if value is not None
+    ]
+
+
+def plotted(db: float) -> float:
+    """An SNR where a plot can draw it: infinite ones at the upper and lower ends."""
+    return max(-20.0, min(TOP_DB, db)) if not math.isnan(db) else -20.0
+
+
+def _told(db: float) -> str:
+    return "identical" if db == math.inf else f"{db:.1f} dB"
+
+
+def _sampled(name: str, ref: NDArray[np.float32], cand: NDArray[np.float32], at: NDArray[np.int64]) -> Iterator[Point]:
+    magnitude = np.abs(ref.reshape(-1)[at].astype(np.float64))
+    error = np.abs(ref.reshape(-1)[at].astype(np.float64) - cand.reshape(-1)[at])
+    for m, e in zip(magnitude, error):
+        if m > 0 and 0 < e < math.inf:
+            yield {"tensor": name, "magnitude": float(f"{m:.3g}"), "error": float(f"{e:.3g}")}
+
+
+def _badness(row: Row) -> tuple[float, ...]:
+    """Sorts rows, worst first: by verdict, then by the lowest SNR."""
+    exit_code, drift = severity(row.verdict)
+    return -exit_code, -drift, min(_db(row, "encoder_output"), _db(row, "logits"))
+
+
+def _db(row: Row, name: str) -> float:
+    worst = row.judged.comparison.worst(name) if row.judged else None
+    return worst.snr_db if worst else math.inf
+
+
+def _measured(row: Row, name: str) -> float | None:
+    worst = row.judged.comparison.worst(name) if row.judged else None
+    return worst.snr_db if worst else None
+
+
+def _worst(row: Row) -> Worst:
+    comparison = row.judged.comparison if row.judged else None
+    return Worst(
+        clip=row.clip,
+        cell=cell(row),
+        encoder_db=_measured(row, "encoder_output"),
+        logits_db=_measured(row, "logits"),
+        flips=len(comparison.flips) if comparison else 0,
+        at_risk=comparison.steps_at_risk if comparison else 0,
+    )
+
+
+def _risk(rows: Sequence[Row], limits: Tolerance | None) -> Risk:
+    """Sums over clips; the noise is the root of the mean square over all steps, from each clip's own."""
+    found = [row.judged.comparison for row in rows if row.judged and row.judged.comparison.noise is not None]
+    steps = sum(each.steps for each in found)
+    energy = sum(each.steps * (each.noise or 0.0) ** 2 for each in found)
+    flips = [flip_kind(flip, limits) for each in found for flip in each.flips]
+    closest = min(found, key=lambda each: _or_infinity(each.smallest_margin), default=None)
+    return Risk(
+        steps=steps,
+        at_risk=sum(each.steps_at_risk for each in found),
+        ties=flips.count("tie"),
+        faults=flips.count("fault"),
+        noise=math.sqrt(energy / steps) if steps else None,
+        smallest_margin=closest.smallest_margin if closest else None,
+        smallest_clip=closest.clip if closest else "",
+    )
+
+
+def _or_infinity(value: float | None) -> float:
+    return math.inf if value is None else value
+
+
+def _layers(recorded: Recorded, stage: StageInfo) -> Iterator[Layers]:
+    """The findings of this edge; those of one clip are the same for each of its differences, so the first is taken."""
+    known: set[tuple[str, str]] = set()
+    for each in (found for one in recorded.explanations for found in one.found if _is_of(found, stage)):
+        for finding in each.layers:
+            if (each.clip, finding.component) not in known:
+                known.add((each.clip, finding.component))
+                yield Layers(each.clip, finding)
+
+
+def _is_of(found: Explanation, stage: StageInfo) -> bool:
+    return found.candidate == stage.spec and found.reference == stage.parent
+
+
+def _snr_points(rows: Sequence[Row]) -> Iterator[Point]:
+    for row in sorted(rows, key=lambda row: min(_db(row, "encoder_output"), _db(row, "logits"))):
+        for name in ("encoder_output", "logits"):
+            value = _measured(row, name)
+            if value is not None:
+                anchor = cell_anchor(row.clip, row.stage)
+                yield {"clip": row.clip, "anchor": anchor, "tensor": name, "db": plotted(value), "SNR": _told(value)}

@@ -1,0 +1,68 @@
+"""Vega in one piece, and the plots' descriptions: made once a version, kept beside the built artifacts."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from harness import serial
+from harness.errors import BuildError, RecordError, mapped
+from harness.report.html import plots
+
+PACKAGES = ("altair", "vl-convert-python")
+SNIPPET = "window.vegaEmbed = vegaEmbed;"
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What draws the plots."""
+
+    script: str
+    """Vega, Vega-Lite and Vega-Embed for a <script> tag; free of </script>."""
+    specifications: dict[str, dict[str, Any]]
+
+
+def engine(folder: Path | None) -> Engine:
+    """Read the engine from the cache, or make it: five seconds, once.
+
+    Args:
+        folder: the cache; None to make it without keeping it.
+
+    Raises:
+        BuildError: the library gives no script that can be inlined.
+    """
+    if folder is None:
+        return _make()
+    path = folder / "pages" / f"{_key()}.json"
+    try:
+        return serial.read(Engine, path)
+    except RecordError:
+        found = _make()
+        serial.write(path, found)
+        return found
+
+
+def source_hash(script: str) -> str:
+    """How a Content-Security-Policy names an inline script."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+
+
+def _make() -> Engine:
+    import vl_convert
+
+    with mapped(BuildError, "the plots' script cannot be made"):
+        script = vl_convert.javascript_bundle(SNIPPET)
+        specifications = plots.specifications()
+    if "</script" in script.lower() or "<!--" in script:
+        raise BuildError("the plots' script holds an end of script", hint="Install the pinned vl-convert-python")
+    return Engine(script, specifications)
+
+
+def _key() -> str:
+    versions = [f"{name} {metadata.version(name)}" for name in PACKAGES]
+    source = Path(plots.__file__).read_text("utf-8")
+    return hashlib.sha256("\n".join([*versions, SNIPPET, source]).encode()).hexdigest()[:32]

@@ -1,0 +1,66 @@
+"""The page's plots as files, for a slide or a paper: drawn by vl-convert, without browser and network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from harness.errors import BuildError, OutputError, mapped
+from harness.report.html import edges, plots, story
+from harness.report.html.plots import Plot
+from harness.report.html.recorded import load
+
+FORMATS = ("svg", "png")
+WIDTH = 560
+PIXELS_PER_POINT = 2.0
+
+
+def export(run: Path, out: Path, form: str) -> list[Path]:
+    """Write each plot of a recorded run to a file.
+
+    Args:
+        run: its folder.
+        out: folder for the files: snr-tflite.svg, scatter-tflite.svg, layers-tflite.svg, margins.svg.
+        form: one of FORMATS.
+
+    Raises:
+        RecordError: `run` is no run.
+        OutputError: `out` cannot be written.
+    """
+    specifications = plots.specifications()
+    written = []
+    for plot in drawings(run):
+        path = out / f"{plot.name}.{form}"
+        with mapped(BuildError, f"{plot.name} cannot be drawn"):
+            content = _drawn(specifications[plot.kind], plot, form)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be written ({error.strerror})", hint="Choose another folder") from error
+        written.append(path)
+    return written
+
+
+def drawings(run: Path) -> Iterator[Plot]:
+    """Every plot of a run that has something to draw."""
+    recorded = load(run)
+    gathered = story.gather(recorded)
+    found = [edges.edge(recorded, stage) for stage in recorded.edges]
+    for each in found:
+        yield from plots.of_edge(each, gathered.samples[each.stage.spec])
+    if margins := plots.of_margins(gathered.margins, found):
+        yield margins
+
+
+def _drawn(specification: dict[str, Any], plot: Plot, form: str) -> bytes:
+    import vl_convert
+
+    spec = json.dumps(
+        {**plots.filled(specification, plot), "width": WIDTH, "title": plot.title, "background": "white", "padding": 12}
+    )
+    if form == "svg":
+        return str(vl_convert.vegalite_to_svg(spec, allowed_base_urls=[])).encode()
+    return bytes(vl_convert.vegalite_to_png(spec, scale=PIXELS_PER_POINT, allowed_base_urls=[]))

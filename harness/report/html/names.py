@@ -1,0 +1,81 @@
+"""Anchors and words that several parts of the page share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.fixture import PROJECT, safe_name
+from harness.report.console import rate, snr
+from harness.report.schema import Row
+from harness.verdict import Outcome, severity
+
+
+def clip_anchor(clip: str) -> str:
+    """Id of a clip's section: letters, digits, '.', '_' and '-' only, whatever the clip is called."""
+    return f"clip-{safe_name(clip)}"
+
+
+def cell_anchor(clip: str, stage: str) -> str:
+    """Id of a stage's part of a clip's section."""
+    return f"cell-{safe_name(clip)}--{safe_name(stage.replace(':', '-'))}"
+
+
+def edge_anchor(stage: str) -> str:
+    """Id of the section about the edge that ends at `stage`."""
+    return f"edge-{safe_name(stage.replace(':', '-'))}"
+
+
+def place(path: str | Path) -> str:
+    """A path as others can use it: from the project's folder where it lies inside."""
+    found = Path(path)
+    return str(found.relative_to(PROJECT)) if found.is_relative_to(PROJECT) else str(path)
+
+
+def css_class(outcome: Outcome) -> str:
+    """Class of an outcome in the style sheet: "not-compared"."""
+    return outcome.value.replace(" ", "-")
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell of the grid: what it says in words, and where it leads."""
+
+    outcome: str
+    css: str
+    figures: tuple[str, ...]
+    """"WER 0.0 %", "@5", "38 dB"."""
+    seconds: str
+    anchor: str
+    reason: str
+
+
+def cell(row: Row) -> Cell:
+    """The cell of a row."""
+    return Cell(
+        outcome=row.verdict.outcome.value,
+        css=css_class(row.verdict.outcome),
+        figures=tuple(_figures(row)),
+        seconds=f"{row.seconds:.2f} s" if row.seconds else "",
+        anchor=cell_anchor(row.clip, row.stage) if row.stage else clip_anchor(row.clip),
+        reason=row.verdict.reason,
+    )
+
+
+def worst(rows: list[Row]) -> Outcome:
+    """The outcome that a clip is filed under: the worst of its rows."""
+    judged = [row for row in rows if row.verdict.outcome is not Outcome.REFERENCE] or rows
+    return max(judged, key=lambda row: severity(row.verdict)).verdict.outcome
+
+
+def _figures(row: Row) -> list[str]:
+    if not row.judged:
+        return []
+    comparison, found = row.judged.comparison, []
+    if comparison.text:
+        found.append(f"{comparison.text.leading.upper()} {rate(comparison.text.leading_counts)}")
+    if comparison.tokens and comparison.tokens.first_divergence is not None:
+        found.append(f"@{comparison.tokens.first_divergence}")
+    if comparison.tensors:
+        found.append(f"{snr(min(item.diff.snr_db for item in comparison.tensors))} dB")
+    return found

@@ -1,0 +1,113 @@
+"""All that a run's folder holds, read once: the page is a view of it, and of nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from harness import fixture, serial, trace
+from harness.attribution.explanation import EXPLANATIONS, Explanations
+from harness.errors import ParityError, RecordError
+from harness.fixture import Clip
+from harness.gate.result import GATE, GateResult
+from harness.plan import OPTIONS, Options
+from harness.report import schema
+from harness.report.schema import Report, Row, StageInfo
+from harness.trace import Trace
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A run as its folder tells it; what is not there is None or empty, and `missing` says so."""
+
+    folder: Path
+    report: Report
+    gate: GateResult | None
+    explanations: tuple[Explanations, ...]
+    options: Options | None
+    """What the run was asked for; None for a folder without options.json."""
+    clips: Mapping[str, Clip]
+    """The clips that can still be found, by name."""
+    missing: tuple[str, ...]
+    """What could not be read, one line each."""
+
+    @property
+    def clip_names(self) -> tuple[str, ...]:
+        """Every clip of the report, in its order, bad ones too."""
+        return tuple(dict.fromkeys(row.clip for row in self.report.rows))
+
+    def row(self, clip: str, stage: str) -> Row | None:
+        """A cell of the grid; None when it has not run."""
+        return next((row for row in self.report.rows if (row.clip, row.stage) == (clip, stage)), None)
+
+    @property
+    def edges(self) -> tuple[StageInfo, ...]:
+        """The stages that have a parent: each is the candidate of one edge."""
+        return tuple(stage for stage in self.report.stages if stage.parent)
+
+
+class Traces:
+    """Traces of a run, read when they are asked for; two are kept, so that a long clip costs two traces of memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._read = lru_cache(maxsize=2)(trace.load)
+
+    def get(self, clip: str, stage: str) -> Trace | None:
+        """A trace; None when the run kept none, or one that cannot be read."""
+        path = self._folder / schema.TRACES / trace.file_name(clip, stage)
+        if (
+            path.parent != self._folder / schema.TRACES or not path.is_file()
+        ):  # a name that leaves the folder is no name
+            return None
+        with suppress(RecordError):
+            return self._read(path)
+        return None
+
+
+def load(run: Path) -> Recorded:
+    """Read a run's folder.
+
+    Raises:
+        RecordError: there is no report in it, or one of another version.
+    """
+    folder = run if run.is_dir() else run.parent
+    report = schema.load(folder)
+    missing: list[str] = []
+    options = _optional(Options, folder / OPTIONS, missing)
+    return Recorded(
+        folder=folder,
+        report=report,
+        gate=_optional(GateResult, folder / GATE, missing) if (folder / GATE).is_file() else None,
+        explanations=_explanations(folder, missing),
+        options=options,
+        clips=_clips(options, missing) if options else {},
+        missing=tuple(missing),
+    )
+
+
+def _optional(kind: type, path: Path, missing: list[str]):  # type: ignore[no-untyped-def,type-arg]
+    """A record, or None and a line that says why there is none."""
+    try:
+        return serial.read(kind, path)
+    except RecordError as error:
+        missing.append(str(error))
+        return None
+
+
+def _explanations(folder: Path, missing: list[str]) -> tuple[Explanations, ...]:
+    paths = sorted((folder / EXPLANATIONS).glob("*.json"))
+    return tuple(found for path in paths if (found := _optional(Explanations, path, missing)))
+
+
+def _clips(options: Options, missing: list[str]) -> Mapping[str, Clip]:
+    """The clips that the run was made of: they may have moved since, and then the page goes without sound."""
+    try:
+        clips, _ = fixture.select(options.clips, options.manifest, options.language)
+    except ParityError as error:
+        missing.append(f"audio and log-mel pictures: {error}")
+        return {}
+    return {clip.name: clip for clip in clips}

@@ -1,0 +1,65 @@
+"""Audio in the page: the clip's own file, as it is, where the page has room for it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.fixture import Clip
+from harness.report.html.names import place
+
+CLIP_LIMIT = 400_000
+"""Bytes: a larger file is not inlined. 30 s of FLAC of clean speech have about this size."""
+MIME = {
+    ".wav": "audio/wav", ".flac": "audio/flac", ".mp3": "audio/mpeg", ".ogg": "audio/ogg", ".opus": "audio/ogg",
+    ".m4a": "audio/mp4", ".mp4": "audio/mp4", ".aac": "audio/aac", ".webm": "audio/webm",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """A clip's audio, or where it is."""
+
+    uri: str
+    note: str
+
+
+NOT_FOUND = Sound("", "the audio file was not found")
+
+
+def inlined(
+    wanted: Sequence[str], clips: Mapping[str, Clip], recorded: Mapping[str, str], room: int
+) -> dict[str, Sound]:
+    """The sounds of a page, as many as fit.
+
+    Args:
+        wanted: names of clips, those that are looked at first in front.
+        clips: where their files are.
+        recorded: SHA-256 of the audio that the run heard, by clip: another file is not inlined, whatever it is called.
+        room: bytes that all of them together may add to the page.
+    """
+    left, found = room, {}
+    for name in wanted:
+        found[name] = _sound(clips[name].path, recorded.get(name, ""), left) if name in clips else NOT_FOUND
+        left -= len(found[name].uri)
+    return found
+
+
+def _sound(path: Path, recorded: str, left: int) -> Sound:
+    kind = MIME.get(path.suffix.lower())
+    if kind is None:
+        return Sound("", f"not inlined (browsers may not play {path.suffix or 'it'}): {place(path)}")
+    try:
+        size = path.stat().st_size
+        if size > CLIP_LIMIT or size * 4 / 3 + 64 > left:  # base64 makes four characters of three bytes
+            why = "larger than the page inlines" if size > CLIP_LIMIT else "the page's room for audio is used up"
+            return Sound("", f"not inlined ({size / 1e6:.2f} MB, {why}): {place(path)}")
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != recorded:
+            return Sound("", f"not inlined (not the audio that this run recorded): {place(path)}")
+        return Sound(f"data:{kind};base64,{base64.b64encode(content).decode()}", "")
+    except OSError as error:
+        return Sound("", f"not inlined ({error.strerror}): {place(path)}")

@@ -1,0 +1,189 @@
+"""A strip of decoder steps: margin, movement and noise on one scale, so that ties and faults are seen at a glance."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.compare import RISK_SIGMAS, Comparison
+from harness.metrics import logits
+from harness.metrics.logits import Flip
+from harness.tolerance import Tolerance
+from harness.trace import Trace, WindowTrace
+from harness.verdict import is_fault
+
+LOWEST, HIGHEST = -6, 2
+"""Decades of the scale [log10 logit]: float32 rounding is near the lower end, a sure decoder near the upper."""
+HEIGHT = 104.0
+TOP = 8.0
+MAX_STEPS = 240
+MAX_FLIPS = 8
+"""Differing steps of a cell whose top five are shown."""
+KINDS = ("sure", "risk", "tie", "fault")
+
+TokenText = Callable[[Sequence[int]], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One teacher-forced step."""
+
+    window: int
+    step: int
+    choice: str
+    """What the reference takes."""
+    other: str
+    """What the candidate takes where they differ, else the reference's runner-up."""
+    margin: float
+    movement: float
+    kind: str
+    """"sure", "risk" (inside the noise, and not flipped), "tie" or "fault"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """One of the five largest logits at a step."""
+
+    token: int
+    text: str
+    logit: float
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A step at which the two choose differently, with the five largest raw logits of both."""
+
+    flip: Flip
+    kind: str
+    reference: tuple[Ranked, ...]
+    candidate: tuple[Ranked, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """The steps of a comparison and how they are drawn."""
+
+    steps: tuple[Step, ...]
+    noise: float
+    differences: tuple[Difference, ...]
+    hidden_steps: int
+    hidden_differences: int
+
+    @property
+    def pitch(self) -> float:
+        """Width of a step [px]."""
+        return min(22.0, max(7.0, 640.0 / len(self.steps)))
+
+    @property
+    def width(self) -> float:
+        """Width of all steps [px]."""
+        return self.pitch * len(self.steps)
+
+    @property
+    def noise_y(self) -> float:
+        """Where the edge of the noise, RISK_SIGMAS times its size, is drawn."""
+        return height(RISK_SIGMAS * self.noise)
+
+    def bars(self, kind: str) -> str:
+        """SVG path of the margins of one kind."""
+        places = ((i, step) for i, step in enumerate(self.steps) if step.kind == kind)
+        return "".join(f"M{self._x(i):.1f} {TOP + HEIGHT:g}V{height(step.margin):.1f}" for i, step in places)
+
+    @property
+    def movements(self) -> str:
+        """SVG path of a tick for each movement."""
+        half = self.pitch * 0.32
+        return "".join(
+            f"M{self._x(i) - half:.1f} {height(step.movement):.1f}h{2 * half:.1f}" for i, step in enumerate(self.steps)
+        )
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many steps are of each kind."""
+        return {kind: sum(step.kind == kind for step in self.steps) for kind in KINDS}
+
+    @property
+    def data(self) -> str:
+        """What the page's script reads out at a step, as JSON."""
+        rows = [
+            [step.window, step.step, step.choice, step.other, f"{step.margin:.3g}", f"{step.movement:.3g}", step.kind]
+            for step in self.steps
+        ]
+        return json.dumps(rows, separators=(",", ":"))
+
+    def _x(self, index: int) -> float:
+        return (index + 0.5) * self.pitch
+
+
+def height(value: float) -> float:
+    """Place of a value on the logarithmic scale [px from above]; what is below the scale lies on its ground."""
+    decade = math.log10(value) if value > 0 else LOWEST
+    share = (min(max(decade, LOWEST), HIGHEST) - LOWEST) / (HIGHEST - LOWEST)
+    return TOP + HEIGHT * (1 - share)
+
+
+def strip(
+    reference: Trace, candidate: Trace, comparison: Comparison, tolerance: Tolerance | None, text: TokenText
+) -> Strip | None:
+    """The strip of a comparison; None where there are no steps to draw."""
+    if comparison.broken or comparison.noise is None or not comparison.steps:
+        return None
+    windows = {window.header.index: window for window in candidate.windows}
+    if set(windows) != {window.header.index for window in reference.windows}:
+        return None
+    flips = {(flip.window, flip.step): flip for flip in comparison.flips}
+    kinds = {place: flip_kind(flip, tolerance) for place, flip in flips.items()}
+    steps, differences = [], []
+    for window in reference.windows:
+        other = windows[window.header.index]
+        steps += _steps(window, other, kinds, comparison.noise, text)
+        differences += [
+            _difference(window, other, flip, kinds[place], text)
+            for place, flip in list(flips.items())[:MAX_FLIPS]
+            if flip.window == window.header.index
+        ]
+    shown = tuple(steps[:MAX_STEPS])
+    hidden = len(steps) - len(shown), len(flips) - len(differences)
+    return Strip(shown, comparison.noise, tuple(differences), *hidden)
+
+
+def margins_of(trace: Trace) -> NDArray[np.float64]:
+    """Margins of all steps of a trace, float64 [n_steps]."""
+    forced = [window.teacher_forced for window in trace.windows]
+    found = [logits.margins(each.logits, each.choices, each.runners_up) for each in forced]
+    return np.concatenate(found) if found else np.zeros(0)
+
+
+def flip_kind(flip: Flip, tolerance: Tolerance | None) -> str:
+    """Whether a flip is a "tie" or a "fault", by the edge's tolerance where it is known."""
+    return "fault" if (is_fault(flip, tolerance) if tolerance else flip.kind == "fault") else "tie"
+
+
+def _steps(
+    ours: WindowTrace, theirs: WindowTrace, kinds: dict[tuple[int, int], str], noise: float, text: TokenText
+) -> list[Step]:
+    """The steps of a window; movement = |margin of the reference - the same pair's in the candidate|."""
+    r, c, index = ours.teacher_forced, theirs.teacher_forced, ours.header.index
+    margins = logits.margins(r.logits, r.choices, r.runners_up)
+    moved = np.abs(margins - logits.margins(c.logits, r.choices, r.runners_up))
+    found = []
+    for i, (margin, movement) in enumerate(zip(margins, moved)):
+        near = "risk" if margin <= RISK_SIGMAS * noise else "sure"
+        kind = kinds.get((index, i), near)
+        other = int(c.choices[i]) if (index, i) in kinds else int(r.runners_up[i])
+        found.append(Step(index, i, text([int(r.choices[i])]), text([other]), float(margin), float(movement), kind))
+    return found
+
+
+def _difference(ours: WindowTrace, theirs: WindowTrace, flip: Flip, kind: str, text: TokenText) -> Difference:
+    first, second = (_top5(window.teacher_forced.logits[flip.step], text) for window in (ours, theirs))
+    return Difference(flip, kind, first, second)
+
+
+def _top5(row: NDArray[np.float32], text: TokenText) -> tuple[Ranked, ...]:
+    return tuple(Ranked(token, text([token]), float(row[token])) for token in logits.top_tokens(row, 5))

@@ -1,0 +1,71 @@
+"""A recorded run as JUnit XML, in the form that pytest writes: one test case for each cell, one for each rule."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from xml.etree import ElementTree as ET
+
+from harness.gate.result import GateResult, RuleResult
+from harness.gate.rules import UNJUDGED
+from harness.report.schema import Report, Row
+from harness.verdict import Outcome
+
+ERRORS = frozenset({Outcome.FAILED, Outcome.INVALID_INPUT, Outcome.NOT_COMPARED})
+"""Outcomes that are no judgement of the model: errors, not failures."""
+
+
+def render(report: Report, gate: GateResult | None) -> str:
+    """The XML; where a gate has judged, a divergence is its business and the cell is skipped, as under pytest."""
+    cases = [_cell(row, gate) for row in report.rows] + [_rule(each) for each in (gate.rules if gate else ())]
+    counts = {name: sum(case.find(tag) is not None for case in cases)
+              for name, tag in (("errors", "error"), ("failures", "failure"), ("skipped", "skipped"))}  # fmt: skip
+    attributes = {"name": "parity", **{name: str(count) for name, count in counts.items()}, "tests": str(len(cases))}
+    suite = ET.Element("testsuite", {**attributes, "time": f"{report.seconds:.3f}", "timestamp": report.created})
+    suite.extend(cases)
+    suites = ET.Element("testsuites", name="parity")
+    suites.append(suite)
+    ET.indent(suites)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(suites, encoding="unicode") + "\n"
+
+
+def _cell(row: Row, gate: GateResult | None) -> ET.Element:
+    outcome = row.verdict.outcome
+    facts = {"clip": row.clip, "stage": row.stage, "verdict": outcome.value, "label": row.label}
+    case = _case("parity", f"{row.stage or 'manifest'}-{row.clip}", row.seconds, facts)
+    said = f"{outcome.value}: {row.verdict.reason}"
+    if outcome is Outcome.DIVERGED and gate is not None:
+        ET.SubElement(case, "skipped", type="pytest.xfail", message=_text(f"left to the gate: {row.verdict.reason}"))
+    elif outcome.exit_code:
+        tag = "error" if outcome in ERRORS else "failure"
+        ET.SubElement(case, tag, message=_text(said)).text = _text(f"{said}\n{row.reproduce}")
+    return case
+
+
+def _rule(rule: RuleResult) -> ET.Element:
+    place = ",".join(part for part in (rule.edge, rule.language) if part)
+    facts = {name: str(getattr(rule, name)) for name in ("edge", "language", "limit", "actual", "source")}
+    case = _case("parity-gate", rule.rule + (f"[{place}]" if place else ""), 0.0, facts)
+    if rule.limit == UNJUDGED:
+        ET.SubElement(case, "skipped", type="pytest.skip", message=_text(f"{UNJUDGED}: {rule.actual}"))
+    if not rule.passed:
+        said = [rule.actual, f"limit: {rule.limit} ({rule.source})", *_clips(rule.clips)]
+        ET.SubElement(case, "failure", message=_text(rule.actual)).text = _text("\n".join(said))
+    return case
+
+
+def _case(group: str, name: str, seconds: float, facts: Mapping[str, str]) -> ET.Element:
+    case = ET.Element("testcase", classname=group, name=_text(name), time=f"{seconds:.3f}")
+    properties = ET.SubElement(case, "properties")
+    for key, value in facts.items():
+        ET.SubElement(properties, "property", name=key, value=_text(value))
+    return case
+
+
+def _clips(clips: Sequence[str]) -> list[str]:
+    return [f"clips: {', '.join(clips[:20])}"] if clips else []
+
+
+def _text(text: str) -> str:
+    """Without what XML 1.0 cannot hold: control characters and lone surrogates, written as escapes."""
+    return re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", lambda c: f"#x{ord(c[0]):X}", text)

@@ -1,0 +1,110 @@
+"""A run as Markdown: for a pull request or the page of a job."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from harness.errors import printable
+from harness.gate.result import GateResult, RuleResult, Statistic
+from harness.gate.rules import UNJUDGED
+from harness.report import console
+from harness.report.schema import Report, Row
+from harness.verdict import Outcome
+
+MARKS = {
+    Outcome.PASS: "✅", Outcome.DRIFT: "🟡", Outcome.REFERENCE: "⚪", Outcome.DIVERGED: "❌",
+    Outcome.NOT_COMPARED: "🟣", Outcome.INVALID_INPUT: "🟣", Outcome.FAILED: "🟣",
+}  # fmt: skip
+LONGEST = 300
+"""Characters of a text from outside in one cell."""
+MOST = 50
+"""Lines of a list: a job page takes a megabyte."""
+
+
+def render(report: Report, gate: GateResult | None) -> str:
+    """The whole page: the verdict, the rules that failed, all rules, the grid, what went wrong, the statistics."""
+    parts = [_head(report, gate)]
+    if gate:
+        failed = [each for each in gate.rules if not each.passed]
+        parts += ["### Rules that failed\n\n" + _rules(failed)] if failed else []
+        parts += [_folded(f"All {len(gate.rules)} rules", _rules(gate.rules))]
+    parts += [_grid(report), _trouble(report.rows)]
+    if gate and gate.expected:
+        parts.append("### Expected divergences\n\n" + "\n".join(f"- {escape(each)}" for each in gate.expected[:MOST]))
+    if gate and gate.statistics:
+        parts.append(_folded("Statistics, candidate - reference, paired", _statistics(gate.statistics)))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def escape(text: str) -> str:
+    """Text from outside as plain text: no markup, link, mention, cell border or line break of its own.
+
+    Punctuation that could start any of these becomes a character reference. Forges look for mentions and issue numbers
+    in the finished page, references resolved: "@" and "#" get a space of no width behind them, and so does "www".
+    """
+    shown = printable(text if len(text) <= LONGEST else f"{text[:LONGEST]}…")
+    plain = re.sub(r"[!-/:-@\[-`{-~]", lambda mark: mark[0] if mark[0] in PLAIN else f"&#{ord(mark[0])};", shown)
+    return re.sub(r"(&#64;|&#35;|www(?=\.))", r"\1&#8203;", plain, flags=re.IGNORECASE)
+
+
+PLAIN = frozenset(",;%+()'/.-")
+"""Marks that mean nothing inside a line."""
+
+
+def _head(report: Report, gate: GateResult | None) -> str:
+    mark = "✅" if (gate.passed if gate else report.exit_code == 0) else "❌"
+    said = f"gate {gate.sentence}" if gate else report.summary
+    commit = f", commit {escape(report.machine.commit[:12])}" if report.machine.commit else ""
+    facts = f"run {escape(report.run)}: checkpoint {escape(report.checkpoint)}, policy {escape(report.policy)}{commit}"
+    return f"## {mark} parity {escape(said)}\n\n{facts}\n\nVerdicts: {escape(report.summary)}"
+
+
+def _rules(rules: Sequence[RuleResult]) -> str:
+    lines = [
+        ("—" if each.limit == UNJUDGED else "✅" if each.passed else "❌",
+         each.rule, each.edge, each.language, each.limit, each.actual, ", ".join(each.clips[:5]), each.source)
+        for each in rules
+    ]  # fmt: skip
+    return _table(("", "rule", "edge", "language", "limit", "actual", "clips", "from"), lines)
+
+
+def _grid(report: Report) -> str:
+    stages = [stage.spec for stage in report.stages]
+    cells = {(row.clip, row.stage): _cell(row) for row in report.rows if row.stage}
+    clips = list(dict.fromkeys(clip for clip, _ in cells))
+    table = _table(("clip", *stages), [(clip, *(cells.get((clip, s), "not run") for s in stages)) for clip in clips])
+    return f"### {len(clips)} clips, {len(stages)} stages\n\n{table}"
+
+
+def _cell(row: Row) -> str:
+    parts = [f"{MARKS[row.verdict.outcome]} {row.verdict.outcome.value}"]
+    comparison = row.judged.comparison if row.judged else None
+    if comparison and comparison.text:
+        parts.append(f"{comparison.text.leading.upper()} {console.rate(comparison.text.leading_counts)}")
+    if comparison and comparison.tensors:
+        parts.append(f"{console.snr(min(each.diff.snr_db for each in comparison.tensors))} dB")
+    return " ".join(parts)
+
+
+def _trouble(rows: Sequence[Row]) -> str:
+    bad = [row for row in rows if row.verdict.outcome.exit_code]
+    lines = [f"- **{escape(row.clip)}** {escape(row.stage)}: {escape(row.verdict.reason)}" for row in bad[:MOST]]
+    lines += [f"- and {len(bad) - MOST} more"] if len(bad) > MOST else []
+    return "### What diverged or failed\n\n" + "\n".join(lines) if lines else ""
+
+
+def _statistics(found: Sequence[Statistic]) -> str:
+    from harness.report.gated import figure
+
+    lines = [(each.edge, each.language, each.name, figure(each), each.note) for each in found]
+    return _table(("edge", "language", "figure", "value", "what it is"), lines)
+
+
+def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    rows = [head, ["---"] * len(head), *([escape(cell) for cell in line] for line in lines)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _folded(title: str, body: str) -> str:
+    return f"<details><summary>{escape(title)}</summary>\n\n{body}\n\n</details>"

@@ -1,0 +1,68 @@
+"""Known faults of ports, one at a time: each is caught, and blamed on its edge, part and unit; a sound port is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from benchmarks import detection
+from benchmarks.detection import GATES, Detection
+from fixtures.breakages import BREAKAGES
+
+Detect = Callable[[Sequence[str], Sequence[str]], dict[str, Detection]]
+"""(names, clips) -> detections by stage."""
+
+STATEFUL = "state"
+"""Shows on a second clip only."""
+ON_ONE_CLIP = tuple(name for name in BREAKAGES if name != STATEFUL)
+
+
+@pytest.fixture(scope="module")
+def detect(ports: None, tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Detect:
+    """Judges and explains ports by name."""
+
+    def call(names: Sequence[str], clips: Sequence[str]) -> dict[str, Detection]:
+        made = detection.plan(tmp_path_factory.mktemp("detection"), clips, names, cache_dir)
+        return {found.stage: found for found in detection.detect(made, lambda _: None)}
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def detections(detect) -> dict[str, Detection]:
+    """Of all ports on one clip."""
+    return detect(ON_ONE_CLIP, detection.CLIPS[:1])
+
+
+def test_nothing_is_found_in_a_sound_port(detections):
+    """A check that never passes is no check either; nor do the common gates complain."""
+    assert detections["port"] == Detection("port", False, "", "", "", (False,) * len(GATES))
+
+
+@pytest.mark.parametrize("name", ON_ONE_CLIP)
+def test_a_breakage_is_caught_and_blamed(detections, name):
+    """Edge, part and unit, exactly."""
+    breakage, found = BREAKAGES[name], detections[f"port:{name}"]
+    assert (found.caught, found.edge) == (True, f"port->port:{name}")
+    assert (found.part, found.unit) == (breakage.part, breakage.unit)
+
+
+def test_a_state_is_caught_and_blamed(detect):
+    """The encoder output of the clip before: with the artifact opened afresh it is gone."""
+    found = detect([STATEFUL], detection.CLIPS)[f"port:{STATEFUL}"]
+    assert (found.caught, found.edge, found.part, found.unit) == (True, "port->port:state", "state", "")
+
+
+def test_the_catalogue_is_large_enough():
+    """At least twenty, in every part."""
+    assert len(BREAKAGES) >= 20
+    assert {each.part for each in BREAKAGES.values()} == {"encoder", "decoder", "embedding", "state"}
+
+
+@pytest.mark.parametrize("gate", ["texts equal", "PSNR above 35 dB"])
+def test_the_common_gates_miss_what_is_found_here(detections, gate):
+    """Why this is not a threshold on one number."""
+    place = GATES.index(gate)
+    assert sum(not found.alarms[place] for found in detections.values() if found.breakage) > len(ON_ONE_CLIP) / 5

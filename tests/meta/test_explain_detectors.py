@@ -1,0 +1,132 @@
+"""What `parity explain` blames, shown to go red: a record, a policy or a stage is changed, and the answer is exact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness import config
+from harness import plan as planning
+from harness import trace as traces
+from harness.attribution.bench import Bench
+from harness.attribution.explain import explain
+from harness.attribution.explanation import Explanations
+from harness.plan import Options, Plan
+from harness.report import schema
+from harness.run import evaluation
+from harness.trace import Trace
+from harness.vocabulary import token_text
+
+CLIP = "en-comma-01"
+COMMA, FULL_STOP = 11, 13
+
+
+def recorded(folder: Path, cache: Path, stages: tuple[str, ...], **policies: dict[str, object]) -> Plan:
+    """A run of the micro checkpoint on one clip, under the policy "own" where one is given."""
+    options = Options(stages=stages, clips=(CLIP,), policy="own" if policies else "plain", language="en", threads=2,
+                      run_id="run", report_dir=folder, cache=cache)  # fmt: skip
+    plan = planning.make(options, config.Config(policies=policies))
+    with evaluation(plan) as running:
+        for stage in plan.stages:
+            running.row(stage, plan.clips[0])
+    return plan
+
+
+@contextmanager
+def opened(plan: Plan) -> Iterator[Bench]:
+    with ExitStack() as stack:
+        yield Bench(plan, stack)
+
+
+def explained(plan: Plan, stage: str) -> Explanations:
+    with opened(plan) as bench:
+        return explain(bench, plan.clips[0], stage)
+
+
+def change(plan: Plan, stage: str, edit: Callable[[Trace], Trace]) -> None:
+    """Rewrite a stage's record."""
+    path = plan.folder / schema.TRACES / traces.file_name(CLIP, stage)
+    traces.save(edit(traces.load(path)), path)
+
+
+def says_full_stop(trace: Trace) -> Trace:
+    """The first comma became a full stop, in what was said and in what is chosen under the root's tokens."""
+    (window,) = trace.windows
+    step = window.header.tokens.index(COMMA)
+    tokens = (*window.header.tokens[:step], FULL_STOP, *window.header.tokens[step + 1 :])
+    choices = window.teacher_forced.choices.copy()
+    choices[step] = FULL_STOP
+    logits = window.teacher_forced.logits.copy()
+    logits[step, [COMMA, FULL_STOP]] = logits[step, [FULL_STOP, COMMA]]
+    forced = replace(window.teacher_forced, choices=choices, logits=logits)
+    header = replace(window.header, tokens=tokens)
+    text = token_text(trace.header.n_vocab, tokens)
+    top = replace(trace.header, tokens=tokens, timestamped_tokens=tokens, text=text, windows=(header,))
+    return Trace(top, (replace(window, header=header, teacher_forced=forced),))
+
+
+def test_a_result_that_the_file_does_not_repeat_is_state(tmp_path, cache_dir):
+    """The record says a full stop; the file, opened afresh, does not."""
+    plan = recorded(tmp_path, cache_dir, ("pytorch", "torchscript"))
+    change(plan, "torchscript", says_full_stop)
+    found = explained(plan, "torchscript")
+    (each,) = found.found
+    assert (each.change.edit_class, each.change.reference_text[-1:], each.change.candidate_text[-1:]) == (
+        "punctuation", ",", ".",
+    )  # fmt: skip
+    assert (found.edge, found.part, found.unit) == ("pytorch->torchscript", "state", "")
+    assert each.layers == ()
+    assert each.weight
+    assert each.weight.kind == "fault"
+
+
+def test_an_encoder_output_that_the_file_does_not_repeat_is_state(tmp_path, cache_dir):
+    """No token differs, and the tensors are of another moment."""
+    plan = recorded(tmp_path, cache_dir, ("pytorch", "torchscript"))
+
+    def stale(trace: Trace) -> Trace:
+        (window,) = trace.windows
+        return Trace(trace.header, (replace(window, encoder_output=np.roll(window.encoder_output, 7, axis=1)),))
+
+    change(plan, "torchscript", stale)
+    assert (explained(plan, "torchscript").part, explained(plan, "torchscript").unit) == ("state", "")
+
+
+def test_an_edge_in_the_middle_is_named(tmp_path, cache_dir):
+    """torchscript says a full stop, tflite behind it does not: it entered there, and was undone."""
+    plan = recorded(tmp_path, cache_dir, ("pytorch", "torchscript", "tflite"))
+    change(plan, "torchscript", says_full_stop)
+    found = explained(plan, "torchscript")
+    assert found.edge == "pytorch->torchscript"
+    assert found.found[0].entry
+    assert found.found[0].entry.undone_by == "torchscript->tflite"
+    change(plan, "tflite", says_full_stop)
+    late = explained(plan, "tflite")
+    assert late.edge == "pytorch->torchscript"
+    assert late.found[0].missing == ("it entered before, at pytorch->torchscript: ask for --stage torchscript",)
+
+
+@pytest.mark.parametrize(("token", "effect"), [(COMMA, (False, True)), (FULL_STOP, (True, True))])
+def test_suppressed_tokens_are_named(tmp_path, cache_dir, token, effect):
+    """A mark that our policy must not take: that part alone, of six, brings it back."""
+    plan = recorded(tmp_path, cache_dir, ("whisper", "pytorch"), own={"base": "whisper", "suppress_tokens": [token]})
+    found = explained(plan, "pytorch")
+    assert (found.edge, found.part, found.unit) == ("whisper->pytorch", "policy", "")
+    (each,) = found.found
+    assert each.entry
+    effects = {part.part: (part.removes, part.restores) for part in each.entry.policy}
+    assert effects.pop("suppressed tokens") == effect
+    assert list(effects.values()) == [(False, False)] * 5
+
+
+def test_a_clean_port_gives_nothing_to_explain(tmp_path, cache_dir):
+    """No difference, no part, no unit."""
+    plan = recorded(tmp_path, cache_dir, ("pytorch", "torchscript"))
+    found = explained(plan, "torchscript")
+    assert (found.found, found.part, found.unit, found.missing) == ((), "", "", ())
+    assert all(not layer.culprit for layer in found.layers)

@@ -1,0 +1,112 @@
+"""The layer is found: one thing is broken in a model of real weights, and component and unit are named exactly."""
+
+from __future__ import annotations
+
+import gc
+import math
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fixtures.breakages import BREAKAGES
+from harness import config
+from harness import plan as planning
+from harness.attribution import layers, taps
+from harness.attribution.bench import Bench
+from harness.attribution.explanation import LayerFinding
+from harness.attribution.measured import FOLDER
+from harness.errors import UnavailableError
+from harness.plan import Options
+
+pytestmark = pytest.mark.usefixtures("ports")
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Holds the reference's trace, recorded once."""
+    return tmp_path_factory.mktemp("reports")
+
+
+@pytest.fixture
+def bench(tmp_path: Path, reports: Path) -> Iterator[Bench]:
+    """A run of the micro checkpoint on one sentence with a comma; what was built and measured goes with the test."""
+    options = Options(
+        stages=("pytorch", "port", "port:unfaithful", *(f"port:{name}" for name in BREAKAGES)),
+        clips=("en-comma-01",), policy="plain", language="en", threads=1, run_id="run",
+        report_dir=reports, cache=tmp_path / "cache",
+    )  # fmt: skip
+    with ExitStack() as stack:
+        found = Bench(planning.make(options, config.load(tmp_path)), stack)
+        yield found
+    gc.collect()  # modules refer to each other in circles, and hold all weights until somebody looks
+    shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+    shutil.rmtree(found.plan.folder / FOLDER, ignore_errors=True)
+
+
+def located(bench: Bench, variant: str, component: str, **how: bool) -> LayerFinding:
+    spec = f"port:{variant}" if variant else "port"
+    return layers.locate(bench, "pytorch", spec, bench.clip("en-comma-01"), 0, component, **how)
+
+
+def test_nothing_is_found_in_a_sound_model(bench):
+    """A check that never passes is no check either."""
+    for component in taps.COMPONENTS:
+        found = located(bench, "", component)
+        assert (found.culprit, found.faithful, found.probes) == ("", True, 2), found.finding
+        assert found.finding.startswith("no unit fails: the worst is ")
+        assert not any(unit.fails for unit in found.units)
+
+
+@pytest.mark.parametrize("variant", ["encoder-head", "encoder-gelu", "embedding-rows", "decoder-epsilon"])
+def test_halving_names_the_same_unit_with_few_probes(bench, variant):
+    """At most ceil(log2 n) + 2 probes; what was measured is kept, and a second call runs none."""
+    breakage = BREAKAGES[variant]
+    found = located(bench, variant, breakage.component, bisect=True)
+    assert found.culprit == breakage.unit, found.finding
+    assert 1 < found.probes <= math.ceil(math.log2(len(found.units))) + 2
+    assert "found by halving" in found.finding
+    again = located(bench, variant, breakage.component, bisect=True)
+    assert again == replace(found, probes=0)
+    assert list((bench.plan.folder / FOLDER).glob("*.json"))
+
+
+def test_a_halving_that_was_cut_off_goes_on(bench, monkeypatch):
+    """The second probe fails, the next call runs all but the first."""
+    whole, calls = Bench.probe, []
+
+    def cut_off(self, artifact):
+        calls.append(artifact.stage)
+        if calls.count("port:encoder-gelu") == 2:
+            raise UnavailableError("the device went away")
+        return whole(self, artifact)
+
+    monkeypatch.setattr(Bench, "probe", cut_off)
+    with pytest.raises(UnavailableError, match="went away"):
+        located(bench, "encoder-gelu", "encoder", bisect=True)
+    calls.clear()
+    monkeypatch.setattr(Bench, "probe", lambda self, a: calls.append(a.stage) or whole(self, a))
+    found = located(bench, "encoder-gelu", "encoder", bisect=True)
+    assert found.culprit == "encoder.blocks.2"
+    assert calls.count("port:encoder-gelu") == found.probes
+    assert found.probes + 1 <= math.ceil(math.log2(len(found.units))) + 2
+
+
+@pytest.mark.parametrize("variant", [name for name, each in BREAKAGES.items() if each.sublayer])
+@pytest.mark.parametrize("bisect", [False, True])
+def test_detail_names_the_sublayer(bench, variant, bisect):
+    """Attention and cross attention by name; the MLP under the name of its block."""
+    breakage = BREAKAGES[variant]
+    found = located(bench, variant, breakage.component, detail=True, bisect=bisect)
+    assert found.culprit == breakage.sublayer, found.finding
+
+
+def test_a_probe_that_is_not_the_shipped_file_says_so(bench):
+    """Its layers are sound, the shipped file is not: neither is hidden."""
+    found = located(bench, "unfaithful", "encoder")
+    assert (found.culprit, found.faithful) == ("", False)
+    assert "its final output is not the shipped file's (SNR " in found.finding
+    assert "may not hold for the shipped one" in found.finding

@@ -1,0 +1,47 @@
+"""Whatever the texts are, an alignment holds them whole and in order."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.metrics.text import units
+from harness.report.html.alignment import align
+from harness.report.html.names import clip_anchor
+from harness.report.html.page import shown
+
+TEXTS = st.one_of(
+    st.text(max_size=60), st.lists(st.sampled_from(["a", "A", "b,", ".", "12", "是", "，"])).map(" ".join)
+)
+
+
+@given(st.lists(TEXTS, min_size=1, max_size=4), st.sampled_from(["en", "zh", None]))
+def test_each_line_reads_as_its_text(texts, language):
+    """No unit is lost, doubled or moved; all lines are as long; the first line has no edits of its own."""
+    found = align({str(i): text for i, text in enumerate(texts)}, language)
+    lines: dict[str, list] = {}
+    for block in found.blocks:
+        assert len({len(line.units) for line in block}) == 1
+        for line in block:
+            for name in line.names:
+                lines.setdefault(name, []).extend(line.units)
+    for i, text in enumerate(texts):
+        read = [unit.text for unit in lines.get(str(i), ()) if unit.text]
+        assert read == units(text.strip(), language)
+    for unit in lines.get("0", ()):
+        assert not unit.edit_class
+
+
+@given(st.text(max_size=80))
+def test_an_anchor_is_plain(name):
+    """Nothing of a name can leave an attribute or a link."""
+    assert all(character.isascii() and (character.isalnum() or character in "-._") for character in clip_anchor(name))
+
+
+@given(st.text(max_size=80))
+def test_what_is_shown_is_one_line_of_text_that_can_be_written(text):
+    """No control characters, no surrogates, no direction overrides; everything else stays."""
+    found = shown(text)
+    found.encode()
+    assert not any(character in found for character in "\n\r\x00\x1b\u2028\u202e\u2066")
+    assert text.isprintable() is False or found == text

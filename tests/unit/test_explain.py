@@ -1,0 +1,165 @@
+"""What is worth explaining, what two result files can tell, and what is to blame."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from harness.attribution import explain
+from harness.attribution.explanation import CrossFeed, Entry, Explanation, Explanations, LayerFinding, PolicyPart
+from harness.errors import UnavailableError, UsageError
+from harness.metrics import token
+from harness.report.schema import Judged, row_without_trace
+from harness.results import Result
+from harness.verdict import Outcome, Verdict
+from tests.traces import N_VOCAB, tokens
+
+ZERO, ONE, TWO, EOT = 50364, 50414, 50464, 50257
+PLAIN, COMMA = tokens(" Americans ask"), tokens(" Americans, ask")
+
+
+def files(reference, candidate, *languages: str | None) -> Explanations:
+    """Explanations of two result files with these tokens, and these languages."""
+    names = ("whisper.json", "port.json")
+    sides = [
+        Result(name, "", tuple(said), language)
+        for name, said, language in zip(names, (reference, candidate), languages or ("en", "en"))
+    ]
+    found: Any = SimpleNamespace(reference=sides[0], candidate=sides[1])
+    return explain.explain_files(found, N_VOCAB)
+
+
+def test_two_files_tell_what_changed_and_no_more():
+    """Class, words around and edge; why there is no more."""
+    found = files(PLAIN, COMMA)
+    (only,) = found.found
+    assert (found.clip, found.stage) == ("whisper.json", "port.json")
+    assert (only.change.edit_class, only.change.before, only.change.after) == ("punctuation", "Americans", "ask")
+    assert only.entry.edge == "whisper.json->port.json"
+    assert only.missing == ("two result files hold no tensors: give a run for the other answers",)
+    assert (only.cross_feed, only.layers, only.weight) == (None, (), None)
+
+
+@pytest.mark.parametrize(
+    ("at_the_comma", "said"),
+    [
+        ((ONE, ONE), "the comma is a segment boundary in timestamp mode: the decode policy put it there"),
+        ((ONE,), "the comma does not stand at a segment boundary of the reference"),
+        ((), "the comma does not stand at a segment boundary of the reference"),
+    ],
+)
+def test_timestamps_of_the_reference_make_boundaries(at_the_comma, said):
+    """They are no differences themselves."""
+    (only,) = files((ZERO, PLAIN[0], *at_the_comma, *PLAIN[1:], TWO), COMMA).found
+    assert only.entry.finding == said
+
+
+@pytest.mark.parametrize(
+    ("languages", "edit_class"),
+    [(("zh", None), "script"), ((None, "zh"), "script"), (("en", "zh"), "word"), ((None, None), "word")],
+)
+def test_the_language_is_the_references_if_it_has_one(languages, edit_class):
+    """Else the candidate's."""
+    (only,) = files(tokens("紹"), tokens("绍"), *languages).found
+    assert only.change.edit_class == edit_class
+
+
+@pytest.mark.parametrize(("reference", "candidate"), [((), ()), (PLAIN, PLAIN), ((ZERO, *PLAIN, ONE), (*PLAIN, EOT))])
+def test_files_of_the_same_tokens_have_no_difference(reference, candidate):
+    """Timestamps and specials apart."""
+    assert files(reference, candidate).found == ()
+
+
+def row(clip: str, stage: str, *, parent: str = "same", root: str = "", outcome: Outcome = Outcome.PASS):
+    """A row whose tokens are the "same" as its parent's and root's, "other", not "broken" off, or "" without one."""
+    verdict = Verdict(outcome, "", "", ())
+    made = row_without_trace(clip, stage, verdict, "")
+    known = {
+        "same": token.compare(reference=[1], candidate=[1]),
+        "other": token.compare(reference=[1], candidate=[2]),
+        "broken": None,
+    }
+    judged: Any = [Judged(SimpleNamespace(tokens=known[each]), verdict) if each else None for each in (parent, root)]
+    return replace(made, vs_parent=judged[0], vs_root=judged[1])
+
+
+ROWS = (
+    row("a", "pytorch"),
+    row("a", "torchscript", parent="same", root="other"),
+    row("a", "tflite", parent="other", outcome=Outcome.DRIFT),
+    row("b", "pytorch", parent="", outcome=Outcome.REFERENCE),
+    row("b", "torchscript", parent="broken", outcome=Outcome.DIVERGED),
+    row("b", "tflite", outcome=Outcome.DIVERGED),
+    row("c", "", parent="", outcome=Outcome.INVALID_INPUT),
+    row("c", "tflite", parent="", outcome=Outcome.FAILED),
+)
+REPORT: Any = SimpleNamespace(
+    run="made", rows=ROWS, stages=[SimpleNamespace(spec=spec) for spec in ("pytorch", "torchscript", "tflite")]
+)
+
+
+@pytest.mark.parametrize(
+    ("clips", "stage", "expected"),
+    [
+        ((), None, [("a", "torchscript"), ("a", "tflite"), ("b", "torchscript"), ("b", "tflite")]),
+        (("b",), None, [("b", "torchscript"), ("b", "tflite")]),
+        (("b", "a"), "pytorch", [("a", "pytorch"), ("b", "pytorch")]),
+        ((), "torchscript", [("a", "torchscript"), ("b", "torchscript")]),
+        (("c",), None, []),
+    ],
+)
+def test_what_differs_or_left_its_limits_is_wanted(clips, stage, expected):
+    """A stage that is named is wanted anyway; a clip that is named only where it differs."""
+    assert explain.wanted(REPORT, clips, stage) == expected
+
+
+@pytest.mark.parametrize(
+    ("clips", "stage", "said"),
+    [
+        (("a", "d"), None, r"run made has no clip d\. `parity report` lists them"),
+        ((), "dla", r"run made has no stage 'dla'\. It has pytorch, torchscript, tflite"),
+    ],
+)
+def test_what_the_run_does_not_have_is_an_error(clips, stage, said):
+    """Not an empty answer."""
+    with pytest.raises(UsageError, match=said):
+        explain.wanted(REPORT, clips, stage)
+
+
+def explanation(part: str = "", culprits: tuple[str, ...] = (), *, policy: bool = False) -> Explanation:
+    crossed = CrossFeed(part, (), "") if part else None
+    layers = tuple(LayerFinding("", (), culprit, True, 0, "") for culprit in culprits)
+    entry = Entry("a->b", "", (), (PolicyPart("timestamps", True, True),) * policy, "")
+    change: Any = None
+    return Explanation("", "", "", change, entry, crossed, layers, None, ())
+
+
+@pytest.mark.parametrize(
+    ("found", "blamed"),
+    [
+        ((), ("", "", "")),
+        ((explanation(),), ("a->b", "", "")),
+        ((explanation(), explanation("encoder", ("encoder.conv",))), ("a->b", "encoder", "encoder.conv")),
+        ((explanation("both", ("", "decoder.ln")), explanation("encoder", ("x",))), ("a->b", "both", "decoder.ln")),
+        ((explanation("state"),), ("a->b", "state", "")),
+        ((explanation(policy=True), explanation("encoder")), ("a->b", "policy", "")),
+    ],
+)
+def test_the_first_cause_that_is_known_is_to_blame(found, blamed):
+    """Its edge and part, and the first unit that fails."""
+    assert explain._blame(found) == blamed
+
+
+def test_an_answer_that_cannot_be_had_leaves_its_reason():
+    """In one short line; the other questions are asked all the same."""
+    answers = explain._Answers([])
+    with answers.to("layer of the encoder"):
+        raise UnavailableError("no probe " * 100)
+    with answers.to("does it matter"):
+        pass
+    (reason,) = answers.missing
+    assert reason.startswith("layer of the encoder: no probe no probe")
+    assert len(reason) <= 400

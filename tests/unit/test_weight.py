@@ -1,0 +1,154 @@
+"""Does a flip matter: its margin held against how far the candidate moves pairs elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from harness.attribution import weight
+from harness.attribution.explanation import LayerFinding, Weight
+from harness.trace import Trace, WindowTrace
+from tests.traces import SPANISH, says
+
+PLACE = ("jfk", 0, 0)
+SPREAD = LayerFinding("encoder", (), "", True, 1, "spread")
+BROKEN = LayerFinding("decoder", (), "decoder.blocks.2", True, 1, "decoder.blocks.2 fails alone")
+
+
+def window(*rows: tuple[float, float], choices: tuple[int, ...] = ()) -> WindowTrace:
+    """Logits of a vocabulary of two, one row a step; the first token is chosen unless said otherwise."""
+    whole = says((400,) * (len(rows) - 1)).windows[0]
+    chosen = np.array(choices or (0,) * len(rows))
+    logits = np.array(rows, np.float32)
+    forced = dataclasses.replace(whole.teacher_forced, logits=logits, choices=chosen, runners_up=1 - chosen)
+    return dataclasses.replace(whole, teacher_forced=forced)
+
+
+def clip(*windows: WindowTrace, name: str = "jfk") -> Trace:
+    """A trace of windows, numbered."""
+    header = dataclasses.replace(says("").header, clip=name)
+    numbered = (
+        dataclasses.replace(each, header=dataclasses.replace(each.header, index=i)) for i, each in enumerate(windows)
+    )
+    return Trace(header, tuple(numbered))
+
+
+def weigh(margin: float, *movements: float, layers: tuple[LayerFinding, ...] = ()) -> Weight:
+    """A flip of this margin, where other steps moved so far."""
+    reference, candidate = window((margin, 0)), window((-1, 0), choices=(1,))
+    elsewhere = {("jfk", 0, step): moved for step, moved in enumerate(movements, 1)}
+    found = weight.weigh(reference, candidate, PLACE, elsewhere, layers)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("margin", "layers", "kind", "why"),
+    [
+        (2.5, (), "tie", "the margin is inside the 3 that a tie may have here"),
+        (3.0, (BROKEN,), "tie", "the margin is inside the 3 that a tie may have here"),
+        (3.5, (SPREAD,), "justified", "no unit is to blame: errors add up"),
+        (3.5, (SPREAD, BROKEN), "fault", "and decoder.blocks.2 fails"),
+        (3.5, (), "fault", "and no layer was looked at"),
+    ],
+)
+def test_each_flip_has_its_kind(margin, layers, kind, why):
+    """A tie inside the noise; outside it layers decide."""
+    found = weigh(margin, 1, -1, 1, -1, layers=layers)
+    assert found.kind == kind
+    assert found.finding.startswith(f"{kind}: margin {margin:.3g}, moved {margin + 1:.3g}; over 4 other steps")
+    assert found.finding.endswith(why)
+
+
+@pytest.mark.parametrize(("most", "kind"), [(2.0, "fault"), (2.5, "tie")])
+def test_a_tie_is_no_larger_than_the_edge_allows(most, kind):
+    """The noise of a broken model covers any margin."""
+    reference, candidate = window((2.5, 0)), window((-1, 0), choices=(1,))
+    elsewhere = {("jfk", 0, step): 100.0 for step in range(1, 5)}
+    found = weight.weigh(reference, candidate, PLACE, elsewhere, (BROKEN,), most)
+    assert found is not None
+    assert found.kind == kind
+
+
+def test_values_by_hand():
+    """Noise is the root mean square of 3, 4 and 0; quantiles are of absolute movements."""
+    found = weigh(5, -3, 4, 0)
+    assert (found.margin, found.movement, found.noise) == (5, 6, pytest.approx(math.sqrt(25 / 3)))
+    assert found.movements == pytest.approx((0.3, 1.5, 3, 3.5, 3.9))
+    assert found.flip_probability == pytest.approx(norm.sf(5 / math.sqrt(25 / 3)))
+
+
+def test_the_step_itself_is_not_its_own_noise():
+    """Nor are movements that are not finite."""
+    elsewhere = {PLACE: 100.0, ("jfk", 0, 1): 2.0, ("jfk", 1, 0): math.nan, ("other", 0, 0): -math.inf}
+    found = weight.weigh(window((5, 0)), window((0, 1), choices=(1,)), PLACE, elsewhere, ())
+    assert (found.noise, found.movements) == (2.0, (2.0,) * 5)
+
+
+def test_a_step_that_does_not_flip_has_no_weight():
+    """The free-running difference came from an earlier one."""
+    assert weight.weigh(window((5, 0)), window((1, 0)), PLACE, {}, ()) is None
+
+
+def test_the_only_step_is_a_fault_by_itself():
+    """There is no noise to hold it against."""
+    found = weigh(0.5)
+    assert (found.kind, found.noise, found.movements, found.flip_probability) == ("fault", 0, (), 0)
+
+
+@pytest.mark.parametrize("margin", [math.nan, math.inf])
+def test_a_margin_that_is_not_finite_is_a_fault(margin):
+    """No noise flips it."""
+    found = weigh(margin, 1, 1)
+    assert (found.kind, found.flip_probability) == ("fault", 0)
+
+
+@pytest.mark.parametrize("margin", [0, 1e-3, 0.5, 1, 3, 8, -0.5])
+@pytest.mark.parametrize("noise", [1e-3, 1, 7.5])
+def test_the_probability_of_a_flip_is_the_normal_distributions_tail(margin, noise):
+    """As scipy has it."""
+    assert weight.flip_probability(margin, noise) == pytest.approx(norm.sf(margin / noise), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("margin", "expected"), [(1, 0), (0, 0.5), (-1, 1), (math.inf, 0), (-math.inf, 0), (math.nan, 0)]
+)
+def test_without_noise_the_sign_decides(margin, expected):
+    """And what is not finite is no matter of noise."""
+    assert weight.flip_probability(margin, 0) == expected
+
+
+class TestMovements:
+    """harness.attribution.weight.movements"""
+
+    def test_each_step_of_each_window_has_one(self):
+        """Choice minus runner-up, reference minus candidate."""
+        reference = clip(window((5, 0), (3, 1)), window((0, 4), choices=(1,)))
+        candidate = clip(window((4, 0), (3, 2)), window((0, 6), choices=(1,)))
+        assert weight.movements([(reference, candidate)]) == {
+            ("jfk", 0, 0): 1, ("jfk", 0, 1): 1, ("jfk", 1, 0): -2,
+        }  # fmt: skip
+
+    def test_clips_are_kept_apart(self):
+        """The noise is that of the run."""
+        pair = clip(window((5, 0))), clip(window((4, 0)))
+        other = clip(window((5, 0)), name="other"), clip(window((2, 0)))
+        assert weight.movements([pair, other]) == {("jfk", 0, 0): 1, ("other", 0, 0): 3}
+
+    @pytest.mark.parametrize("other", [says("", prompt=SPANISH), says(" ask")])
+    def test_windows_that_were_not_fed_the_same_are_left_out(self, other):
+        """Another prompt, or other tokens."""
+        ours = clip(window((5, 0)), window((5, 0)))
+        theirs = clip(other.windows[0], window((4, 0)))
+        assert weight.movements([(ours, theirs)]) == {("jfk", 1, 0): 1}
+
+    def test_logits_that_are_not_finite_move_by_nan(self):
+        """Without a warning: `weigh` leaves them out."""
+        ours, theirs = clip(window((math.inf, math.inf), (5, 0))), clip(window((4, 0), (4, 0)))
+        found = weight.movements([(ours, theirs)])
+        assert math.isnan(found.pop(("jfk", 0, 0)))
+        assert found == {("jfk", 0, 1): 1}
