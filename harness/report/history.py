@@ -86,7 +86,7 @@ def rebuild(reports: Path) -> Path:
         partial.unlink(missing_ok=True)
         with closing(sqlite3.connect(partial)) as database, database:
             database.executescript(SCHEMA)
-            for folder in sorted(path for path in reports.iterdir() if path.is_dir()):
+            for folder in sorted(path for path in reports.iterdir() if path.is_dir() and not _is_page(path)):
                 _insert(database, folder)
         partial.replace(file)
     except (OSError, sqlite3.Error) as error:
@@ -171,6 +171,11 @@ def _rates(texts: Sequence[TextDiff], suffix: str) -> dict[str, float]:
     counts = {name: [text.leading_counts for text in texts if text.leading == name] for name in ("wer", "cer")}
     rates = {name: total(found).rate for name, found in counts.items()}
     return {f"{name}{suffix}": rate for name, rate in rates.items() if rate is not None}
+
+
+def _is_page(folder: Path) -> bool:
+    """A page that was written elsewhere, as the sample is, and no run."""
+    return [path.name for path in folder.iterdir()] == [schema.PAGE]
 
 
 def _insert(database: sqlite3.Connection, folder: Path) -> None:

@@ -21,6 +21,7 @@ ROWS = "rows"
 TRACES = "traces"
 STAGES = "stages"
 RUN = "run.json"
+PAGE = "index.html"
 
 
 @dataclass(frozen=True)

@@ -120,6 +120,8 @@ def test_history_names_the_cause(project, cli):
     (project / "reports" / "broken").mkdir()
     (project / "reports" / "broken" / "report.json").write_text('{"schema_version": 3')
     (project / "reports" / "cut\x1b[31m").mkdir()
+    (project / "reports" / "sample").mkdir()
+    (project / "reports" / "sample" / "index.html").write_text("a page alone is no run")
     file = history.rebuild(project / "reports")
     (trend,) = history.trends(file, "wer", "tflite")
     assert [point.run for point in trend.points] == ["first", "second"]

@@ -17,14 +17,13 @@ from harness.report.console import rate, snr
 from harness.report.html import edges, engine, names, plots, sound, story, strip
 from harness.report.html.beside import Beside, beside
 from harness.report.html.recorded import Recorded, load
-from harness.report.schema import Row
+from harness.report.schema import PAGE, Row
 from harness.serial import write_text
 from harness.verdict import Outcome
 
 if TYPE_CHECKING:
     import jinja2
 
-PAGE = "index.html"
 PACKAGE = "harness.report.html"
 MAX_BYTES = 8_000_000
 """What a page of 50 clips may have: sounds are inlined as far as this allows."""
