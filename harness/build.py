@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness import artifact, registry
 from harness.artifact import Artifact, Options
+from harness.atomic import locked
 from harness.attribution import taps
 from harness.attribution.taps import Taps
 from harness.backend import Backend, Tappable
@@ -79,29 +79,6 @@ def export(found: Artifact, out: Path) -> Path:
     except OSError as error:
         raise OutputError(f"{out}: cannot be written ({error.strerror})", hint="Choose another folder") from error
     return out
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a file lock: two processes never build or record the same thing twice.
-
-    Raises:
-        OutputError: the folder cannot be written.
-    """
-    from filelock import FileLock
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
-        lock.acquire()
-    except OSError as error:
-        raise OutputError(
-            f"{path.parent}: cannot be written ({error.strerror})", hint="Choose another folder"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _checkpoint(workshop: Workshop, stage: str) -> Artifact:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from functools import cache
 from importlib import metadata
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from harness import features, serial
+from harness.atomic import replacing
 from harness.checkpoint import Checkpoint, file_sha256
 from harness.errors import AudioError, OutputError
 from harness.features import Features, Window
@@ -92,11 +92,9 @@ def _save_features(path: Path, found: Features) -> Features:
 
     facts = json.dumps({"seconds": found.seconds, "silent": found.silent})
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         mels = np.stack([window.input_features for window in found.windows])
-        save_file({"input_features": mels}, partial, metadata={"facts": facts})
-        partial.replace(path)
+        with replacing(path) as partial:
+            save_file({"input_features": mels}, partial, metadata={"facts": facts})
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror})", hint="Choose another --cache") from error
     return found

@@ -17,6 +17,7 @@ from harness import build, cache, placement, policy, registry, rows, serial
 from harness import plan as planning
 from harness import trace as traces
 from harness.artifact import Artifact
+from harness.atomic import locked
 from harness.backend import Fleet, Metered, Placed, Probing, Session, Transcriber
 from harness.checkpoint import file_sha256
 from harness.decode import rows_are_invariant
@@ -125,7 +126,7 @@ class Evaluation:
             ParityError: it could not be recorded.
         """
         path = self.plan.folder / schema.TRACES / traces.file_name(clip.name, spec)
-        with build.locked(self.plan.folder / ".locks" / path.stem):
+        with locked(self.plan.folder / ".locks" / path.stem):
             if path.is_file() and self._is_fresh(found := traces.load(path), spec, clip):
                 return found
             found = self._record(spec, clip)

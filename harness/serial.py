@@ -6,11 +6,10 @@ A file's name need not be UTF-8: Python holds its odd bytes as lone surrogates, 
 from __future__ import annotations
 
 import json
-import os
-import threading
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from harness.atomic import replacing
 from harness.errors import OutputError, RecordError, first_line
 
 T = TypeVar("T")
@@ -59,10 +58,8 @@ def write_text(path: Path, text: str) -> None:
         OutputError: the folder cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.partial")
-        partial.write_text(text, "utf-8")
-        partial.replace(path)
+        with replacing(path) as partial:
+            partial.write_text(text, "utf-8")
     except OSError as error:
         raise OutputError(
             f"{path}: cannot be written ({error.strerror})", hint="Choose another --report-dir"

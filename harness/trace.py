@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness import serial
+from harness.atomic import replacing
 from harness.backend import Usage
 from harness.decode import TeacherForced
 from harness.errors import OutputError, RecordError, first_line
@@ -109,11 +110,9 @@ def save(trace: Trace, path: Path) -> None:
         tensors |= {f"{window.header.index}.{name}": value for name, value in _tensors(window).items()}
     tensors = tensors or {"empty": np.zeros(0, np.float32)}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        save_file(tensors, partial, metadata={"trace": serial.dumps(trace.header)})
-        partial.chmod(0o644)  # safetensors makes files for their owner alone; a run is shared
-        partial.replace(path)
+        with replacing(path) as partial:
+            save_file(tensors, partial, metadata={"trace": serial.dumps(trace.header)})
+            partial.chmod(0o644)  # safetensors makes files for their owner alone; a run is shared
     except Exception as error:  # safetensors wraps OSError in a type of its own
         raise OutputError(
             f"{path}: cannot be written ({first_line(error)})", hint="Choose another --report-dir"

@@ -27,11 +27,7 @@ def scripted_checkpoint(cache_dir: Path) -> Path:
     from fixtures import scripted
 
     recipe = hashlib.sha256(Path(scripted.__file__).read_bytes()).hexdigest()[:8]
-    path = cache_dir / f"tiny-{recipe}.pt"
-    if not path.is_file():
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        scripted.save(scripted.model(scripted.dimensions(), steps=12), path)
-    return path
+    return scripted.kept(cache_dir / f"tiny-{recipe}.pt", lambda: scripted.model(scripted.dimensions(), steps=12))
 
 
 @pytest.fixture

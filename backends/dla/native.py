@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import build
+from harness.atomic import locked
 from harness.errors import BuildError, OutputError, UnavailableError
 from harness.fixture import PROJECT
 
@@ -109,7 +109,7 @@ def _built(source: Path, kind: str, target: str, options: Sequence[str], folder:
     out = folder / f"{kind}-{target}-{key}"
     if out.is_dir():
         return out
-    with build.locked(folder / f".{out.name}.lock"):
+    with locked(folder / f".{out.name}.lock"):
         if not out.is_dir():
             _build(source, out, (*options, *toolchain.arguments), toolchain)
     return out

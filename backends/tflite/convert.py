@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from harness.atomic import replacing
 from harness.checkpoint import Dims
 
 
@@ -67,12 +68,11 @@ def quantise(kind: str, source: Path, target: Path) -> None:
 
 def main(task: str, role: str, source: str, target: str, mask_value: str) -> None:
     """Do one task, writing the target in one step."""
-    partial = Path(target).with_name(f"partial-{Path(target).name}")
-    if task == "convert":
-        convert(role, Path(source), partial, float(mask_value))
-    else:
-        quantise(task, Path(source), partial)
-    partial.replace(target)
+    with replacing(Path(target)) as partial:
+        if task == "convert":
+            convert(role, Path(source), partial, float(mask_value))
+        else:
+            quantise(task, Path(source), partial)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.atomic import replacing
 from harness.errors import ArtifactError, OutputError, UnavailableError, first_line, mapped
 
 IDENTIFIER = b"TFL3"
@@ -133,13 +134,10 @@ def write(model: Any, path: Path) -> None:
     """
     builder = _builder(_payload(model, path))
     builder.Finish(model.Pack(builder), IDENTIFIER)
-    partial = path.with_name(f"partial-{path.name}")
     try:
-        with partial.open("wb") as file:
+        with replacing(path) as partial, partial.open("wb") as file:
             file.write(memoryview(builder.Bytes)[builder.Head() :])
-        partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise OutputError(f"{path}: cannot be written ({first_line(error)})") from error
 
 

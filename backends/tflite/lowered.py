@@ -13,7 +13,7 @@ from backends.tflite import flatfile, mtkext, tensors
 from backends.tflite.lowering import Lowered, lower
 from backends.tflite.mtkext import Assumptions
 from harness import serial
-from harness.build import locked
+from harness.atomic import locked
 from harness.errors import ArtifactError, UnavailableError
 from harness.fixture import PROJECT
 

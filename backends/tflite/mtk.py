@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from backends.tflite.inspection import Inspection, inspect
 from backends.tflite.mtk_process import Arrays, Process
 from backends.tflite.settings import Settings
+from harness.atomic import replacing
 from harness.errors import ArtifactError, BackendError, BuildError
 
 QUANTIZE = "quantize=False"
@@ -53,24 +54,18 @@ def convert(settings: Settings, source: Path, target: Path, shapes: Sequence[Seq
         UnavailableError: MediaTek's converter is not there.
         BuildError: it failed, died, was too slow, or wrote no usable file.
     """
-    partial = target.with_name(f"partial-{target.name}")
     task = {
         "do": "convert",
         "source": str(source.absolute()),
-        "target": str(partial.absolute()),
         "shapes": [list(shape) for shape in shapes],
         "types": ["float32"] * len(shapes),
     }
     try:
-        with Process(settings) as process:
-            answer, _ = process.call(task, [], settings.convert_limit_s)
-            found = Converted(process.version, float(answer.get("seconds", 0.0)), _written(partial))
-        partial.replace(target)
+        with replacing(target) as partial, Process(settings) as process:
+            answer, _ = process.call({**task, "target": str(partial.absolute())}, [], settings.convert_limit_s)
+            return Converted(process.version, float(answer.get("seconds", 0.0)), _written(partial))
     except BackendError as error:
         raise BuildError(f"converting {source.name}: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
-    return found
 
 
 def _written(path: Path) -> Inspection:

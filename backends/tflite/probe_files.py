@@ -16,6 +16,7 @@ from typing import Any
 from backends import files
 from backends.tflite import worker
 from harness.artifact import Artifact
+from harness.atomic import replacing
 from harness.attribution import taps
 from harness.attribution.taps import Taps
 from harness.checkpoint import Dims
@@ -104,10 +105,9 @@ def main(role: str, source: str, target: str, mask_value: str, text: str) -> Non
     """Convert one file, writing the target in one step."""
     from harness import checkpoint
 
-    partial = Path(target).with_name(f"partial-{Path(target).name}")
     found = taps.parse(text, checkpoint.describe(Path(source)).dims)
-    convert(role, Path(source), partial, float(mask_value), found)
-    partial.replace(target)
+    with replacing(Path(target)) as partial:
+        convert(role, Path(source), partial, float(mask_value), found)
 
 
 def _named(names: Mapping[str, int], index: int) -> str:

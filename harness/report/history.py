@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness import terminal
+from harness.atomic import replacing
 from harness.errors import OutputError, ParityError, UsageError, printable
 from harness.gate import measure
 from harness.metrics.text import TextDiff, total
@@ -80,15 +81,11 @@ def rebuild(reports: Path) -> Path:
         OutputError: the database cannot be written.
     """
     file = reports / FILE
-    partial = file.with_suffix(".partial")
     try:
-        reports.mkdir(parents=True, exist_ok=True)
-        partial.unlink(missing_ok=True)
-        with closing(sqlite3.connect(partial)) as database, database:
+        with replacing(file) as partial, closing(sqlite3.connect(partial)) as database, database:
             database.executescript(SCHEMA)
-            for folder in sorted(path for path in reports.iterdir() if path.is_dir() and not _is_page(path)):
+            for folder in _runs(reports):
                 _insert(database, folder)
-        partial.replace(file)
     except (OSError, sqlite3.Error) as error:
         raise OutputError(f"{file}: cannot be written ({error})") from error
     return file
@@ -173,9 +170,10 @@ def _rates(texts: Sequence[TextDiff], suffix: str) -> dict[str, float]:
     return {f"{name}{suffix}": rate for name, rate in rates.items() if rate is not None}
 
 
-def _is_page(folder: Path) -> bool:
-    """A page that was written elsewhere, as the sample is, and no run."""
-    return [path.name for path in folder.iterdir()] == [schema.PAGE]
+def _runs(reports: Path) -> list[Path]:
+    """Every folder that is to be a run: neither hidden, nor a page that was written elsewhere, as the sample is."""
+    found = sorted(path for path in reports.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return [folder for folder in found if [path.name for path in folder.iterdir()] != [schema.PAGE]]
 
 
 def _insert(database: sqlite3.Connection, folder: Path) -> None:

@@ -36,13 +36,9 @@ def kept(cache_dir: Path) -> Path:
 def base(cache_dir: Path) -> Path:
     """A checkpoint of base's dimensions."""
     recipe = hashlib.sha256(Path(scripted.__file__).read_bytes()).hexdigest()[:8]
-    path = cache_dir / f"base-{recipe}.pt"
-    if not path.is_file():
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        dims = scripted.dimensions(n_state=BASE_STATE, n_layer=BASE_LAYERS)
-        dims.n_audio_head = dims.n_text_head = BASE_HEADS
-        scripted.save(scripted.model(dims, steps=25).half(), path)
-    return path
+    dims = scripted.dimensions(n_state=BASE_STATE, n_layer=BASE_LAYERS)
+    dims.n_audio_head = dims.n_text_head = BASE_HEADS
+    return scripted.kept(cache_dir / f"base-{recipe}.pt", lambda: scripted.model(dims, steps=25).half())
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
-import venv
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,8 +13,8 @@ import pytest
 from harness import build, checkpoint, registry
 from harness.build import Workshop
 from harness.fixture import PROJECT
+from tests import tfliteruntime
 
-PACKAGES = ("tflite-runtime==2.14.0", "numpy<2", "filelock", "click")
 TOKENS, ROWS = [50258, 50259, 50359, 50363, 400], [3, 4]
 
 CHILD = """
@@ -40,19 +38,7 @@ print(json.dumps({"label": session.label, "numpy": np.__version__, "torch": "tor
 
 @pytest.fixture(scope="module")
 def interpreter(cache_dir: Path) -> Path:
-    """A Python with tflite-runtime, numpy < 2 and nothing heavy; kept between sessions."""
-    if sys.version_info >= (3, 12):
-        pytest.skip("tflite-runtime 2.14.0 has no wheel for Python 3.12")
-    folder = cache_dir / "tflite-runtime-venv-2"
-    python = folder / "bin" / "python"
-    if not (folder / ".done").is_file():
-        venv.create(folder, with_pip=True, clear=True)
-        command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PACKAGES]
-        installed = subprocess.run(command, capture_output=True, text=True)
-        if installed.returncode:
-            pytest.skip(f"tflite-runtime cannot be installed here: {installed.stderr.strip().splitlines()[-1]}")
-        (folder / ".done").touch()
-    return python
+    return tfliteruntime.interpreter(cache_dir)
 
 
 def test_it_runs_the_same_files_to_the_same_numbers(interpreter, scripted_checkpoint, cache_dir, tmp_path):

@@ -17,7 +17,7 @@ from harness.artifact import Artifact, ArtifactFile
 from harness.fixture import PROJECT
 from harness.report import schema
 from harness.verdict import Outcome
-from tests import sound
+from tests import sound, tfliteruntime
 
 STAGES = ("--stages", "pytorch,tflite")
 
@@ -193,9 +193,7 @@ def test_the_engines_of_a_dla_file_are_those_of_its_execution_plan(tmp_path, rec
 
 def test_tflite_runtime_lists_its_ops_too(cache_dir, scripted_checkpoint, artifacts, tmp_path):
     """The same private method, the same answer: asked of the interpreter where it is installed."""
-    python = cache_dir / "tflite-runtime-venv-2" / "bin" / "python"
-    if not python.is_file():
-        pytest.skip("no interpreter with tflite-runtime yet: tests/integration/test_tflite_runtime.py makes one")
+    python = tfliteruntime.interpreter(cache_dir)
     code = (
         "import sys; from tflite_runtime.interpreter import Interpreter; from backends.tflite import placing;"
         "i = Interpreter(model_path=sys.argv[1]); i.allocate_tensors(); p = placing.placement('encoder', i);"
