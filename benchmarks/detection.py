@@ -1,6 +1,6 @@
 """What is caught, and how far its cause is found: known faults of ports, one at a time, beside three common gates.
 
-    python -m benchmarks.detection [--clips A,B,C] [--breakages A,B]
+    python -m benchmarks.detection [--clips A,B,C] [--breakages A,B | --drawn 60 --seed 1]
 
 One run of the micro checkpoint judges sound ports and one port for each breakage of `fixtures/breakages.py`; what the
 run does not call pass is explained, and edge, part and unit are held against what was broken. Beside it, on the same
@@ -21,6 +21,7 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
+from fixtures import drawn, ports
 from fixtures.breakages import BREAKAGES, Breakage
 from harness import config, registry
 from harness import plan as planning
@@ -57,7 +58,7 @@ class Detection:
     @property
     def breakage(self) -> Breakage | None:
         """What was broken; None in a sound port."""
-        return BREAKAGES.get(self.stage.removeprefix("port:"))
+        return ports.breakage(self.stage.removeprefix("port:"))
 
     @property
     def right(self) -> tuple[bool, bool, bool, bool]:
@@ -166,10 +167,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", default=",".join(CLIPS))
     parser.add_argument("--breakages", default=",".join(BREAKAGES))
+    parser.add_argument("--drawn", type=int, metavar="N", help="in their place, N faults that chance chose")
+    parser.add_argument("--seed", type=int, default=1, choices=ports.SEEDS, help="which N (default: 1)")
     given = parser.parse_args()
+    chosen = drawn.names(given.seed, given.drawn) if given.drawn else given.breakages.split(",")
     with tempfile.TemporaryDirectory() as folder, registered():
-        names = given.breakages.split(",")
-        made = plan(Path(folder), given.clips.split(","), names, Options().cache, tuple(SOUND))
+        made = plan(Path(folder), given.clips.split(","), chosen, Options().cache, tuple(SOUND))
         with progress(2 * len(made.stages) - 1) as advance:
             found = list(detect(made, advance))
     unfolded(stdout()).print(table(found))
