@@ -277,7 +277,7 @@ def _flip(r: WindowTrace, c: WindowTrace, step: int, elsewhere: NDArray[np.float
         margin=margin,
         movement=margin - moved_margin,
         noise=noise,
-        kind="tie" if margin <= NOISE_SIGMAS * noise else "fault",
+        kind="tie" if margin <= NOISE_SIGMAS * noise and math.isfinite(moved_margin) else "fault",
     )
 
 

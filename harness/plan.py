@@ -77,8 +77,16 @@ class Plan:
     """reports/<run>."""
 
     def stage(self, spec: str) -> Stage:
-        """A stage of this run by name."""
-        return next(stage for stage in self.stages if stage.spec == spec)
+        """A stage of this run by name.
+
+        Raises:
+            UsageError: it has no such stage.
+        """
+        for stage in self.stages:
+            if stage.spec == spec:
+                return stage
+        known = ", ".join(stage.spec for stage in self.stages)
+        raise UsageError(f"run {self.folder.name} has no stage {spec!r}", hint=f"It has {known}")
 
 
 def options_from(given: Mapping[str, Any], configured: Mapping[str, Any]) -> Options:

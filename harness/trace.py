@@ -156,4 +156,14 @@ def _window(header: WindowHeader, file: Any) -> WindowTrace:
         for name in ("encoder_output", "logits", "choices", "runners_up")
     }
     forced = TeacherForced(header.forced_tokens, read["logits"], read["choices"], read["runners_up"])
+    if not _agree(forced):
+        raise KeyError(f"tokens, logits and choices of window {header.index} do not belong together")
     return WindowTrace(header, read["encoder_output"], forced)
+
+
+def _agree(forced: TeacherForced) -> bool:
+    """One row of logits, one choice and one runner-up for each token that was fed, and for what follows them."""
+    steps, chosen = len(forced.tokens) + 1, (forced.choices, forced.runners_up)
+    if forced.logits.ndim != 2 or any(each.shape != (steps,) or each.dtype.kind != "i" for each in chosen):
+        return False
+    return len(forced.logits) == steps and all(((each >= 0) & (each < forced.logits.shape[1])).all() for each in chosen)

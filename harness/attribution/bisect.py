@@ -1,9 +1,10 @@
 """Few probes instead of many: on a device each one is compiled, pushed and run.
 
 Assumption: an error that is in the hidden state stays in it, so that the units whose entire error is within the limit
-all stand before those whose error is not. The residual stream gives no cause to doubt it; an error that a later unit
-hides (a LayerNorm over a wrong scale) breaks it, and then the unit that is named is the last that shows the error anew.
-The single error of the suspect does not depend on it.
+all stand before those whose error is not. It does not always hold: a later unit adds to the signal more than to the
+error, or normalises a wrong scale away (the convolutions of the micro checkpoint in int8 lose more than what stands
+behind them). Then the unit that is named is one at which the error comes out of the limit anew, and an earlier one may
+be missed. The single error of the suspect does not depend on it.
 """
 
 from __future__ import annotations

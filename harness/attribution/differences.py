@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from codecs import getincrementaldecoder
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from typing import Any
+
+from rapidfuzz.distance import Indel
 
 from harness.attribution.explanation import Change
 from harness.metrics import token
-from harness.metrics.text import UNSPACED, is_mark
+from harness.metrics.text import UNSPACED, is_mark, with_inner_marks_as_letters
 from harness.metrics.token import TokenEdit
 from harness.trace import Trace, WindowTrace
 from harness.vocabulary import spoken, timestamp_begin, token_bytes, token_text
@@ -36,7 +39,8 @@ def differences(reference: Trace, candidate: Trace) -> tuple[Change, ...]:
     if not reference.windows or not candidate.windows:
         pair = reference.header.tokens, candidate.header.tokens
         return tuple(changes(*pair, n_vocab, language))
-    for r, c in zip(reference.windows, candidate.windows):
+    theirs = {window.header.index: window for window in candidate.windows}
+    for r, c in ((each, theirs[each.header.index]) for each in reference.windows if each.header.index in theirs):
         if r.header.prompt != c.header.prompt:
             found.append(_of_prompt(r, c, n_vocab))
             continue
@@ -50,10 +54,10 @@ def changes(
     reference: Sequence[int], candidate: Sequence[int], n_vocab: int, language: str | None, window: int = 0
 ) -> list[Change]:
     """Every edit between two token sequences, whole words around it, none marked as a consequence."""
-    loop = _loop(reference, candidate)
-    edits = [_exact([edit]) for edit in token.edits(reference, candidate)]
+    loops = _loop(candidate, reference), _loop(reference, candidate)
+    edits = _words_first(reference, candidate, n_vocab)
     return [
-        _change(exact, whole, reference, candidate, n_vocab, language, window, loop)
+        _change(exact, whole, reference, candidate, n_vocab, language, window, loops)
         for exact, whole in _whole_words(edits, reference, candidate, n_vocab, language)
     ]
 
@@ -68,7 +72,9 @@ def classify(reference: str, candidate: str, language: str | None) -> str:
         return "punctuation"
     if _letters(reference).casefold() == _letters(candidate).casefold():
         return "case"
-    if language in UNSPACED and _simplified(_letters(reference)) == _simplified(_letters(candidate)):
+    if (language is None or language in UNSPACED) and _simplified(_letters(reference)) == _simplified(
+        _letters(candidate)
+    ):
         return "script"
     return "number" if any(c.isdigit() for c in reference + candidate) else "word"
 
@@ -94,7 +100,7 @@ def _change(
     n_vocab: int,
     language: str | None,
     window: int,
-    loop: Span | None,
+    loops: tuple[Span | None, Span | None],
 ) -> Change:
     (ours, theirs), (start, end) = exact, whole[0]
     old, new = (token_text(n_vocab, side[slice(*at)]) for side, at in zip((reference, candidate), whole))
@@ -105,11 +111,11 @@ def _change(
         kind = "spacing"
     if any(each >= timestamp_begin(n_vocab) for each in (*reference[slice(*ours)], *candidate[slice(*theirs)])):
         kind = "timestamp"
-    elif loop and theirs[0] < loop[1] and loop[0] < theirs[1]:
+    elif any(loop and at[0] < loop[1] and loop[0] < at[1] for at, loop in zip(exact, loops)):
         kind = "repetition"
     return Change(
         edit_class=kind,
-        mark=marks_that_differ(old, new) if kind == "punctuation" else "",
+        mark=_mark(kind, old, new),
         before=before,
         reference_text=old.strip(),
         candidate_text=new.strip(),
@@ -124,13 +130,67 @@ def _change(
     )
 
 
-def _exact(edits: Sequence[TokenEdit]) -> Pair:
-    """The spans from the first edit to the last."""
-    first, last = edits[0], edits[-1]
-    return (
-        (first.reference_start, last.reference_start + len(last.reference_tokens)),
-        (first.candidate_start, last.candidate_start + len(last.candidate_tokens)),
+def _words_first(reference: Sequence[int], candidate: Sequence[int], n_vocab: int) -> list[Pair]:
+    """The edits of an alignment that keeps as many words as it can, and marks between them.
+
+    A shortest alignment of everything may keep a comma that moved and call the word beside it moved.
+    """
+    ours, theirs = (_word_spans(side, n_vocab) for side in (reference, candidate))
+    kept = Indel.opcodes([tuple(reference[slice(*at)]) for at in ours], [tuple(candidate[slice(*at)]) for at in theirs])
+    equal = (
+        zip(ours[block.src_start : block.src_end], theirs[block.dest_start :]) for block in kept if block.tag == "equal"
     )
+    found: list[Pair] = []
+    start, other = 0, 0
+    for (end, after), (other_end, other_after) in [*chain(*equal), ((len(reference),) * 2, (len(candidate),) * 2)]:
+        between = token.edits(reference[start:end], candidate[other:other_end])
+        found += [_shifted(edit, start, other) for edit in between]
+        start, other = after, other_after
+    return _moved_marks(found, reference, candidate, n_vocab)
+
+
+def _moved_marks(edits: Sequence[Pair], reference: Sequence[int], candidate: Sequence[int], n_vocab: int) -> list[Pair]:
+    """The edits; two that touch, or that have marks between them and the same letters only together, as one.
+
+    A mark that moves makes other tokens of the characters beside it.
+    """
+
+    def letters(at: Pair) -> list[str]:
+        return [_letters(token_text(n_vocab, side[slice(*span)])) for side, span in zip((reference, candidate), at)]
+
+    found: list[Pair] = []
+    for edit in edits:
+        if found and _is_mark(token_text(n_vocab, reference[found[-1][0][1] : edit[0][0]])):
+            joined = (found[-1][0][0], edit[0][1]), (found[-1][1][0], edit[1][1])
+            touch = found[-1][0][1] == edit[0][0]
+            if touch or (len(set(letters(edit))) == 2 and len(set(letters(joined))) == 1):
+                found[-1] = joined
+                continue
+        found.append(edit)
+    return found
+
+
+def _word_spans(tokens: Sequence[int], n_vocab: int) -> list[Span]:
+    """Tokens that hold more than marks and blanks, those that share a character together; a timestamp is no word."""
+    found, start, decoder = [], 0, getincrementaldecoder("utf-8")("replace")
+    for end, each in enumerate(tokens, 1):
+        decoder.decode(token_bytes(n_vocab, [each]))
+        if decoder.getstate()[0] and end < len(tokens):
+            continue  # the character goes on
+        if each < timestamp_begin(n_vocab) and not _is_mark(token_text(n_vocab, tokens[start:end])):
+            found.append((start, end))
+        start = end
+    return found
+
+
+def _is_mark(text: str) -> bool:
+    return all(is_mark(c) or c.isspace() for c in text)
+
+
+def _shifted(edit: TokenEdit, start: int, other: int) -> Pair:
+    """The spans of an edit that was counted from these places on."""
+    ours, theirs = start + edit.reference_start, other + edit.candidate_start
+    return (ours, ours + len(edit.reference_tokens)), (theirs, theirs + len(edit.candidate_tokens))
 
 
 def _whole_words(
@@ -213,7 +273,7 @@ def _with_causes(found: list[Change], flips: set[int], offset: int) -> list[Chan
 
 
 def _loop(reference: Sequence[int], candidate: Sequence[int]) -> Span | None:
-    """The longest stretch of the candidate that repeats one n-gram LOOP_TIMES times more than the reference does."""
+    """The longest stretch of the second that repeats one n-gram LOOP_TIMES times more than the first does."""
     spans = [(n, span) for n in range(1, LOOP_LENGTH + 1) for span in _stretches(candidate, n)]
     found = [
         (end - start, (start, end))
@@ -245,9 +305,18 @@ def _times(tokens: Sequence[int], gram: Sequence[int]) -> int:
     return best
 
 
+def _mark(kind: str, reference: str, candidate: str) -> str:
+    """The marks that an edit of this class concerns: those on one side only, or where none is, those that moved."""
+    if kind not in ("punctuation", "case"):
+        return ""
+    moved = "".join(dict.fromkeys(c for c in reference if is_mark(c))) if kind == "punctuation" else ""
+    return marks_that_differ(reference, candidate) or moved
+
+
 def _letters(text: str) -> str:
-    """Text without punctuation, words separated by single blanks."""
-    return " ".join("".join(c for c in text if not is_mark(c)).split())
+    """Text without punctuation, words separated by single blanks; a point in a number is no punctuation."""
+    words = ("".join(c for c, mark in with_inner_marks_as_letters(chunk) if not mark) for chunk in text.split())
+    return " ".join(filter(None, words))
 
 
 def _words(text: str, count: int, language: str | None) -> str:

@@ -41,12 +41,29 @@ def entry(change: Change, stages: Sequence[Stage], spec: str, traces: Mapping[st
     there = {name: _there(change, traces[reference], found) for name, found in traces.items()}
     path = [name for name in chain(stages, spec) if name in there]
     path = path[path.index(reference) :]
-    first = next(i for i, name in enumerate(path) if name == spec or (i and _same(there[name], change)))
+    first = _start(path, spec, [_same(there[name], change) for name in path])
     edge = f"{path[first - 1]}->{path[first]}"
     undone = _undone(spec, change, stages, there)
     behind = f"; {undone} undoes it" if undone else ""
     said = tuple((name, each.candidate_text if each else change.reference_text) for name, each in there.items())
-    return Entry(edge, undone, said, (), f"enters at {edge}{behind}")
+    return Entry(edge, undone, said, (), f"enters at {edge}{_before(path[1:first], there, change)}{behind}")
+
+
+def _start(path: Sequence[str], spec: str, same: Sequence[bool]) -> int:
+    """Where the last unbroken run of stages that say the same begins; it ends with `spec`."""
+    first = path.index(spec)
+    while first > 1 and same[first - 1]:
+        first -= 1
+    return first
+
+
+def _before(path: Sequence[str], there: Mapping[str, Change | None], change: Change) -> str:
+    """What the stages in front of the edge have at the place, where it is not what the reference says."""
+    for name in path:
+        if _same(there[name], change):
+            return f"; {name} had it before, and a later stage undid it"
+    found = there[path[-1]] if path else None
+    return f"; {path[-1]} already says {found.candidate_text!r} there" if found else ""
 
 
 def _undone(spec: str, change: Change, stages: Sequence[Stage], there: Mapping[str, Change | None]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -28,10 +29,11 @@ from harness.attribution.weight import Place
 from harness.backend import Switchable, Transcript
 from harness.errors import ParityError, RecordError, UnavailableError, UsageError
 from harness.fixture import Clip
+from harness.metrics import tensor
 from harness.report import schema
 from harness.report.schema import Report, Row
 from harness.results import ResultComparison
-from harness.trace import Trace
+from harness.trace import Trace, WindowTrace
 from harness.verdict import Outcome
 
 MISSING_LIMIT = 300
@@ -70,7 +72,7 @@ def explain(bench: Bench, clip: Clip, spec: str, *, detail: bool = False) -> Exp
     known, missing = _traces(bench, clip, spec)
     reference = edges.reference_of(bench.plan.stages, spec)
     if reference is None or reference not in known:
-        return Explanations(clip.name, spec, (), (), (*missing, f"{spec} has no reference in this run"))
+        return Explanations(clip.name, spec, (), (), (*missing, _no_reference(spec, reference)), compared=False)
     found = differences(known[reference], known[spec])
     explained = tuple(_explanation(bench, clip, spec, change, known, detail) for change in found)
     if explained:
@@ -79,6 +81,10 @@ def explain(bench: Bench, clip: Clip, spec: str, *, detail: bool = False) -> Exp
         result = _without_change(bench, clip, spec, known, missing, detail)
     serial.write(path(bench.plan.folder, clip.name, spec), result)
     return result
+
+
+def _no_reference(spec: str, reference: str | None) -> str:
+    return f"{spec} is held against {reference}, which has no trace" if reference else f"{spec} is held against nothing"
 
 
 def explain_files(found: ResultComparison, n_vocab: int) -> Explanations:
@@ -99,7 +105,7 @@ def explain_files(found: ResultComparison, n_vocab: int) -> Explanations:
 def wanted(report: Report, clips: Sequence[str], stage: str | None) -> list[tuple[str, str]]:
     """(clip, stage) of the rows that have something to explain, in the order of the report.
 
-    Without names: every row whose tokens differ from what it is judged against, or whose tensors left their limits.
+    Without names: every row whose tokens differ from what it is judged against, or that diverged.
 
     Raises:
         UsageError: the run has no such clip or stage.
@@ -234,25 +240,37 @@ def _blame(explained: Sequence[Explanation]) -> tuple[str, str, str]:
 def _without_change(
     bench: Bench, clip: Clip, spec: str, known: Mapping[str, Trace], missing: Sequence[str], detail: bool
 ) -> Explanations:
-    """No token differs: which part and layer moved the tensors, on the first window."""
+    """No token differs: which part and layer moved the tensors, on the window where they moved most."""
     stage = bench.plan.stage(spec)
     result, parent = Explanations(clip.name, spec, (), (), tuple(missing), stage.edge), stage.parent
     if parent is None or parent not in known or not (known[parent].windows and known[spec].windows):
         return replace(result, edge="")
-    pair = Pair(parent, spec, known[parent].windows[0], known[spec].windows[0])
-    answers = _Answers([*missing])
+    ours, theirs = min(zip(known[parent].windows, known[spec].windows), key=_kept_db)
+    pair, window, answers = Pair(parent, spec, ours, theirs), ours.header.index, _Answers([*missing])
     with answers.to("state"):
         if not crossfeed.repeats(bench, pair, clip):
             return replace(result, part="state", missing=(*answers.missing, crossfeed.not_again(spec)))
     where: list[LayerFinding] = []
     for component in ("encoder", "decoder"):
         with answers.to(f"layer of the {component}"):
-            where.append(layers.locate(bench, parent, spec, clip, 0, component, detail=detail))
+            where.append(layers.locate(bench, parent, spec, clip, window, component, detail=detail))
     part, unit = next(((each.component, each.culprit) for each in where if each.culprit), ("", ""))
+    if len(known[spec].windows) > 1:
+        where = [replace(each, finding=f"window {window}, which moved most: {each.finding}") for each in where]
     with answers.to("embedding"):
         if unit == FIRST_OF_DECODER and crossfeed.other_table(bench, pair) is not None:
             part = "embedding"
     return replace(result, layers=tuple(where), missing=tuple(answers.missing), part=part, unit=unit)
+
+
+def _kept_db(pair: tuple[WindowTrace, WindowTrace]) -> float:
+    """The smaller SNR of encoder output and logits; -inf where values are not finite."""
+    reference, candidate = pair
+    tensors = ((each.encoder_output, each.teacher_forced.logits) for each in (reference, candidate))
+    alike = [(r, c) for r, c in zip(*tensors) if r.shape == c.shape]
+    if any(tensor.count_nonfinite(c) for _, c in alike):
+        return -math.inf
+    return min((tensor.measure(reference=r, candidate=c).snr_db for r, c in alike), default=math.inf)
 
 
 def explain_all(
@@ -271,4 +289,4 @@ def explain_all(
         except ParityError as error:
             if len(chosen) == 1:
                 raise
-            yield Explanations(clip, stage, (), missing=(f"it cannot be explained: {error}",))
+            yield Explanations(clip, stage, (), missing=(str(error),), compared=False)

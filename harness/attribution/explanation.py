@@ -96,7 +96,9 @@ class UnitError:
     nonfinite: int
     """NaN or infinite values in its output."""
     fails: bool
-    """Its single error (its entire error, where only that is known) is outside the edge's limit."""
+    """Its single error is outside the edge's limit."""
+    entire_fails: bool = False
+    """Its entire error is: accumulated, so that it says nothing about this unit alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,9 @@ class LayerFinding:
     """Probe artifacts that had to run."""
     finding: str
     """In one sentence, what is not known included."""
+    output_fails: bool = False
+    """The component's output is outside the limit, in a file that speaks for the shipped one: what the units add up to
+    can explain a large movement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +136,10 @@ class Weight:
     """Root mean square movement over all other steps of the run on this edge."""
     movements: tuple[float, ...]
     """Quantiles 5, 25, 50, 75, 95 % of the absolute movements over all other steps."""
-    flip_probability: float
-    """Probability that Gaussian noise of this size flips this margin."""
+    flip_probability: float | None
+    """Probability that Gaussian noise of this size flips this margin; None where the noise is not known."""
     kind: str
-    """"tie", "justified" or "fault"."""
+    """"tie", "justified", "fault", or "unjudged" where too few other steps tell the noise."""
     finding: str
 
 
@@ -171,6 +176,8 @@ class Explanations:
     """What is to blame: a part as in CrossFeed, "policy", or "" where nothing is."""
     unit: str = ""
     """The unit to blame; "" where none is, or none is known."""
+    compared: bool = True
+    """The tokens could be compared; `missing` says why not."""
 
 
 def path(run: Path, clip: str, stage: str) -> Path:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from statistics import median_low
 
 from harness import tolerance
@@ -72,10 +73,8 @@ def locate(
     """
     if component not in taps.COMPONENTS:
         raise UsageError(f"no component {component!r:.60}", hint=f"There are {' and '.join(taps.COMPONENTS)}")
-    stages = [stage.spec for stage in bench.plan.stages]
     for spec in (reference, candidate):
-        if spec not in stages:
-            raise UsageError(f"run {bench.plan.folder.name} has no stage {spec!r}", hint=f"It has {', '.join(stages)}")
+        bench.plan.stage(spec)
     measurer = Measurer(bench, Question(reference, candidate, clip, window, component, detail))
     edge = tolerance.for_edge(bench.plan.tolerances, reference, candidate)
     limit_db = (edge.encoder_output_snr_db if component == "encoder" else edge.logits_snr_db).passes
@@ -97,14 +96,15 @@ def judge(units: Sequence[UnitError], limit_db: float) -> Judgement:
 
 
 def unit_error(unit: str, entire: TapError | None, single: TapError | None, limit_db: float) -> UnitError:
-    """Both errors of a unit, judged by its single one where that is known."""
+    """Both errors of a unit; it fails by its single one."""
     known = single or entire
     return UnitError(
         unit=unit,
         entire_snr_db=entire.snr_db if entire else None,
         single_snr_db=single.snr_db if single else None,
         nonfinite=known.nonfinite if known else 0,
-        fails=known is not None and outside(known, limit_db),
+        fails=single is not None and outside(single, limit_db),
+        entire_fails=entire is not None and outside(entire, limit_db),
     )
 
 
@@ -124,7 +124,7 @@ def _measured(measurer: Measurer, limit_db: float) -> LayerFinding:
 
 
 def _halved(measurer: Measurer, limit_db: float) -> LayerFinding:
-    """One tap a probe, then the suspect alone."""
+    """One tap a probe, then the suspect alone; where the output passes, every unit alone in one probe."""
     entire: dict[str, TapError] = {measurer.final: measurer.shipped.error}
     runs: list[Probed] = []
 
@@ -133,15 +133,14 @@ def _halved(measurer: Measurer, limit_db: float) -> LayerFinding:
         entire.update(_by_unit(runs[-1]) if unit != measurer.final else {})
         return outside(entire[unit], limit_db)
 
-    if not outside(measurer.shipped.error, limit_db):
-        units = tuple(unit_error(unit, entire.get(unit), None, limit_db) for unit in measurer.units)
-        said = f"the {measurer.question.component}'s output passes ({_db(measurer.shipped.error.snr_db)}"
-        found = Judgement("", f"{said}, limit {limit_db:g} dB), so no unit was looked at")
-        return _finding(measurer, limit_db, units, found, [])
+    if not outside(measurer.shipped.error, limit_db):  # a later unit may hide what an early one does
+        single = _by_unit(measurer.single(measurer.units))
+        units = tuple(unit_error(unit, entire.get(unit), single.get(unit), limit_db) for unit in measurer.units)
+        return _finding(measurer, limit_db, units, judge(units, limit_db), [])
     suspect = first_failing(measurer.units, fails)
     single = _by_unit(measurer.single([suspect, *_inside(measurer, suspect)]))
     units = tuple(unit_error(unit, entire.get(unit), single.get(unit), limit_db) for unit in measurer.units)
-    found = _suspected(suspect, [each for each in units if each.unit in single], limit_db)
+    found = _suspected(suspect, units, limit_db)
     return _finding(measurer, limit_db, units, found, runs, halved=True)
 
 
@@ -153,11 +152,14 @@ def _inside(measurer: Measurer, suspect: str) -> list[str]:
     return [unit for unit in measurer.units if ".blocks." in suspect and unit.startswith(f"{block}.")]
 
 
-def _suspected(suspect: str, alone: Sequence[UnitError], limit_db: float) -> Judgement:
-    failing = [unit for unit in alone if unit.fails]
+def _suspected(suspect: str, units: Sequence[UnitError], limit_db: float) -> Judgement:
+    failing = [unit for unit in units if unit.fails]
     if failing:
-        return Judgement(failing[0].unit, f"{_said(failing[0])}, limit {limit_db:g} dB; the units before it pass")
-    own = next(unit for unit in alone if unit.unit == suspect)
+        before = takewhile(lambda unit: unit is not failing[0], units)
+        passed = ", ".join(unit.unit for unit in before if unit.entire_snr_db is not None and not unit.entire_fails)
+        behind = f"; the error is not yet outside it behind {passed}" if passed else ""
+        return Judgement(failing[0].unit, f"{_said(failing[0])}, limit {limit_db:g} dB{behind}")
+    own = next(unit for unit in units if unit.unit == suspect)
     said = f"errors add up: {suspect} is the first outside the limit of {limit_db:g} dB ({_db(own.entire_snr_db)})"
     return Judgement("", f"{said}, but alone it passes ({_db(own.single_snr_db)}), so no unit is to blame alone")
 
@@ -180,7 +182,13 @@ def _finding(
         faithful=all(probe.faithful for probe in probes),
         probes=measurer.runs,
         finding="; ".join(notes),
+        output_fails=units[-1].entire_fails and all(_speaks(probe, limit_db) for probe in probes),
     )
+
+
+def _speaks(probe: Probed, limit_db: float) -> bool:
+    """Whether what an entire probe shows holds for the shipped file: their outputs agree to within the limit."""
+    return bool(probe.faithful) or (probe.final_snr_db is not None and probe.final_snr_db >= limit_db)
 
 
 def _caveats(probes: Sequence[Probed], reference: str, limit_db: float) -> list[str]:
@@ -193,7 +201,7 @@ def _caveats(probes: Sequence[Probed], reference: str, limit_db: float) -> list[
     else:
         worst = min((probe.final_snr_db for probe in probes if probe.final_snr_db is not None), default=None)
         notes[0] += f", and its final output is not the shipped file's (SNR {_db(worst)} between them)"
-        if worst is None or worst < limit_db:
+        if not all(_speaks(probe, limit_db) for probe in probes):
             notes.append("so this is said of a file that we built, and may not hold for the shipped one")
     if any(error.snr_db is None for probe in probes for error in probe.errors):
         notes.append(f"hidden states of {reference} itself are not finite, and units that they feed are not judged")
@@ -213,8 +221,12 @@ def _stands_out(unit: UnitError, units: Sequence[UnitError]) -> bool:
     return unit.single_snr_db <= max(LOST_DB, usual - STANDS_OUT_DB)
 
 
+def _with_share(unit: UnitError, units: Sequence[UnitError]) -> str:
+    return f"{unit.unit} ({_db(unit.single_snr_db)}, {_share(unit, units):.0%} of the sum of relative errors)"
+
+
 def _share(unit: UnitError, units: Sequence[UnitError]) -> float:
-    """A unit's part of the noise that all units add, each measured against its own signal."""
+    """A unit's relative error (noise power over signal power) as a part of the sum over all units."""
     noise = {each.unit: 10 ** (-each.single_snr_db / 10) for each in units if each.single_snr_db is not None}
     return noise[unit.unit] / sum(noise.values())
 
@@ -232,7 +244,7 @@ def _nothing(units: Sequence[UnitError], limit_db: float) -> str:
     if final is not None and final < limit_db:
         return (
             f"errors add up to {_db(final)} (limit {limit_db:g} dB), but no unit fails alone: "
-            f"the worst is {worst.unit} ({_db(worst.single_snr_db)}, {_share(worst, units):.0%} of the noise)"
+            f"the worst is {_with_share(worst, units)}"
         )
     return f"no unit fails: the worst is {worst.unit} ({_db(worst.single_snr_db)}, limit {limit_db:g} dB)"
 
@@ -243,7 +255,7 @@ def _spread(units: Sequence[UnitError], limit_db: float) -> str:
         return "no unit could be compared"
     return (
         f"spread: {count} of {len(units)} units outside the limit of {limit_db:g} dB, and none stands out: "
-        f"the worst is {worst.unit} ({_db(worst.single_snr_db)}, {_share(worst, units):.0%} of the noise)"
+        f"the worst is {_with_share(worst, units)}"
     )
 
 

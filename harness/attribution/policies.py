@@ -92,7 +92,7 @@ def finding(change: Change, reference: Trace, found: Sequence[PolicyPart]) -> st
     )
     alone = [part.part for part in found if part.removes]
     needed = [part.part for part in found if part.restores]
-    if at_boundary and "timestamps" in {*alone, *needed}:
+    if at_boundary and change.edit_class == "punctuation" and "timestamps" in alone:
         return f"{what} is a segment boundary in timestamp mode: without timestamps it reads as the candidate does"
     if alone:
         return f"{what} comes from the decode policy: {' or '.join(alone)}, switched alone, makes both read the same"
@@ -107,16 +107,18 @@ def finding(change: Change, reference: Trace, found: Sequence[PolicyPart]) -> st
 
 
 def boundary(change: Change, boundaries: frozenset[int]) -> str:
-    """Whether a difference stands where the reference has a pair of timestamps, in words."""
-    if change.reference_span[0] in boundaries:
-        return f"{subject(change)} is a segment boundary in timestamp mode: the decode policy put it there"
-    return f"{subject(change)} does not stand at a segment boundary of the reference"
+    """Whether a difference stands where the reference has a pair of timestamps, in words; nothing was run for it."""
+    if change.reference_span[0] not in boundaries:
+        return f"{subject(change)} does not stand at a segment boundary of the reference"
+    if change.edit_class != "punctuation":
+        return f"{subject(change)} stands at a segment boundary of the reference"
+    return f"{subject(change)} is a segment boundary in timestamp mode: suspect the decode policy (timestamps) first"
 
 
 def subject(change: Change) -> str:
     """The difference as the subject of a sentence."""
     names = {",": "the comma", ".": "the full stop", "?": "the question mark", "!": "the exclamation mark"}
     names |= {"，": "the comma", "。": "the full stop", "？": "the question mark", "、": "the enumeration comma"}
-    if change.mark:
+    if change.edit_class == "punctuation" and change.mark:
         return names.get(change.mark, f"the mark {change.mark!r}")
     return f"the {change.edit_class} {change.reference_text or change.candidate_text!r}"

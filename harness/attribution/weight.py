@@ -7,8 +7,10 @@
                       (Abramowitz and Stegun 1964, 7.1 and 26.2)
 
 A flip is a *tie* when its margin is at most NOISE_SIGMAS times the noise, and no larger than the edge allows a tie to
-be: the noise of a broken model covers any margin. Otherwise it is *justified* when no unit fails its limit alone, so
-that errors that are allowed in every layer add up to it, and a *fault* when one does, or when nothing explains it.
+be: the noise of a broken model covers any margin. Otherwise it is *justified* when no unit fails its limit alone and
+the output of a component does, in a file that speaks for the shipped one: errors that are allowed in every layer add up
+to it. It is a *fault* when a unit fails, when nothing that was measured explains it, and when logits are not finite.
+With fewer than MIN_STEPS other steps nobody knows the noise, and the flip is *unjudged*.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from harness.metrics import logits
 from harness.trace import Trace, WindowTrace
 
 QUANTILES = (5, 25, 50, 75, 95)
+MIN_STEPS = 5
+"""Fewer movements say nothing about their size."""
 
 Place = tuple[str, int, int]
 """(clip, window, step)."""
@@ -64,8 +68,15 @@ def weigh(
     movement = margin - (float(other[ours]) - float(other[theirs]))
     rest = np.array([value for key, value in elsewhere.items() if key != place and math.isfinite(value)])
     noise = float(np.sqrt(np.mean(rest**2))) if rest.size else 0.0
-    probability = flip_probability(margin, noise)
-    kind, why = _kind(margin, min(NOISE_SIGMAS * noise, max_tie_margin), layers)
+    lost = sum(key != place for key in elsewhere) - rest.size
+    why_not = f"; {lost} other steps are not finite and were left out" if lost else ""
+    probability = flip_probability(margin, noise) if rest.size >= MIN_STEPS else None
+    if not math.isfinite(movement) or _broken(row, other):
+        kind, why = "fault", "logits are not finite here"
+    elif probability is None:
+        kind, why = "unjudged", f"fewer than {MIN_STEPS} other steps do not tell how large the noise is"
+    else:
+        kind, why = _kind(margin, min(NOISE_SIGMAS * noise, max_tie_margin), layers)
     return Weight(
         margin=margin,
         movement=movement,
@@ -73,8 +84,22 @@ def weigh(
         movements=tuple(float(value) for value in np.percentile(np.abs(rest), QUANTILES)) if rest.size else (),
         flip_probability=probability,
         kind=kind,
-        finding=f"{kind}: margin {margin:.3g}, moved {movement:.3g}; over {rest.size} other steps the movement is "
-        f"{noise:.2g} (root mean square), which flips such a margin with probability {probability:.2g}; {why}",
+        finding=f"{kind}: margin {margin:.3g}, moved {movement:.3g}; "
+        f"{_noise(rest.size, noise, probability)}{why}{why_not}",
+    )
+
+
+def _broken(row: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
+    """Whether the candidate has values that are not finite where the reference's are."""
+    return bool((np.isfinite(row) & ~np.isfinite(other)).any())
+
+
+def _noise(steps: int, noise: float, probability: float | None) -> str:
+    if probability is None:
+        return ""
+    return (
+        f"over {steps} other steps the movement is {noise:.2g} (root mean square), "
+        f"which flips such a margin with probability {probability:.2g}; "
     )
 
 
@@ -94,8 +119,10 @@ def _kind(margin: float, limit: float, layers: Sequence[LayerFinding]) -> tuple[
         return "tie", f"the margin is inside {within}"
     if culprits:
         return "fault", f"the margin is outside {within}, and {culprits[0]} fails"
-    if layers:
+    if any(finding.output_fails for finding in layers):
         return "justified", f"the margin is outside {within}, but no unit is to blame: errors add up"
+    if layers:
+        return "fault", f"the margin is outside {within}, and what was measured of the layers does not explain it"
     return "fault", f"the margin is outside {within}, and no layer was looked at"
 
 

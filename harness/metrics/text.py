@@ -116,7 +116,7 @@ def units(text: str, language: str | None) -> list[str]:
     """Words and punctuation marks in order; in unspaced scripts each character is a word of its own."""
     found: list[str] = []
     for chunk in text.split():
-        for is_mark, run in groupby(_with_inner_marks_as_letters(chunk), key=lambda pair: pair[1]):
+        for is_mark, run in groupby(with_inner_marks_as_letters(chunk), key=lambda pair: pair[1]):
             letters = "".join(character for character, _ in run)
             split = is_mark or (language in UNSPACED and not letters.isascii())
             found.extend(letters if split else [letters])
@@ -150,7 +150,7 @@ def is_mark(character: str) -> bool:
     return unicodedata.category(character)[0] in "PS"
 
 
-def _with_inner_marks_as_letters(chunk: str) -> list[tuple[str, bool]]:
+def with_inner_marks_as_letters(chunk: str) -> list[tuple[str, bool]]:
     """Characters of a chunk with "is a mark"; not so an apostrophe between letters, a point in a number."""
     marks = [is_mark(character) for character in chunk]
     for i in range(1, len(chunk) - 1):

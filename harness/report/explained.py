@@ -11,6 +11,7 @@ from harness.attribution.explanation import Change, Explanation, Explanations, L
 from harness.errors import printable
 
 UNITS_SHOWN = 12
+ENDS = {"missing end": " (the text goes on)", "extra end": " (the text stops early)"}
 
 
 def show(found: Explanations, console: Console) -> None:
@@ -23,7 +24,7 @@ def lines(found: Explanations) -> list[str]:
     """The same as lines of plain text."""
     causes = [(i, each) for i, each in enumerate(found.found) if each.change.follows_from is None]
     count = f"{len(found.found)} difference(s) in tokens" if found.found else "no token differs"
-    head = f"{found.clip} · {found.stage}: {count}"
+    head = f"{found.clip} · {found.stage}: {count if found.compared else 'not explained'}"
     body = [line for i, each in causes for line in _difference(i, each, found.found)]
     layers = [f"  layer      {line}" for each in found.layers for line in _layer(each)]
     blamed = [f"  to blame   {' · '.join(filter(None, (found.edge, found.part, found.unit)))}"] if found.part else []
@@ -50,7 +51,8 @@ def _difference(place: int, each: Explanation, found: Sequence[Explanation]) -> 
 def _what(change: Change) -> str:
     mark = f" {change.mark!r}" if change.mark else ""
     step = "" if change.step is None else f" (step {change.step})"
-    return f"{change.edit_class}{mark}: {change.before} [{_short(change)}] {change.after}{step}"
+    kind = f"{change.edit_class}{mark}{ENDS.get(change.edit_class, '')}"
+    return f"{kind}: {change.before} [{_short(change)}] {change.after}{step}"
 
 
 def _short(change: Change) -> str:
@@ -67,13 +69,19 @@ def _policy(each: Explanation) -> str:
 
 
 def _layer(found: LayerFinding) -> list[str]:
-    units = [unit for unit in found.units if unit.single_snr_db is not None or unit.entire_snr_db is not None]
-    listed = ", ".join(_unit(unit) for unit in units[:UNITS_SHOWN])
+    single = [_unit(unit, unit.single_snr_db, unit.fails) for unit in found.units if unit.single_snr_db is not None]
+    entire = [
+        _unit(unit, unit.entire_snr_db, unit.entire_fails) for unit in found.units if unit.entire_snr_db is not None
+    ]
+    lists = (("single", single), ("entire", entire))
+    return [found.finding, *(f"{name} dB: {_listed(units)}" for name, units in lists if units)]
+
+
+def _listed(units: Sequence[str]) -> str:
     more = f", and {len(units) - UNITS_SHOWN} more" if len(units) > UNITS_SHOWN else ""
-    return [found.finding, f"single dB: {listed}{more}"] if listed else [found.finding]
+    return ", ".join(units[:UNITS_SHOWN]) + more
 
 
-def _unit(unit: UnitError) -> str:
-    value = unit.single_snr_db if unit.single_snr_db is not None else unit.entire_snr_db
-    shown = "?" if value is None else f"{value:.0f}" if math.isfinite(value) else ("inf" if value > 0 else "-inf")
-    return f"{unit.unit.partition('.')[2]} {shown}{'!' if unit.fails else ''}"
+def _unit(unit: UnitError, value: float, outside: bool) -> str:
+    shown = f"{value:.0f}" if math.isfinite(value) else ("inf" if value > 0 else "-inf")
+    return f"{unit.unit.partition('.')[2]} {shown}{'!' if outside else ''}"

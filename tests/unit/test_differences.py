@@ -34,12 +34,18 @@ def texts(found: list[Change]) -> list[tuple[str, str]]:
         ("every body", "everybody", "en", "spacing"),
         ("ask", "ask,", "en", "punctuation"),
         ("介紹", "介紹,", "zh", "punctuation"),
+        ("every body", "every, body.", "en", "punctuation"),
         ("What", "what", "en", "case"),
         ("What?", "what.", "en", "case"),
         ("介紹", "介绍", "zh", "script"),
+        ("介紹", "介绍", None, "script"),
         ("介紹", "介绍", "en", "word"),
         ("介紹", "介召", "zh", "word"),
         ("25", "twenty", "en", "number"),
+        ("2,000", "2000", "en", "number"),
+        ("3.14", "314", "zh", "number"),
+        ("25,", "25", "en", "punctuation"),
+        ("don't", "dont", "en", "word"),
         ("fox", "dog", "en", "word"),
         ("fox", "", "en", "word"),
     ],
@@ -64,6 +70,9 @@ def test_marks_that_stand_on_one_side_only(reference, candidate, marks):
         (" fellow Americans ask", " fellow Americans, ask", "en", "punctuation", ",", ("", ",")),
         (" ask, not", " ask. not", "en", "punctuation", ",.", (",", ".")),
         (" And What then", " And what then", "en", "case", "", ("What", "what")),
+        (" ask What? Then", " ask what. Then", "en", "case", "?.", ("What?", "what.")),
+        (" in 2,000 years", " in 2000 years", "en", "number", "", ("2,000", "2000")),
+        (" thank you" * 5, " thank you", "en", "repetition", "", (" ".join(["thank you"] * 4), "")),
         (" in 25 years", " in twenty years", "en", "number", "", ("25", "twenty")),
         ("我介紹你", "我介绍你", "zh", "script", "", ("紹", "绍")),
         (" a fox ran", " a dog ran", "en", "word", "", ("fox", "dog")),
@@ -98,6 +107,35 @@ def test_each_edit_has_its_class(reference, candidate, language, edit_class, mar
 def test_a_loop_repeats_a_short_phrase_three_times_more_than_the_reference(reference, candidate, loops):
     """What the reference repeats as well is no loop."""
     assert [change.edit_class == "repetition" for change in between(reference, candidate)] == [loops]
+
+
+@pytest.mark.parametrize(
+    ("reference", "candidate", "language", "marks"),
+    [
+        (" a fox, ran far", " a fox ran, far", "en", [(",", ""), ("", ",")]),
+        (" a fox ran, far", " a fox, ran far", "en", [("", ","), (",", "")]),
+        (" a fox ran far, and fast", " a fox, ran far and fast", "en", [("", ","), (",", "")]),
+    ],
+)
+def test_a_comma_that_moved_is_two_edits_of_punctuation(reference, candidate, language, marks):
+    """One that went and one that came; the words beside it stand where they stood."""
+    found = between(reference, candidate, language)
+    assert [(change.edit_class, change.mark) for change in found] == [("punctuation", marks[0][0] or marks[0][1])] * 2
+    assert texts(found) == marks
+
+
+@pytest.mark.parametrize(
+    ("reference", "candidate", "said"),
+    [
+        ("我想說的，是大家", "我想說，的是大家", ("的，是", "，的是")),
+        ("我想說，的是大家", "我想說的，是大家", ("，的是", "的，是")),
+        ("你好的，是大家", "你好，的是大家", ("你好的，是", "你好，的是")),
+    ],
+)
+def test_a_comma_that_moved_between_other_tokens_is_one_edit_of_punctuation(reference, candidate, said):
+    """的是 is one token, and two with a comma inside; so is 好的."""
+    (change,) = between(reference, candidate, "zh")
+    assert (change.edit_class, change.mark, texts([change])) == ("punctuation", "，", [said])
 
 
 def test_an_edit_beside_a_loop_keeps_its_class():

@@ -55,8 +55,6 @@ def test_a_root_that_comes_first_has_no_reference():
         ((PLAIN, PLAIN, PLAIN, COMMA), "tflite->dla"),
         ((PLAIN, PLAIN, COMMA, COMMA), "torchscript->tflite"),
         ((PLAIN, COMMA, COMMA, COMMA), "pytorch->torchscript"),
-        ((PLAIN, COMMA, PLAIN, COMMA), "pytorch->torchscript"),
-        ((PLAIN, PLAIN, STOP, COMMA), "tflite->dla"),
         ((PLAIN, PLAIN, " Americans ask,", COMMA), "tflite->dla"),
     ],
 )
@@ -64,6 +62,19 @@ def test_a_difference_enters_at_the_first_edge_behind_which_it_reads_so(texts, e
     """Another difference at its place is another one, and so is the same one elsewhere."""
     found = entry("dla", **dict(zip(CHAIN[1:], texts)))
     assert (found.edge, found.undone_by, found.finding) == (edge, "", f"enters at {edge}")
+
+
+@pytest.mark.parametrize(
+    ("texts", "before"),
+    [
+        ((PLAIN, COMMA, PLAIN, COMMA), "torchscript had it before, and a later stage undid it"),
+        ((PLAIN, PLAIN, STOP, COMMA), "tflite already says '.' there"),
+    ],
+)
+def test_what_stood_there_in_front_of_the_edge_is_told(texts, before):
+    """The edge is the last that brings it; the reader learns that it is not the only one."""
+    found = entry("dla", **dict(zip(CHAIN[1:], texts)))
+    assert (found.edge, found.finding) == ("tflite->dla", f"enters at tflite->dla; {before}")
 
 
 def test_the_first_edge_is_between_the_original_and_the_root():

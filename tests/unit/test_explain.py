@@ -46,7 +46,7 @@ def test_two_files_tell_what_changed_and_no_more():
 @pytest.mark.parametrize(
     ("at_the_comma", "said"),
     [
-        ((ONE, ONE), "the comma is a segment boundary in timestamp mode: the decode policy put it there"),
+        ((ONE, ONE), "the comma is a segment boundary in timestamp mode: suspect the decode policy (timestamps) first"),
         ((ONE,), "the comma does not stand at a segment boundary of the reference"),
         ((), "the comma does not stand at a segment boundary of the reference"),
     ],
@@ -59,10 +59,10 @@ def test_timestamps_of_the_reference_make_boundaries(at_the_comma, said):
 
 @pytest.mark.parametrize(
     ("languages", "edit_class"),
-    [(("zh", None), "script"), ((None, "zh"), "script"), (("en", "zh"), "word"), ((None, None), "word")],
+    [(("zh", None), "script"), ((None, "zh"), "script"), (("en", "zh"), "word"), ((None, None), "script")],
 )
 def test_the_language_is_the_references_if_it_has_one(languages, edit_class):
-    """Else the candidate's."""
+    """Else the candidate's; where neither says it the characters do."""
     (only,) = files(tokens("紹"), tokens("绍"), *languages).found
     assert only.change.edit_class == edit_class
 

@@ -28,7 +28,7 @@ LAYER = LayerFinding(
     "encoder",
     (
         UnitError("encoder.conv", 131.4, 130.6, 0, False),
-        UnitError("encoder.blocks.0", 31.0, None, 0, True),
+        UnitError("encoder.blocks.0", 31.0, None, 0, False, entire_fails=True),
         UnitError("encoder.blocks.1", None, math.inf, 0, False),
         UnitError("encoder.blocks.2", None, -math.inf, 7, True),
         UnitError("encoder.ln_post", None, None, 0, False),
@@ -70,7 +70,8 @@ def test_all_five_answers():
         "     policy   timestamps makes and breaks it",
         "     part     the encoder alone does it",
         "     layer    encoder.blocks.0 fails alone",
-        "     layer    single dB: conv 131, blocks.0 31!, blocks.1 inf, blocks.2 -inf!",
+        "     layer    single dB: conv 131, blocks.1 inf, blocks.2 -inf!",
+        "     layer    entire dB: conv 131, blocks.0 31!",
         "     matters  tie: margin 0.1",
         "     not known: layer of the decoder: no probe",
         "  to blame   encoder · encoder.blocks.0",
@@ -81,6 +82,20 @@ def test_all_five_answers():
 def test_nothing_at_all():
     """No token differs, and nothing else is known."""
     assert lines() == ["jfk · tflite: no token differs"]
+
+
+def test_what_was_not_compared_is_not_called_equal():
+    """A row that could not be explained, and why."""
+    assert lines(compared=False, missing=("no trace",)) == ["jfk · tflite: not explained", "  not known  no trace"]
+
+
+@pytest.mark.parametrize(
+    ("edit_class", "said"),
+    [("missing end", "missing end (the text goes on)"), ("extra end", "extra end (the text stops early)")],
+)
+def test_which_end_is_meant_is_said(edit_class, said):
+    """The end-of-text token is the one that is missing or extra, not words."""
+    assert lines(replace(BARE, change=replace(CHANGE, edit_class=edit_class, mark="")))[1].startswith(f"  1. {said}: ")
 
 
 def test_a_difference_without_answers():

@@ -56,7 +56,7 @@ def test_errors_that_all_units_have_are_spread():
     found = judge(units(INF, 33.0, 30.0, 33.0, INF), 35)
     assert found.culprit == ""
     said = "spread: 3 of 5 units outside the limit of 35 dB, and none stands out: "
-    assert found.finding == f"{said}the worst is u2 (30.0 dB, 50% of the noise)"
+    assert found.finding == f"{said}the worst is u2 (30.0 dB, 50% of the sum of relative errors)"
 
 
 def test_one_that_stands_out_of_the_spread():
@@ -115,13 +115,15 @@ def test_halving_finds_every_place_with_few_questions(count):
 
 
 class FakeMeasurer:
-    """Errors from a table: unit `broken` loses `single`, everything from there on `entire`."""
+    """Errors from a table: unit `broken` loses `single`, everything from there on `entire`; `hidden` loses it alone."""
 
-    def __init__(self, count: int, broken: int, *, entire: float = 20.0, single: float = 20.0, faithful: bool = True):
+    def __init__(
+        self, count: int, broken: int, *, entire: float = 20.0, single: float = 20.0, faithful: bool = True, hidden=None
+    ):
         self.units = tuple(f"encoder.blocks.{number}" for number in range(count))
         self.final = self.units[-1]
         self.question = SimpleNamespace(component="encoder", reference="pytorch", detail=False)
-        self.runs, self.asked = 0, []
+        self.runs, self.asked, self._alone = 0, [], broken if hidden is None else hidden
         self._broken, self._entire, self._single, self._faithful = broken, entire, single, faithful
         self.shipped = Shipped("fake", self._error(self.final))
 
@@ -135,7 +137,8 @@ class FakeMeasurer:
 
     def single(self, units):
         self.runs += 1
-        return Probed("single", "fake", tuple(TapError(unit, self._single, 0) for unit in units), None, None)
+        errors = {unit: self._single if self.units.index(unit) == self._alone else 130.0 for unit in units}
+        return Probed("single", "fake", tuple(TapError(unit, db, 0) for unit, db in errors.items()), None, None)
 
 
 @pytest.mark.parametrize("count", [3, 6, 9, 35])
@@ -150,12 +153,34 @@ def test_halving_needs_few_probes(count):
         assert "an error once in is taken to stay in" in found.finding
 
 
-def test_halving_a_sound_component_runs_no_probe():
-    """Its output passes: nothing to look for."""
-    measurer = FakeMeasurer(6, 6)
+@pytest.mark.parametrize(("hidden", "culprit"), [(None, ""), (2, "encoder.blocks.2")])
+def test_where_the_output_passes_every_unit_is_looked_at_alone(hidden, culprit):
+    """One probe, no halving: a later unit may hide what an early one does."""
+    measurer = FakeMeasurer(6, 6, hidden=hidden)
     found = layers._halved(measurer, 90)
-    assert (found.culprit, found.probes, measurer.runs) == ("", 0, 0)
-    assert found.finding == "the encoder's output passes (130.0 dB, limit 90 dB), so no unit was looked at"
+    assert (found.culprit, found.probes, measurer.runs, measurer.asked) == (culprit, 1, 1, [])
+    assert not found.output_fails
+
+
+def test_units_that_were_probed_and_pass_are_named():
+    """Not "its input", where nobody looked at it."""
+    found = layers._halved(FakeMeasurer(6, 3), 90)
+    assert "fails alone (20.0 dB), limit 90 dB; the error is not yet outside it behind " in found.finding
+    assert "encoder.blocks.3" not in found.finding.partition("behind ")[2]
+    assert "its input passes" not in found.finding
+
+
+def test_an_error_that_is_only_accumulated_is_not_the_units_own():
+    """The entire error says nothing about one unit."""
+    found = layers.unit_error("u1", TapError("u1", 31.0, 0), None, 90)
+    assert (found.fails, found.entire_fails) == (False, True)
+
+
+@pytest.mark.parametrize(("faithful", "final"), [(True, True), (False, False)])
+def test_the_output_explains_only_in_a_file_that_speaks_for_the_shipped_one(faithful, final):
+    """Else what adds up is that of another file."""
+    found = layers._halved(FakeMeasurer(6, 3, entire=89.0, single=95.0, faithful=faithful), 90)
+    assert found.output_fails is final
 
 
 def test_halving_clears_a_suspect_that_passes_alone():

@@ -15,7 +15,8 @@ from harness.trace import Trace, WindowTrace
 from tests.traces import SPANISH, says
 
 PLACE = ("jfk", 0, 0)
-SPREAD = LayerFinding("encoder", (), "", True, 1, "spread")
+SPREAD = LayerFinding("encoder", (), "", True, 1, "spread", output_fails=True)
+SOUND = LayerFinding("encoder", (), "", True, 1, "no unit fails")
 BROKEN = LayerFinding("decoder", (), "decoder.blocks.2", True, 1, "decoder.blocks.2 fails alone")
 
 
@@ -53,14 +54,15 @@ def weigh(margin: float, *movements: float, layers: tuple[LayerFinding, ...] = (
         (3.0, (BROKEN,), "tie", "the margin is inside the 3 that a tie may have here"),
         (3.5, (SPREAD,), "justified", "no unit is to blame: errors add up"),
         (3.5, (SPREAD, BROKEN), "fault", "and decoder.blocks.2 fails"),
+        (3.5, (SOUND, SOUND), "fault", "and what was measured of the layers does not explain it"),
         (3.5, (), "fault", "and no layer was looked at"),
     ],
 )
 def test_each_flip_has_its_kind(margin, layers, kind, why):
     """A tie inside the noise; outside it layers decide."""
-    found = weigh(margin, 1, -1, 1, -1, layers=layers)
+    found = weigh(margin, 1, -1, 1, -1, 1, layers=layers)
     assert found.kind == kind
-    assert found.finding.startswith(f"{kind}: margin {margin:.3g}, moved {margin + 1:.3g}; over 4 other steps")
+    assert found.finding.startswith(f"{kind}: margin {margin:.3g}, moved {margin + 1:.3g}; over 5 other steps")
     assert found.finding.endswith(why)
 
 
@@ -68,18 +70,18 @@ def test_each_flip_has_its_kind(margin, layers, kind, why):
 def test_a_tie_is_no_larger_than_the_edge_allows(most, kind):
     """The noise of a broken model covers any margin."""
     reference, candidate = window((2.5, 0)), window((-1, 0), choices=(1,))
-    elsewhere = {("jfk", 0, step): 100.0 for step in range(1, 5)}
+    elsewhere = {("jfk", 0, step): 100.0 for step in range(1, 6)}
     found = weight.weigh(reference, candidate, PLACE, elsewhere, (BROKEN,), most)
     assert found is not None
     assert found.kind == kind
 
 
 def test_values_by_hand():
-    """Noise is the root mean square of 3, 4 and 0; quantiles are of absolute movements."""
-    found = weigh(5, -3, 4, 0)
-    assert (found.margin, found.movement, found.noise) == (5, 6, pytest.approx(math.sqrt(25 / 3)))
-    assert found.movements == pytest.approx((0.3, 1.5, 3, 3.5, 3.9))
-    assert found.flip_probability == pytest.approx(norm.sf(5 / math.sqrt(25 / 3)))
+    """Noise is the root mean square of 3, 4, 0, 0 and 0; quantiles are of absolute movements."""
+    found = weigh(5, -3, 4, 0, 0, 0)
+    assert (found.margin, found.movement, found.noise) == (5, 6, pytest.approx(math.sqrt(5)))
+    assert found.movements == pytest.approx((0, 0, 0, 3, 3.8))
+    assert found.flip_probability == pytest.approx(norm.sf(5 / math.sqrt(5)))
 
 
 def test_the_step_itself_is_not_its_own_noise():
@@ -87,6 +89,7 @@ def test_the_step_itself_is_not_its_own_noise():
     elsewhere = {PLACE: 100.0, ("jfk", 0, 1): 2.0, ("jfk", 1, 0): math.nan, ("other", 0, 0): -math.inf}
     found = weight.weigh(window((5, 0)), window((0, 1), choices=(1,)), PLACE, elsewhere, ())
     assert (found.noise, found.movements) == (2.0, (2.0,) * 5)
+    assert found.finding.endswith("; 2 other steps are not finite and were left out")
 
 
 def test_a_step_that_does_not_flip_has_no_weight():
@@ -94,17 +97,39 @@ def test_a_step_that_does_not_flip_has_no_weight():
     assert weight.weigh(window((5, 0)), window((1, 0)), PLACE, {}, ()) is None
 
 
-def test_the_only_step_is_a_fault_by_itself():
-    """There is no noise to hold it against."""
-    found = weigh(0.5)
-    assert (found.kind, found.noise, found.movements, found.flip_probability) == ("fault", 0, (), 0)
+@pytest.mark.parametrize("others", [(), (1,) * (weight.MIN_STEPS - 1)])
+def test_too_few_steps_are_no_distribution(others):
+    """Nobody knows the noise, and nothing is called a tie or a fault by it."""
+    found = weigh(0.5, *others)
+    assert (found.kind, found.flip_probability) == ("unjudged", None)
+    assert found.finding == (
+        "unjudged: margin 0.5, moved 1.5; fewer than 5 other steps do not tell how large the noise is"
+    )
 
 
+@pytest.mark.parametrize("others", [(), (1,) * 9])
 @pytest.mark.parametrize("margin", [math.nan, math.inf])
-def test_a_margin_that_is_not_finite_is_a_fault(margin):
-    """No noise flips it."""
-    found = weigh(margin, 1, 1)
-    assert (found.kind, found.flip_probability) == ("fault", 0)
+def test_a_margin_that_is_not_finite_is_a_fault(margin, others):
+    """However much is known of the noise."""
+    found = weigh(margin, *others)
+    assert (found.kind, found.finding.rpartition("; ")[2]) == ("fault", "logits are not finite here")
+
+
+def test_a_candidate_whose_logits_break_is_never_a_tie():
+    """The pair may be finite, and other values of the row not."""
+    whole = window((0.1, 0))
+    reference, candidate = (
+        dataclasses.replace(
+            whole,
+            teacher_forced=dataclasses.replace(
+                whole.teacher_forced, logits=np.array([row], np.float32), choices=np.array([chosen])
+            ),
+        )
+        for row, chosen in (((0.1, 0, -1), 0), ((0, 0.1, math.nan), 1))
+    )
+    found = weight.weigh(reference, candidate, PLACE, {("jfk", 0, step): 9.0 for step in range(1, 9)}, ())
+    assert found is not None
+    assert (found.kind, found.finding.rpartition("; ")[2]) == ("fault", "logits are not finite here")
 
 
 @pytest.mark.parametrize("margin", [0, 1e-3, 0.5, 1, 3, 8, -0.5])
