@@ -216,10 +216,12 @@ def explain(
     """Why did this comma move? What changed, at which edge, in which part and layer, and whether it matters.
 
     CLIP is a clip of the run; two result files (reference, candidate) in place of clips are explained without a run.
+    Exit code 1: a row could not be explained.
     """
     from harness import results, serial
     from harness.attribution import explain as explaining
-    from harness.report import explained
+    from harness.errors import UsageError
+    from harness.report import explained, schema
     from harness.terminal import stdout
 
     shown, screen = [], stdout()
@@ -231,6 +233,8 @@ def explain(
 
     files = [Path(clip) for clip in clips]
     if len(files) == 2 and all(file.is_file() for file in files):
+        if given or stage or detail:
+            raise UsageError("--run, --stage and --detail are for clips of a run", hint="Two result files have none")
         show(explaining.explain_files(results.compare_files(files[0], files[1], int(n_vocab)), int(n_vocab)))
     else:
         run = runs.find(given)
@@ -239,7 +243,9 @@ def explain(
     if as_json:
         click.echo(f"[{','.join(serial.dumps(each) for each in shown)}]")
     elif not shown:
-        click.echo("nothing to explain: tokens are equal on every edge, and no stage diverged")
+        click.echo(explaining.nothing(schema.load(run)))
+    if not all(found.compared for found in shown):
+        sys.exit(1)
 
 
 def _explain_rows(

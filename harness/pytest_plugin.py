@@ -261,7 +261,7 @@ def _explain(report: Report, run: Path, screen: Console) -> None:
     except ParityError as error:
         screen.print(f"not explained: {error}", markup=False, soft_wrap=True)
     if not chosen:
-        screen.print("nothing to explain: tokens are equal on every edge, and no stage diverged")
+        screen.print(explain.nothing(report), markup=False)
 
 
 def _gate_items(config: pytest.Config) -> list[pytest.TestReport]:

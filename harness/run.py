@@ -59,8 +59,10 @@ def leased(opened: Opened) -> Iterator[Session | Transcriber]:
 class Evaluation:
     """A running plan: holds at most one stage open, so that memory is that of one model."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, *, tell: bool = True) -> None:
+        """With `tell` it writes down in the run's folder what its artifacts are; who only asks about a run does not."""
         self.plan = plan
+        self._tell = tell
         self._artifacts: dict[str, Artifact | ParityError] = {}
         self._open: tuple[str, Opened] | None = None
         self._failed: dict[tuple[str, str], ParityError] = {}
@@ -81,8 +83,9 @@ class Evaluation:
                 self._artifacts[stage] = build.obtain(self.plan.workshop, stage)
             except ParityError as error:
                 self._artifacts[stage] = error
-            info = _stage_info(self.plan.stage(stage), self._artifacts[stage])
-            serial.write(self.plan.folder / schema.STAGES / f"{stage.replace(':', '-')}.json", info)
+            if self._tell:
+                info = _stage_info(self.plan.stage(stage), self._artifacts[stage])
+                serial.write(self.plan.folder / schema.STAGES / f"{stage.replace(':', '-')}.json", info)
         found = self._artifacts[stage]
         if isinstance(found, ParityError):
             raise found
@@ -127,7 +130,7 @@ class Evaluation:
         """
         path = self.plan.folder / schema.TRACES / traces.file_name(clip.name, spec)
         with locked(self.plan.folder / ".locks" / path.stem):
-            if path.is_file() and self._is_fresh(found := traces.load(path), spec, clip):
+            if path.is_file() and not self.changed(found := traces.load(path), spec, clip):
                 return found
             found = self._record(spec, clip)
             traces.save(found, path)
@@ -138,14 +141,17 @@ class Evaluation:
         """A trace that the session which is open has recorded; None for one of another session."""
         return self.trace(spec, clip) if (spec, clip.name) in self._just_recorded else None
 
-    def _is_fresh(self, found: Trace, spec: str, clip: Clip) -> bool:
-        """Whether a trace of a run that is continued still belongs to this audio file, language and artifact."""
+    def changed(self, found: Trace, spec: str, clip: Clip) -> str:
+        """What a trace was recorded with and is another now: "audio", "language", "artifact", or "" for nothing."""
         try:
-            same_audio = found.header.audio_sha256 == file_sha256(clip.path)
+            audio = file_sha256(clip.path)
         except OSError:  # it went away since
-            return False
-        same_language = clip.language in (None, found.header.language)
-        return same_audio and same_language and found.header.artifact_sha256 == self.artifact(spec).sha256
+            return "audio"
+        if found.header.audio_sha256 != audio:
+            return "audio"
+        if clip.language not in (None, found.header.language):
+            return "language"
+        return "" if found.header.artifact_sha256 == self.artifact(spec).sha256 else "artifact"
 
     def _has_reference(self, spec: str, clip: Clip) -> bool:
         try:
@@ -264,7 +270,8 @@ def evaluation(plan: Plan) -> Iterator[Evaluation]:
     Raises:
         UsageError: a run of this name was made under other options.
     """
-    _require_same_run(plan)
+    if names := made_with_another(plan):
+        raise UsageError(f"run {plan.folder.name} was made with another {names}", hint="Choose another --run-id")
     planning.remember(plan)
     running = Evaluation(plan)
     try:
@@ -273,19 +280,19 @@ def evaluation(plan: Plan) -> Iterator[Evaluation]:
         running.close()
 
 
-def _require_same_run(plan: Plan) -> None:
-    """Traces of one run come from one checkpoint, policy and set of build options."""
-    path = plan.folder / schema.RUN
+def made_with_another(plan: Plan) -> str:
+    """What a run was made with before and is another now, by name; "" for nothing.
+
+    Traces of one run come from one checkpoint, policy and set of build options.
+    """
     wanted = {
         "checkpoint_sha256": plan.checkpoint.sha256,
         "policy": plan.policy.name,
         "policy_options": dict(plan.policy.options),
         "build_options": dict(plan.workshop.options),
     }
-    found = cache.remembered(path, lambda: wanted)
-    if found != wanted:
-        names = ", ".join(key for key in wanted if not isinstance(found, dict) or found.get(key) != wanted[key])
-        raise UsageError(f"run {plan.folder.name} was made with another {names}", hint="Choose another --run-id")
+    found = cache.remembered(plan.folder / schema.RUN, lambda: wanted)
+    return ", ".join(key for key in wanted if not isinstance(found, dict) or found.get(key) != wanted[key])
 
 
 def _recorder(plan: Plan, spec: str, found: Artifact, session: Session | Transcriber) -> Recorder:

@@ -10,13 +10,15 @@ from typing import Any, TypeVar, cast
 
 from harness import build, cache, config, registry
 from harness import plan as planning
+from harness import trace as traces
 from harness.artifact import Artifact
 from harness.backend import Fleet, Probing, Session, Transcriber
-from harness.errors import BackendError, UnavailableError, UsageError, mapped
+from harness.errors import BackendError, RecordError, UnavailableError, UsageError, mapped
 from harness.features import Features
 from harness.fixture import Clip
 from harness.plan import Plan
-from harness.run import Evaluation
+from harness.report import schema
+from harness.run import Evaluation, made_with_another
 from harness.trace import Trace
 
 T = TypeVar("T")
@@ -28,7 +30,7 @@ class Bench:
     def __init__(self, plan: Plan, stack: ExitStack) -> None:
         self.plan = plan
         self._stack = stack
-        self._evaluation = Evaluation(plan)
+        self._evaluation = Evaluation(plan, tell=False)
         self._opened: dict[str, Session | Transcriber] = {}
         self._kept: dict[str, tuple[Any, Any]] = {}
 
@@ -45,7 +47,18 @@ class Bench:
         raise UsageError(f"run {self.plan.folder.name} has no clip {name!r}", hint=f"It has {known}")
 
     def trace(self, spec: str, clip: Clip) -> Trace:
-        """A stage's trace, read from the run, recorded now when it is not there."""
+        """A stage's trace, read from the run, recorded now when it is not there.
+
+        Raises:
+            RecordError: what the run recorded is of another audio, language or artifact than there is now.
+            ParityError: it cannot be recorded here.
+        """
+        path = self.plan.folder / schema.TRACES / traces.file_name(clip.name, spec)
+        if path.is_file() and (other := self._evaluation.changed(traces.load(path), spec, clip)):
+            raise RecordError(
+                f"{spec} on {clip.name}: the run recorded it with another {other} than there is now",
+                hint="Run it again under a new --run-id; what is recorded stays as it is",
+            )
         return self._evaluation.trace(spec, clip)
 
     def features(self, clip: Clip) -> Features:
@@ -114,7 +127,14 @@ def bench(run: Path) -> Iterator[Bench]:
 
     Raises:
         RecordError: no run, or one whose options cannot be read.
+        UsageError: its checkpoint, policy or build options are others now.
         ParityError: its checkpoint, clips or stages are not to be had any more.
     """
+    plan = planning.of_run(run, config.load(Path.cwd()))
+    if names := made_with_another(plan):
+        raise UsageError(
+            f"run {run.name} was made with another {names} than there is now",
+            hint="Explain it with the checkpoint and the parity.toml that it was made with, or run again",
+        )
     with ExitStack() as stack:
-        yield Bench(planning.of_run(run, config.load(Path.cwd())), stack)
+        yield Bench(plan, stack)

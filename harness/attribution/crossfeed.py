@@ -20,11 +20,12 @@ from harness.errors import UnavailableError
 from harness.fixture import Clip
 from harness.policy import DecodingPlan
 from harness.trace import WindowTrace
+from harness.vocabulary import token_text
 
 EMBEDDING = "token_embedding"
 
-Decode = Callable[[Session, Float32], bool]
-"""(decoder, encoder output) -> whether the candidate's choice comes out at the step."""
+Decode = Callable[[Session, Float32], int | None]
+"""(decoder, encoder output) -> the token that the policy takes at the step; None where logits are not finite."""
 
 
 @dataclass(frozen=True)
@@ -49,26 +50,29 @@ def cross_feed(bench: Bench, pair: Pair, clip: Clip, change: Change) -> CrossFee
     plan = policy.concrete(
         bench.plan.policy, bench.plan.checkpoint.dims, bench.trace(pair.candidate, clip).header.language
     )
-    reproduces = _asking(pair, plan, step)
+    takes, wanted = _asking(pair, plan, step), _taken(pair.theirs, step)
     again = candidate.encode(bench.features(clip).windows[change.window].input_features)
-    if not reproduces(candidate, again):
+    if takes(candidate, again) != wanted:
         return _not_again(pair.candidate)
-    tried = {
-        "encoder": reproduces(reference, pair.theirs.encoder_output),
-        "decoder": reproduces(candidate, pair.ours.encoder_output),
-    }
+    by_encoder, by_decoder = takes(reference, pair.theirs.encoder_output), takes(candidate, pair.ours.encoder_output)
     words = [
-        (f"encoder of {pair.candidate}, decoder of {pair.reference}", tried["encoder"]),
-        (f"encoder of {pair.reference}, decoder of {pair.candidate}", tried["decoder"]),
+        (f"encoder of {pair.candidate}, decoder of {pair.reference}", by_encoder == wanted),
+        (f"encoder of {pair.reference}, decoder of {pair.candidate}", by_decoder == wanted),
     ]
-    part = _part(tried["encoder"], tried["decoder"])
+    part = _part(by_encoder == wanted, by_decoder == wanted)
     if part in ("decoder", "either") and (table := other_table(bench, pair)) is not None:
-        kept = _with_table(bench, pair, table, reproduces)
+        kept = _with_table(bench, pair, table, takes, wanted)
         words.append((f"the same with the token embedding of {pair.reference}", kept))
         part = part if kept else "embedding"
     elif part in ("decoder", "either"):
-        words.append(("the token embeddings are equal, so it is not the lookup", True))
-    return CrossFeed(part, tuple(words), _finding(part, pair))
+        apart = EMBEDDING in bench.artifact(pair.candidate).files
+        inside = "the token embedding is inside the decoder, and was not tried apart"
+        words.append(("the token embeddings are equal, so it is not the lookup" if apart else inside, True))
+    alone = ""
+    if part == "both":
+        first, second = (_text(bench, each) for each in (by_encoder, by_decoder))
+        alone = f"; its encoder alone gives {first}, its decoder alone {second}"
+    return CrossFeed(part, tuple(words), _finding(part, pair) + alone)
 
 
 def flip_step(pair: Pair, change: Change) -> int:
@@ -94,17 +98,26 @@ def _session(bench: Bench, spec: str) -> Session:
 
 
 def _asking(pair: Pair, plan: DecodingPlan, step: int) -> Decode:
-    """Whether a decoder on an encoder output takes the candidate's token at the step."""
+    """What a decoder on an encoder output takes at the step, fed the root's tokens."""
     fed = list(pair.ours.teacher_forced.tokens[:step])
-    tokens, wanted = [*pair.ours.header.prompt, *fed], int(pair.theirs.teacher_forced.choices[step])
+    tokens = [*pair.ours.header.prompt, *fed]
 
-    def reproduces(decoder: Session, encoder_output: Float32) -> bool:
+    def takes(decoder: Session, encoder_output: Float32) -> int | None:
         row = decoder.decode(tokens, encoder_output, [len(tokens) - 1])[0]
-        if not np.isfinite(row).all():
-            return not np.isfinite(pair.theirs.teacher_forced.logits[step]).all()
-        return plan.choose(row, fed)[0] == wanted
+        return int(plan.choose(row, fed)[0]) if np.isfinite(row).all() else None
 
-    return reproduces
+    return takes
+
+
+def _taken(window: WindowTrace, step: int) -> int | None:
+    """What the record says that was taken at a step."""
+    forced = window.teacher_forced
+    return int(forced.choices[step]) if np.isfinite(forced.logits[step]).all() else None
+
+
+def _text(bench: Bench, chosen: int | None) -> str:
+    """A token as the reader knows it."""
+    return "nothing finite" if chosen is None else repr(token_text(bench.plan.checkpoint.dims.n_vocab, [chosen]))
 
 
 def _part(encoder: bool, decoder: bool) -> str:
@@ -166,7 +179,7 @@ def _table(artifact: Artifact) -> Float32:
     return np.asarray(weights["decoder.token_embedding.weight"].float().numpy())
 
 
-def _with_table(bench: Bench, pair: Pair, table: Float32, reproduces: Decode) -> bool:
+def _with_table(bench: Bench, pair: Pair, table: Float32, takes: Decode, wanted: int | None) -> bool:
     """Whether the candidate still does it with another token embedding."""
     found = bench.artifact(pair.candidate)
     with tempfile.TemporaryDirectory(prefix="parity-") as folder, ExitStack() as stack:
@@ -178,7 +191,7 @@ def _with_table(bench: Bench, pair: Pair, table: Float32, reproduces: Decode) ->
         names = {role: file.name for role, file in found.files.items()}
         hybrid = replace(found, folder=Path(folder), files=describe(Path(folder), names))
         session = bench.open(hybrid, stack)
-        return isinstance(session, Session) and reproduces(session, pair.ours.encoder_output)
+        return isinstance(session, Session) and takes(session, pair.ours.encoder_output) == wanted
 
 
 def _adopt(source: Path, target: Path) -> None:

@@ -73,6 +73,7 @@ def explain(bench: Bench, clip: Clip, spec: str, *, detail: bool = False) -> Exp
     reference = edges.reference_of(bench.plan.stages, spec)
     if reference is None or reference not in known:
         return Explanations(clip.name, spec, (), (), (*missing, _no_reference(spec, reference)), compared=False)
+    missing += _unpaired(known[reference], known[spec])
     found = differences(known[reference], known[spec])
     explained = tuple(_explanation(bench, clip, spec, change, known, detail) for change in found)
     if explained:
@@ -117,6 +118,14 @@ def wanted(report: Report, clips: Sequence[str], stage: str | None) -> list[tupl
         raise UsageError(f"run {report.run} has no stage {stage!r}", hint=f"It has {', '.join(stages)}")
     rows = [row for row in report.rows if row.stage and (not clips or row.clip in clips)]
     return [(row.clip, row.stage) for row in rows if (stage is None or row.stage == stage) and (_differs(row) or stage)]
+
+
+def nothing(report: Report) -> str:
+    """What is said where `wanted` found no row."""
+    lost = (Outcome.NOT_COMPARED, Outcome.INVALID_INPUT, Outcome.FAILED)
+    count = sum(row.verdict.outcome in lost for row in report.rows)
+    left = f"; {count} row(s) were not compared (`parity report` says why)" if count else ""
+    return f"nothing to explain: tokens are equal on every edge that was compared, and no stage diverged{left}"
 
 
 def _differs(row: Row) -> bool:
@@ -171,8 +180,21 @@ def _explanation(
 
 
 def _pair(change: Change, parent: str, spec: str, known: dict[str, Trace]) -> Pair:
-    ours, theirs = (next(w for w in known[name].windows if w.header.index == change.window) for name in (parent, spec))
-    return Pair(parent, spec, ours, theirs)
+    def window(name: str) -> WindowTrace:
+        for each in known[name].windows:
+            if each.header.index == change.window:
+                return each
+        raise UnavailableError(f"{name} has no window {change.window}")
+
+    return Pair(parent, spec, window(parent), window(spec))
+
+
+def _unpaired(reference: Trace, candidate: Trace) -> list[str]:
+    """What is said where one side has windows that the other has not."""
+    ours, theirs = ({window.header.index for window in each.windows} for each in (reference, candidate))
+    if not ours or not theirs or ours == theirs:
+        return []
+    return [f"windows {', '.join(map(str, sorted(ours ^ theirs)))}, which only one of the two has"]
 
 
 def _components(crossed: CrossFeed | None) -> tuple[str, ...]:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import Result
 
 from harness import serial
+from harness import trace as traces
 from harness.attribution import explanation
 from harness.attribution.explanation import Explanations
 from harness.fixture import PROJECT
 from harness.report import schema
+from harness.trace import Trace
 
 WORD, COMMA = "en-near-tie-04", "en-number-01"
 MICRO = PROJECT / "fixtures" / "micro" / "micro.pt"
@@ -121,6 +124,7 @@ def test_a_trace_that_is_gone_is_recorded_again(run, explain):
         (["nobody"], 2, "parity: run one has no clip nobody. `parity report` lists them"),
         (["--stage", "dla"], 2, "parity: run one has no stage 'dla'. It has whisper, pytorch, tflite, tflite:int8"),
         (["--run", "nowhere"], 2, "parity: nowhere: neither a run nor a result file"),
+        ([__file__, __file__, "--stage", "dla"], 2, "parity: --run, --stage and --detail are for clips of a run"),
     ],
 )
 def test_what_is_not_there_is_said_on_one_line(explain, words, code, said):
@@ -137,8 +141,22 @@ def test_nothing_to_explain(tmp_path, parity_in):
     parity("run", "--checkpoint", MICRO, "--stages", "pytorch,tflite", "--clips", WORD, "--run-id", "same")
     found = parity("explain", "--run", tmp_path / "reports" / "same")
     assert (found.exit_code, found.stdout) == (
-        0, "nothing to explain: tokens are equal on every edge, and no stage diverged\n",
+        0, "nothing to explain: tokens are equal on every edge that was compared, and no stage diverged\n",
     )  # fmt: skip
+
+
+def test_rows_that_cannot_be_explained_are_said_and_counted(tmp_path, parity_in):
+    """Two rows whose records are of other artifacts than there are now: no pass, and the records stay."""
+    parity = parity_in(tmp_path)
+    parity("run", "--checkpoint", MICRO, "--stages", "pytorch,tflite", "--clips", f"{WORD},{COMMA}", "--run-id", "old")
+    run = tmp_path / "reports" / "old"
+    for path in (run / schema.TRACES).glob("*--tflite.safetensors"):
+        recorded = traces.load(path)
+        traces.save(Trace(replace(recorded.header, artifact_sha256="0" * 64), recorded.windows), path)
+    found = parity("explain", "--run", run, "--stage", "tflite")
+    assert found.exit_code == 1, found.output
+    assert found.stdout.count(" · tflite: not explained") == 2
+    assert found.stdout.count("the run recorded it with another artifact than there is now") == 2
 
 
 def test_result_files_are_explained_without_a_run(parity, shared_folder):

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import config
+from harness import config, serial
 from harness import plan as planning
 from harness import trace as traces
-from harness.attribution.bench import Bench
+from harness.attribution.bench import Bench, bench
 from harness.attribution.explain import explain
 from harness.attribution.explanation import Explanations
+from harness.errors import RecordError, UsageError
 from harness.plan import Options, Plan
 from harness.report import schema
 from harness.run import evaluation
@@ -109,6 +110,61 @@ def test_an_edge_in_the_middle_is_named(tmp_path, cache_dir):
     late = explained(plan, "tflite")
     assert late.edge == "pytorch->torchscript"
     assert late.found[0].missing == ("it entered before, at pytorch->torchscript: ask for --stage torchscript",)
+
+
+def test_a_difference_that_comes_again_is_blamed_on_the_edge_that_brings_it_last(tmp_path, cache_dir):
+    """torchscript says it, tflite does not, int8 does again: mending the first edge would not mend this one."""
+    plan = recorded(tmp_path, cache_dir, ("pytorch", "torchscript", "tflite", "tflite:int8"))
+    for stage in ("torchscript", "tflite:int8"):
+        change(plan, stage, says_full_stop)
+    found = explained(plan, "tflite:int8")
+    assert found.edge == "tflite->tflite:int8"
+    assert found.found[0].entry
+    assert "torchscript had it before, and a later stage undid it" in found.found[0].entry.finding
+
+
+def test_logits_that_are_not_finite_are_no_tie(tmp_path, cache_dir):
+    """However small the margin: NaN is no noise."""
+    plan = recorded(tmp_path, cache_dir, ("pytorch", "torchscript"))
+
+    def broken(trace: Trace) -> Trace:
+        found = says_full_stop(trace)
+        forced = found.windows[0].teacher_forced
+        step = int((forced.choices == FULL_STOP).nonzero()[0][0])
+        logits = forced.logits.copy()
+        logits[step, 0] = np.nan
+        return Trace(found.header, (replace(found.windows[0], teacher_forced=replace(forced, logits=logits)),))
+
+    change(plan, "torchscript", broken)
+    (each,) = explained(plan, "torchscript").found
+    assert each.weight
+    assert each.weight.kind == "fault"
+    assert each.weight.finding.endswith("; logits are not finite here")
+
+
+def test_a_run_of_another_checkpoint_or_policy_is_refused(tmp_path, cache_dir, monkeypatch):
+    """What would run now is not what was recorded."""
+    monkeypatch.chdir(tmp_path)
+    plan = recorded(tmp_path, cache_dir, ("pytorch", "torchscript"))
+    options = serial.read(dict, plan.folder / planning.OPTIONS)
+    for other, named in (({"policy": "whisper"}, "policy, policy_options"), ({"mask_value": "-100"}, "build_options")):
+        serial.write(plan.folder / planning.OPTIONS, {**options, **other})
+        with (
+            pytest.raises(UsageError, match=f"run run was made with another {named} than there is now"),
+            bench(plan.folder),
+        ):
+            pass
+
+
+def test_a_record_of_another_artifact_is_refused_and_kept(tmp_path, cache_dir):
+    """It is not recorded over: it is what the report rests on."""
+    plan = recorded(tmp_path, cache_dir, ("pytorch", "torchscript"))
+    path = plan.folder / schema.TRACES / traces.file_name(CLIP, "torchscript")
+    change(plan, "torchscript", lambda trace: Trace(replace(trace.header, artifact_sha256="0" * 64), trace.windows))
+    before = path.read_bytes()
+    with pytest.raises(RecordError, match="torchscript on en-comma-01: the run recorded it with another artifact"):
+        explained(plan, "torchscript")
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize(("token", "effect"), [(COMMA, (False, True)), (FULL_STOP, (True, True))])

@@ -296,6 +296,12 @@ class TestTraces:
         found = differences.differences(says(" a fox", " in the end"), says(" a dog", " on the top"))
         assert [(change.window, change.follows_from) for change in found] == [(0, None), (1, None), (1, 1)]
 
+    def test_windows_that_only_one_side_has_are_passed_over(self):
+        """Those that both have are compared, each with its own."""
+        two = says(" a fox", " in the end")
+        for other in (Trace(two.header, two.windows[1:]), Trace(two.header, two.windows[:1])):
+            assert differences.differences(two, other) == differences.differences(other, two) == ()
+
     def test_without_windows_texts_are_compared(self):
         """As openai-whisper's transcribe gives them: no prompts, no ends, no flips."""
         whole = says(" ask not", prompt=SPANISH)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from harness.attribution import explain
@@ -14,8 +16,9 @@ from harness.errors import UnavailableError, UsageError
 from harness.metrics import token
 from harness.report.schema import Judged, row_without_trace
 from harness.results import Result
+from harness.trace import Trace
 from harness.verdict import Outcome, Verdict
-from tests.traces import N_VOCAB, tokens
+from tests.traces import N_VOCAB, changed, says, tokens, trace
 
 ZERO, ONE, TWO, EOT = 50364, 50414, 50464, 50257
 PLAIN, COMMA = tokens(" Americans ask"), tokens(" Americans, ask")
@@ -127,6 +130,31 @@ def test_what_the_run_does_not_have_is_an_error(clips, stage, said):
     """Not an empty answer."""
     with pytest.raises(UsageError, match=said):
         explain.wanted(REPORT, clips, stage)
+
+
+def test_rows_that_were_not_compared_are_not_called_equal():
+    """Nothing to explain of what was compared; how many were not."""
+    said = "nothing to explain: tokens are equal on every edge that was compared, and no stage diverged"
+    sound: Any = SimpleNamespace(rows=ROWS[:1])
+    assert explain.nothing(sound) == said
+    assert explain.nothing(REPORT) == f"{said}; 2 row(s) were not compared (`parity report` says why)"
+
+
+def test_windows_that_one_side_lacks_are_told():
+    """Only the others are explained; a stage of text alone has none, and lacks none."""
+    two = says(" a fox", " in the end")
+    assert explain._unpaired(two, two) == explain._unpaired(two, Trace(two.header, ())) == []
+    assert explain._unpaired(two, Trace(two.header, two.windows[1:])) == ["windows 0, which only one of the two has"]
+
+
+def test_the_window_that_moved_most_has_the_smallest_ratio():
+    """Of encoder output and logits the worse one; what is not finite is worst."""
+    (ours,) = trace().windows
+    (little,), (much,) = trace(noise=0.01).windows, trace(noise=1.0).windows
+    (broken,) = changed(trace(), encoder_output=np.full((1, 20, 8), np.nan, np.float32)).windows
+    kept = [explain._kept_db((ours, each)) for each in (broken, much, little, ours)]
+    assert kept == sorted(kept)
+    assert (kept[0], kept[-1]) == (-math.inf, math.inf)
 
 
 def explanation(part: str = "", culprits: tuple[str, ...] = (), *, policy: bool = False) -> Explanation:
