@@ -27,8 +27,15 @@ def lines(found: Explanations) -> list[str]:
     head = f"{found.clip} · {found.stage}: {count if found.compared else 'not explained'}"
     body = [line for i, each in causes for line in _difference(i, each, found.found)]
     layers = [f"  layer      {line}" for each in found.layers for line in _layer(each)]
-    blamed = [f"  to blame   {' · '.join(filter(None, (found.edge, found.part, found.unit)))}"] if found.part else []
+    named = " · ".join(filter(None, (found.edge, found.part, found.unit)))
+    blamed = [f"  {_label(found):<10} {named}"] if found.part else []
     return [head, *body, *layers, *blamed, *(f"  not known  {each}" for each in found.missing)]
+
+
+def _label(found: Explanations) -> str:
+    """Nobody is to blame for what does not matter, though something moved it."""
+    kinds = {each.weight.kind for each in found.found if each.weight}
+    return "comes from" if kinds and kinds <= {"tie", "justified"} else "to blame"
 
 
 def _difference(place: int, each: Explanation, found: Sequence[Explanation]) -> list[str]:

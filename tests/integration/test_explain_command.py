@@ -56,7 +56,7 @@ def test_a_word_is_explained_down_to_the_layer(run, explain):
     shown = explain(WORD, "--stage", "tflite:int8")
     assert shown.exit_code == 0, shown.output
     said = [line.split()[0] for line in shown.stdout.splitlines()]
-    assert said == [WORD, "1.", "edge", "part", "layer", "layer", "layer", "matters", "to"]
+    assert said == [WORD, "1.", "edge", "part", "layer", "layer", "layer", "matters", "comes"]
     found = explained(run, WORD, "tflite:int8")
     (each,) = found.found
     assert each.entry
@@ -182,7 +182,7 @@ def test_pytest_explains_at_the_end(pytester, cache_dir):
         [
             "*= parity explain =*",
             f"{WORD} · tflite:int8: 1 difference(s) in tokens",
-            "  to blame   tflite->tflite:int8 · encoder · encoder.conv",
+            "  comes from tflite->tflite:int8 · encoder · encoder.conv",
             "report: *",
         ]
     )

@@ -55,6 +55,23 @@ def test_a_state_is_caught_and_blamed(detect):
     assert (found.caught, found.edge, found.part, found.unit) == (True, "port->port:state", "state", "")
 
 
+@pytest.mark.parametrize(
+    ("found", "right"),
+    [
+        (Detection("port", True, "pytorch->port", "encoder", "encoder.conv", ()), (True, None, None, None)),
+        (Detection("port:state", True, "port->port:state", "state", "", ()), (True, True, True, None)),
+        (Detection("port:state", False, "", "", "", ()), (False, False, False, None)),
+        (
+            Detection("port:encoder-head", True, "port->port:encoder-head", "encoder", "encoder.blocks.0", ()),
+            (True, True, True, False),
+        ),
+    ],
+)
+def test_what_is_counted_as_right(found, right):
+    """What was not caught is right in nothing, and where no unit is at fault none is counted."""
+    assert found.right == right
+
+
 def test_the_catalogue_is_large_enough():
     """At least twenty, in every part."""
     assert len(BREAKAGES) >= 20

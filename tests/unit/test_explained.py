@@ -74,9 +74,22 @@ def test_all_five_answers():
         "     layer    entire dB: conv 131, blocks.0 31!",
         "     matters  tie: margin 0.1",
         "     not known: layer of the decoder: no probe",
-        "  to blame   encoder · encoder.blocks.0",
+        "  comes from encoder · encoder.blocks.0",
         "  not known  dla did not run: no device",
     ]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "label"),
+    [
+        (("tie", "justified"), "comes from"), (("tie", "fault"), "to blame  "), (("unjudged",), "to blame  "),
+        ((), "to blame  "),
+    ],
+)  # fmt: skip
+def test_nobody_is_to_blame_for_a_tie(kinds, label):
+    """Though it is said where it comes from; one fault is enough."""
+    found = [replace(WHOLE, weight=replace(WHOLE.weight, kind=kind)) for kind in kinds] or [BARE]
+    assert f"  {label} encoder" in lines(*found, part="encoder")
 
 
 def test_nothing_at_all():
