@@ -104,7 +104,9 @@ def _noisy_rows(run: Path, name: str, heard: Features, steps: int) -> list[Row]:
         choices, second = moved.argmax(1), np.argsort(moved, 1)[:, -2]
         window = changed(base, logits=moved, choices=choices, runners_up=second).windows[0]
         forced = dataclasses.replace(window.teacher_forced, tokens=tokens)
-        found.append(Trace(base.header, (dataclasses.replace(window, teacher_forced=forced),)))
+        header = dataclasses.replace(window.header, forced_tokens=tokens)
+        window = dataclasses.replace(window, header=header, teacher_forced=forced)
+        found.append(Trace(dataclasses.replace(base.header, windows=(header,)), (window,)))
     return _saved(run, found, "word " * steps)
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,13 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends import versions
-from backends.tflite import flatfile, mtkext
+from backends.tflite import flatfile, mtkext, trial
 from backends.tflite.inspection import Port
 from backends.tflite.lowering import lower
 from backends.tflite.mtkext import Assumptions, Value
 from backends.tflite.tensors import ARRAY_TYPES
 from harness.errors import ArtifactError, BackendError, ParityError, UnavailableError
-from harness.fixture import PROJECT
 from harness.metrics import tensor
 
 FITS_DB = 80.0
@@ -30,7 +27,6 @@ INPUT_LIMIT = 2**28
 """Elements of an input that is made up."""
 TOKENS = 100
 """Made-up integers are below this."""
-RUN_LIMIT_S = 300.0
 
 Arrays = list[NDArray[Any]]
 Execute = Callable[[Arrays], Sequence[NDArray[Any]]]
@@ -127,24 +123,10 @@ def replay(path: Path, arrays: Arrays, threads: int) -> Arrays:
         given, gave = Path(folder) / "given.npz", Path(folder) / "gave.npz"
         np.savez(given, *arrays)  # positional, in graph order
         words = [str(path.absolute()), module, str(threads), str(given), str(gave)]
-        if reason := _failure([sys.executable, "-m", "backends.tflite.replay", *words]):
+        if reason := trial.failure("backends.tflite.replay", words):
             raise ArtifactError(f"{path}: cannot be run by LiteRT ({reason})")
         with np.load(gave, allow_pickle=False) as outputs:
             return [outputs[f"arr_{number}"] for number in range(len(outputs.files))]
-
-
-def _failure(task: list[str]) -> str:
-    try:
-        ran = subprocess.run(
-            task, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", cwd=PROJECT,
-            timeout=RUN_LIMIT_S, check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return f"one pass takes more than {RUN_LIMIT_S:.0f} s"
-    if ran.returncode < 0:
-        return f"it kills the interpreter by signal {-ran.returncode}"
-    lines = [line.strip() for line in ran.stderr.splitlines() if line.strip()] or [f"exit code {ran.returncode}"]
-    return lines[-1].rpartition("] ")[2][:300] if ran.returncode else ""
 
 
 def _module() -> str:

@@ -18,14 +18,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from backends import files
+from backends.tflite import trial
 from backends.torchscript import mask_value
 from harness.artifact import Artifact, Options
 from harness.errors import BuildError
 from harness.fixture import PROJECT
 
 TIME_LIMIT_S = 1800.0
-TRY_LIMIT_S = 300.0
-"""For loading a file and one pass."""
 
 
 def build_files(parent: Artifact, out: Path, names: Mapping[str, str], variant: str, options: Options) -> None:
@@ -55,18 +54,7 @@ def build_files(parent: Artifact, out: Path, names: Mapping[str, str], variant: 
 
 def failure(path: Path, module: str, threads: int) -> str:
     """Why a file cannot be loaded and run once, tried in a process of its own; "" when it can."""
-    task = [sys.executable, "-m", "backends.tflite.attempt", str(path.absolute()), module, str(threads)]
-    try:
-        found = subprocess.run(
-            task, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", cwd=PROJECT,
-            timeout=TRY_LIMIT_S, check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return f"one pass takes more than {TRY_LIMIT_S:.0f} s"
-    if found.returncode < 0:
-        return f"it kills the interpreter by signal {-found.returncode}"
-    lines = [line.strip() for line in found.stderr.splitlines() if line.strip()] or [f"exit code {found.returncode}"]
-    return lines[-1].rpartition("] ")[2][:300] if found.returncode else ""
+    return trial.failure("backends.tflite.attempt", [str(path.absolute()), module, str(threads)])
 
 
 def _start(task: list[str]) -> subprocess.Popen[str]:

@@ -433,9 +433,13 @@ def changed_graph(path: Path, change: Callable[[Any], None]) -> None:
 
 
 def drop_inputs(graph: Any) -> None:
-    """Leave every operator without its first input: LiteRT 2.x reads at index -1 and dies."""
+    """Leave every addition without its first input: LiteRT 2.x follows a null pointer there and dies.
+
+    Not so a RESHAPE: its kernel looks first, and whether what runs before it dies depends on the memory.
+    """
     for operator in graph.subgraphs[0].operators:
-        operator.inputs = [-1, *operator.inputs[1:]]
+        if graph.operatorCodes[operator.opcodeIndex].deprecatedBuiltinCode == 0:  # ADD
+            operator.inputs = [-1, *operator.inputs[1:]]
 
 
 def foreign_operator(graph: Any) -> None:

@@ -224,6 +224,7 @@ def running(models: Models, *more: str, **how: Any) -> Iterator[Runner]:
             stream.close()
         with suppress(ProcessLookupError):
             os.kill(int(pid), signal.SIGKILL)
+        assert runner.gone_within(20)  # and with it its lock
 
 
 @pytest.fixture(scope="module", autouse=True)

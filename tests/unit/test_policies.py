@@ -199,7 +199,7 @@ def test_a_boundary_is_a_place_of_the_reference(boundaries, said):
         ("你好。", "你好", "the full stop"),
         ("你、我", "你我", "the enumeration comma"),
         (" ask?", " ask.", "the mark '?.'"),
-        (' he said."', ' he said".', "the punctuation '.\"'"),
+        (' he said."', ' he said".', "the mark '.\"'"),
         (" a fox", " a dog", "the word 'fox'"),
         (" fox", " fox ran", "the word 'ran'"),
     ],
