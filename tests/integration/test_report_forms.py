@@ -177,6 +177,16 @@ def test_what_is_not_there_is_said(run):
     assert "no device: &lt;script&gt;" in text
 
 
+def test_a_trace_that_cannot_be_read_is_a_gap(run):
+    """Cut off, it is named with the reason; the clips beside it keep their pictures."""
+    cut = sorted((run / schema.TRACES).glob("*--tflite-int8.safetensors"))[-1]
+    cut.write_bytes(cut.read_bytes()[:900])
+    text = page.write(run).read_text("utf-8")
+    assert f"trace {cut.name}" in text
+    assert "Delete it and run the clip again" in text
+    assert "data:image/png" in text
+
+
 def test_the_audio_of_another_day_is_not_pictured(run, tmp_path):
     """The log-mel's hash must be the recorded one."""
     options = serial.read(page.load(run).options.__class__, run / "options.json")

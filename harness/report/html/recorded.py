@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -55,6 +54,8 @@ class Traces:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._read = lru_cache(maxsize=2)(trace.load)
+        self.unread: dict[str, str] = {}
+        """Why a file could not be read, by its name."""
 
     def get(self, clip: str, stage: str) -> Trace | None:
         """A trace; None when the run kept none, or one that cannot be read."""
@@ -63,8 +64,10 @@ class Traces:
             path.parent != self._folder / schema.TRACES or not path.is_file()
         ):  # a name that leaves the folder is no name
             return None
-        with suppress(RecordError):
+        try:
             return self._read(path)
+        except RecordError as error:
+            self.unread[path.name] = str(error)
         return None
 
 

@@ -76,6 +76,9 @@ class Gathered:
     audio_sha256: dict[str, str]
     """Of the files that the run heard, by clip."""
 
+    unread: dict[str, str]
+    """Why a trace that is there could not be read, by the name of its file."""
+
     @property
     def size(self) -> int:
         """About how many bytes the stories take in the page, their sounds aside."""
@@ -96,7 +99,8 @@ def gather(recorded: Recorded) -> Gathered:
         stories.append(_story(recorded, name, traces, samples, margins))
         if found := _first(recorded, name, traces):
             heard[name] = found.header.audio_sha256
-    return Gathered(tuple(stories), samples, np.concatenate(margins) if margins else np.zeros(0), heard)
+    all_margins = np.concatenate(margins) if margins else np.zeros(0)
+    return Gathered(tuple(stories), samples, all_margins, heard, traces.unread)
 
 
 def worst_first(recorded: Recorded) -> list[str]:
