@@ -18,7 +18,7 @@ class Change:
     """"punctuation", "case", "number", "spacing", "script", "word", "repetition", "timestamp", "language",
     "missing end", "extra end", or "token" for tokens that give the same text."""
     mark: str
-    """The punctuation mark concerned, or ""."""
+    """The punctuation marks concerned: those on one side only, or those that moved; or ""."""
     before: str
     """Words in front of it, as the reference says them."""
     reference_text: str
