@@ -5,7 +5,9 @@ Exit codes: 0 all pass (drift included), 1 diverged or nothing compared, 2 usage
 
 from __future__ import annotations
 
+import atexit
 import errno
+import gc
 import sys
 import time
 from collections.abc import Callable
@@ -91,6 +93,7 @@ def main() -> None:
 
     Exit codes: 0 all pass, 1 diverged, 2 usage or bad input, 3 environment.
     """
+    atexit.register(gc.freeze)  # looking for garbage among torch's objects at the exit takes nearly a second
     for stream in (sys.stdout, sys.stderr):  # a terminal without UTF-8 must not stop a report
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
@@ -211,6 +213,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Collect the rows into the report, and let the gate judge it: once, in the controller, before others report."""
     config = session.config
+    if _Ran.any:
+        atexit.register(gc.freeze)  # as in cli.main: nothing is looked for among torch's objects at the exit
     if hasattr(config, "workerinput") or config.option.collectonly or session.exitstatus in INTERRUPTED:
         return
     if _Ran.any:

@@ -6,8 +6,6 @@ convert.py: their bytes are part of the key under which converted files are foun
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,12 +13,12 @@ from typing import Any
 
 from backends import files
 from backends.tflite import worker
+from backends.tflite.convert import collect_rarely
 from harness.artifact import Artifact
 from harness.atomic import replacing
 from harness.attribution import taps
 from harness.attribution.taps import Taps
 from harness.checkpoint import Dims
-from harness.fixture import PROJECT
 
 
 def build_probe(
@@ -43,16 +41,18 @@ def build_probe(
     for role in found.components:
         target = str((out / names[role]).absolute())
         if variant in ("fp16", "int8"):
-            workers[role] = worker._start([variant, role, str(parent.path(role).absolute()), target, str(mask_value)])
+            task = [variant, role, str(parent.path(role).absolute()), target, str(mask_value)]
+            workers[role] = worker.start("backends.tflite.convert", task)
         else:
-            workers[role] = _start([role, str(parent.checkpoint.path.absolute()), target, str(mask_value), str(found)])
+            task = [role, str(parent.checkpoint.path.absolute()), target, str(mask_value), str(found)]
+            workers[role] = worker.start(__name__, task)
     try:
         if "token_embedding" in names and variant in ("fp16", "int8"):
             files.adopt_token_embedding(parent, out)
         elif "token_embedding" in names:
-            worker._write_embedding(parent, out)
+            worker.write_embedding(parent, out)
         for role, started in workers.items():
-            worker._finish(f"{variant or 'fp32'} {role} probe", started, out / names[role])
+            worker.finish(f"{variant or 'fp32'} {role} probe", started, out / names[role])
     finally:
         for started in workers.values():
             started.kill()
@@ -103,6 +103,7 @@ def convert(role: str, checkpoint: Path, target: Path, mask_value: float, found:
 
 def main(role: str, source: str, target: str, mask_value: str, text: str) -> None:
     """Convert one file, writing the target in one step."""
+    collect_rarely()
     from harness import checkpoint
 
     found = taps.parse(text, checkpoint.describe(Path(source)).dims)
@@ -113,20 +114,6 @@ def main(role: str, source: str, target: str, mask_value: str, text: str) -> Non
 def _named(names: Mapping[str, int], index: int) -> str:
     """The signature's name of a tensor; "" where it has none."""
     return next((name for name, place in names.items() if place == index), "")
-
-
-def _start(task: list[str]) -> subprocess.Popen[str]:
-    """Start `main` in a process of its own, as `worker` starts its converters."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "backends.tflite.probe_files", *task],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        cwd=PROJECT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
 
 
 if __name__ == "__main__":

@@ -39,14 +39,14 @@ def build_files(parent: Artifact, out: Path, names: Mapping[str, str], variant: 
         source = parent.path(role) if quantised else parent.checkpoint.path
         paths = [str(source.absolute()), str((out / names[role]).absolute())]  # workers run in the project's folder
         task = [variant if quantised else "convert", role, *paths, str(mask_value(options))]
-        workers[role] = _start(task)
+        workers[role] = start("backends.tflite.convert", task)
     try:
         if quantised:
             files.adopt_token_embedding(parent, out)
         else:
-            _write_embedding(parent, out)
+            write_embedding(parent, out)
         for role, worker in workers.items():
-            _finish(f"{variant or 'fp32'} {role}", worker, out / names[role])
+            finish(f"{variant or 'fp32'} {role}", worker, out / names[role])
     finally:
         for worker in workers.values():
             worker.kill()
@@ -57,9 +57,10 @@ def failure(path: Path, module: str, threads: int) -> str:
     return trial.failure("backends.tflite.attempt", [str(path.absolute()), module, str(threads)])
 
 
-def _start(task: list[str]) -> subprocess.Popen[str]:
+def start(module: str, task: list[str]) -> subprocess.Popen[str]:
+    """Start `python -m module task` as a worker."""
     return subprocess.Popen(
-        [sys.executable, "-m", "backends.tflite.convert", *task],
+        [sys.executable, "-m", module, *task],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -70,7 +71,12 @@ def _start(task: list[str]) -> subprocess.Popen[str]:
     )
 
 
-def _finish(what: str, worker: subprocess.Popen[str], path: Path) -> None:
+def finish(what: str, worker: subprocess.Popen[str], path: Path) -> None:
+    """Wait for a worker that writes `path`.
+
+    Raises:
+        BuildError: it failed, died or ran past TIME_LIMIT_S.
+    """
     started = time.monotonic()
     try:
         output, _ = worker.communicate(timeout=TIME_LIMIT_S)
@@ -83,7 +89,8 @@ def _finish(what: str, worker: subprocess.Popen[str], path: Path) -> None:
         raise BuildError(f"converting the {what} failed (exit code {worker.returncode}): {reason}")
 
 
-def _write_embedding(parent: Artifact, out: Path) -> None:
+def write_embedding(parent: Artifact, out: Path) -> None:
+    """Write the token embedding of the parent's checkpoint into `out`."""
     from harness.checkpoint import read
 
     table = read(parent.checkpoint.path)["model_state_dict"]["decoder.token_embedding.weight"]
