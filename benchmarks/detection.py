@@ -1,6 +1,6 @@
 """What is caught, and how far its cause is found: known faults of ports, one at a time, beside three common gates.
 
-    python -m benchmarks.detection [--clips A,B,C] [--breakages A,B | --drawn 60 --seed 1]
+    python -m benchmarks.detection [--clips A,B,C] [--breakages A,B | --drawn 60 --seed 1 [--int8]]
 
 One run of the micro checkpoint judges sound ports and one port for each breakage of `fixtures/breakages.py`; what the
 run does not call pass is explained, and edge, part and unit are held against what was broken. Beside it, on the same
@@ -23,7 +23,7 @@ from rich.table import Table
 
 from fixtures import drawn, ports
 from fixtures.breakages import BREAKAGES, Breakage
-from harness import config, registry
+from harness import config, registry, tolerance
 from harness import plan as planning
 from harness.attribution.bench import Bench
 from harness.attribution.explain import explain
@@ -37,7 +37,10 @@ from harness.verdict import Outcome
 CLIPS = ("en-comma-01", "zh-comma-01")
 SHORT = {"short": {"base": "whisper", "sample_len": 24}}
 """A broken decoder may never end: a policy that stops it in time."""
-SOUND = {"port": "taken apart", "tflite": "TFLite, float32", "tflite:fp16": "TFLite, float16 weights"}
+SOUND = {
+    "port": "taken apart", "port:int8": "taken apart, 8-bit weights", "tflite": "TFLite, float32",
+    "tflite:fp16": "TFLite, float16 weights",
+}  # fmt: skip
 """Stages in which nothing is broken, in words."""
 SAID = {True: "yes", False: "-", None: "n/a"}
 GATES = ("texts equal", "assert_close 1e-5", "assert_close 1e-3", "PSNR above 35 dB")
@@ -89,12 +92,14 @@ def registered() -> Iterator[None]:
 def plan(
     folder: Path, clips: Sequence[str], names: Sequence[str], cache: Path, sound: Sequence[str] = ("port",)
 ) -> Plan:
-    """A run of sound ports and of those with these breakages."""
+    """A run of sound ports and of those with these breakages; with 8-bit weights they are judged like `tflite:int8`."""
     stages = ("pytorch", *sound, *(f"port:{name}" for name in names))
     options = Options(
         stages=stages, clips=tuple(clips), policy="short", threads=2, run_id="detection", report_dir=folder, cache=cache
     )
-    return planning.make(options, config.Config(policies=SHORT))
+    limits = {f"*->port:{name}": tolerance.load()["*->tflite:int8"] for name in names if name.endswith(drawn.INT8)}
+    limits |= {f"*->port:{drawn.INT8}": tolerance.load()["*->tflite:int8"]}
+    return planning.make(options, config.Config(policies=SHORT, tolerances=limits))
 
 
 def detect(made: Plan, advance: Callable[[str], None]) -> Iterator[Detection]:
@@ -178,9 +183,10 @@ def main() -> None:
     parser.add_argument("--clips", default=",".join(CLIPS))
     parser.add_argument("--breakages", default=",".join(BREAKAGES))
     parser.add_argument("--drawn", type=int, metavar="N", help="in their place, N faults that chance chose")
+    parser.add_argument("--int8", action="store_true", help="beside the drawn faults, all weights have 8 bits")
     parser.add_argument("--seed", type=int, default=1, choices=ports.SEEDS, help="which N (default: 1)")
     given = parser.parse_args()
-    chosen = drawn.names(given.seed, given.drawn) if given.drawn else given.breakages.split(",")
+    chosen = drawn.names(given.seed, given.drawn, int8=given.int8) if given.drawn else given.breakages.split(",")
     with tempfile.TemporaryDirectory() as folder, registered():
         made = plan(Path(folder), given.clips.split(","), chosen, Options().cache, tuple(SOUND))
         with progress(2 * len(made.stages) - 1) as advance:

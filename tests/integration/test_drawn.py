@@ -69,6 +69,18 @@ def test_a_fault_is_the_same_whenever_it_is_asked_for():
     assert torch.equal(said(broken(name), part), said(broken(name), part))
 
 
+def test_the_same_fault_under_8_bit_weights(sound):
+    """`-int8` keeps the fault and rounds the rest; without a fault, int8 alone is what an int8 file may be."""
+    name = next(name for name in drawn.names(1, 20) if drawn.fault(name).part == "decoder")
+    assert drawn.fault(f"{name}-int8").what == drawn.fault(name).what
+    assert not torch.equal(said(broken(f"{name}-int8"), "decoder"), said(broken(name), "decoder"))
+    rounded = breakages.ported(split.load_model(checkpoint.resolve(str(MICRO)).path))
+    with torch.no_grad():
+        drawn.quantise(rounded)
+    lost = sound["decoder"] - said(rounded, "decoder")
+    assert 40 < 10 * torch.log10(sound["decoder"].square().sum() / lost.square().sum()) < 60
+
+
 def test_other_seeds_draw_other_faults():
     """And the number of a fault does not depend on how many are drawn."""
     assert drawn.names(1, 3) == drawn.names(1, 5)[:3] != drawn.names(2, 3)
