@@ -97,8 +97,8 @@ def plan(
     options = Options(
         stages=stages, clips=tuple(clips), policy="short", threads=2, run_id="detection", report_dir=folder, cache=cache
     )
-    limits = {f"*->port:{name}": tolerance.load()["*->tflite:int8"] for name in names if name.endswith(drawn.INT8)}
-    limits |= {f"*->port:{drawn.INT8}": tolerance.load()["*->tflite:int8"]}
+    rounded = [drawn.INT8, *(name for name in names if drawn.NAME.fullmatch(name) and name.endswith(drawn.INT8))]
+    limits = {f"*->port:{name}": tolerance.load()["*->tflite:int8"] for name in rounded}
     return planning.make(options, config.Config(policies=SHORT, tolerances=limits))
 
 

@@ -276,7 +276,8 @@ def _without_change(
     for component in ("encoder", "decoder"):
         with answers.to(f"layer of the {component}"):
             where.append(layers.locate(bench, parent, spec, clip, window, component, detail=detail))
-    part, unit = next(((each.component, each.culprit) for each in where if each.culprit), ("", ""))
+    named = [each for each in where if each.culprit] or [each for each in where if each.output_fails]
+    part, unit = next(((each.component, each.culprit) for each in named), ("", ""))
     if len(known[spec].windows) > 1:
         where = [replace(each, finding=f"window {window}, which moved most: {each.finding}") for each in where]
     with answers.to("embedding"):

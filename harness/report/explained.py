@@ -33,9 +33,10 @@ def lines(found: Explanations) -> list[str]:
 
 
 def _label(found: Explanations) -> str:
-    """Nobody is to blame for what does not matter, though something moved it."""
+    """Nobody is to blame for what does not matter, nor where no token differs and errors of all units add up."""
     kinds = {each.weight.kind for each in found.found if each.weight}
-    return "comes from" if kinds and kinds <= {"tie", "justified"} else "to blame"
+    adds_up = not found.unit and any(each.output_fails and each.component == found.part for each in found.layers)
+    return "comes from" if adds_up or (kinds and kinds <= {"tie", "justified"}) else "to blame"
 
 
 def _difference(place: int, each: Explanation, found: Sequence[Explanation]) -> list[str]:

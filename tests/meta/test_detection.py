@@ -55,6 +55,13 @@ def test_a_state_is_caught_and_blamed(detect):
     assert (found.caught, found.edge, found.part, found.unit) == (True, "port->port:state", "state", "")
 
 
+def test_where_errors_add_up_the_part_is_named_and_no_unit(detect):
+    """A drawn fault among 8-bit weights, in a block that passes alone: the encoder's output fails all the same."""
+    name = "port:drawn-1-58-int8"
+    found = detect([name.removeprefix("port:")], detection.CLIPS[1:])[name]
+    assert (found.caught, found.edge, found.part, found.unit) == (True, f"port->{name}", "encoder", "")
+
+
 @pytest.mark.parametrize(
     ("found", "right"),
     [

@@ -125,6 +125,13 @@ def test_layers_where_no_token_differs():
     ]
 
 
+@pytest.mark.parametrize(("unit", "label"), [("", "comes from"), ("encoder.blocks.0", "to blame  ")])
+def test_nobody_is_to_blame_where_errors_add_up(unit, label):
+    """A component's output fails and no unit of it does."""
+    layer = replace(LAYER, units=(), component="encoder", output_fails=True)
+    assert lines(layers=(layer,), part="encoder", unit=unit)[-1].startswith(f"  {label} encoder")
+
+
 def test_consequences_are_told_under_their_cause():
     """Counted, the first four in words; numbers are those of the list."""
     follows = replace(BARE, change=replace(CHANGE, follows_from=0, reference_text="fox", candidate_text="dog"))
