@@ -205,6 +205,14 @@ class Tappable(Protocol):
 
 
 @runtime_checkable
+class Preparable(Protocol):
+    """**Protocol:** a backend whose first build waits for something that can be done before, beside other work."""
+
+    def prepared(self) -> AbstractContextManager[None]:
+        """Begin it and come back at once; leaving the context frees what it holds."""
+
+
+@runtime_checkable
 class Fleet(Protocol):
     """**Protocol:** several opened copies of an artifact, used side by side: one on each device."""
 

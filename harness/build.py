@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from harness.artifact import Artifact, Options
 from harness.atomic import locked
 from harness.attribution import taps
 from harness.attribution.taps import Taps
-from harness.backend import Backend, Tappable
+from harness.backend import Backend, Preparable, Tappable
 from harness.checkpoint import Checkpoint
 from harness.errors import ArtifactError, BuildError, OutputError, UnavailableError, mapped
 
@@ -65,6 +66,18 @@ def obtain(workshop: Workshop, stage: str) -> Artifact:
     return _cached_or_built(workshop, backend, stage, obtain(workshop, source))
 
 
+def prepare_probes(cache: Path, stage: str, stack: ExitStack) -> None:
+    """Let the backends of a stage's chain get ready to build its probes, until `stack` is closed.
+
+    Nothing is done where the cache holds one of the stage: most likely the others are there too.
+    """
+    backend = registry.backend(stage.partition(":")[0])
+    if isinstance(backend, Preparable) and not any(cache.glob(f"*-{_kind(stage, probe=True)}-*")):
+        stack.enter_context(backend.prepared())
+    if source := backend.source(stage.partition(":")[2]):
+        prepare_probes(cache, source, stack)
+
+
 def export(found: Artifact, out: Path) -> Path:
     """Copy an artifact's files and lineage record into a folder of the user's, and return that.
 
@@ -101,7 +114,7 @@ def _file_names(workshop: Workshop, backend: Backend, variant: str) -> dict[str,
 
 def _cached_or_built(workshop: Workshop, backend: Backend, stage: str, parent: Artifact) -> Artifact:
     key = artifact.cache_key(stage, parent.sha256, workshop.options, _tools(workshop, backend))
-    kind = f"{stage.replace(':', '-')}{'-probe' if workshop.taps else ''}"
+    kind = _kind(stage, probe=bool(workshop.taps))
     folder = workshop.cache / f"{workshop.checkpoint.name}-{kind}-{key[:16]}"
     with locked(workshop.cache / f".{folder.name}.lock"):
         try:
@@ -109,6 +122,11 @@ def _cached_or_built(workshop: Workshop, backend: Backend, stage: str, parent: A
         except ArtifactError as error:
             raise ArtifactError(f"cache damaged: {error}", hint=f"Delete {folder}: it is built again") from error
         return found or _build(workshop, backend, stage, parent, folder)
+
+
+def _kind(stage: str, *, probe: bool) -> str:
+    """What the name of an artifact's folder in the cache says between checkpoint and key."""
+    return f"{stage.replace(':', '-')}{'-probe' if probe else ''}"
 
 
 def _build(workshop: Workshop, backend: Backend, stage: str, parent: Artifact, folder: Path) -> Artifact:

@@ -138,9 +138,11 @@ def check_language(language: str | None) -> None:
     Raises:
         UsageError: not a language of Whisper's.
     """
-    from whisper.tokenizer import LANGUAGES
+    if language is None:
+        return
+    from whisper.tokenizer import LANGUAGES  # which imports torch
 
-    if language is not None and language not in LANGUAGES:
+    if language not in LANGUAGES:
         raise UsageError(f"unknown language {language!r}", hint="Use a Whisper code such as en, zh or de")
 
 

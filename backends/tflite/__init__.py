@@ -12,7 +12,7 @@ from backends.probing import HostProbe
 from backends.tflite import settings as reading
 from backends.tflite.session import MTKSession, TFLiteSession, opened, tapped
 from backends.tflite.settings import Settings
-from backends.tflite.worker import build_files
+from backends.tflite.worker import build_files, workers
 from backends.torchscript import mask_value
 from harness.artifact import Artifact, Options
 from harness.attribution import taps
@@ -27,6 +27,8 @@ INTERPRETERS = {
 }
 """Packages that offer `Interpreter`: import path and the name that reports use. The first one installed is taken."""
 QUANTISED = ("fp16", "int8")
+CONVERT = ("backends.tflite.convert", "convert")
+"""The task of a worker, as far as what it imports depends on it."""
 MTK_CODE = ("inspection.py", "mtk.py", "mtk_build.py", "mtk_process.py", "mtk_worker.py", "session.py")
 """What decides files of MediaTek's converter, the record of the conversion among them."""
 
@@ -102,6 +104,16 @@ class TFLiteBackend:
     def probe_tools(self) -> dict[str, str]:
         """Our modules around Whisper's, and their conversion."""
         return probing.tools() | {"conversion": versions.of_code("tflite/probe_files.py")["whisper-parity"]}
+
+    @contextmanager
+    def prepared(self) -> Iterator[None]:
+        """Have litert-torch imported, which takes seconds; MediaTek's converter has a process of its own."""
+        if self.settings.converter != "litert":
+            yield
+            return
+        with workers() as found:
+            found.prepare(CONVERT)
+            yield
 
     def build(self, parent: Artifact, out: Path, variant: str, options: Options) -> None:
         """Convert, or quantise, both files in worker processes side by side.

@@ -1,23 +1,12 @@
-"""What a worker process does: `python -m backends.tflite.convert TASK ROLE SOURCE TARGET MASK_VALUE`."""
+"""What a worker does: the task `backends.tflite.convert KIND ROLE SOURCE TARGET MASK_VALUE` of forkserver.py."""
 
 from __future__ import annotations
 
-import atexit
-import gc
-import sys
+from importlib import import_module
 from pathlib import Path
 
 from harness.atomic import replacing
 from harness.checkpoint import Dims
-
-
-def collect_rarely() -> None:
-    """Let the garbage collector run rarely, and not at the exit: the converter makes millions of objects that stay.
-
-    That is a quarter of a worker's time on the micro checkpoint, for 1 % more memory.
-    """
-    gc.set_threshold(200_000, 20, 20)
-    atexit.register(gc.freeze)
 
 
 def convert(role: str, checkpoint: Path, target: Path, mask_value: float) -> None:
@@ -77,15 +66,16 @@ def quantise(kind: str, source: Path, target: Path) -> None:
     job.quantize(enable_progress_bar=False).export_model(str(target), overwrite=True)
 
 
-def main(task: str, role: str, source: str, target: str, mask_value: str) -> None:
+def prepare(kind: str, *_: str) -> None:
+    """Import what a task of this kind needs."""
+    for name in ("litert_torch", "backends.split") if kind == "convert" else ("ai_edge_quantizer.quantizer",):
+        import_module(name)
+
+
+def main(kind: str, role: str, source: str, target: str, mask_value: str) -> None:
     """Do one task, writing the target in one step."""
-    collect_rarely()
     with replacing(Path(target)) as partial:
-        if task == "convert":
+        if kind == "convert":
             convert(role, Path(source), partial, float(mask_value))
         else:
-            quantise(task, Path(source), partial)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+            quantise(kind, Path(source), partial)

@@ -1,19 +1,18 @@
-"""Probes as TFLite files: `python -m backends.tflite.probe_files ROLE SOURCE TARGET MASK_VALUE TAPS` converts one.
+"""Probes as TFLite files: the task `backends.tflite.probe_files ROLE SOURCE TARGET MASK_VALUE TAPS` of forkserver.py.
 
-The worker processes of ordinary files, started the same way. What is ordinary stays as it is in worker.py and
+The workers of ordinary files, started the same way. What is ordinary stays as it is in worker.py and
 convert.py: their bytes are part of the key under which converted files are found again.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from backends import files
 from backends.tflite import worker
-from backends.tflite.convert import collect_rarely
+from backends.tflite.worker import Job
 from harness.artifact import Artifact
 from harness.atomic import replacing
 from harness.attribution import taps
@@ -37,25 +36,16 @@ def build_probe(
     Raises:
         BuildError: a converter failed, died or ran past its time limit.
     """
-    workers = {}
+    quantised = variant in ("fp16", "int8")
+    jobs = []
     for role in found.components:
-        target = str((out / names[role]).absolute())
-        if variant in ("fp16", "int8"):
-            task = [variant, role, str(parent.path(role).absolute()), target, str(mask_value)]
-            workers[role] = worker.start("backends.tflite.convert", task)
-        else:
-            task = [role, str(parent.checkpoint.path.absolute()), target, str(mask_value), str(found)]
-            workers[role] = worker.start(__name__, task)
-    try:
-        if "token_embedding" in names and variant in ("fp16", "int8"):
-            files.adopt_token_embedding(parent, out)
-        elif "token_embedding" in names:
-            worker.write_embedding(parent, out)
-        for role, started in workers.items():
-            worker.finish(f"{variant or 'fp32'} {role} probe", started, out / names[role])
-    finally:
-        for started in workers.values():
-            started.kill()
+        source, target = parent.path(role) if quantised else parent.checkpoint.path, out / names[role]
+        words = [role, str(source.absolute()), str(target.absolute()), str(mask_value)]
+        task = ["backends.tflite.convert", variant, *words] if quantised else [__name__, *words, str(found)]
+        jobs.append(Job(f"{variant or 'fp32'} {role} probe", target, task))
+    with worker.workers() as started, started.doing(jobs):
+        if "token_embedding" in names:
+            worker.write_embedding(parent, out, quantised)
 
 
 def port_order(path: Path) -> tuple[list[str], list[str]]:
@@ -101,9 +91,14 @@ def convert(role: str, checkpoint: Path, target: Path, mask_value: float, found:
         litert_torch.convert(named, sample_kwargs=inputs).export(str(target))
 
 
+def prepare(*_: str) -> None:
+    """Import what a conversion needs."""
+    for name in ("litert_torch", "backends.probes"):
+        import_module(name)
+
+
 def main(role: str, source: str, target: str, mask_value: str, text: str) -> None:
     """Convert one file, writing the target in one step."""
-    collect_rarely()
     from harness import checkpoint
 
     found = taps.parse(text, checkpoint.describe(Path(source)).dims)
@@ -114,7 +109,3 @@ def main(role: str, source: str, target: str, mask_value: str, text: str) -> Non
 def _named(names: Mapping[str, int], index: int) -> str:
     """The signature's name of a tensor; "" where it has none."""
     return next((name for name, place in names.items() if place == index), "")
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from harness import build, cache, config, registry
+from harness import build, cache, config, registry, serial
 from harness import plan as planning
 from harness import trace as traces
 from harness.artifact import Artifact
 from harness.backend import Fleet, Probing, Session, Transcriber
-from harness.errors import BackendError, RecordError, UnavailableError, UsageError, mapped
+from harness.errors import BackendError, ParityError, RecordError, UnavailableError, UsageError, mapped
 from harness.features import Features
 from harness.fixture import Clip
 from harness.plan import Plan
@@ -119,6 +119,21 @@ class Bench:
         with mapped(BackendError, f"{what} cannot be opened"):
             opened = stack.enter_context(backend.open(artifact, self.plan.options.threads))
             return stack.enter_context(opened.lease()) if isinstance(opened, Fleet) else opened
+
+
+@contextmanager
+def expecting_probes(run: Path, stages: Iterable[str]) -> Iterator[None]:
+    """Let backends get ready to build probes of a run's stages, beside what comes before.
+
+    What goes wrong is left to the bench, which says it.
+    """
+    with ExitStack() as stack:
+        with suppress(ParityError):
+            options = serial.read(planning.Options, run / planning.OPTIONS)
+            planning.configure_backends(options, config.load(Path.cwd()))
+            for stage in dict.fromkeys(stages):
+                build.prepare_probes(options.cache, stage, stack)
+        yield
 
 
 @contextmanager

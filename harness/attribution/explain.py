@@ -11,7 +11,7 @@ from pathlib import Path
 from harness import audio, compare, serial, tolerance, vocabulary
 from harness import trace as traces
 from harness.attribution import crossfeed, edges, layers, policies, weight
-from harness.attribution.bench import Bench
+from harness.attribution.bench import Bench, expecting_probes
 from harness.attribution.bench import bench as opened_bench
 from harness.attribution.crossfeed import Pair
 from harness.attribution.differences import changes, differences
@@ -304,12 +304,13 @@ def explain_all(
     Raises:
         ParityError: the only row that was asked for cannot be explained; among others, it is said in its place.
     """
-    for clip, stage in chosen:
-        advance(f"{clip} · {stage}")
-        try:
-            with opened_bench(run) as opened:
-                yield explain(opened, opened.clip(clip), stage, detail=detail)
-        except ParityError as error:
-            if len(chosen) == 1:
-                raise
-            yield Explanations(clip, stage, (), missing=(str(error),), compared=False)
+    with expecting_probes(run, (stage for _, stage in chosen)):
+        for clip, stage in chosen:
+            advance(f"{clip} · {stage}")
+            try:
+                with opened_bench(run) as opened:
+                    yield explain(opened, opened.clip(clip), stage, detail=detail)
+            except ParityError as error:
+                if len(chosen) == 1:
+                    raise
+                yield Explanations(clip, stage, (), missing=(str(error),), compared=False)
