@@ -4,7 +4,7 @@
     (b) the same decoding one token a call, over verified drafts
     (c) building torchscript and tflite together [s]
     (d) `make parity` with everything cached [s]
-    (e) peak memory of a whole run [GiB]
+    (e) peak memory of a whole run, artifacts built [GiB]
 
 Weights are random (fixtures/scripted.py), of the dimensions of a published Whisper; clips are 5 to 11 s long.
 """
