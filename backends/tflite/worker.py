@@ -18,6 +18,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as PastItsTime
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ from harness.errors import BuildError
 from harness.fixture import PROJECT
 
 TIME_LIMIT_S = 1800.0
-STOP_LIMIT_S = 5.0
+STOP_LIMIT_S = 30.0
 """For the fork server to kill its workers and end."""
 
 
@@ -66,7 +67,7 @@ class Workers:
         self._over: Ended | None = None
         self._cancelled = False
         self._lock = threading.Lock()
-        self._log = TemporaryFile()  # noqa: SIM115 (closed by `stop`)
+        self._log = TemporaryFile()  # noqa: SIM115 (closed by the listener)
         self._server = subprocess.Popen(
             [sys.executable, "-m", "backends.tflite.forkserver"],
             stdin=subprocess.PIPE,
@@ -102,14 +103,15 @@ class Workers:
 
     def stop(self) -> None:
         """Kill what still runs, and end the server."""
-        with self._server:
-            self._tell(None)
-            if self._cancelled:  # only the server knows whom to kill
+        self._tell(None)
+        try:
+            if self._cancelled:  # only the server knows whom to kill, and may have an import to finish first
                 with suppress(subprocess.TimeoutExpired):
                     self._server.wait(STOP_LIMIT_S)
+        finally:
             self._server.kill()
+            self._server.wait()
             self._listener.join(STOP_LIMIT_S)
-        self._log.close()
 
     def _start(self, task: Sequence[str]) -> int:
         with self._lock:
@@ -123,7 +125,7 @@ class Workers:
     def _check(self, job: Job, future: Future[Ended]) -> None:
         try:
             ended = future.result(TIME_LIMIT_S)
-        except TimeoutError as error:
+        except PastItsTime as error:
             raise BuildError(
                 f"converting the {job.what} took more than {TIME_LIMIT_S:.0f} s", hint="Is the machine busy?"
             ) from error
@@ -148,11 +150,13 @@ class Workers:
             self._commands.flush()
 
     def _listen(self) -> None:
-        """Hear answers until the server is gone, with which all ends."""
-        for line in self._answers:
-            answer = json.loads(line)
-            self._end(answer["run"], Ended(answer["exit_code"], answer["said"]))
-        over = Ended(self._server.wait(), last_line(self._log))
+        """Hear answers until the server is gone, with which all ends; nobody else may close what is read here."""
+        with self._answers:
+            for line in self._answers:
+                answer = json.loads(line)
+                self._end(answer["run"], Ended(answer["exit_code"], answer["said"]))
+        with self._log:
+            over = Ended(self._server.wait(), last_line(self._log))
         with self._lock:
             self._over, left = over, [*self._running]
         for number in left:

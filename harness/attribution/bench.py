@@ -128,7 +128,7 @@ def expecting_probes(run: Path, stages: Iterable[str]) -> Iterator[None]:
     What goes wrong is left to the bench, which says it.
     """
     with ExitStack() as stack:
-        with suppress(ParityError):
+        with suppress(ParityError, OSError):
             options = serial.read(planning.Options, run / planning.OPTIONS)
             planning.configure_backends(options, config.load(Path.cwd()))
             for stage in dict.fromkeys(stages):
