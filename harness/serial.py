@@ -37,9 +37,21 @@ def loads(kind: type[T], text: str | bytes, where: str) -> T:
         return cast(T, adapter.validate_python(json.loads(text)) if escaped else adapter.validate_json(text))
     except (ValueError, RecursionError) as error:
         raise RecordError(
-            f"{where}: cannot be read as a {kind.__name__} ({first_line(error)})",
+            f"{where}: cannot be read as a {kind.__name__} ({_reason(error)})",
             hint="Was it written by another version, or cut short?",
         ) from error
+
+
+def _reason(error: ValueError | RecursionError) -> str:
+    """The first thing that is wrong with a text, and where."""
+    from pydantic import ValidationError
+
+    if not isinstance(error, ValidationError):
+        return first_line(error)
+    first, *others = error.errors(include_url=False, include_input=False)
+    where = ".".join(str(part) for part in first["loc"])
+    said = f"{where:.120}: {first['msg']:.200}" if where else f"{first['msg']:.200}"
+    return f"{said}, and {len(others)} more" if others else said
 
 
 def write(path: Path, value: Any) -> None:
