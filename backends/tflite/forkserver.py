@@ -8,7 +8,7 @@ are JSON lines on stdin, carried out in their order:
     {"cancel": 3}                                                        kill it
 
 For each task that ends there is a JSON line on stdout: {"run": 3, "exit_code": 1, "said": "its last line"}. Where stdin
-ends, all tasks do.
+ends, or Ctrl-C is pressed, all tasks do.
 """
 
 from __future__ import annotations
@@ -36,16 +36,18 @@ def serve(commands: IO[str], answers: int) -> None:
         answers: file descriptor.
     """
     supervisors: dict[int, int] = {}
-    for line in commands:
-        command: dict[str, Any] = json.loads(line)
-        if "cancel" in command:
-            _kill(supervisors.pop(command["cancel"], None))
-            continue
-        _prepare(command.get("prepare") or command["task"])
-        if "run" in command:
-            supervisors[command["run"]] = _forked(command["run"], command["task"], answers)
-    for supervisor in supervisors.values():
-        _kill(supervisor)
+    try:
+        for line in commands:
+            command: dict[str, Any] = json.loads(line)
+            if "cancel" in command:
+                _kill(supervisors.pop(command["cancel"], None))
+                continue
+            _prepare(command.get("prepare") or command["task"])
+            if "run" in command:
+                supervisors[command["run"]] = _forked(command["run"], command["task"], answers)
+    finally:
+        for supervisor in supervisors.values():
+            _kill(supervisor)
 
 
 def last_line(log: IO[bytes]) -> str:
@@ -112,11 +114,11 @@ def _kill(supervisor: int | None) -> None:
 def main() -> None:
     """Serve stdin; what imports print goes to stderr, for stdout is answers."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody here waits for supervisors
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the harness is asked to stop, and closes stdin
     gc.set_threshold(200_000, 20, 20)  # the converter makes millions of objects that stay: a quarter of the time
     answers = os.dup(1)
     os.dup2(2, 1)
-    serve(sys.stdin, answers)
+    with suppress(KeyboardInterrupt):
+        serve(sys.stdin, answers)
     os._exit(0)
 
 

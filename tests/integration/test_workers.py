@@ -20,10 +20,16 @@ from harness.fixture import PROJECT
 MODULE = "tests.tasks"
 HARNESS = f"""
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from backends.tflite.worker import Job, workers
-with workers() as found, found.doing([Job("file", Path(sys.argv[1]), ["{MODULE}", "hang", sys.argv[1]])]):
-    pass
+
+def work():
+    with workers() as found, found.doing([Job("file", Path(sys.argv[1]), ["{MODULE}", "hang", sys.argv[1]])]):
+        pass
+
+with ThreadPoolExecutor() as pool:
+    pool.submit(work).result()
 """
 
 
@@ -166,13 +172,17 @@ def test_a_server_that_dies_fails_what_it_was_asked_and_what_it_is_asked_then(tm
     assert not out.exists()
 
 
-def test_workers_die_with_the_harness(tmp_path):
-    """A harness that is killed closes the server's stdin."""
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_workers_die_with_the_harness(tmp_path, how):
+    """One that is killed closes the server's stdin. Ctrl-C reaches the server too: another thread may wait for it."""
     process = tmp_path / "process"
-    harness = subprocess.Popen([sys.executable, "-c", HARNESS, str(process)], cwd=PROJECT)
+    harness = subprocess.Popen([sys.executable, "-c", HARNESS, str(process)], cwd=PROJECT, start_new_session=True)
     worked = written(process)
-    harness.kill()
-    harness.wait()
+    if how == signal.SIGINT:
+        os.killpg(harness.pid, how)
+    else:
+        harness.send_signal(how)
+    assert harness.wait(20) != 0
     assert gone(worked)
 
 
