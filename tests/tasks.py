@@ -29,6 +29,8 @@ def main(kind: str, target: str = "", other: str = "") -> None:
     elif kind == "cannot-prepare":
         prepare(kind)
     elif kind == "fail":
+        while other and not (Path(other).exists() and Path(other).read_text()):
+            time.sleep(0.01)
         sys.exit("this and\nno more")
     elif kind == "die":
         os.kill(os.getpid(), signal.SIGKILL)
