@@ -11,7 +11,6 @@ import gc
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,6 +20,7 @@ import click
 from harness import runs
 from harness.errors import MachineError, ParityError, first_line, printable
 from harness.report import views
+from harness.threads import side_by_side
 
 if TYPE_CHECKING:
     from harness.attribution.explanation import Explanations
@@ -147,11 +147,8 @@ def build(out: Path | None, **given: Any) -> None:
     plan.configure_backends(options, settings)
     stages = [stage.spec for stage in registry.plan(options.stages)]
     workshop = plan.workshop(options, checkpoint.resolve(options.checkpoint))
-    with (
-        working(f"building {', '.join(stages)}"),
-        ThreadPoolExecutor() as pool,
-    ):  # converters are processes of their own
-        artifacts = list(pool.map(lambda stage: building.obtain(workshop, stage), stages))
+    with working(f"building {', '.join(stages)}"):  # converters are processes of their own
+        artifacts = list(side_by_side(lambda stage: building.obtain(workshop, stage), stages))
     for found in artifacts:
         folder = found.folder if out is None or found.origin == "checkpoint" else building.export(found, out)
         for role, file in found.files.items():

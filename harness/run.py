@@ -7,7 +7,6 @@ off is continued by its name, workers of pytest-xdist share one run, and the rep
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
@@ -30,6 +29,7 @@ from harness.registry import Stage
 from harness.report import schema
 from harness.report.schema import Row, StageInfo
 from harness.state import OneSessionError
+from harness.threads import side_by_side
 from harness.trace import Trace
 
 Opened = Session | Transcriber | Fleet
@@ -105,10 +105,9 @@ class Evaluation:
             return False
         with suppress(ParityError), leased(opened) as session:  # the row check once, not once for each thread
             _recorder(self.plan, stage.spec, self.artifact(stage.spec), session)
-        with ThreadPoolExecutor(opened.size) as pool:
-            waiting = {pool.submit(self._recorded, stage.spec, clip): clip for clip in ready}
-            for done in as_completed(waiting):
-                advance(f"{stage.spec} · {waiting[done].name}")
+        done = side_by_side(lambda clip: self._recorded(stage.spec, clip), ready, opened.size)
+        for _, clip in zip(done, ready):
+            advance(f"{stage.spec} · {clip.name}")
         self._just_recorded.clear()  # each was recorded by a session of its own
         return True
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from backends.tflite.settings import Settings
 from harness.artifact import Artifact
 from harness.backend import Session
 from harness.errors import ArtifactError, BuildError
+from harness.threads import side_by_side
 
 LOOKUPS = ("GATHER", "GATHER_ND")
 """A token lookup: what splitting the decoder is there to avoid."""
@@ -43,8 +43,7 @@ def build_files(settings: Settings, parent: Artifact, out: Path, names: Mapping[
         require(out / names[role], done.inspection, sides[role])
         return done
 
-    with ThreadPoolExecutor() as pool:  # each in a process of its own
-        done = dict(zip(ROLES, pool.map(convert, ROLES)))
+    done = dict(zip(ROLES, list(side_by_side(convert, ROLES))))  # each in a process of its own
     files.adopt_token_embedding(parent, out)
     record = {role: _recorded(each) for role, each in done.items()}
     (out / names["conversion"]).write_text(json.dumps(record, indent=2) + "\n", "utf-8")

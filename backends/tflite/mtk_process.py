@@ -24,6 +24,7 @@ from backends.tflite import mtk_worker
 from backends.tflite.mtk_worker import MAGIC, PREFIX
 from backends.tflite.settings import Settings
 from harness.errors import BackendError, UnavailableError, first_line
+from harness.threads import INTERRUPTED
 
 HINT = "Set mtk_python in [backends.tflite] of parity.toml to the Python that mtk_converter is installed for"
 HEADER_LIMIT = 2**20
@@ -47,6 +48,10 @@ class _LateError(Exception):
 
 class _EndedError(Exception):
     """The other end of a pipe is closed."""
+
+
+class _StoppedError(Exception):
+    """Ctrl-C was pressed."""
 
 
 class _GarbageError(Exception):
@@ -114,6 +119,8 @@ class Process:
             header, found = self._receive(deadline, starting)
         except _LateError:
             raise self._failed(f"{what} took more than {limit_s:g} s") from None
+        except _StoppedError:
+            raise self._failed(f"{what} was interrupted") from None
         except _EndedError:
             raise self._failed(f"{what} {self._ending()}") from None
         except _GarbageError as error:
@@ -193,6 +200,8 @@ class Process:
                 return
             if dead:
                 raise _EndedError
+            if INTERRUPTED.is_set():
+                raise _StoppedError
             if left_s <= 0:
                 raise _LateError
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +22,7 @@ from harness.errors import UnavailableError, UsageError
 from harness.features import array_sha256
 from harness.fixture import Clip
 from harness.metrics import tensor
+from harness.threads import side_by_side
 
 FOLDER = "taps"
 """Folder of a run that holds what was measured."""
@@ -158,8 +158,8 @@ class Measurer:
             ParityError: one cannot be built here.
         """
         wanted = [str(taps.make(kind, self.units, self.dims)) for kind in (taps.ENTIRE, taps.SINGLE)]
-        with ThreadPoolExecutor(len(wanted)) as pool:
-            list(pool.map(lambda each: self._bench.artifact(self.question.candidate, each), wanted))
+        for _ in side_by_side(lambda each: self._bench.artifact(self.question.candidate, each), wanted):
+            pass
 
     def entire(self, units: Sequence[str]) -> Probed:
         """Errors of units, accumulated from the start of the component, and of its final output."""

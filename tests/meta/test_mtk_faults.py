@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +22,7 @@ from harness.artifact import Artifact
 from harness.build import Workshop
 from harness.errors import BackendError, BuildError, ParityError, UnavailableError
 from harness.report import schema
+from harness.threads import side_by_side
 from harness.verdict import Outcome
 from tests import mtkfiles, mtkpython
 from tests.mtkfiles import Given, Node, normal
@@ -254,6 +257,18 @@ def test_a_fault_of_the_converter_is_one_clear_line_and_no_file(found, script, m
         mtk.convert(limited, script, target, [(1, 4, 8)])
     assert CONVERT_FAULTS[fault] in str(caught.value)
     assert not list(target.parent.iterdir())
+
+
+def test_ctrl_c_ends_a_conversion_that_a_thread_waits_for(found, script, monkeypatch, tmp_path):
+    """Long before its limit; no process is left, as ever."""
+    monkeypatch.setenv(FAULT, "convert:hang")
+    target = tmp_path / "block.tflite"
+    started = time.monotonic()
+    press = threading.Timer(2.0, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT])
+    press.start()
+    with pytest.raises(KeyboardInterrupt):
+        list(side_by_side(lambda _: mtk.convert(found, script, target, [(1, 4, 8)]), [0]))
+    assert time.monotonic() - started < 60 < found.convert_limit_s
 
 
 # As rows of a run
