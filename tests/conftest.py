@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -34,6 +37,14 @@ def scripted_checkpoint(cache_dir: Path) -> Path:
 def clip(tmp_path: Path) -> Path:
     """Two seconds of a warbling tone."""
     return sound.write_wav(tmp_path / "warble.wav", sound.warble(2.0))
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[Callable[[], None]]:
+    """Presses it, also where the tests run in the background and their shell made them ignore it."""
+    kept = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield partial(signal.pthread_kill, threading.main_thread().ident, signal.SIGINT)
+    signal.signal(signal.SIGINT, kept)
 
 
 Parity = Callable[..., Result]

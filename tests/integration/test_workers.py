@@ -19,6 +19,7 @@ from harness.fixture import PROJECT
 
 MODULE = "tests.tasks"
 HARNESS = f"""
+import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,6 +29,7 @@ def work():
     with workers() as found, found.doing([Job("file", Path(sys.argv[1]), ["{MODULE}", "hang", sys.argv[1]])]):
         pass
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores Ctrl-C
 with ThreadPoolExecutor() as pool:
     pool.submit(work).result()
 """

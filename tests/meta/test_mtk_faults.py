@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -259,15 +258,18 @@ def test_a_fault_of_the_converter_is_one_clear_line_and_no_file(found, script, m
     assert not list(target.parent.iterdir())
 
 
-def test_ctrl_c_ends_a_conversion_that_a_thread_waits_for(found, script, monkeypatch, tmp_path):
+def test_ctrl_c_ends_a_conversion_that_a_thread_waits_for(found, script, monkeypatch, tmp_path, ctrl_c):
     """Long before its limit; no process is left, as ever."""
     monkeypatch.setenv(FAULT, "convert:hang")
     target = tmp_path / "block.tflite"
     started = time.monotonic()
-    press = threading.Timer(2.0, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT])
+    press = threading.Timer(2.0, ctrl_c)
     press.start()
-    with pytest.raises(KeyboardInterrupt):
-        list(side_by_side(lambda _: mtk.convert(found, script, target, [(1, 4, 8)]), [0]))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(side_by_side(lambda _: mtk.convert(found, script, target, [(1, 4, 8)]), [0]))
+    finally:
+        press.cancel()
     assert time.monotonic() - started < 60 < found.convert_limit_s
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
 
@@ -38,7 +37,7 @@ def test_where_one_fails_what_is_not_begun_is_left():
     assert not INTERRUPTED.is_set()
 
 
-def test_ctrl_c_tells_threads_and_waits_for_them():
+def test_ctrl_c_tells_threads_and_waits_for_them(ctrl_c):
     """What they look at is set until all have ended, and not longer; what is not begun is left."""
     seen: list[int] = []
     both = threading.Barrier(2)
@@ -47,7 +46,7 @@ def test_ctrl_c_tells_threads_and_waits_for_them():
         both.wait(10)
         if number == 0:
             time.sleep(0.2)  # until the main thread waits: a signal just before it does would be seen only after
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            ctrl_c()
         assert INTERRUPTED.wait(10)
         seen.append(number)
 
