@@ -5,11 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup
 
+# Everything that is built lies in build/, where `make clean` finds it; elsewhere it is the user's cache folder.
+export WHISPER_PARITY_CACHE ?= $(CURDIR)/build/cache
+
 MICRO_WORK ?= build/micro
 # Test files side by side; two fit 2 cores and 8 GiB. Threads that wait for work leave the core to the other one.
 WORKERS ?= 2
 
-.PHONY: setup parity gate demo test runner micro lint clean help
+.PHONY: setup names parity gate demo test runner micro lint clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -39,15 +42,19 @@ test: $(STAMP)  ## the whole test suite (what it tests is `make parity`)
 
 micro: $(STAMP)  ## remake the micro checkpoint and the clips (about an hour and a half on 2 cores; needs espeak-ng)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,micro]'
-	$(BIN)/python -m fixtures.micro.render --work $(MICRO_WORK)
-	$(BIN)/python -m fixtures.micro.train --work $(MICRO_WORK)
-	$(BIN)/python -m fixtures.micro.export --work $(MICRO_WORK)
-	$(BIN)/python -m fixtures.micro.clips
-	$(BIN)/python -m fixtures.micro.heldout --work $(MICRO_WORK)
-	$(BIN)/python -m fixtures.micro.card --work $(MICRO_WORK)
-	$(BIN)/python -m fixtures.micro.evaluate
+	$(BIN)/python -m whisper_parity.fixtures.micro.render --work $(MICRO_WORK)
+	$(BIN)/python -m whisper_parity.fixtures.micro.train --work $(MICRO_WORK)
+	$(BIN)/python -m whisper_parity.fixtures.micro.export --work $(MICRO_WORK)
+	$(BIN)/python -m whisper_parity.fixtures.micro.clips
+	$(BIN)/python -m whisper_parity.fixtures.micro.heldout --work $(MICRO_WORK)
+	$(BIN)/python -m whisper_parity.fixtures.micro.card --work $(MICRO_WORK)
+	$(BIN)/python -m whisper_parity.fixtures.micro.evaluate
 
-lint: $(STAMP)  ## ruff and mypy
+names: $(STAMP)  ## the packages under their import name, for tools that read sources: mypy, editors
+	@mkdir -p build/names/whisper_parity
+	@cd build/names/whisper_parity && find . -type l -delete && ln -s ../../../harness/* ../../../backends ../../../fixtures .
+
+lint: names  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -1,3 +1,8 @@
 """Makes `pytest -m parity` and its options known everywhere in this project."""
 
-pytest_plugins = ["harness.pytest_plugin", "pytester"]
+import os
+from pathlib import Path
+
+os.environ.setdefault("WHISPER_PARITY_CACHE", str(Path(__file__).parent / "build" / "cache"))
+
+pytest_plugins = ["whisper_parity.pytest_plugin", "pytester"]

@@ -21,18 +21,21 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from fixtures import drawn, ports
-from fixtures.breakages import BREAKAGES, Breakage
-from harness import config, registry, tolerance
-from harness import plan as planning
-from harness.attribution.bench import Bench
-from harness.attribution.explain import explain
-from harness.plan import Options, Plan
-from harness.report.schema import Row
-from harness.run import Evaluation, evaluation
-from harness.terminal import progress, stdout, unfolded
-from harness.trace import Trace
-from harness.verdict import Outcome
+from whisper_parity import project
+from whisper_parity.backend import registry
+from whisper_parity.explain.bench import Bench
+from whisper_parity.explain.explain import explain
+from whisper_parity.fixtures import drawn, ports
+from whisper_parity.fixtures.breakages import BREAKAGES, Breakage
+from whisper_parity.judge import tolerance
+from whisper_parity.judge.verdict import Outcome
+from whisper_parity.run import plan as planning
+from whisper_parity.run.evaluation import Evaluation, evaluation
+from whisper_parity.run.options import Options
+from whisper_parity.run.plan import Plan
+from whisper_parity.run.report import Row
+from whisper_parity.system.terminal import progress, stdout, unfolded
+from whisper_parity.trace.trace import Trace
 
 CLIPS = ("en-comma-01", "zh-comma-01")
 SHORT = {"short": {"base": "whisper", "sample_len": 24}}
@@ -80,7 +83,7 @@ class Detection:
 @contextmanager
 def registered() -> Iterator[None]:
     """The backend `port` among the others."""
-    registry.BUILT_IN["port"] = "fixtures.ports:PortBackend"
+    registry.BUILT_IN["port"] = "whisper_parity.fixtures.ports:PortBackend"
     registry.backend.cache_clear()
     try:
         yield
@@ -99,7 +102,7 @@ def plan(
     )
     rounded = [drawn.INT8, *(name for name in names if drawn.NAME.fullmatch(name) and name.endswith(drawn.INT8))]
     limits = {f"*->port:{name}": tolerance.load()["*->tflite:int8"] for name in rounded}
-    return planning.make(options, config.Config(policies=SHORT, tolerances=limits))
+    return planning.make(options, project.Project(Path(), policies=SHORT, tolerances=limits))
 
 
 def detect(made: Plan, advance: Callable[[str], None]) -> Iterator[Detection]:

@@ -24,18 +24,21 @@ from pathlib import Path
 
 import numpy as np
 
-from backends.dla import adb, device, protocol, settings
-from backends.dla.device import Device
-from backends.dla.fleet import DeviceFleet, DeviceSession
-from backends.dla.neuronrt import NeuronrtSession
-from backends.dla.resident import ResidentSession
-from backends.dla.simulator.device import USB2_BYTES_PER_S, SimulatedDevice
-from backends.dla.simulator.outfit import started
 from benchmarks.host import SIZES, random_checkpoint
-from harness import build, checkpoint
-from harness.artifact import Artifact
-from harness.build import Workshop
-from harness.fixture import PROJECT
+from tests.support.checkout import CHECKOUT
+from whisper_parity.backend import build
+from whisper_parity.backend.artifact import Artifact
+from whisper_parity.backend.build import Workshop
+from whisper_parity.backends.dla import settings
+from whisper_parity.backends.dla.fleet import DeviceFleet, DeviceSession
+from whisper_parity.backends.dla.link import adb, device
+from whisper_parity.backends.dla.link.device import Device
+from whisper_parity.backends.dla.sessions import protocol
+from whisper_parity.backends.dla.sessions.neuronrt import NeuronrtSession
+from whisper_parity.backends.dla.sessions.resident import ResidentSession
+from whisper_parity.backends.dla.simulator.device import USB2_BYTES_PER_S, SimulatedDevice
+from whisper_parity.backends.dla.simulator.outfit import started
+from whisper_parity.model import checkpoint
 
 TOKENS = tuple(range(1000, 1025))
 PROMPT = (50258, 50259, 50359, 50363)
@@ -71,7 +74,7 @@ def main() -> None:
 def artifact_of(size: str) -> Artifact:
     """The stand-in DLA files of a checkpoint of published dimensions, and how long they took to build."""
     workshop = Workshop(
-        checkpoint.describe(random_checkpoint(size)), PROJECT / "build" / "benchmarks", None, {"mask_value": "-inf"}
+        checkpoint.describe(random_checkpoint(size)), CHECKOUT / "build" / "benchmarks", None, {"mask_value": "-inf"}
     )
     return build.obtain(workshop, "dla:simulated")
 

@@ -23,15 +23,18 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from fixtures import scripted
-from harness import cache, policy
-from harness.backend import Session
-from harness.config import Config
-from harness.decode import decode
-from harness.fixture import PROJECT, Clip
-from harness.plan import Options, Plan, make
-from harness.run import Evaluation, evaluation
-from tests import sound
+from tests.support import sound
+from tests.support.checkout import CHECKOUT
+from whisper_parity.backend.contract import Session
+from whisper_parity.clips import features
+from whisper_parity.clips.clip import Clip
+from whisper_parity.decode import policy
+from whisper_parity.decode.loop import decode
+from whisper_parity.fixtures import scripted
+from whisper_parity.project import Project
+from whisper_parity.run.evaluation import Evaluation, evaluation
+from whisper_parity.run.options import Options
+from whisper_parity.run.plan import Plan, make
 
 SIZES = {"tiny": (384, 6, 4), "base": (512, 8, 6), "small": (768, 12, 12)}
 """State, heads, layers."""
@@ -74,7 +77,7 @@ def random_checkpoint(size: str) -> Path:
     state, heads, layers = SIZES[size]
     dims = scripted.dimensions(n_state=state, n_layer=layers)
     dims.n_audio_head = dims.n_text_head = heads
-    path = PROJECT / "build" / "benchmarks" / f"{size}-25-fp16.pt"
+    path = CHECKOUT / "build" / "benchmarks" / f"{size}-25-fp16.pt"
     return scripted.kept(path, lambda: scripted.model(dims, steps=25).half())  # as published: fp16
 
 
@@ -116,7 +119,7 @@ def peak_memory_gib(options: Options) -> float:
 
 def run_ratios(options: Options, repeats: int) -> tuple[float, float]:
     """(a) over all clips and (b) on the first, bare passes and rows taken turn by turn."""
-    plan = make(options, Config())
+    plan = make(options, Project(Path()))
     shutil.rmtree(plan.folder)
     bare = whole = naive = drafted = 0.0
     with evaluation(plan) as running:
@@ -141,7 +144,7 @@ class Passes:
         session = running._opened(stage)
         self.session = cast(Session, session)
         self.plan = policy.concrete(plan.policy, plan.checkpoint.dims, "en")
-        self.features = cache.clip_features(plan.options.cache, clip, 80).windows[0].input_features
+        self.features = features.clip_features(plan.options.cache, clip, 80).windows[0].input_features
         self.tokens = running.trace(stage, clip).header.windows[0].tokens
 
     def bare(self) -> None:
@@ -174,7 +177,7 @@ def parity_seconds() -> float:
     """(d): the second of two."""
     for _ in range(2):
         started = time.perf_counter()
-        subprocess.run(["make", "--silent", "parity"], cwd=PROJECT, check=True, capture_output=True)
+        subprocess.run(["make", "--silent", "parity"], cwd=CHECKOUT, check=True, capture_output=True)
         seconds = time.perf_counter() - started
     return seconds
 
@@ -182,7 +185,7 @@ def parity_seconds() -> float:
 def run_cli(*words: object) -> None:
     """`parity ...` in a process of its own."""
     subprocess.run(
-        [sys.executable, "-m", "harness.cli", *map(str, words)], check=True, cwd=PROJECT, capture_output=True
+        [sys.executable, "-m", "whisper_parity.cli", *map(str, words)], check=True, cwd=CHECKOUT, capture_output=True
     )
 
 

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from harness import runs
-from harness.errors import MachineError, ParityError, first_line, printable
-from harness.report import views
-from harness.threads import side_by_side
+from whisper_parity.errors import MachineError, ParityError, first_line, printable
+from whisper_parity.report import views
+from whisper_parity.run import folder as runs
+from whisper_parity.system.threads import side_by_side
 
 if TYPE_CHECKING:
-    from harness.attribution.explanation import Explanations
+    from whisper_parity.explain.explanation import Explanations
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -33,13 +33,13 @@ class Group(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All commands, those of backends too."""
-        from harness import registry
+        from whisper_parity.backend import registry
 
         return sorted({*super().list_commands(ctx), *registry.COMMANDS})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """A command by name; a backend's module is imported only for its own."""
-        from harness import registry
+        from whisper_parity.backend import registry
 
         return registry.command(cmd_name) or super().get_command(ctx, cmd_name)
 
@@ -112,8 +112,8 @@ def main() -> None:
 @click.option("--require-placement", is_flag=True, default=None, help="fail where a stage fell back to the CPU")
 def run(**given: Any) -> None:
     """Take clips through the stages, judge every edge, print the table, write the report."""
-    from harness.report import console
-    from harness.terminal import stdout
+    from whisper_parity.report import console
+    from whisper_parity.system.terminal import stdout
 
     report = _run(given)
     console.show(report, stdout())
@@ -123,8 +123,8 @@ def run(**given: Any) -> None:
 @main.command()
 def demo() -> None:
     """Take the embedded checkpoint through every stage, a simulated device at the end: what `make parity` judges."""
-    from harness.report import console
-    from harness.terminal import stdout
+    from whisper_parity.report import console
+    from whisper_parity.system.terminal import stdout
 
     report = _run({}, alone=True)
     console.show(report, stdout())
@@ -138,12 +138,16 @@ def demo() -> None:
 )
 def build(out: Path | None, **given: Any) -> None:
     """Build artifacts only, and print where they are."""
-    from harness import build as building
-    from harness import checkpoint, config, plan, registry
-    from harness.terminal import working
+    from whisper_parity import project
+    from whisper_parity.backend import build as building
+    from whisper_parity.backend import registry
+    from whisper_parity.model import checkpoint
+    from whisper_parity.run import plan
+    from whisper_parity.run.options import options_from
+    from whisper_parity.system.terminal import working
 
-    settings = config.load(Path.cwd())
-    options = plan.options_from(given, settings.run)
+    settings = project.find()
+    options = options_from(given, settings.run)
     plan.configure_backends(options, settings)
     stages = [stage.spec for stage in registry.plan(options.stages)]
     workshop = plan.workshop(options, checkpoint.resolve(options.checkpoint))
@@ -167,13 +171,15 @@ def build(out: Path | None, **given: Any) -> None:
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="[fixtures/approved/noise.json]")
 def noise(out: Path | None, **given: Any) -> None:
     """Measure how much the root alone moves: threads, repeats, half weights, position, mask. Tolerances rest on it."""
-    from harness import config, plan, serial
-    from harness import noise as measuring
-    from harness.report import noise as view
-    from harness.terminal import stdout, working
+    from whisper_parity import project
+    from whisper_parity.report import noise as view
+    from whisper_parity.run import noise as measuring
+    from whisper_parity.run.options import options_from
+    from whisper_parity.system import serial
+    from whisper_parity.system.terminal import stdout, working
 
-    settings = config.load(Path.cwd())
-    options = plan.options_from(given, settings.run)
+    settings = project.find()
+    options = options_from(given, settings.run)
     target = measuring.target(out, options)
     with working("measuring the noise floor"):
         found = measuring.measure(options, settings.policies)
@@ -190,16 +196,16 @@ def noise(out: Path | None, **given: Any) -> None:
 )
 def compare(first: Path, second: Path, n_vocab: str) -> None:
     """Compare two result files (reference, candidate), or two runs."""
-    from harness import results
-    from harness.report import pairs
-    from harness.terminal import stdout
+    from whisper_parity.compare import results
+    from whisper_parity.report import two_runs
+    from whisper_parity.system.terminal import stdout
 
     if first.is_file() and second.is_file() and "report.json" not in (first.name, second.name):
         found = results.compare_files(first, second, int(n_vocab))
-        pairs.show_results(found, stdout())
+        two_runs.show_results(found, stdout())
         sys.exit(found.exit_code)
-    compared = pairs.compare_runs(runs.find(first), runs.find(second))
-    pairs.show_runs(compared, stdout())
+    compared = two_runs.compare_runs(runs.find(first), runs.find(second))
+    two_runs.show_runs(compared, stdout())
     sys.exit(compared.exit_code)
 
 
@@ -218,11 +224,13 @@ def explain(
     CLIP is a clip of the run; two result files (reference, candidate) in place of clips are explained without a run.
     Exit code 1: a row could not be explained.
     """
-    from harness import results, serial
-    from harness.attribution import explain as explaining
-    from harness.errors import UsageError
-    from harness.report import explained, schema
-    from harness.terminal import stdout
+    from whisper_parity.compare import results
+    from whisper_parity.errors import UsageError
+    from whisper_parity.explain import explain as explaining
+    from whisper_parity.report import explained
+    from whisper_parity.run import report as schema
+    from whisper_parity.system import serial
+    from whisper_parity.system.terminal import stdout
 
     shown, screen = [], stdout()
 
@@ -251,9 +259,9 @@ def explain(
 def _explain_rows(
     run: Path, clips: tuple[str, ...], stage: str | None, detail: bool, show: Callable[[Explanations], None]
 ) -> None:
-    from harness.attribution import explain as explaining
-    from harness.report import schema
-    from harness.terminal import progress
+    from whisper_parity.explain import explain as explaining
+    from whisper_parity.run import report as schema
+    from whisper_parity.system.terminal import progress
 
     chosen = explaining.wanted(schema.load(run), clips, stage)
     with progress(len(chosen)) as advance:
@@ -272,15 +280,15 @@ def report(
     run: Path | None, form: str, out: Path | None, against: Path | None, plots: Path | None, plot_format: str
 ) -> None:
     """Show a run again (default: the newest): table, JSON, Markdown, JUnit XML or the page; or export its plots."""
-    from harness.errors import UsageError
-    from harness.report import schema
+    from whisper_parity.errors import UsageError
+    from whisper_parity.run import report as schema
 
     if against is not None and form != "html":
         raise UsageError("--against belongs to --format html", hint="`parity compare` prints two runs at the terminal")
     folder = runs.find(run)
     found = schema.load(folder)
     if plots is not None:
-        from harness.report.html.export import export
+        from whisper_parity.report.html.export import export
 
         for path in export(folder, plots, plot_format):
             click.echo(path)
@@ -293,12 +301,13 @@ def _show(folder: Path, form: str, out: Path | None, against: Path | None) -> No
     """Write a run's report in a form to `out`, or to where that form goes."""
     from rich.console import Console
 
-    from harness.report import console, schema
-    from harness.serial import write_text
-    from harness.terminal import stdout
+    from whisper_parity.report import console
+    from whisper_parity.run import report as schema
+    from whisper_parity.system.files import write_text
+    from whisper_parity.system.terminal import stdout
 
     if form == "html":
-        from harness.report.html import page
+        from whisper_parity.report.html import page
 
         click.echo(page.write(folder, out, runs.find(against) if against else None))
     elif form == "console":
@@ -315,13 +324,14 @@ def _show(folder: Path, form: str, out: Path | None, against: Path | None) -> No
 @click.option("--approved", metavar="NAME", help="approved result to hold it against [checkpoint and policy]")
 def gate(run: Path | None, approved: str | None) -> None:
     """May this run be released? Rules, approved results, statistics (default: the newest run)."""
-    from harness import config
-    from harness.gate import judging, settings
-    from harness.report import ci, gated, schema
-    from harness.terminal import stdout
+    from whisper_parity import project
+    from whisper_parity.gate import judging, settings
+    from whisper_parity.report import ci, gated
+    from whisper_parity.run import report as schema
+    from whisper_parity.system.terminal import stdout
 
     folder = runs.find(run)
-    judged = judging.gate(folder, settings.of(config.load(Path.cwd())), approved)
+    judged = judging.gate(folder, settings.of(project.find()), approved)
     gated.show(judged, stdout())
     ci.announce(schema.load(folder), judged.result)
     sys.exit(judged.result.exit_code)
@@ -332,11 +342,11 @@ def gate(run: Path | None, approved: str | None) -> None:
 @click.option("--name", metavar="NAME", help="name of the approved result [checkpoint and policy]")
 def approve(run: Path, name: str | None) -> None:
     """Sign a run: its texts, tokens and figures become the approved result, to be reviewed and committed."""
-    from harness import config
-    from harness.gate import approved, settings
-    from harness.report import schema
+    from whisper_parity import project
+    from whisper_parity.gate import approved, settings
+    from whisper_parity.run import report as schema
 
-    chosen = settings.of(config.load(Path.cwd()))
+    chosen = settings.of(project.find())
     file, changes = approved.approve(schema.load(runs.find(run)), chosen.folder, name or chosen.approved)
     for line in changes:
         click.echo(printable(line))
@@ -348,9 +358,9 @@ def approve(run: Path, name: str | None) -> None:
 @click.option("--stage", metavar="NAME", help="one stage only [all]")
 def history(metric: str | None, stage: str | None) -> None:
     """Trend of every figure over the runs under reports/, and what changed it: which commit, which artifact."""
-    from harness.plan import Options
-    from harness.report import history as histories
-    from harness.terminal import stdout
+    from whisper_parity.report import history as histories
+    from whisper_parity.run.options import Options
+    from whisper_parity.system.terminal import stdout
 
     histories.show(histories.rebuild(Options().report_dir), stdout(), metric, stage)
 
@@ -358,10 +368,13 @@ def history(metric: str | None, stage: str | None) -> None:
 @main.command()
 def doctor() -> None:
     """List every backend: available or not, and why, with what to install."""
-    from harness import config, plan, registry
+    from whisper_parity import project
+    from whisper_parity.backend import registry
+    from whisper_parity.run import plan
+    from whisper_parity.run.options import options_from
 
-    settings = config.load(Path.cwd())
-    plan.configure_backends(plan.options_from({}, settings.run), settings)
+    settings = project.find()
+    plan.configure_backends(options_from({}, settings.run), settings)
     for name in registry.names():
         found = registry.probe(name)
         click.echo(f"{name:<12} {'available  ' if found.usable else 'unavailable'}  {found.reason}")
@@ -371,13 +384,15 @@ def doctor() -> None:
 
 def _run(given: dict[str, Any], *, alone: bool = False) -> Any:
     """Run what was given; `alone` leaves parity.toml aside."""
-    from harness import config, plan, states
-    from harness import run as running
-    from harness.report.collection import collect
-    from harness.terminal import progress
+    from whisper_parity import project
+    from whisper_parity.run import evaluation as running
+    from whisper_parity.run import orders, plan
+    from whisper_parity.run.collect import collect
+    from whisper_parity.run.options import options_from
+    from whisper_parity.system.terminal import progress
 
-    settings = config.Config() if alone else config.load(Path.cwd())
-    made = plan.make(plan.options_from(given, settings.run), settings)
+    settings = project.Project(Path.cwd()) if alone else project.find()
+    made = plan.make(options_from(given, settings.run), settings)
     started = time.perf_counter()
     with running.evaluation(made) as evaluation, progress(len(made.stages) * (len(made.clips) + 1)) as advance:
         for stage in made.stages:
@@ -388,7 +403,7 @@ def _run(given: dict[str, Any], *, alone: bool = False) -> Any:
                 evaluation.row(stage, clip)
             if made.clips:
                 advance(f"{stage.spec} · state and order")
-                states.of_stage(evaluation, stage)
+                orders.of_stage(evaluation, stage)
     found = collect(made, time.perf_counter() - started)
     click.echo(f"report: {made.folder / 'report.json'}", err=True)
     _write_page(made.folder)
@@ -397,7 +412,7 @@ def _run(given: dict[str, Any], *, alone: bool = False) -> Any:
 
 def _write_page(run: Path) -> None:
     """Write the run's page; its verdict stands, whether there is a page of it or not."""
-    from harness.report.html import page
+    from whisper_parity.report.html import page
 
     try:
         click.echo(f"page:   {page.write(run)}", err=True)

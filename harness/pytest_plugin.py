@@ -12,23 +12,24 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness import config as settings
-from harness import placement, registry, state, states
-from harness import plan as planning
-from harness.errors import ParityError
-from harness.fixture import BadClip, Clip
-from harness.gate import settings as gate_settings
-from harness.gate.judging import Judgement
-from harness.gate.result import RuleResult
-from harness.gate.rules import UNJUDGED
-from harness.gate.settings import Settings
-from harness.machine import versions
-from harness.plan import Options, Plan
-from harness.registry import Stage
-from harness.report.collection import collect, stage_info
-from harness.report.schema import Report, Row, StateCheck
-from harness.run import Evaluation, evaluation
-from harness.verdict import Outcome
+from whisper_parity import project as settings
+from whisper_parity.backend import registry
+from whisper_parity.backend.registry import Stage
+from whisper_parity.clips.clip import BadClip, Clip
+from whisper_parity.errors import ParityError
+from whisper_parity.gate import settings as gate_settings
+from whisper_parity.gate.judging import Judgement
+from whisper_parity.gate.result import RuleResult
+from whisper_parity.gate.rules import UNJUDGED
+from whisper_parity.gate.settings import Settings
+from whisper_parity.judge.verdict import Outcome
+from whisper_parity.run import order, orders, placement, plan
+from whisper_parity.run.collect import collect, stage_info
+from whisper_parity.run.evaluation import Evaluation, evaluation
+from whisper_parity.run.options import Options, options_from
+from whisper_parity.run.plan import Plan
+from whisper_parity.run.report import Report, Row, StateCheck
+from whisper_parity.system.machine import versions
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -78,7 +79,7 @@ GATE_FILE = "parity-gate"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """One --parity-* option for each field of `harness.plan.Options`."""
+    """One --parity-* option for each field of `whisper_parity.run.options.Options`."""
     group = parser.getgroup("parity", "parity of model representations")
     for each in fields(Options):
         form: dict[str, Any] = {"type": int if each.name == "threads" else str}
@@ -124,7 +125,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "parity_cell" not in metafunc.fixturenames:
         return
     try:
-        stages, (clips, bad) = planning.cells(_options(metafunc.config))
+        stages, (clips, bad) = plan.cells(_options(metafunc.config))
     except ParityError as error:
         raise pytest.UsageError(str(error)) from error
     cells: list[Any] = [
@@ -190,15 +191,15 @@ def assert_parity(row: Judged) -> None:
 
 def _assert_stage(found: StageChecks) -> None:
     __tracebackhide__ = True
-    bad = [state.describe(check) for check in found.states if check.exit_code]
+    bad = [order.describe(check) for check in found.states if check.exit_code]
     if bad := [*bad, *(f"placement required: {line}" for line in found.misplaced)]:
         pytest.fail("\n".join(bad), pytrace=False)
     if not any(check.checked for check in found.states):
-        pytest.skip("; ".join(state.describe(check) for check in found.states))
+        pytest.skip("; ".join(order.describe(check) for check in found.states))
 
 
 def _stage_checks(evaluation: Evaluation, stage: Stage) -> StageChecks:
-    checks = states.of_stage(evaluation, stage)
+    checks = orders.of_stage(evaluation, stage)
     required = evaluation.plan.options.require_placement
     return StageChecks(checks, tuple(placement.misplaced([stage_info(evaluation.plan, stage)])) if required else ())
 
@@ -235,8 +236,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         return
     from rich.console import Console
 
-    from harness.report import console, gated
-    from harness.report.html import page
+    from whisper_parity.report import console, gated
+    from whisper_parity.report.html import page
 
     screen = Console(file=terminalreporter._tw._file, emoji=False)
     terminalreporter.section("parity")
@@ -255,8 +256,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 
 def _explain(report: Report, run: Path, screen: Console) -> None:
-    from harness.attribution import explain
-    from harness.report import explained
+    from whisper_parity.explain import explain
+    from whisper_parity.report import explained
 
     chosen = explain.wanted(report, (), None)
     try:
@@ -272,8 +273,8 @@ def _gate_items(config: pytest.Config) -> list[pytest.TestReport]:
     """One finished item for each rule of the gate, with its limit and its actual as properties."""
     if _REPORT not in config.stash:
         return _item("ran", "no parity item ran, so there is nothing to judge: select them with -m parity", ())
-    from harness.gate import judging
-    from harness.report import ci
+    from whisper_parity.gate import judging
+    from whisper_parity.report import ci
 
     try:
         judged = judging.gate(_plan(config).folder, _gate_settings(), config.option.parity_approved)
@@ -307,7 +308,7 @@ def _item(
 
 def _gate_settings() -> Settings:
     try:
-        return gate_settings.of(settings.load(Path.cwd()))
+        return gate_settings.of(settings.find())
     except ParityError as error:
         raise pytest.UsageError(str(error)) from error
 
@@ -327,15 +328,15 @@ def _options(config: pytest.Config) -> Options:
         if hasattr(config, "workerinput"):
             given["run_id"] = config.workerinput["parity_run_id"]
         try:
-            options = planning.options_from(given, settings.load(Path.cwd()).run)
+            options = options_from(given, settings.find().run)
         except ParityError as error:
             raise pytest.UsageError(str(error)) from error
-        config.stash[_OPTIONS] = replace(options, run_id=options.run_id or planning.new_run_id(options))
+        config.stash[_OPTIONS] = replace(options, run_id=options.run_id or plan.new_run_id(options))
     return config.stash[_OPTIONS]
 
 
 def _plan(config: pytest.Config) -> Plan:
-    return planning.make(_options(config), settings.load(Path.cwd()))
+    return plan.make(_options(config), settings.find())
 
 
 def _mark(stage: Stage) -> pytest.MarkDecorator:

@@ -12,22 +12,22 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from harness.fixture import PROJECT
-from tests import sound
+from tests.support import sound
+from tests.support.checkout import CHECKOUT
 
-SHARED = PROJECT.parent / "shared"
+SHARED = CHECKOUT.parent / "shared"
 
 
 @pytest.fixture(scope="session")
 def cache_dir() -> Path:
     """Artifacts, features and drafts: keyed by content, so that sessions can share them."""
-    return PROJECT / "build" / "test-cache"
+    return CHECKOUT / "build" / "test-cache"
 
 
 @pytest.fixture(scope="session")
 def scripted_checkpoint(cache_dir: Path) -> Path:
     """A tiny scripted Whisper (n_state 64, one layer each, twelve tokens), multilingual vocabulary."""
-    from fixtures import scripted
+    from whisper_parity.fixtures import scripted
 
     recipe = hashlib.sha256(Path(scripted.__file__).read_bytes()).hexdigest()[:8]
     return scripted.kept(cache_dir / f"tiny-{recipe}.pt", lambda: scripted.model(scripted.dimensions(), steps=12))
@@ -56,7 +56,7 @@ def parity_in(cache_dir: Path, scripted_checkpoint: Path) -> Callable[[Path], Pa
 
     def for_folder(folder: Path) -> Parity:
         def call(*words: object) -> Result:
-            from harness.cli import main
+            from whisper_parity.cli import main
 
             arguments = [str(word) for word in words]
             defaults = {"--checkpoint": scripted_checkpoint, "--cache": cache_dir, "--threads": 2}

@@ -9,16 +9,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from backends import files, probing, versions
-from backends.dla import adb, compiler
-from backends.dla import settings as reading
-from backends.dla.settings import Settings
-from harness.artifact import Artifact, Options
-from harness.attribution import taps
-from harness.attribution.taps import Taps
-from harness.backend import Availability, Backend, Fleet
-from harness.checkpoint import Checkpoint
-from harness.errors import ParityError
+from whisper_parity.backend import taps
+from whisper_parity.backend.artifact import Artifact, Options
+from whisper_parity.backend.contract import Availability, Backend, Fleet
+from whisper_parity.backend.taps import Taps
+from whisper_parity.backends import provenance
+from whisper_parity.backends.dla import compiler
+from whisper_parity.backends.dla import settings as reading
+from whisper_parity.backends.dla.link import adb
+from whisper_parity.backends.dla.settings import Settings
+from whisper_parity.backends.split import probe_session
+from whisper_parity.backends.split.embedding import adopt_token_embedding
+from whisper_parity.backends.split.names import dla_names
+from whisper_parity.errors import ParityError
+from whisper_parity.model.checkpoint import Checkpoint
 
 SIMULATED = "simulated"
 ROLES = ("encoder", "decoder")
@@ -70,16 +74,20 @@ class DLABackend:
         return {
             **{f"{role} flags": " ".join(self.settings.compile_flags(role)) for role in ROLES},
             **_compiler_version(self.settings),
-            **versions.of("ai-edge-quantizer"),
-            **versions.of_code(
-                "files.py", "dla/compiler.py", "dla/simulator/ncc_tflite.py", "dla/simulator/container.py"
+            **provenance.of("ai-edge-quantizer"),
+            **provenance.of_code(
+                "backends.split.embedding",
+                "backends.split.names",
+                "backends.dla.compiler",
+                "backends.dla.simulator.ncc_tflite",
+                "backends.dla.simulator.container",
             ),
         }
 
     def file_names(self, checkpoint: Checkpoint, variant: str) -> dict[str, str]:
         """encoder_base_80x3000_MT8371.dla, decoder_base_448_MT8371.dla, and how; stand-ins end in _simulated.dla."""
         target = self.settings.profile.code
-        return files.dla_names(checkpoint, f"{target}_{variant}" if variant else target)
+        return dla_names(checkpoint, f"{target}_{variant}" if variant else target)
 
     def probe_names(self, checkpoint: Checkpoint, variant: str, found: Taps) -> dict[str, str]:
         """encoder_base_80x3000_MT8371_probe.dla, ..."""
@@ -87,7 +95,7 @@ class DLABackend:
 
     def probe_tools(self) -> dict[str, str]:
         """Our modules around Whisper's; what is compiled comes from the probe of the parent."""
-        return probing.tools()
+        return probe_session.tools()
 
     def build(self, parent: Artifact, out: Path, variant: str, options: Options) -> None:
         """Compile both files; command, plan and time of each go beside them.
@@ -110,7 +118,7 @@ class DLABackend:
             record["ports"] = {role: _port_order(parent.path(role)) for role in found.components}
         (out / names["compilation"]).write_text(json.dumps(record, indent=2) + "\n", "utf-8")
         if "token_embedding" in names:
-            files.adopt_token_embedding(parent, out)
+            adopt_token_embedding(parent, out)
 
     @contextmanager
     def open(self, artifact: Artifact, threads: int) -> Iterator[Fleet]:
@@ -119,7 +127,7 @@ class DLABackend:
         Raises:
             DeviceError: no device, or it cannot run the files.
         """
-        from backends.dla import fleet
+        from whisper_parity.backends.dla import fleet
 
         simulated = artifact.stage.partition(":")[2] == SIMULATED
         with fleet.opened(self.settings, artifact, simulated=simulated, threads=threads) as found:
@@ -128,7 +136,7 @@ class DLABackend:
 
 def _port_order(path: Path) -> dict[str, list[str]]:
     """What a file's inputs and outputs are, in the order that the compiler numbers them in."""
-    from backends.tflite.probe_files import port_order
+    from whisper_parity.backends.tflite.litert.probe_files import port_order
 
     inputs, outputs = port_order(path)
     return {"inputs": inputs, "outputs": outputs}
@@ -145,4 +153,4 @@ def _compiler_version(settings: Settings) -> dict[str, str]:
 
 
 def _litert() -> str:
-    return versions.of("ai-edge-litert").get("ai-edge-litert", "(not installed)")
+    return provenance.of("ai-edge-litert").get("ai-edge-litert", "(not installed)")

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from harness.errors import ParityError, UsageError
+from whisper_parity.errors import ParityError, UsageError
 
 if TYPE_CHECKING:
-    from backends.dla.adb import Adb
-    from backends.dla.device import Device
-    from backends.dla.settings import Settings
+    from whisper_parity.backends.dla.link.adb import Adb
+    from whisper_parity.backends.dla.link.device import Device
+    from whisper_parity.backends.dla.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -37,7 +37,7 @@ def device() -> None:
 @serial_option
 def list_(serial: str | None) -> None:
     """List the devices that adb sees, and their state; those of the network when they are named."""
-    from backends.dla import adb
+    from whisper_parity.backends.dla.link import adb
 
     settings = _settings(serial)
     with adb.server(adb.find(settings.adb), settings.serial) as client:
@@ -66,9 +66,9 @@ def info(serial: str | None) -> None:
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def push(serial: str | None, files: tuple[Path, ...]) -> None:
     """Put files (of an artifact, say) on a device by content, and print where they are."""
-    from backends.dla.device import facts
-    from backends.dla.store import Store
-    from harness.terminal import working
+    from whisper_parity.backends.dla.link.device import facts
+    from whisper_parity.backends.dla.link.store import Store
+    from whisper_parity.system.terminal import working
 
     for found in _each(serial):
         store = Store(found, facts(found))
@@ -82,8 +82,8 @@ def push(serial: str | None, files: tuple[Path, ...]) -> None:
 @serial_option
 def clean(serial: str | None) -> None:
     """Remove everything that this project has put on a device, its lock too."""
-    from backends.dla.device import facts
-    from backends.dla.store import Store
+    from whisper_parity.backends.dla.link.device import facts
+    from whisper_parity.backends.dla.link.store import Store
 
     for found in _each(serial):
         freed = Store(found, facts(found)).clean()
@@ -94,7 +94,7 @@ def clean(serial: str | None) -> None:
 @serial_option
 def doctor(serial: str | None) -> None:
     """Check everything that a run needs, one line each; exit code 3 when something is missing."""
-    from backends.dla import doctor as checking
+    from whisper_parity.backends.dla import doctor as checking
 
     good = True
     for found in _each(serial):
@@ -108,8 +108,8 @@ def doctor(serial: str | None) -> None:
 @click.option("--target", default="host", metavar="A,B", help="host, aarch64, android [host]")
 def runner(target: str) -> None:
     """Build the runner, and print where it is; `runner` in parity.toml takes one that was built elsewhere."""
-    from backends.dla import native
-    from harness.terminal import working
+    from whisper_parity.backends.dla import native
+    from whisper_parity.system.terminal import working
 
     for each in target.split(","):
         with working(f"building the runner for {each}"):
@@ -130,8 +130,8 @@ def simulate(
     root: Path | None, legacy: bool, rate: float | None, compute_ms: int, fault: str | None, sdk: Path | None
 ) -> None:
     """Start a simulated device; it is there until Ctrl-C. Nothing that it computes is MediaTek's."""
-    from backends.dla.simulator.fault import RUNTIME_FAULTS
-    from backends.dla.simulator.outfit import started, write_sdk
+    from whisper_parity.backends.dla.simulator.fault import RUNTIME_FAULTS
+    from whisper_parity.backends.dla.simulator.outfit import started, write_sdk
 
     name, _, count = (fault or "").partition(":")
     if fault and (name not in RUNTIME_FAULTS or not (count or "1").isdigit()):
@@ -150,10 +150,10 @@ def simulate(
 
 
 def _settings(serial: str | None) -> Settings:
-    from backends.dla import settings as reading
-    from harness import config
+    from whisper_parity import project
+    from whisper_parity.backends.dla import settings as reading
 
-    table = dict(config.load(Path.cwd()).backends.get("dla", {}))
+    table = dict(project.find().backends.get("dla", {}))
     if serial:
         table["serial"] = serial.split(",")
     return reading.read(table)
@@ -161,7 +161,7 @@ def _settings(serial: str | None) -> Settings:
 
 def _each(serial: str | None) -> Iterator[Device]:
     """The chosen devices, connected."""
-    from backends.dla.device import Device, chosen
+    from whisper_parity.backends.dla.link.device import Device, chosen
 
     settings = _settings(serial)
     with _client(settings) as client:
@@ -173,15 +173,15 @@ def _each(serial: str | None) -> Iterator[Device]:
 
 @contextmanager
 def _client(settings: Settings) -> Iterator[Adb]:
-    from backends.dla import adb
+    from whisper_parity.backends.dla.link import adb
 
     with adb.server(adb.find(settings.adb), settings.serial) as client:
         yield client
 
 
 def _facts(found: Device) -> list[tuple[str, str]]:
-    from backends.dla import device as asking
-    from backends.dla import doctor as checking
+    from whisper_parity.backends.dla import doctor as checking
+    from whisper_parity.backends.dla.link import device as asking
 
     facts = asking.facts(found)
     free = "unknown" if facts.free_bytes < 0 else f"{facts.free_bytes / 2**20:.0f} MiB"

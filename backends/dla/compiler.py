@@ -10,15 +10,14 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from backends.dla.settings import Settings, compiler_libraries, compiler_path
-from harness.errors import BuildError, UnavailableError, first_line
-from harness.fixture import PROJECT
+from whisper_parity.backends.dla.settings import Settings, compiler_libraries, compiler_path
+from whisper_parity.errors import BuildError, UnavailableError, first_line
+from whisper_parity.system.process import python_module
 
 LAST_LINES = 6
 VERSION_LIMIT_S = 30.0
@@ -54,8 +53,8 @@ def find(settings: Settings, *, simulated: bool) -> Compiler:
         UnavailableError: none is configured, or it does not run here.
     """
     if simulated:
-        command = (sys.executable, "-m", "backends.dla.simulator.ncc_tflite")
-        return Compiler(command, {"PYTHONPATH": str(PROJECT)}, _version(command, {"PYTHONPATH": str(PROJECT)}))
+        command = tuple(python_module("whisper_parity.backends.dla.simulator.ncc_tflite"))
+        return Compiler(command, {}, _version(command, {}))
     path = compiler_path(settings)
     if path is None:
         raise UnavailableError(
@@ -126,7 +125,8 @@ def _run(words: Sequence[str], environment: Mapping[str, str], limit_s: float, f
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         raise BuildError(
-            f"ncc-tflite took more than {limit_s:.0f} s", hint="Raise compile_limit_s under [backends.dla]"
+            f"ncc-tflite took more than {limit_s:.0f} s",
+            hint="Raise compile_limit_s under [backends.dla]",
         ) from error
     except OSError as error:
         raise UnavailableError(f"{words[0]}: cannot be run here ({first_line(error)})") from error

@@ -6,11 +6,11 @@ import re
 import shlex
 from dataclasses import dataclass
 
-from backends.dla import device as asking
-from backends.dla.adb import SHORT_S
-from backends.dla.device import Device
-from backends.dla.faults import DeviceError
-from backends.dla.neuronrt import USUAL_PLACES
+from whisper_parity.backends.dla.link import device as asking
+from whisper_parity.backends.dla.link.adb import SHORT_S
+from whisper_parity.backends.dla.link.device import Device
+from whisper_parity.backends.dla.link.faults import DeviceError
+from whisper_parity.backends.dla.sessions.neuronrt import USUAL_PLACES
 
 LIBRARY_FOLDERS = ("/vendor/lib64/mt8189", "/vendor/lib64", "/usr/lib", "/usr/lib64")
 LIBRARY_NAMES = ("libneuron_runtime.8.so", "libneuron_runtime.7.so", "libneuron_runtime.6.so", "libneuron_runtime.so")

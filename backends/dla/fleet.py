@@ -10,16 +10,18 @@ from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
-from backends.dla import adb, device, lock, placing, running
-from backends.dla.adb import Adb
-from backends.dla.device import Device, Facts, Meter
-from backends.dla.faults import LINK_FAULTS, DeviceError, Fault
-from backends.dla.probe import NeuronrtProbe
-from backends.dla.running import Running
-from backends.dla.settings import Settings
-from harness.artifact import Artifact
-from harness.attribution import taps
-from harness.backend import Float32, Placement, Usage
+from whisper_parity.backend import taps
+from whisper_parity.backend.artifact import Artifact
+from whisper_parity.backend.contract import Float32, Placement, Usage
+from whisper_parity.backends.dla import placement as placing
+from whisper_parity.backends.dla.link import adb, device, lock
+from whisper_parity.backends.dla.link.adb import Adb
+from whisper_parity.backends.dla.link.device import Device, Facts, Meter
+from whisper_parity.backends.dla.link.faults import LINK_FAULTS, DeviceError, Fault
+from whisper_parity.backends.dla.sessions import running
+from whisper_parity.backends.dla.sessions.probe import NeuronrtProbe
+from whisper_parity.backends.dla.sessions.running import Running
+from whisper_parity.backends.dla.settings import Settings
 
 R = TypeVar("R")
 CLOCK_SLACK_S = 86_400
@@ -151,7 +153,7 @@ class DeviceProbe(DeviceSession):
     """A probe on one device, with the same patience."""
 
     def tapped(self, component: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, Float32]:
-        """See `harness.backend.Probing`."""
+        """See `whisper_parity.backend.contract.Probing`."""
         return self._trying(lambda there: there.tapped(component, inputs))
 
 
@@ -250,7 +252,7 @@ def attached(settings: Settings, *, simulated: bool, threads: int = 2) -> Iterat
     """
     binary = adb.find(settings.adb)
     if simulated:
-        from backends.dla.simulator.outfit import started
+        from whisper_parity.backends.dla.simulator.outfit import started
 
         with started(threads=threads) as simulated_device, adb.private_server(binary, usb=False) as client:
             yield client, (simulated_device.serial,)

@@ -13,14 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.atomic import locked
-from harness.errors import BuildError, OutputError, UnavailableError
-from harness.fixture import PROJECT
+from whisper_parity import project
+from whisper_parity.errors import BuildError, OutputError, UnavailableError
+from whisper_parity.system.files import locked
 
 HERE = Path(__file__).resolve().parent
 RUNNER_SOURCE = HERE / "runner"
 STAND_IN_SOURCE = HERE / "simulator" / "runtime"
-NATIVE = PROJECT / "build" / "native"
 TARGETS = ("host", "aarch64", "android")
 
 GLIBC = "2.31"
@@ -35,13 +34,13 @@ class _Toolchain:
     identity: str = ""
 
 
-def runner(target: str = "host", *, sanitize: str = "", folder: Path = NATIVE) -> Path:
+def runner(target: str = "host", *, sanitize: str = "", folder: Path | None = None) -> Path:
     """The runner's binary for a target, built when it is not there.
 
     Args:
         target: "host", "aarch64" (glibc) or "android" (arm64; needs ANDROID_NDK).
         sanitize: what -fsanitize= gets, for tests ("address,undefined").
-        folder: where builds are kept.
+        folder: where builds are kept; None for the cache.
 
     Raises:
         UnavailableError: no cross compiler, or no CMake.
@@ -50,7 +49,7 @@ def runner(target: str = "host", *, sanitize: str = "", folder: Path = NATIVE) -
     return _built(RUNNER_SOURCE, "runner", target, _options(sanitize), folder) / "parity-runner"
 
 
-def checks(*, sanitize: str = "", folder: Path = NATIVE) -> Path:
+def checks(*, sanitize: str = "", folder: Path | None = None) -> Path:
     """A folder with the runner, `golden-check` and `frame-fuzz`, for this machine.
 
     Raises:
@@ -60,13 +59,13 @@ def checks(*, sanitize: str = "", folder: Path = NATIVE) -> Path:
     return _built(RUNNER_SOURCE, "checks", "host", ("-DPARITY_CHECKS=ON", *_options(sanitize)), folder)
 
 
-def stand_in_runtime(api: str | None = None, target: str = "host", *, folder: Path = NATIVE) -> Path:
+def stand_in_runtime(api: str | None = None, target: str = "host", *, folder: Path | None = None) -> Path:
     """The simulator's libneuron_runtime.so, built when it is not there.
 
     Args:
         api: "both", "v1" or "v2": which symbols it has; None for the environment's PARITY_SIM_RUNTIME_API, or both.
         target: as for `runner`.
-        folder: where builds are kept.
+        folder: where builds are kept; None for the cache.
 
     Raises:
         UnavailableError: no cross compiler, or no CMake.
@@ -102,10 +101,11 @@ def _options(sanitize: str) -> tuple[str, ...]:
     return (f"-DPARITY_SANITIZE={sanitize}",) if sanitize else ()
 
 
-def _built(source: Path, kind: str, target: str, options: Sequence[str], folder: Path) -> Path:
+def _built(source: Path, kind: str, target: str, options: Sequence[str], folder: Path | None) -> Path:
     """The folder of a finished build; it gets its name only when all is there."""
     toolchain = _toolchain(target)
     key = _key(source, (*options, *toolchain.arguments, toolchain.identity))
+    folder = folder or project.cache() / "native"
     out = folder / f"{kind}-{target}-{key}"
     if out.is_dir():
         return out

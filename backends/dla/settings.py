@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from backends.dla import soc
-from backends.dla.soc import Soc
-from harness.errors import ConfigError
+from whisper_parity.backends.dla import soc
+from whisper_parity.backends.dla.soc import Soc
+from whisper_parity.errors import ConfigError
 
 RELAXED = ("--relax-fp32", "--opt-accuracy", "--opt-footprint")
 """What public Whisper ports compile with beside the flags of the SoC; the NPU has no float32."""

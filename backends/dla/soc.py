@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import config
-from harness.errors import ConfigError
+from whisper_parity import project
+from whisper_parity.errors import ConfigError
 
 FILE = Path(__file__).with_name("soc.toml")
 
@@ -36,7 +36,7 @@ class Soc:
 
 def codes() -> tuple[str, ...]:
     """The SoCs that have a profile."""
-    return tuple(config.read_toml(FILE))
+    return tuple(project.read_toml(FILE))
 
 
 def named(code: str) -> Soc:
@@ -45,7 +45,7 @@ def named(code: str) -> Soc:
     Raises:
         ConfigError: there is none.
     """
-    table = config.read_toml(FILE)
+    table = project.read_toml(FILE)
     if code not in table:
         raise ConfigError(
             f"SoC {code!r}: expected one of {', '.join(table)}",

@@ -9,14 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from backends import placing, probing, versions
-from backends.probing import HostProbe
-from harness.artifact import Artifact, Options
-from harness.attribution import taps
-from harness.attribution.taps import Taps
-from harness.backend import Availability, Float32, Perturbation, Placement
-from harness.checkpoint import Checkpoint, Dims
-from harness.errors import BuildError
+from whisper_parity.backend import taps
+from whisper_parity.backend.artifact import Artifact, Options
+from whisper_parity.backend.contract import Availability, Float32, Perturbation, Placement
+from whisper_parity.backend.taps import Taps
+from whisper_parity.backends import provenance
+from whisper_parity.backends.split import placement as placing
+from whisper_parity.backends.split import probe_session
+from whisper_parity.backends.split.probe_session import HostProbe
+from whisper_parity.errors import BuildError
+from whisper_parity.model.checkpoint import Checkpoint
+from whisper_parity.model.dims import Dims
 
 
 class PyTorchBackend:
@@ -28,7 +31,7 @@ class PyTorchBackend:
 
     def probe(self) -> Availability:
         """Needs torch and openai-whisper."""
-        return versions.require("torch", "openai-whisper")
+        return provenance.require("torch", "openai-whisper")
 
     def source(self, variant: str) -> str | None:
         """Runs the checkpoint itself."""
@@ -36,7 +39,7 @@ class PyTorchBackend:
 
     def tools(self) -> dict[str, str]:
         """What decides its numbers."""
-        return versions.of("torch", "openai-whisper")
+        return provenance.of("torch", "openai-whisper")
 
     def file_names(self, checkpoint: Checkpoint, variant: str) -> dict[str, str]:
         """The checkpoint."""
@@ -48,7 +51,7 @@ class PyTorchBackend:
 
     def probe_tools(self) -> dict[str, str]:
         """Our modules around Whisper's."""
-        return probing.tools()
+        return probe_session.tools()
 
     def build(self, parent: Artifact, out: Path, variant: str, options: Options) -> None:
         """Nothing to build: the checkpoint is run as it is."""
@@ -59,7 +62,7 @@ class PyTorchBackend:
         """Load the checkpoint."""
         import torch
 
-        from backends.split import load_model
+        from whisper_parity.backends.split.modules import load_model
 
         torch.set_num_threads(threads)
         session = PyTorchSession(load_model(artifact.path("checkpoint")), torch.__version__)
@@ -103,7 +106,8 @@ class PyTorchSession:
         """The same modules with taps, attention as PyTorch runs it."""
         import torch
 
-        from backends import probes, split
+        from whisper_parity.backends.split import modules as split
+        from whisper_parity.backends.split import probes
 
         halves = dict(zip(taps.COMPONENTS, split.split(self._model)))
         modules = {name: probes.probe(found, name, halves[name], dims) for name in found.components}
@@ -136,7 +140,7 @@ class PyTorchSession:
 
         import torch
 
-        from backends.split import explicit_attention
+        from whisper_parity.backends.split.modules import explicit_attention
 
         model = copy.deepcopy(self._model)
         if change.half_weights:

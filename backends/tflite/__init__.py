@@ -7,19 +7,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from backends import files, probing, versions
-from backends.probing import HostProbe
-from backends.tflite import settings as reading
-from backends.tflite.session import MTKSession, TFLiteSession, opened, tapped
-from backends.tflite.settings import Settings
-from backends.tflite.worker import build_files, workers
-from backends.torchscript import mask_value
-from harness.artifact import Artifact, Options
-from harness.attribution import taps
-from harness.attribution.taps import Taps
-from harness.backend import Availability, Backend
-from harness.checkpoint import Checkpoint
-from harness.errors import ParityError, UnavailableError
+from whisper_parity.backend import taps
+from whisper_parity.backend.artifact import Artifact, Options
+from whisper_parity.backend.contract import Availability, Backend
+from whisper_parity.backend.taps import Taps
+from whisper_parity.backends import provenance
+from whisper_parity.backends.split import probe_session
+from whisper_parity.backends.split.names import tflite_names
+from whisper_parity.backends.split.probe_session import HostProbe
+from whisper_parity.backends.tflite import settings as reading
+from whisper_parity.backends.tflite.litert.worker import build_files, workers
+from whisper_parity.backends.tflite.session import MTKSession, TFLiteSession, opened, tapped
+from whisper_parity.backends.tflite.settings import Settings
+from whisper_parity.backends.torchscript import mask_value
+from whisper_parity.errors import ParityError, UnavailableError
+from whisper_parity.model.checkpoint import Checkpoint
 
 INTERPRETERS = {
     "ai-edge-litert": ("ai_edge_litert.interpreter", "LiteRT"),
@@ -27,9 +29,17 @@ INTERPRETERS = {
 }
 """Packages that offer `Interpreter`: import path and the name that reports use. The first one installed is taken."""
 QUANTISED = ("fp16", "int8")
-CONVERT = ("backends.tflite.convert", "convert")
+CONVERT = ("whisper_parity.backends.tflite.litert.convert", "convert")
 """The task of a worker, as far as what it imports depends on it."""
-MTK_CODE = ("inspection.py", "mtk.py", "mtk_build.py", "mtk_process.py", "mtk_worker.py", "session.py")
+LITERT_CODE = (
+    "backends.split.modules", "backends.split.embedding", "backends.split.names", "backends.tflite.litert.convert",
+    "backends.tflite.litert.worker",
+)  # fmt: skip
+"""What decides files of LiteRT's converter."""
+MTK_CODE = (
+    "backends.split.embedding", "backends.split.names", "backends.tflite.session", "backends.tflite.mtkext.inspection",
+    *(f"backends.tflite.mediatek.{name}" for name in ("mtk", "mtk_build", "mtk_process", "mtk_worker")),
+)  # fmt: skip
 """What decides files of MediaTek's converter, the record of the conversion among them."""
 
 
@@ -61,12 +71,12 @@ class TFLiteBackend:
 
     def probe(self) -> Availability:
         """Needs an interpreter, LiteRT's or MediaTek's; the converters only when something is to be built."""
-        found = versions.of(*INTERPRETERS)
+        found = provenance.of(*INTERPRETERS)
         mtk, usable = self._probe_mtk()
         if not (found or usable):
             reason = "no TFLite interpreter is installed: run `pip install ai-edge-litert`"
             return Availability(False, "; ".join([reason, *mtk]))
-        converters = versions.of("litert-torch", "ai-edge-quantizer")
+        converters = provenance.of("litert-torch", "ai-edge-quantizer")
         said = [f"{name} {version}" for name, version in {**found, **converters}.items()]
         return Availability(True, ", ".join([*said, *mtk]))
 
@@ -83,27 +93,29 @@ class TFLiteBackend:
             UnavailableError: MediaTek's converter was chosen and is not there.
         """
         if self.settings.converter == "mtk":
-            from backends.tflite.mtk import QUANTIZE
+            from whisper_parity.backends.tflite.mediatek.mtk import QUANTIZE
 
             chosen = {"mtk_converter": self._mtk_version(), "mtk_converter options": QUANTIZE}
-            return chosen | versions.of_code("files.py", *(f"tflite/{name}" for name in MTK_CODE))
-        packages = versions.of("litert-torch", "litert-converter", "ai-edge-quantizer", "torch", "openai-whisper")
-        return packages | versions.of_code("split.py", "files.py", "tflite/convert.py", "tflite/worker.py")
+            return chosen | provenance.of_code(*MTK_CODE)
+        packages = provenance.of("litert-torch", "litert-converter", "ai-edge-quantizer", "torch", "openai-whisper")
+        return packages | provenance.of_code(*LITERT_CODE)
 
     def file_names(self, checkpoint: Checkpoint, variant: str) -> dict[str, str]:
         """encoder_base_80x3000.tflite, decoder_base_448.tflite, ...; with mtk_converter a record of what it did."""
-        names = files.tflite_names(checkpoint, "" if variant == "fp32" else variant)
+        names = tflite_names(checkpoint, "" if variant == "fp32" else variant)
         if self.settings.converter == "mtk" and variant not in QUANTISED:
             names["conversion"] = f"conversion_{checkpoint.name}.json"
         return names
 
     def probe_names(self, checkpoint: Checkpoint, variant: str, found: Taps) -> dict[str, str]:
         """encoder_base_80x3000_probe.tflite, encoder_base_80x3000_int8_probe.tflite, ..."""
-        return taps.file_names(files.tflite_names(checkpoint, "" if variant == "fp32" else variant), found)
+        return taps.file_names(tflite_names(checkpoint, "" if variant == "fp32" else variant), found)
 
     def probe_tools(self) -> dict[str, str]:
         """Our modules around Whisper's, and their conversion."""
-        return probing.tools() | {"conversion": versions.of_code("tflite/probe_files.py")["whisper-parity"]}
+        return probe_session.tools() | {
+            "conversion": provenance.of_code("backends.tflite.litert.probe_files")["whisper-parity"]
+        }
 
     @contextmanager
     def prepared(self) -> Iterator[None]:
@@ -134,7 +146,7 @@ class TFLiteBackend:
                 f"tflite:{variant} is made by LiteRT's quantiser, which has no MTKEXT ops",
                 hint='Set converter = "litert" in [backends.tflite]',
             )
-        from backends.tflite import mtk_build
+        from whisper_parity.backends.tflite.mediatek import mtk_build
 
         mtk_build.build_files(self.settings, parent, out, names)
 
@@ -148,7 +160,7 @@ class TFLiteBackend:
             yield session
 
     def _build_probe(self, parent: Artifact, out: Path, variant: str, options: Options, found: Taps) -> None:
-        from backends.tflite.probe_files import build_probe
+        from whisper_parity.backends.tflite.litert.probe_files import build_probe
 
         if self.settings.converter == "mtk":
             raise UnavailableError(
@@ -169,7 +181,7 @@ class TFLiteBackend:
 
     def _mtk_version(self) -> str:
         """mtk_converter's version, asked once: importing it takes seconds, and what fails fails again."""
-        from backends.tflite import mtk
+        from whisper_parity.backends.tflite.mediatek import mtk
 
         if self._mtk is None:
             try:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.errors import UnavailableError, printable
+from whisper_parity.errors import UnavailableError, printable
 
 if TYPE_CHECKING:
-    from backends.tflite.checking import Fit
-    from backends.tflite.inspection import Inspection
-    from backends.tflite.mtk import Executor
-    from backends.tflite.mtkext import Op
+    from whisper_parity.backends.tflite.mediatek.checking import Fit
+    from whisper_parity.backends.tflite.mediatek.mtk import Executor
+    from whisper_parity.backends.tflite.mtkext.inspection import Inspection
+    from whisper_parity.backends.tflite.mtkext.ops import Op
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 SHOWN = 20
@@ -29,8 +29,8 @@ SHOWN = 20
 @click.option("--json", "as_json", is_flag=True, help="everything, as JSON")
 def inspect(file: Path, as_json: bool) -> None:
     """Say what a TFLite file holds, and what an NPU minds of it: custom ops, constants beyond float16, token inputs."""
-    from backends.tflite import inspection
-    from harness import serial
+    from whisper_parity.backends.tflite.mtkext import inspection
+    from whisper_parity.system import serial
 
     found = inspection.inspect(file)
     if as_json:
@@ -49,8 +49,10 @@ def mtk_check(file: Path, seed: int, as_json: bool) -> None:
 
     Exit codes: 0 the default reading fits, 1 another one does or none, 3 MediaTek's interpreter is not there.
     """
-    from backends.tflite import checking, inspection, mtkext
-    from harness import serial
+    from whisper_parity.backends.tflite.mediatek import checking
+    from whisper_parity.backends.tflite.mtkext import inspection
+    from whisper_parity.backends.tflite.mtkext import ops as mtkext
+    from whisper_parity.system import serial
 
     ports = inspection.inspect(file).inputs
     candidates = [_words(mtkext.differences(each)) for each in checking.readings(file)]
@@ -83,10 +85,11 @@ def executor(file: Path) -> AbstractContextManager[Executor]:
         ConfigError: [backends.tflite] cannot be used.
         UnavailableError: it is not there.
     """
-    from backends.tflite import mtk, settings
-    from harness import config
+    from whisper_parity import project
+    from whisper_parity.backends.tflite import settings
+    from whisper_parity.backends.tflite.mediatek import mtk
 
-    table = config.load(Path.cwd()).backends.get("tflite", {})
+    table = project.find().backends.get("tflite", {})
     return mtk.executor(settings.read(table), {"file": file})
 
 

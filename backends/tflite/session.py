@@ -12,23 +12,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backends import versions
-from backends.files import TokenEmbedding
-from backends.probing import HostProbe
-from backends.tflite import lowered, placing
-from backends.tflite.settings import Settings
-from backends.tflite.tensors import ARRAY_TYPES
-from backends.tflite.worker import failure
-from harness.artifact import Artifact
-from harness.attribution import taps
-from harness.attribution.taps import Taps
-from harness.backend import Float32, Placement
-from harness.checkpoint import Dims
-from harness.errors import ArtifactError, BackendError, UnavailableError, first_line
+from whisper_parity.backend import taps
+from whisper_parity.backend.artifact import Artifact
+from whisper_parity.backend.contract import Float32, Placement
+from whisper_parity.backend.taps import Taps
+from whisper_parity.backends import provenance
+from whisper_parity.backends.split.embedding import TokenEmbedding
+from whisper_parity.backends.split.probe_session import HostProbe
+from whisper_parity.backends.tflite import placement as placing
+from whisper_parity.backends.tflite.litert.worker import failure
+from whisper_parity.backends.tflite.mtkext import lowered
+from whisper_parity.backends.tflite.mtkext.tensors import ARRAY_TYPES
+from whisper_parity.backends.tflite.settings import Settings
+from whisper_parity.errors import ArtifactError, BackendError, UnavailableError, first_line
+from whisper_parity.model.dims import Dims
 
 if TYPE_CHECKING:
-    from backends.tflite.inspection import Port
-    from backends.tflite.mtk import Executor
+    from whisper_parity.backends.tflite.mediatek.mtk import Executor
+    from whisper_parity.backends.tflite.mtkext.inspection import Port
 
 ROLES = ("encoder", "decoder")
 INPUTS, OUTPUTS = 0, 1
@@ -46,7 +47,7 @@ def opened(settings: Settings, artifact: Artifact, threads: int) -> Iterator[TFL
     """
     paths = {role: artifact.path(role) for role in ROLES}
     if _by_mtk(settings, paths):
-        from backends.tflite import mtk
+        from whisper_parity.backends.tflite.mediatek import mtk
 
         with mtk.executor(settings, paths) as executor:
             yield MTKSession(artifact, executor)
@@ -304,10 +305,10 @@ def _notes(said: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _interpreter_module() -> tuple[Any, str]:
-    from backends.tflite import INTERPRETERS
+    from whisper_parity.backends.tflite import INTERPRETERS
 
     for package, (module, name) in INTERPRETERS.items():
-        if version := versions.of(package):
+        if version := provenance.of(package):
             try:
                 return importlib.import_module(module), f"{name} {version[package]}"
             except ImportError as error:

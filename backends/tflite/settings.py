@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from backends.tflite.mtkext import Assumptions
-from harness.errors import ConfigError
+from whisper_parity.backends.tflite.mtkext.ops import Assumptions
+from whisper_parity.errors import ConfigError
 
 ENVIRONMENT = {
     "mtk_python": "MTK_PYTHON",
@@ -69,5 +69,6 @@ def _validated(values: Mapping[str, Any]) -> Settings:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise ConfigError(
-            f"parity.toml [backends.tflite] {key}: {first['msg']}", hint="docs/mediatek.md lists the settings"
+            f"parity.toml [backends.tflite] {key}: {first['msg']}",
+            hint="docs/mediatek.md lists the settings",
         ) from error

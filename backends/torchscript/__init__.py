@@ -11,15 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from backends import files, probing, versions
-from backends.files import TokenEmbedding
-from backends.probing import HostProbe
-from harness.artifact import Artifact, Options
-from harness.attribution import taps
-from harness.attribution.taps import Taps
-from harness.backend import Availability, Float32, Placement
-from harness.checkpoint import Checkpoint, Dims
-from harness.errors import ArtifactError, BackendError, first_line
+from whisper_parity.backend import taps
+from whisper_parity.backend.artifact import Artifact, Options
+from whisper_parity.backend.contract import Availability, Float32, Placement
+from whisper_parity.backend.taps import Taps
+from whisper_parity.backends import provenance
+from whisper_parity.backends.split import probe_session
+from whisper_parity.backends.split.embedding import TokenEmbedding
+from whisper_parity.backends.split.names import torchscript_names
+from whisper_parity.backends.split.probe_session import HostProbe
+from whisper_parity.errors import ArtifactError, BackendError, first_line
+from whisper_parity.model.checkpoint import Checkpoint
+from whisper_parity.model.dims import Dims
 
 FORBIDDEN_OPS = frozenset({"prim::Loop", "prim::PythonOp", "aten::from_file", "aten::save", "aten::tofile"})
 """A traced Whisper has none of these: they loop without bound, call Python, or touch files."""
@@ -37,7 +40,7 @@ class TorchScriptBackend:
 
     def probe(self) -> Availability:
         """Needs torch, and openai-whisper to build."""
-        return versions.require("torch", "openai-whisper")
+        return provenance.require("torch", "openai-whisper")
 
     def source(self, variant: str) -> str | None:
         """Traced from the checkpoint's modules."""
@@ -45,13 +48,13 @@ class TorchScriptBackend:
 
     def tools(self) -> dict[str, str]:
         """What decides the traced graph."""
-        return versions.of("torch", "openai-whisper") | versions.of_code(
-            "split.py", "files.py", "torchscript/tracing.py"
+        return provenance.of("torch", "openai-whisper") | provenance.of_code(
+            "backends.split.modules", "backends.split.embedding", "backends.split.names", "backends.torchscript.tracing"
         )
 
     def file_names(self, checkpoint: Checkpoint, variant: str) -> dict[str, str]:
         """encoder_base_3000.pt, decoder_base_448.pt, ..."""
-        return files.torchscript_names(checkpoint)
+        return torchscript_names(checkpoint)
 
     def probe_names(self, checkpoint: Checkpoint, variant: str, found: Taps) -> dict[str, str]:
         """encoder_base_3000_probe.pt, ..."""
@@ -59,12 +62,12 @@ class TorchScriptBackend:
 
     def probe_tools(self) -> dict[str, str]:
         """Our modules around Whisper's."""
-        return probing.tools()
+        return probe_session.tools()
 
     def build(self, parent: Artifact, out: Path, variant: str, options: Options) -> None:
         """Trace both halves, or those of a probe."""
-        from backends import split
-        from backends.torchscript import tracing
+        from whisper_parity.backends.split import modules as split
+        from whisper_parity.backends.torchscript import tracing
 
         model, checkpoint = split.load_model(parent.path("checkpoint")), parent.checkpoint
         if found := taps.of_options(options, checkpoint.dims):
@@ -175,7 +178,7 @@ def _call(component: str, module: Any, *arrays: Float32) -> Any:
 
 
 def _load(path: Path, weight_shape: tuple[int, ...], weight: str) -> Any:
-    from backends.split import state_shapes
+    from whisper_parity.backends.split.modules import state_shapes
 
     module = _read(path)
     shapes = state_shapes(module)

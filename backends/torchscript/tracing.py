@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
-from backends import files, split
-from harness.attribution.taps import Taps
-from harness.checkpoint import Checkpoint
+from whisper_parity.backend.taps import Taps
+from whisper_parity.backends.split import modules as split
+from whisper_parity.backends.split.embedding import write_metadata, write_token_embedding
+from whisper_parity.model.checkpoint import Checkpoint
 
 
 def write(model: Any, checkpoint: Checkpoint, out: Path, names: Mapping[str, str], mask_value: float) -> None:
@@ -27,22 +28,22 @@ def write(model: Any, checkpoint: Checkpoint, out: Path, names: Mapping[str, str
     modules = split.split(model, mask_value)
     for role, module, inputs in zip(("encoder", "decoder"), modules, split.example_inputs(checkpoint.dims)):
         trace(module, inputs, out / names[role])
-    files.write_token_embedding(model.decoder.token_embedding.weight.detach().numpy(), out)
-    files.write_metadata(checkpoint, out)
+    write_token_embedding(model.decoder.token_embedding.weight.detach().numpy(), out)
+    write_metadata(checkpoint, out)
 
 
 def write_probe(
     model: Any, checkpoint: Checkpoint, out: Path, names: Mapping[str, str], mask_value: float, found: Taps
 ) -> None:
     """Trace the halves that have taps, with them; arguments as `write` has them."""
-    from backends import probes
+    from whisper_parity.backends.split import probes
 
     for role, half in zip(("encoder", "decoder"), split.split(model, mask_value)):
         if role in found.components:
             module = probes.probe(found, role, half, checkpoint.dims)
             trace(module, tuple(probes.example_inputs(found, role, checkpoint.dims).values()), out / names[role])
     if "token_embedding" in names:
-        files.write_token_embedding(model.decoder.token_embedding.weight.detach().numpy(), out)
+        write_token_embedding(model.decoder.token_embedding.weight.detach().numpy(), out)
 
 
 def trace(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], path: Path) -> None:

@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from backends import placing, versions
-from harness.artifact import Artifact, Options
-from harness.backend import Availability, Float32, Placement, Transcript
-from harness.checkpoint import Checkpoint
-from harness.errors import BackendError, BuildError, first_line
+from whisper_parity.backend.artifact import Artifact, Options
+from whisper_parity.backend.contract import Availability, Float32, Placement, Transcript
+from whisper_parity.backends import provenance
+from whisper_parity.backends.split import placement as placing
+from whisper_parity.errors import BackendError, BuildError, first_line
+from whisper_parity.model.checkpoint import Checkpoint
 
 
 class WhisperBackend:
@@ -23,7 +24,7 @@ class WhisperBackend:
 
     def probe(self) -> Availability:
         """Needs torch and openai-whisper."""
-        return versions.require("openai-whisper", "torch")
+        return provenance.require("openai-whisper", "torch")
 
     def source(self, variant: str) -> str | None:
         """Runs the checkpoint itself."""
@@ -31,7 +32,7 @@ class WhisperBackend:
 
     def tools(self) -> dict[str, str]:
         """What decides its numbers."""
-        return versions.of("openai-whisper", "torch")
+        return provenance.of("openai-whisper", "torch")
 
     def file_names(self, checkpoint: Checkpoint, variant: str) -> dict[str, str]:
         """The checkpoint."""
@@ -46,10 +47,10 @@ class WhisperBackend:
         """Load the checkpoint."""
         import torch
 
-        from backends.split import load_model
+        from whisper_parity.backends.split.modules import load_model
 
         torch.set_num_threads(threads)
-        yield WhisperSession(load_model(artifact.path("checkpoint")), versions.of("openai-whisper")["openai-whisper"])
+        yield WhisperSession(load_model(artifact.path("checkpoint")), provenance.of("openai-whisper")["openai-whisper"])
 
 
 class WhisperSession:

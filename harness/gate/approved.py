@@ -14,13 +14,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness import serial
-from harness.errors import RecordError, UsageError
-from harness.fixture import PROJECT, safe_name
-from harness.gate import evidence, measure
-from harness.report.schema import Report, Row, StageInfo
+from whisper_parity.errors import RecordError, UsageError
+from whisper_parity.gate import evidence, measure
+from whisper_parity.run.report import Report, Row, StageInfo
+from whisper_parity.system import files, serial
+from whisper_parity.system.files import safe_name
 
-FOLDER = PROJECT / "fixtures" / "approved"
 VERSION = 1
 RESERVED = frozenset({"noise"})
 """Names of other files in the folder."""
@@ -139,7 +138,7 @@ def save(file: Path, approved: Approved) -> None:
     lines = [f" {_json(key)}: {_json(value)}," for key, value in whole.items()]
     lines += [' "stages": {', *_joined(f"  {_json(key)}: {_json(value)}" for key, value in stages.items()), " },"]
     lines += [' "cells": [', *_joined(f"  {_json(_finite(cell))}" for cell in cells), " ]"]
-    serial.write_text(file, "\n".join(["{", *lines, "}"]) + "\n")
+    files.write_text(file, "\n".join(["{", *lines, "}"]) + "\n")
 
 
 def approve(report: Report, folder: Path, name: str | None = None) -> tuple[Path, list[str]]:

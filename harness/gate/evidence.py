@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from harness import tolerance
-from harness.compare import Comparison
-from harness.gate import measure
-from harness.metrics.text import ErrorCounts
-from harness.registry import ROOT
-from harness.report.schema import Judged, Report, Row
-from harness.tolerance import Tolerance
-from harness.verdict import Outcome
+from whisper_parity.backend.registry import ROOT
+from whisper_parity.compare.comparison import Comparison
+from whisper_parity.compare.text import ErrorCounts
+from whisper_parity.gate import measure
+from whisper_parity.judge import tolerance
+from whisper_parity.judge.tolerance import Tolerance
+from whisper_parity.judge.verdict import Outcome
+from whisper_parity.run.report import Judged, Report, Row
 
 NOT_RUN = frozenset({Outcome.FAILED, Outcome.INVALID_INPUT, Outcome.NOT_COMPARED})
 """Outcomes of a cell that has no result to judge."""

@@ -7,11 +7,11 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from harness import config
-from harness.errors import ConfigError
-from harness.gate.evidence import NOT_RUN
-from harness.metrics.text import EDIT_CLASSES
-from harness.report.schema import Judged, Report, Row
+from whisper_parity import project
+from whisper_parity.compare.text import EDIT_CLASSES
+from whisper_parity.errors import ConfigError
+from whisper_parity.gate.evidence import NOT_RUN
+from whisper_parity.run.report import Judged, Report, Row
 
 FILE = "expected.toml"
 TOKEN = "token"
@@ -64,7 +64,7 @@ def load(folder: Path) -> tuple[Entry, ...]:
     file = folder / FILE
     if not file.exists():
         return ()
-    content = config.read_toml(file)
+    content = project.read_toml(file)
     listed = content.pop("expected", [])
     if content or not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
         raise ConfigError(f"{file}: expected nothing but [[expected]] entries", hint="Write [[expected]] above each")

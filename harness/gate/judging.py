@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import serial
-from harness.gate import approved, evidence, expected, paired, rules
-from harness.gate.approved import Approved, Difference
-from harness.gate.evidence import Edge
-from harness.gate.result import GATE, GateResult, RuleResult, Statistic
-from harness.gate.settings import Settings
-from harness.report import schema
-from harness.report.schema import Report
+from whisper_parity import project
+from whisper_parity.gate import approved, evidence, expected, paired, rules
+from whisper_parity.gate.approved import Approved, Difference
+from whisper_parity.gate.evidence import Edge
+from whisper_parity.gate.result import GATE, GateResult, RuleResult, Statistic
+from whisper_parity.gate.settings import Settings
+from whisper_parity.run import report as schema
+from whisper_parity.run.report import Report
+from whisper_parity.system import serial
 
 
 @dataclass(frozen=True)
@@ -179,4 +180,4 @@ def _leave_obtained(file: Path, report: Report, *, changed: bool) -> None:
 
 def _shown(file: Path) -> str:
     """A file of the project by its place in it, another one by its last two names."""
-    return "/".join(file.parts[-3:] if file.parent == approved.FOLDER else file.parts[-2:])
+    return "/".join(file.parts[-3:] if file.is_relative_to(project.folder()) else file.parts[-2:])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from harness.compare import Comparison
-from harness.metrics import logits, tensor, text
-from harness.metrics.text import ErrorCounts
-from harness.report.schema import Judged, Row
+from whisper_parity.compare import logits, tensor, text
+from whisper_parity.compare.comparison import Comparison
+from whisper_parity.compare.text import ErrorCounts
+from whisper_parity.run.report import Judged, Row
 
 HIGHER_IS_BETTER: dict[str, bool] = {
     "encoder_output_snr_db": tensor.HIGHER_IS_BETTER["snr_db"],

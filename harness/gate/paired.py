@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.gate import statistics
-from harness.gate.evidence import Edge, Pair
-from harness.gate.result import Statistic
-from harness.gate.statistics import Counts, Estimate, Scores
+from whisper_parity.gate import statistics
+from whisper_parity.gate.evidence import Edge, Pair
+from whisper_parity.gate.result import Statistic
+from whisper_parity.gate.statistics import Counts, Estimate, Scores
 
 CHANGES = (0.01, 0.001)
 """Changes of WER for which the number of clips is told."""

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import config, verdict
-from harness.errors import ConfigError, ParityError
-from harness.gate import evidence, measure
-from harness.gate.evidence import Edge, Pair
-from harness.gate.result import RuleResult
-from harness.metrics.text import total
-from harness.tolerance import Tolerance
+from whisper_parity import project
+from whisper_parity.compare.text import total
+from whisper_parity.errors import ConfigError, ParityError
+from whisper_parity.gate import evidence, measure
+from whisper_parity.gate.evidence import Edge, Pair
+from whisper_parity.gate.result import RuleResult
+from whisper_parity.judge import verdict
+from whisper_parity.judge.tolerance import Tolerance
 
 FILE = Path(__file__).with_name("rules.toml")
 
@@ -65,12 +66,12 @@ def load(overrides: Table | None = None, backends: Collection[str] = ()) -> dict
     Raises:
         ConfigError: an edge of no registered backend, an unknown key, or a value of the wrong form.
     """
-    table = {edge: _sourced(edge, values, DEFAULT, FILE.name) for edge, values in config.read_toml(FILE).items()}
+    table = {edge: _sourced(edge, values, DEFAULT, FILE.name) for edge, values in project.read_toml(FILE).items()}
     for edge, values in (overrides or {}).items():
         _check_edge(edge, backends)
         if not isinstance(values, Mapping):
             raise ConfigError(f"[gate.edges] {edge!r}: expected a table of rules, found {values!r:.60}")
-        added = _sourced(edge, values, config.FILE_NAME, config.FILE_NAME)
+        added = _sourced(edge, values, project.FILE_NAME, project.FILE_NAME)
         table[edge] = _merged(table.get(edge, {}), added)
     return table
 
@@ -340,7 +341,7 @@ def _check_value(edge: str, key: str, value: Any, where: str) -> None:
 
 
 def _check_language(edge: str, key: str, where: str) -> None:
-    from harness import policy
+    from whisper_parity.decode import policy
 
     if "." in edge.rpartition("->")[2]:
         raise ConfigError(f"{where}: gate edge {edge!r}: {key!r} is a table inside a language's table")

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import registry
-from harness.config import FILE_NAME, Config
-from harness.errors import ConfigError
-from harness.gate import approved, rules
+from whisper_parity.backend import registry
+from whisper_parity.errors import ConfigError
+from whisper_parity.gate import rules
+from whisper_parity.project import FILE_NAME, Project
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Settings:
     """Rules by edge."""
 
 
-def of(config: Config) -> Settings:
+def of(config: Project) -> Settings:
     """Settings of a project; an absent section is an empty one.
 
     Raises:
@@ -40,14 +40,14 @@ def of(config: Config) -> Settings:
     edges = given.get("edges", {})
     if not isinstance(edges, Mapping):
         raise ConfigError(f"{FILE_NAME} [gate] edges: expected tables", hint='Write [gate.edges."tflite->dla"]')
-    return Settings(_folder(given), name, _stages(given), rules.load(edges, registry.names()))
+    return Settings(_folder(config), name, _stages(given), rules.load(edges, registry.names()))
 
 
-def _folder(given: Mapping[str, Any]) -> Path:
-    folder = given.get("folder", approved.FOLDER)
+def _folder(project: Project) -> Path:
+    folder = project.gate.get("folder", project.approved)
     if not isinstance(folder, (str, Path)) or not str(folder):
         raise ConfigError(f"{FILE_NAME} [gate] folder: expected a path, found {folder!r:.60}")
-    return Path(folder).absolute()
+    return project.at(folder)
 
 
 def _stages(given: Mapping[str, Any]) -> tuple[str, ...]:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
-from harness.errors import printable
-from harness.gate.result import GateResult
-from harness.report import markdown
-from harness.report.schema import Report
+from whisper_parity.errors import printable
+from whisper_parity.gate.result import GateResult
+from whisper_parity.report import markdown
+from whisper_parity.run.report import Report
 
 ANNOTATIONS = 10
 """A job page shows no more of one step."""

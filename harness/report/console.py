@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +11,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harness import placement, state, terminal
-from harness.metrics.text import ErrorCounts, TextDiff, total
-from harness.report.schema import Report, Row, StateCheck
-from harness.verdict import Outcome
+from whisper_parity.compare.text import TextDiff, total
+from whisper_parity.judge.verdict import Outcome
+from whisper_parity.report.numbers import rate, snr
+from whisper_parity.run import order, placement
+from whisper_parity.run.report import Report, Row, StateCheck
+from whisper_parity.system import terminal
 
 STYLES = {
     Outcome.PASS: "green",
@@ -118,16 +119,6 @@ def _notes(report: Report) -> list[Line]:
     return [Line(f"note: {note} ({', '.join(stages)})", "dim") for note, stages in notes.items()]
 
 
-def rate(counts: ErrorCounts) -> str:
-    """A rate in per cent; "n/a" where there is nothing to divide by."""
-    return "n/a" if counts.rate is None else f"{counts.rate:.1%}"
-
-
-def snr(value: float) -> str:
-    """An SNR in dB, "inf" for identical."""
-    return f"{value:.0f}" if math.isfinite(value) else ("inf" if value > 0 else "-inf")
-
-
 def _corpus(rows: Sequence[Row]) -> str:
     """Corpus rates of a stage against its parent, and its time."""
     texts = [row.judged.comparison.text for row in rows if row.judged]
@@ -175,7 +166,7 @@ def _states(report: Report) -> list[Line]:
     parts = [f"{sequence} ({', '.join(stages)})" for sequence, stages in steady.items()]
     found = [Line(f"state: nothing depends on what ran before: {' · '.join(parts)}", "dim")] if parts else []
     others = [check for check in report.states if check.reason]
-    return found + [Line(state.describe(check), _state_style(check)) for check in others]
+    return found + [Line(order.describe(check), _state_style(check)) for check in others]
 
 
 def _state_style(check: StateCheck) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from harness.attribution.explanation import Change, Explanation, Explanations, LayerFinding, UnitError
-from harness.errors import printable
+from whisper_parity.errors import printable
+from whisper_parity.explain.explanation import Change, Explanation, Explanations, LayerFinding, UnitError
 
 UNITS_SHOWN = 12
 ENDS = {"missing end": " (the text goes on)", "extra end": " (the text stops early)"}

@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harness import terminal
-from harness.errors import printable
-from harness.gate.judging import Judgement
-from harness.gate.result import GateResult, RuleResult, Statistic
-from harness.gate.rules import UNJUDGED
+from whisper_parity.errors import printable
+from whisper_parity.gate.judging import Judgement
+from whisper_parity.gate.result import GateResult, RuleResult, Statistic
+from whisper_parity.gate.rules import UNJUDGED
+from whisper_parity.system import terminal
 
 LINES = 40
 """Lines of the difference to the approved result that are printed."""

@@ -13,13 +13,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harness import terminal
-from harness.atomic import replacing
-from harness.errors import OutputError, ParityError, UsageError, printable
-from harness.gate import measure
-from harness.metrics.text import TextDiff, total
-from harness.report import schema
-from harness.report.schema import Report, StageInfo
+from whisper_parity.compare.text import TextDiff, total
+from whisper_parity.errors import OutputError, ParityError, UsageError, printable
+from whisper_parity.gate import measure
+from whisper_parity.run import report as schema
+from whisper_parity.run.report import Report, StageInfo
+from whisper_parity.system import terminal
+from whisper_parity.system.files import replacing
 
 FILE = "history.sqlite"
 SCHEMA = """

@@ -6,16 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from harness.fixture import PROJECT
-from harness.gate.result import GateResult
-from harness.report.schema import SCHEMA_VERSION, Report
+from whisper_parity.gate.result import GateResult
+from whisper_parity.project import PACKAGE
+from whisper_parity.run.report import SCHEMA_VERSION, Report
 
 FILES: dict[str, tuple[type[Any], str]] = {
     "report.schema.json": (Report, f"report.json of a run, schema version {SCHEMA_VERSION}"),
     "gate.schema.json": (GateResult, "gate.json beside a run's report"),
 }
 """Published under docs/: name, the dataclass behind it, title."""
-FOLDER = PROJECT / "docs"
+FOLDER = PACKAGE.parent / "docs"
 
 
 def of(kind: type[Any], title: str) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def of(kind: type[Any], title: str) -> dict[str, Any]:
 
 
 def write(folder: Path = FOLDER) -> None:
-    """Write the published files anew: `python -m harness.report.json_schema`."""
+    """Write the published files anew: `python -m whisper_parity.report.json_schema`."""
     for name, (kind, title) in FILES.items():
         (folder / name).write_text(dumps(kind, title), "utf-8")
 

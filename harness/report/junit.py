@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree as ET
 
-from harness.gate.result import GateResult, RuleResult
-from harness.gate.rules import UNJUDGED
-from harness.report.schema import Report, Row
-from harness.verdict import Outcome
+from whisper_parity.gate.result import GateResult, RuleResult
+from whisper_parity.gate.rules import UNJUDGED
+from whisper_parity.judge.verdict import Outcome
+from whisper_parity.run.report import Report, Row
 
 ERRORS = frozenset({Outcome.FAILED, Outcome.INVALID_INPUT, Outcome.NOT_COMPARED})
 """Outcomes that are no judgement of the model: errors, not failures."""

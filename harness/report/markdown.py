@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from harness.errors import printable
-from harness.gate.result import GateResult, RuleResult, Statistic
-from harness.gate.rules import UNJUDGED
-from harness.report import console
-from harness.report.schema import Report, Row
-from harness.verdict import Outcome
+from whisper_parity.errors import printable
+from whisper_parity.gate.result import GateResult, RuleResult, Statistic
+from whisper_parity.gate.rules import UNJUDGED
+from whisper_parity.judge.verdict import Outcome
+from whisper_parity.report import numbers
+from whisper_parity.run.report import Report, Row
 
 MARKS = {
     Outcome.PASS: "✅", Outcome.DRIFT: "🟡", Outcome.REFERENCE: "⚪", Outcome.DIVERGED: "❌",
@@ -81,9 +81,9 @@ def _cell(row: Row) -> str:
     parts = [f"{MARKS[row.verdict.outcome]} {row.verdict.outcome.value}"]
     comparison = row.judged.comparison if row.judged else None
     if comparison and comparison.text:
-        parts.append(f"{comparison.text.leading.upper()} {console.rate(comparison.text.leading_counts)}")
+        parts.append(f"{comparison.text.leading.upper()} {numbers.rate(comparison.text.leading_counts)}")
     if comparison and comparison.tensors:
-        parts.append(f"{console.snr(min(each.diff.snr_db for each in comparison.tensors))} dB")
+        parts.append(f"{numbers.snr(min(each.diff.snr_db for each in comparison.tensors))} dB")
     return " ".join(parts)
 
 
@@ -95,7 +95,7 @@ def _trouble(rows: Sequence[Row]) -> str:
 
 
 def _statistics(found: Sequence[Statistic]) -> str:
-    from harness.report.gated import figure
+    from whisper_parity.report.gated import figure
 
     lines = [(each.edge, each.language, each.name, figure(each), each.note) for each in found]
     return _table(("edge", "language", "figure", "value", "what it is"), lines)

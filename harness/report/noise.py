@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harness import terminal
-from harness.floor import Noise, TensorNoise
+from whisper_parity.judge.noise import Noise, TensorNoise
+from whisper_parity.system import terminal
 
 
 def show(noise: Noise, console: Console) -> None:

@@ -7,16 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness import serial
-from harness.gate.result import GATE, GateResult
+from whisper_parity.gate.result import GATE, GateResult
+from whisper_parity.system import serial
 
 if TYPE_CHECKING:
-    from harness.report.schema import Report
+    from whisper_parity.run.report import Report
 
 TEXTS = {
-    "json": "harness.report.views:as_json",
-    "markdown": "harness.report.markdown:render",
-    "junit": "harness.report.junit:render",
+    "json": "whisper_parity.report.views:as_json",
+    "markdown": "whisper_parity.report.markdown:render",
+    "junit": "whisper_parity.report.junit:render",
 }
 """Forms that are one text made of a report and the gate's judgement: name -> "module:function"."""
 
@@ -33,7 +33,7 @@ def text(form: str, run: Path) -> str:
     Raises:
         RecordError: no run, or a gate.json that cannot be read.
     """
-    from harness.report import schema
+    from whisper_parity.run import report as schema
 
     module, _, name = TEXTS[form].partition(":")
     render: Callable[[Report, GateResult | None], str] = getattr(importlib.import_module(module), name)

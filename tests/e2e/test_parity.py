@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.pytest_plugin import assert_parity
+from whisper_parity.pytest_plugin import assert_parity
 
 
 @pytest.mark.parity

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.fixture import PROJECT
+from tests.support.checkout import CHECKOUT
 
-SAMPLE = PROJECT / "tests" / "e2e" / "plugin_sample"
-GUIDE = PROJECT / "docs" / "adding-a-backend.md"
+SAMPLE = CHECKOUT / "tests" / "e2e" / "plugin_sample"
+GUIDE = CHECKOUT / "docs" / "adding-a-backend.md"
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -35,10 +35,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def cli(installed: Path, tmp_path: Path) -> Cli:
     """The command line in a process of its own that sees the installed sample."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(installed), str(PROJECT)])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(installed), str(CHECKOUT)])}
 
     def call(*words: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "harness.cli", *map(str, words)]
+        command = [sys.executable, "-m", "whisper_parity.cli", *map(str, words)]
         return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
 
     return call

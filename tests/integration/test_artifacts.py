@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 
-from backends import files
-from harness import build, checkpoint, registry
-from harness.artifact import cache_key
-from harness.build import Workshop
-from harness.checkpoint import Checkpoint, Dims
-from harness.report import schema
-from harness.verdict import Outcome
+from whisper_parity.backend import build, registry
+from whisper_parity.backend.artifact import cache_key
+from whisper_parity.backend.build import Workshop
+from whisper_parity.backends.split.embedding import write_metadata, write_token_embedding
+from whisper_parity.backends.split.names import tflite_names, torchscript_names
+from whisper_parity.judge.verdict import Outcome
+from whisper_parity.model import checkpoint
+from whisper_parity.model.checkpoint import Checkpoint
+from whisper_parity.model.dims import Dims
+from whisper_parity.run import report as schema
 
 BASE = Checkpoint("base", Path("base.pt"), "0" * 64, Dims(80, 1500, 512, 8, 6, 51865, 448, 512, 8, 6))
 
@@ -36,7 +39,7 @@ def is_part_of(part: Any, whole: Any) -> bool:
 def test_metadata_of_base_holds_every_key_and_shape_that_users_have(shared_folder, tmp_path):
     """Extended, not renamed: the recorded files of a real port are part of ours."""
     recorded = shared_folder / "recorded" / "whisper_base" / "models"
-    files.write_metadata(BASE, tmp_path)
+    write_metadata(BASE, tmp_path)
     ours = json.loads((tmp_path / "whisper_base_metadata.json").read_text("utf-8"))
     theirs = json.loads((recorded / "whisper_base_metadata.json").read_text("utf-8"))
     assert is_part_of(without_onnx(theirs), ours)
@@ -46,7 +49,7 @@ def test_embedding_info_holds_every_key_that_users_have(shared_folder, tmp_path)
     """As above, for the small file."""
     import numpy as np
 
-    files.write_token_embedding(np.zeros((51865, 512), np.float32), tmp_path)
+    write_token_embedding(np.zeros((51865, 512), np.float32), tmp_path)
     ours = json.loads((tmp_path / "embedding_info.json").read_text("utf-8"))
     recorded = shared_folder / "recorded" / "whisper_base" / "models" / "embedding_info.json"
     assert is_part_of(without_onnx(json.loads(recorded.read_text("utf-8"))), ours)
@@ -54,10 +57,10 @@ def test_embedding_info_holds_every_key_that_users_have(shared_folder, tmp_path)
 
 def test_names_of_base_are_those_that_users_have():
     """The names of the design's table."""
-    assert files.torchscript_names(BASE)["encoder"] == "encoder_base_3000.pt"
-    assert files.torchscript_names(BASE)["decoder"] == "decoder_base_448.pt"
-    assert files.tflite_names(BASE, "")["encoder"] == "encoder_base_80x3000.tflite"
-    assert files.tflite_names(BASE, "int8")["decoder"] == "decoder_base_448_int8.tflite"
+    assert torchscript_names(BASE)["encoder"] == "encoder_base_3000.pt"
+    assert torchscript_names(BASE)["decoder"] == "decoder_base_448.pt"
+    assert tflite_names(BASE, "")["encoder"] == "encoder_base_80x3000.tflite"
+    assert tflite_names(BASE, "int8")["decoder"] == "decoder_base_448_int8.tflite"
 
 
 def test_the_key_follows_parent_options_and_tools():
@@ -105,7 +108,7 @@ def test_quantised_variants_are_smaller_and_drift(parity, clip, tmp_path):
 
 def test_a_missing_interpreter_is_a_row_with_a_reason_never_a_pass(parity, clip, tmp_path, monkeypatch):
     """The other stages run; exit code 3."""
-    monkeypatch.setattr("backends.tflite.INTERPRETERS", {})
+    monkeypatch.setattr("whisper_parity.backends.tflite.INTERPRETERS", {})
     result = parity("run", "--clips", clip, "--language", "en", "--stages", "torchscript,tflite", "--run-id", "missing")
     assert result.exit_code == 3
     rows = {row.stage: row.verdict for row in schema.load(tmp_path / "reports" / "missing").rows}
@@ -116,7 +119,7 @@ def test_a_missing_interpreter_is_a_row_with_a_reason_never_a_pass(parity, clip,
 
 def test_a_converter_that_fails_is_a_row_with_its_last_line(parity, clip, tmp_path, monkeypatch):
     """Nothing half built is left in the cache."""
-    monkeypatch.setattr("backends.tflite.worker.sys.executable", "/bin/false")
+    monkeypatch.setattr("whisper_parity.backends.tflite.litert.worker.sys.executable", "/bin/false")
     cache = tmp_path / "cache"
     result = parity(
         "run", "--clips", clip, "--language", "en", "--stages", "tflite", "--run-id", "failed", "--cache", cache

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.atomic import locked, replacing
-from harness.errors import OutputError
-from harness.fixture import PROJECT
+from tests.support.checkout import CHECKOUT
+from whisper_parity.errors import OutputError
+from whisper_parity.system.files import locked, replacing
 
 WRITER = """
 import sys
@@ -37,7 +37,7 @@ with locked(path.with_name('.lock')):
 def together(code: str, path: Path) -> list[str]:
     """Run two processes at the same time, one with the letter a, one with b, and return what they printed."""
     processes = [
-        subprocess.Popen([sys.executable, "-c", code, path, letter], cwd=PROJECT, text=True, stdout=subprocess.PIPE)
+        subprocess.Popen([sys.executable, "-c", code, path, letter], cwd=CHECKOUT, text=True, stdout=subprocess.PIPE)
         for letter in "ab"
     ]
     printed = [process.communicate(timeout=60)[0].strip() for process in processes]

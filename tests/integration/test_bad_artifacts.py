@@ -16,13 +16,13 @@ import torch
 from click.testing import Result
 from torch import Tensor, nn
 
-from backends import split
-from fixtures import scripted
-from harness import checkpoint
-from harness.report.schema import Row
-from harness.verdict import Outcome
-from tests import sound
-from tests.refusals import Bomb, files_of, line_of, require_line, require_no_traceback, rows_of
+from tests.support import sound
+from tests.support.refusals import Bomb, files_of, line_of, require_line, require_no_traceback, rows_of
+from whisper_parity.backends.split import modules
+from whisper_parity.fixtures import scripted
+from whisper_parity.judge.verdict import Outcome
+from whisper_parity.model import dims
+from whisper_parity.run.report import Row
 
 N_STATE = 64
 ROLES = {
@@ -294,7 +294,7 @@ class Gives(nn.Module):
 
 
 def traced(module: nn.Module, *inputs: Tensor) -> Any:
-    with split.explicit_attention():
+    with modules.explicit_attention():
         return torch.jit.trace(module, inputs, check_trace=False)
 
 
@@ -306,12 +306,12 @@ FOREIGN_TORCHSCRIPT: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "no forward": (lambda: torch.jit.script(WithoutForward()), "{path}: not a TorchScript file ("),
     "another size": (
-        lambda: traced(split.SplitEncoder(model(n_state=128).encoder.eval()), torch.zeros(1, 80, 3000)),
+        lambda: traced(modules.SplitEncoder(model(n_state=128).encoder.eval()), torch.zeros(1, 80, 3000)),
         "{path}: no weight of shape [64, 80, 3] (first convolution). Is it from the given checkpoint?",
     ),
     "another size, frozen": (
         lambda: torch.jit.freeze(
-            traced(split.SplitEncoder(model(n_state=128).encoder.eval()), torch.zeros(1, 80, 3000)).eval()
+            traced(modules.SplitEncoder(model(n_state=128).encoder.eval()), torch.zeros(1, 80, 3000)).eval()
         ),
         "torchscript: encoder output: expected float32 [1, 1500, 64], found float32 [1, 1500, 128]. Is this",
     ),
@@ -376,8 +376,8 @@ def test_encoder_and_decoder_in_each_others_place_are_refused(given: Folder):
 def test_a_decoder_of_another_model_is_refused(given: Folder, changes: dict[str, int], said: str, frozen: bool):
     """By its weights, and where a frozen file shows none, by what it does."""
     path, other = given.file("torchscript", "decoder"), model(**changes)
-    _, inputs = split.example_inputs(checkpoint.Dims(**vars(other.dims)))
-    module = traced(split.split(other)[1], *inputs).eval()
+    _, inputs = modules.example_inputs(dims.Dims(**vars(other.dims)))
+    module = traced(modules.split(other)[1], *inputs).eval()
     save(torch.jit.freeze(module) if frozen else module, path)
     weights = f"{path}: no weight of shape [51865, 64] (output projection). Is it from the given checkpoint?"
     assert given.refused("torchscript").startswith(said if frozen else weights)
@@ -388,8 +388,8 @@ def test_a_decoder_of_another_checkpoint_of_the_same_size_diverges(given: Folder
     """Nothing in the shapes tells them apart; the verdict does, and says where to look."""
     other = model()
     if "decoder" in parts:
-        _, inputs = split.example_inputs(checkpoint.Dims(**vars(other.dims)))
-        save(traced(split.split(other)[1], *inputs), given.file("torchscript", "decoder"))
+        _, inputs = modules.example_inputs(dims.Dims(**vars(other.dims)))
+        save(traced(modules.split(other)[1], *inputs), given.file("torchscript", "decoder"))
     if "token_embedding" in parts:
         dump(other.decoder.token_embedding.weight.detach().numpy(), given.token_embedding)
     row = given.judged("torchscript", 1)
@@ -401,7 +401,7 @@ def test_a_decoder_of_another_checkpoint_of_the_same_size_diverges(given: Folder
 
 def test_an_encoder_of_another_checkpoint_of_the_same_size_diverges(given: Folder):
     """On the first rung: its output."""
-    save(traced(split.split(model())[0], torch.zeros(1, 80, 3000)), given.file("torchscript", "encoder"))
+    save(traced(modules.split(model())[0], torch.zeros(1, 80, 3000)), given.file("torchscript", "encoder"))
     row = given.judged("torchscript", 1)
     assert (row.verdict.outcome, row.verdict.rung) == (Outcome.DIVERGED, "tensor")
     assert row.verdict.reason.startswith("tensor: encoder_output SNR ")

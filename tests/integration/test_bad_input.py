@@ -22,11 +22,11 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from fixtures import scripted
-from harness.report import schema
-from harness.verdict import Outcome
-from tests import sound
-from tests.refusals import Bomb, files_of, line_of, require_line, require_no_traceback, rows_of
+from tests.support import sound
+from tests.support.refusals import Bomb, files_of, line_of, require_line, require_no_traceback, rows_of
+from whisper_parity.fixtures import scripted
+from whisper_parity.judge.verdict import Outcome
+from whisper_parity.run import report as schema
 
 STAGES = ("pytorch", "torchscript")
 RUN = ("run", "--language", "en", "--stages", ",".join(STAGES))
@@ -184,8 +184,8 @@ def test_silent_audio_runs_and_is_noted(bad_audio: Finished):
 
 def test_decoders_print_nothing_of_their_own(bad_audio: Finished, capfd):
     """Stderr stays with the one line of the harness, whatever FFmpeg has to say."""
-    from harness import audio
-    from harness.errors import AudioError
+    from whisper_parity.clips import audio
+    from whisper_parity.errors import AudioError
 
     for name in BAD_AUDIO:
         with pytest.raises(AudioError):
@@ -195,7 +195,7 @@ def test_decoders_print_nothing_of_their_own(bad_audio: Finished, capfd):
 
 def test_whole_files_of_every_kind_are_read(tmp_path):
     """The check for files that were cut short refuses none that is whole, streamed ones of unknown length included."""
-    from harness import audio
+    from whisper_parity.clips import audio
 
     kinds = {"a.wav": "pcm_s16le s16", "b.wav": "adpcm_ms s16", "c.flac": "flac s16", "d.mp3": "libmp3lame s16p"}
     for name, kind in kinds.items():
@@ -225,8 +225,8 @@ def test_audio_that_cannot_be_opened_is_a_row(parity, clip, tmp_path, monkeypatc
 
 def test_no_playlist_makes_a_network_connection(tmp_path):
     """What a manifest names is read from disk, and from nowhere else."""
-    from harness import audio
-    from harness.errors import AudioError
+    from whisper_parity.clips import audio
+    from whisper_parity.errors import AudioError
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.2)
@@ -508,8 +508,14 @@ EXPECTED_TABLE = "must be a table, found 5. Write ["
 BAD_TOML: dict[str, tuple[str, str]] = {
     "not TOML": ("stages pytorch", "parity.toml: not TOML ("),
     "cut short": ('[run]\nstages = "pyto', "parity.toml: not TOML ("),
-    "unknown backend": ("[backends.dlaa]\nsoc = 1", "[backends.dlaa]: no such backend. Known: whisper, pytorch"),
-    "backend without settings": ("[backends.pytorch]\nx = 1", "[backends.pytorch]: pytorch has no settings"),
+    "unknown backend": (
+        "[backends.dlaa]\nsoc = 1",
+        "[backends.dlaa]: no such backend. Known: whisper, pytorch",
+    ),
+    "backend without settings": (
+        "[backends.pytorch]\nx = 1",
+        "[backends.pytorch]: pytorch has no settings",
+    ),
     "unknown setting": ("[backends.dla]\nsok = 1", "parity.toml [backends.dla] sok: "),
     "unknown SoC": ('[backends.dla]\nsoc = "MT1"', "SoC 'MT1': expected one of MT8371"),
     "unknown section": ("[runs]\n", "parity.toml: unknown key runs. Known: backends, gate, policies, run, tolerances"),
@@ -557,7 +563,7 @@ def test_a_bad_parity_toml_is_refused(parity, cache_dir, scripted_checkpoint, cl
     (tmp_path / "parity.toml").write_text(text, "utf-8")
     words = {"clips": clip, "checkpoint": scripted_checkpoint, "threads": "2", "manifest": "no.jsonl"}
     given = [word for key, value in words.items() if f"\n{key} = " not in text for word in (f"--{key}", str(value))]
-    from harness.cli import main
+    from whisper_parity.cli import main
 
     found = CliRunner().invoke(main, ["run", *given, "--report-dir", str(tmp_path / "reports"), "--cache", "cache"])
     assert said in line_of(found, 2)
@@ -634,12 +640,12 @@ def test_artifacts_cannot_be_built_below_a_file(parity, blocked):
 
 def test_a_disk_that_is_full_is_one_line(parity, clip, monkeypatch):
     """Wherever the file system gives up."""
-    from harness.report import collection
+    from whisper_parity.run import collect
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", "report.json")
 
-    monkeypatch.setattr(collection, "collect", full)
+    monkeypatch.setattr(collect, "collect", full)
     result = parity(*RUN, "--clips", clip, "--run-id", "one")
     assert line_of(result, 3) == "[Errno 28] No space left on device: 'report.json'"
 
@@ -686,9 +692,9 @@ def test_a_trace_that_was_cut_short_is_named_and_the_rest_runs(parity, kept, tmp
 
 def test_an_interrupted_run_is_continued(parity, kept, tmp_path, monkeypatch):
     """Ctrl-C in the second stage: what was recorded before is there, and is not recorded again."""
-    from harness import run
+    from whisper_parity.run import evaluation
 
-    judged = run.Evaluation.row
+    judged = evaluation.Evaluation.row
 
     def interrupted(self: Any, stage: Any, clip: Any) -> Any:
         if stage.spec == "torchscript":
@@ -697,7 +703,7 @@ def test_an_interrupted_run_is_continued(parity, kept, tmp_path, monkeypatch):
 
     words = (*RUN, "--clips", kept.folder / "good.wav", "--run-id", "cut")
     with monkeypatch.context() as patched:
-        patched.setattr(run.Evaluation, "row", interrupted)
+        patched.setattr(evaluation.Evaluation, "row", interrupted)
         assert parity(*words).exit_code == 1
     folder = tmp_path / "reports" / "cut"
     before = files_of(folder / "traces")
@@ -769,7 +775,7 @@ def test_hostile_file_names_survive_the_shell(hostile: Finished):
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_file_of_a_hostile_name_is_read(hostile: Finished, monkeypatch, name):
     """Given by its name alone, from its own folder: "12:30.wav" is no protocol called 12."""
-    from harness import audio
+    from whisper_parity.clips import audio
 
     monkeypatch.chdir(hostile.folder / "clips")
     assert len(audio.load(Path(name))) == 16_000

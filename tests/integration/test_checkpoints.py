@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from backends import split
-from fixtures import scripted
-from harness import build, checkpoint, policy, registry, vocabulary
-from harness.build import Workshop
-from harness.decode import rows_are_invariant
-from harness.report import schema
-from harness.verdict import Outcome
+from whisper_parity.backend import build, registry
+from whisper_parity.backend.build import Workshop
+from whisper_parity.backends.split import modules
+from whisper_parity.decode import policy
+from whisper_parity.decode.loop import rows_are_invariant
+from whisper_parity.fixtures import scripted
+from whisper_parity.judge.verdict import Outcome
+from whisper_parity.model import checkpoint, vocabulary
+from whisper_parity.run import report as schema
 
 KINDS = {
     "tiny.en": (51864, 80, (50257, 50362), 50256),
@@ -93,9 +95,9 @@ def test_a_decoder_that_also_takes_shorter_inputs_works(scripted_checkpoint, par
     assert parity("build", "--stages", "torchscript", "--out", artifacts).exit_code == 0
     (artifacts / "torchscript.lineage.json").unlink()
     found = checkpoint.describe(scripted_checkpoint)
-    _, decoder = split.split(split.load_model(found.path))
-    _, inputs = split.example_inputs(found.dims)
-    with split.explicit_attention():
+    _, decoder = modules.split(modules.load_model(found.path))
+    _, inputs = modules.example_inputs(found.dims)
+    with modules.explicit_attention():
         traced = torch.jit.trace(Sliced(decoder).eval(), inputs, check_trace=False)
         assert traced(inputs[0][:, :7], inputs[1]).shape[1] in (7, 448)
     traced.save(str(artifacts / f"decoder_{found.name}_448.pt"))

@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import build, checkpoint, features, policy, registry
-from harness.backend import Fleet, Session, Transcriber
-from harness.build import Workshop
-from harness.decode import decode, rows_are_invariant
-from harness.run import leased
-from tests import sound
-from tests.fakes import FakeSession
+from tests.support import sound
+from tests.support.fakes import FakeSession
+from whisper_parity.backend import build, registry
+from whisper_parity.backend.build import Workshop
+from whisper_parity.backend.contract import Fleet, Session, Transcriber
+from whisper_parity.clips import features
+from whisper_parity.decode import policy
+from whisper_parity.decode.loop import decode, rows_are_invariant
+from whisper_parity.model import checkpoint
+from whisper_parity.run.evaluation import leased
 
 STAGES = (
     "pytorch",

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from backends.dla.simulator.device import SimulatedDevice
-from backends.dla.simulator.outfit import started
-from harness.fixture import PROJECT
+from tests.support.checkout import CHECKOUT
+from whisper_parity.backends.dla.simulator.device import SimulatedDevice
+from whisper_parity.backends.dla.simulator.outfit import started
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def device(simulated: SimulatedDevice, tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
 
     def call(*words: str) -> Result:
-        from harness.cli import main
+        from whisper_parity.cli import main
 
         return CliRunner().invoke(main, ["device", *words, "--serial", simulated.serial])
 
@@ -59,7 +59,7 @@ def test_doctor(device: Callable[..., Result], simulated: SimulatedDevice):
     assert (found.exit_code, "MISSING" in found.output) == (0, False)
     with started(environment={"LD_LIBRARY_PATH": ""}) as bare:
         (bare.root / "bin" / "neuronrt").unlink()
-        from harness.cli import main
+        from whisper_parity.cli import main
 
         missing = CliRunner().invoke(main, ["device", "doctor", "--serial", bare.serial])
     assert missing.exit_code == 3
@@ -95,7 +95,7 @@ def test_a_file_that_changed_on_the_device_is_pushed_again(device: Callable[...,
 
 def test_no_device_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Exit code 3, no traceback."""
-    from harness.cli import main
+    from whisper_parity.cli import main
 
     monkeypatch.chdir(tmp_path)
     found = CliRunner().invoke(main, ["device", "info", "--serial", "127.0.0.1:9"])
@@ -106,8 +106,8 @@ def test_no_device_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_a_stand_in_sdk_serves_the_stage_dla(tmp_path: Path, simulated: SimulatedDevice, parity, monkeypatch):
     """`dla` itself, as a CI would run it, with neither SDK nor board; the lineage says what compiled."""
-    from backends.dla.simulator.outfit import write_sdk
-    from tests import sound
+    from tests.support import sound
+    from whisper_parity.backends.dla.simulator.outfit import write_sdk
 
     monkeypatch.setenv("MTK_NEURON_SDK", str(write_sdk(tmp_path / "s d k")))
     clip = sound.write_wav(tmp_path / "clip.wav", sound.warble(1.0))
@@ -119,7 +119,7 @@ def test_a_stand_in_sdk_serves_the_stage_dla(tmp_path: Path, simulated: Simulate
 
 def test_an_unknown_fault_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Or a trial with a misspelt one would pass."""
-    from harness.cli import main
+    from whisper_parity.cli import main
 
     monkeypatch.chdir(tmp_path)
     found = CliRunner().invoke(main, ["device", "simulate", "--fault", "nonsense"])
@@ -129,13 +129,13 @@ def test_an_unknown_fault_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_simulate_lasts_until_it_is_interrupted(tmp_path: Path):
     """It prints its serial, serves, and leaves nothing behind."""
-    command = [sys.executable, "-m", "harness.cli", "device", "simulate", "--root", str(tmp_path / "device")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=PROJECT)
+    command = [sys.executable, "-m", "whisper_parity.cli", "device", "simulate", "--root", str(tmp_path / "device")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=CHECKOUT)
     assert process.stdout
     line = process.stdout.readline()
     serial = re.match(r"simulated device: (127\.0\.0\.1:\d+)", line)
     assert serial, line
-    from harness.cli import main
+    from whisper_parity.cli import main
 
     assert CliRunner().invoke(main, ["device", "list", "--serial", serial[1]]).exit_code == 0
     process.send_signal(signal.SIGINT)

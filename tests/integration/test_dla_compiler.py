@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from backends.dla import compiler, settings
-from backends.dla.compiler import Compiler
-from backends.dla.simulator import container
-from harness.errors import BuildError, UnavailableError
+from whisper_parity.backends.dla import compiler, settings
+from whisper_parity.backends.dla.compiler import Compiler
+from whisper_parity.backends.dla.simulator import container
+from whisper_parity.errors import BuildError, UnavailableError
 
 
 @pytest.fixture(scope="module")

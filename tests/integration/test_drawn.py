@@ -5,17 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from backends import split
-from fixtures import breakages, drawn, ports
-from harness import checkpoint
-from harness.fixture import PROJECT
+from tests.support.checkout import CHECKOUT
+from whisper_parity.backends.split import modules
+from whisper_parity.fixtures import breakages, drawn, ports
+from whisper_parity.model import checkpoint
 
-MICRO = PROJECT / "fixtures" / "micro" / "micro.pt"
+MICRO = CHECKOUT / "fixtures" / "micro" / "micro.pt"
 
 
 def broken(name: str) -> breakages.Port:
     """The micro checkpoint taken apart, with this fault."""
-    port = breakages.ported(split.load_model(checkpoint.resolve(str(MICRO)).path))
+    port = breakages.ported(modules.load_model(checkpoint.resolve(str(MICRO)).path))
     with torch.no_grad():
         drawn.fault(name).apply(port)
     return port
@@ -25,7 +25,7 @@ def said(port: breakages.Port, part: str) -> torch.Tensor:
     """What this part gives for noise."""
     noise = torch.Generator().manual_seed(0)
     embeddings = torch.from_numpy(port.table[None, 400:848])
-    with torch.no_grad(), split.explicit_attention():
+    with torch.no_grad(), modules.explicit_attention():
         if part == "encoder":
             return port.encoder(torch.randn(1, 80, 3000, generator=noise))
         encoder_output = torch.randn(1, 1500, port.table.shape[1], generator=noise)
@@ -35,7 +35,7 @@ def said(port: breakages.Port, part: str) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def sound() -> dict[str, torch.Tensor]:
     """What the parts of a sound port give."""
-    port = breakages.ported(split.load_model(checkpoint.resolve(str(MICRO)).path))
+    port = breakages.ported(modules.load_model(checkpoint.resolve(str(MICRO)).path))
     return {part: said(port, part) for part in ("encoder", "decoder", "embedding")}
 
 
@@ -74,7 +74,7 @@ def test_the_same_fault_under_8_bit_weights(sound):
     name = next(name for name in drawn.names(1, 20) if drawn.fault(name).part == "decoder")
     assert drawn.fault(f"{name}-int8").what == drawn.fault(name).what
     assert not torch.equal(said(broken(f"{name}-int8"), "decoder"), said(broken(name), "decoder"))
-    rounded = breakages.ported(split.load_model(checkpoint.resolve(str(MICRO)).path))
+    rounded = breakages.ported(modules.load_model(checkpoint.resolve(str(MICRO)).path))
     with torch.no_grad():
         drawn.quantise(rounded)
     lost = sound["decoder"] - said(rounded, "decoder")

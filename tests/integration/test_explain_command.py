@@ -10,19 +10,19 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from harness import serial
-from harness import trace as traces
-from harness.attribution import explanation
-from harness.attribution.explanation import Explanations
-from harness.fixture import PROJECT
-from harness.report import schema
-from harness.trace import Trace
+from tests.support.checkout import CHECKOUT
+from whisper_parity.explain import explanation
+from whisper_parity.explain.explanation import Explanations
+from whisper_parity.run import report
+from whisper_parity.system import serial
+from whisper_parity.trace import file
+from whisper_parity.trace.trace import Trace
 
 WORD, COMMA = "en-near-tie-04", "en-number-01"
-MICRO = PROJECT / "fixtures" / "micro" / "micro.pt"
+MICRO = CHECKOUT / "fixtures" / "micro" / "micro.pt"
 ITEMS = {
-    "conftest.py": 'pytest_plugins = ["harness.pytest_plugin"]\n',
-    "test_gate.py": "import pytest\nfrom harness.pytest_plugin import assert_parity\n\n\n"
+    "conftest.py": 'pytest_plugins = ["whisper_parity.pytest_plugin"]\n',
+    "test_gate.py": "import pytest\nfrom whisper_parity.pytest_plugin import assert_parity\n\n\n"
     "@pytest.mark.parity\ndef test_parity(parity_row):\n    assert_parity(parity_row)\n",
     "pytest.ini": "[pytest]\naddopts = -p no:anyio --strict-markers\n",
 }
@@ -113,7 +113,7 @@ def test_tensors_are_explained_where_no_token_differs(run, explain):
 
 def test_a_trace_that_is_gone_is_recorded_again(run, explain):
     """Models run for what the record does not hold."""
-    for path in (run / schema.TRACES).glob(f"{WORD}--tflite-int8*"):
+    for path in (run / report.TRACES).glob(f"{WORD}--tflite-int8*"):
         path.unlink()
     assert "car -> carry" in explain(WORD, "--stage", "tflite:int8").stdout
 
@@ -150,9 +150,9 @@ def test_rows_that_cannot_be_explained_are_said_and_counted(tmp_path, parity_in)
     parity = parity_in(tmp_path)
     parity("run", "--checkpoint", MICRO, "--stages", "pytorch,tflite", "--clips", f"{WORD},{COMMA}", "--run-id", "old")
     run = tmp_path / "reports" / "old"
-    for path in (run / schema.TRACES).glob("*--tflite.safetensors"):
-        recorded = traces.load(path)
-        traces.save(Trace(replace(recorded.header, artifact_sha256="0" * 64), recorded.windows), path)
+    for path in (run / report.TRACES).glob("*--tflite.safetensors"):
+        recorded = file.load(path)
+        file.save(Trace(replace(recorded.header, artifact_sha256="0" * 64), recorded.windows), path)
     found = parity("explain", "--run", run, "--stage", "tflite")
     assert found.exit_code == 1, found.output
     assert found.stdout.count(" · tflite: not explained") == 2

@@ -15,16 +15,17 @@ import pytest
 from click.testing import Result
 from rich.console import Console
 
-from harness import serial
-from harness.errors import OutputError
-from harness.fixture import PROJECT
-from harness.gate.result import GATE, GateResult
-from harness.report import history, pairs, schema
-from tests import runs, sound
+from tests.support import runs, sound
+from tests.support.checkout import CHECKOUT
+from whisper_parity.errors import OutputError
+from whisper_parity.gate.result import GATE, GateResult
+from whisper_parity.report import history, two_runs
+from whisper_parity.run import report as schema
+from whisper_parity.system import serial
 
 ITEMS = {
-    "conftest.py": 'pytest_plugins = ["harness.pytest_plugin"]\n',
-    "test_gate.py": "import pytest\nfrom harness.pytest_plugin import assert_parity\n\n\n"
+    "conftest.py": 'pytest_plugins = ["whisper_parity.pytest_plugin"]\n',
+    "test_gate.py": "import pytest\nfrom whisper_parity.pytest_plugin import assert_parity\n\n\n"
     "@pytest.mark.parity\ndef test_parity(parity_row):\n    assert_parity(parity_row)\n\n\n"
     "def test_other():\n    pass\n",
     "pytest.ini": "[pytest]\naddopts = -p no:anyio --strict-markers\n",
@@ -75,7 +76,7 @@ def test_approve_then_gate(cli, project):
     assert green.output.splitlines()[-1] == "gate passed: 39 rules on 3 edges"
     written = serial.read(GateResult, run / GATE)
     assert (written.passed, written.exit_code, len(written.rules)) == (True, 0, 40)
-    published = json.loads((PROJECT / "docs" / "gate.schema.json").read_text("utf-8"))
+    published = json.loads((CHECKOUT / "docs" / "gate.schema.json").read_text("utf-8"))
     jsonschema.validate(json.loads((run / GATE).read_text("utf-8")), published)
 
 
@@ -156,7 +157,7 @@ def test_runs_of_other_clips_are_other_series(project):
 
 def test_history_at_the_terminal(cli, project, monkeypatch):
     """A table with a bar for each run, and a usage error for what nobody measured."""
-    from harness.plan import Options
+    from whisper_parity.run.options import Options
 
     monkeypatch.setattr(Options, "__init__", with_reports(project / "reports"))
     (project / "reports" / "broken").mkdir()
@@ -188,9 +189,9 @@ def test_compare_says_what_changed(project):
     other = runs.report({("two", "tflite"): runs.saying("Ask not", (7,))})
     machine = replace(other.machine, commit="decade", dirty=True)
     second = record(project, "second", replace(other, machine=machine))
-    found = pairs.compare_runs(project / "reports" / "first", second)
+    found = two_runs.compare_runs(project / "reports" / "first", second)
     stream = io.StringIO()
-    pairs.show_runs(found, Console(file=stream, width=300))
+    two_runs.show_runs(found, Console(file=stream, width=300))
     lines = stream.getvalue().splitlines()
     assert "commit c0ffee -> decade with changes" in lines
     assert "tflite wer: 0 -> 0.2381 (worse)" in lines
@@ -235,7 +236,7 @@ def test_the_gate_under_pytest(session, pytester, cli_of):
     assert (facts["limit"], facts["actual"], facts["source"]) == ("at most 0", "0 faults", "default")
     assert serial.read(GateResult, pytester.path / "reports" / "gate" / GATE).passed
     for name in ("report", "gate"):
-        published = json.loads((PROJECT / "docs" / f"{name}.schema.json").read_text("utf-8"))
+        published = json.loads((CHECKOUT / "docs" / f"{name}.schema.json").read_text("utf-8"))
         written = (pytester.path / "reports" / "gate" / f"{name}.json").read_text("utf-8")
         jsonschema.Draft202012Validator(published).validate(json.loads(written))
 
@@ -296,7 +297,7 @@ def cli_of(parity_in: Callable[[Path], Cli]) -> Callable[[Path], Cli]:
 
 def with_reports(folder: Path) -> Callable[..., None]:
     """An __init__ of Options whose reports lie elsewhere."""
-    from harness.plan import Options
+    from whisper_parity.run.options import Options
 
     original = Options.__init__
 

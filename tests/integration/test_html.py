@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from harness.report.html import page
-from tests import pages
-from tests.browsing import Visit, browser, needs_browser, pixels, share_near, visit
+from tests.support import pages
+from tests.support.browsing import Visit, browser, needs_browser, pixels, share_near, visit
+from whisper_parity.report.html import page
 
 pytestmark = needs_browser
 

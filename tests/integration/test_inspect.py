@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from backends.tflite import checking, commands
-from backends.tflite.inspection import FatalConstant, Port, inspect
-from backends.tflite.lowering import lower
-from backends.tflite.mtkext import Assumptions
-from harness import cli
-from harness.errors import UnavailableError
-from tests import mtkfiles
-from tests.mtkfiles import Given, Node, normal
-from tests.refusals import line_of, require_no_traceback
+from tests.support import mtkfiles
+from tests.support.mtkfiles import Given, Node, normal
+from tests.support.refusals import line_of, require_no_traceback
+from whisper_parity import cli
+from whisper_parity.backends.tflite import commands
+from whisper_parity.backends.tflite.mediatek import checking
+from whisper_parity.backends.tflite.mtkext.inspection import FatalConstant, Port, inspect
+from whisper_parity.backends.tflite.mtkext.lowering import lower
+from whisper_parity.backends.tflite.mtkext.ops import Assumptions
+from whisper_parity.errors import UnavailableError
 
 WIDTH = 64
 
@@ -107,7 +108,7 @@ def test_what_an_npu_does_not_run_is_found(tmp_path):
 def test_constants_that_are_not_read_are_named(tmp_path):
     """A type that numpy lacks is no silence."""
     path = mtkfiles.write(tmp_path / "file.tflite", [], {"x": Given((1,)), "w": normal(2)}, ["x"], ["x"])
-    from backends.tflite import flatfile, tensors
+    from whisper_parity.backends.tflite.mtkext import flatfile, tensors
 
     model = flatfile.read(path)
     model.subgraphs[0].tensors[1].type = tensors.type_number("bfloat16")

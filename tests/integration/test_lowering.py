@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from backends.tflite import flatfile, mtkext, tensors
-from backends.tflite.lowering import Lowered, lower
-from backends.tflite.mtkext import Assumptions
-from harness.errors import ArtifactError
-from tests import mtkfiles
-from tests.mtkfiles import Given, Node, normal
+from tests.support import mtkfiles
+from tests.support.mtkfiles import Given, Node, normal
+from whisper_parity.backends.tflite.mtkext import flatfile, ops, tensors
+from whisper_parity.backends.tflite.mtkext.lowering import Lowered, lower
+from whisper_parity.backends.tflite.mtkext.ops import Assumptions
+from whisper_parity.errors import ArtifactError
 
 CLOSE = 1e-5
 LAST = np.array([-1], np.int32)
@@ -170,7 +170,7 @@ def test_conv_2d(tmp_path, options, shape, torch_options, activation):
     expected = F.conv2d(*moved, torch.from_numpy(bias), **torch_options).movedim(1, 3)
     clipped = {0: expected, 1: expected.relu(), 3: F.relu6(expected)}[activation]
     require_close(found, clipped)
-    missing = {f"MTKEXT_CONV_2D.{key}" for key in mtkext.OPTIONS["MTKEXT_CONV_2D"]} - {
+    missing = {f"MTKEXT_CONV_2D.{key}" for key in ops.OPTIONS["MTKEXT_CONV_2D"]} - {
         f"MTKEXT_CONV_2D.{key}" for key in given
     }
     assert {used.name for used in done.assumptions} == missing
@@ -203,7 +203,7 @@ def test_the_real_file(shared_folder, tmp_path):
     if not path.is_file():
         pytest.skip("shared/mtkext/MTKEXT_CONV_2D.tflite is not here")
     model = flatfile.read(path)
-    (op,) = mtkext.custom_ops(model)
+    (op,) = ops.custom_ops(model)
     held = [model.subgraphs[0].tensors[index] for index in (*op.inputs, *op.outputs)]
     scales = [float(each.quantization.scale[0]) for each in held]
     x = np.random.default_rng(0).integers(-1000, 1000, tensors.shape(held[0]), np.int16)
@@ -250,7 +250,7 @@ def test_everything_else_stays(tmp_path):
     before, after = flatfile.read(source), flatfile.read(tmp_path / "lowered.tflite")
     assert tensors.text(after.description) == mtkfiles.DESCRIPTION
     assert done.unknown_options == {"MTKEXT_LAYER_NORMALIZATION": {"hint": 3}}
-    assert list(mtkext.custom_ops(after)) == []
+    assert list(ops.custom_ops(after)) == []
     ours, theirs = before.subgraphs[0], after.subgraphs[0]
     assert [list(ours.inputs), list(ours.outputs)] == [list(theirs.inputs), list(theirs.outputs)]
     for each, other in zip(ours.tensors, theirs.tensors):

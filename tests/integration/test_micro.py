@@ -11,8 +11,8 @@ import torch
 import whisper
 from whisper.model import Whisper
 
-from fixtures.micro.evaluate import Outcome, judge, read_manifest, summarise
-from fixtures.micro.score import score
+from whisper_parity.fixtures.micro.evaluate import Outcome, judge, read_manifest, summarise
+from whisper_parity.fixtures.micro.score import score
 
 ROOT = Path(__file__).resolve().parents[2]
 CHECKPOINT = ROOT / "fixtures" / "micro" / "micro.pt"

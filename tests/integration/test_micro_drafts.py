@@ -6,10 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness import build, checkpoint, features, fixture, policy, registry
-from harness.backend import Session
-from harness.build import Workshop
-from harness.decode import decode
+from whisper_parity.backend import build, registry
+from whisper_parity.backend.build import Workshop
+from whisper_parity.backend.contract import Session
+from whisper_parity.clips import features, manifest
+from whisper_parity.decode import policy
+from whisper_parity.decode.loop import decode
+from whisper_parity.model import checkpoint
 
 CLIPS = ("en-comma-01", "zh-question-01")
 
@@ -27,7 +30,7 @@ def session(request, cache_dir) -> Iterator[Session]:
 @pytest.mark.parametrize("kind", ["whisper", "plain"])
 def test_any_draft_gives_the_tokens_of_step_by_step_decoding(session, name, kind):
     """Right in one call; with a comma more or less, a wrong token or too many, the same tokens all the same."""
-    (clip,), _ = fixture.select((name,), fixture.MANIFEST)
+    (clip,), _ = manifest.select((name,), manifest.MANIFEST)
     plan = policy.concrete(policy.named(kind), checkpoint.resolve(None).dims, clip.language)
     encoder_output = session.encode(features.compute(clip.path, 80).windows[0].input_features)
     expected = decode(session, plan, encoder_output, [], step_by_step=True).tokens

@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backends.tflite import checking
-from fixtures import scripted
-from harness import build, checkpoint, registry
-from harness.artifact import Artifact
-from harness.build import Workshop
-from tests import mtkfiles, mtkpython
-from tests.mtkfiles import normal
+from tests.support import mtkfiles, mtkpython
+from tests.support.mtkfiles import normal
+from whisper_parity.backend import build, registry
+from whisper_parity.backend.artifact import Artifact
+from whisper_parity.backend.build import Workshop
+from whisper_parity.backends.tflite.mediatek import checking
+from whisper_parity.fixtures import scripted
+from whisper_parity.model import checkpoint
 
 SIZES_MIB = {"encoder": (70, 85), "decoder": (190, 210)}
 """As people know them: 79 and 200 MB."""

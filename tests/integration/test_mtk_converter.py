@@ -12,18 +12,24 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from backends.tflite import TFLiteBackend, flatfile, lowered, mtk, mtk_build, mtk_worker, session, settings
-from backends.tflite.inspection import inspect
-from harness import build, checkpoint, cli, plan, registry
-from harness.artifact import Artifact
-from harness.backend import Configurable
-from harness.build import Workshop
-from harness.errors import BuildError, ConfigError, UnavailableError
-from harness.report import schema
-from harness.verdict import Outcome
-from tests import mtkfiles, mtkpython
-from tests.mtkfiles import Given, Node, normal
-from tests.refusals import line_of, require_no_traceback
+from tests.support import mtkfiles, mtkpython
+from tests.support.mtkfiles import Given, Node, normal
+from tests.support.refusals import line_of, require_no_traceback
+from whisper_parity import cli
+from whisper_parity.backend import build, registry
+from whisper_parity.backend.artifact import Artifact
+from whisper_parity.backend.build import Workshop
+from whisper_parity.backend.contract import Configurable
+from whisper_parity.backends.tflite import TFLiteBackend, session, settings
+from whisper_parity.backends.tflite.mediatek import mtk, mtk_build, mtk_worker
+from whisper_parity.backends.tflite.mtkext import flatfile, lowered
+from whisper_parity.backends.tflite.mtkext.inspection import inspect
+from whisper_parity.errors import BuildError, ConfigError, UnavailableError
+from whisper_parity.judge.verdict import Outcome
+from whisper_parity.model import checkpoint
+from whisper_parity.run import options as options_module
+from whisper_parity.run import plan, report
+from whisper_parity.run.options import options_from
 
 VERSION = "8.16.0+standin"
 DESCRIPTION = f"Exported by NeuroPilot converter v{VERSION} (stand-in)"
@@ -81,8 +87,8 @@ def kept_there(cache_dir: Path) -> tuple[object, ...]:
     return ("--cache", mtkpython.cache(cache_dir))
 
 
-def row_of(tmp_path: Path, run_id: str, stage: str = "tflite") -> schema.Row:
-    rows = schema.load(tmp_path / "reports" / run_id).rows
+def row_of(tmp_path: Path, run_id: str, stage: str = "tflite") -> report.Row:
+    rows = report.load(tmp_path / "reports" / run_id).rows
     return next(row for row in rows if row.stage == stage)
 
 
@@ -213,17 +219,17 @@ def test_the_environment_and_the_sdk_folder_can_name_it(monkeypatch, python, tmp
 
 def test_an_option_chooses_the_converter():
     """Over parity.toml, and in the command that repeats a clip."""
-    from harness.config import Config
+    from whisper_parity.project import Project
 
-    options = plan.options_from({"tflite_converter": "mtk"}, {})
+    options = options_from({"tflite_converter": "mtk"}, {})
     try:
-        plan.configure_backends(options, Config(backends={"tflite": {"converter": "litert"}}))
+        plan.configure_backends(options, Project(Path(), backends={"tflite": {"converter": "litert"}}))
         assert registry.backend("tflite").source("") == "torchscript"
-        plan.configure_backends(plan.options_from({}, {}), Config())
+        plan.configure_backends(options_from({}, {}), Project(Path()))
         assert registry.backend("tflite").source("") == "pytorch"
     finally:
         registry.configure({})
-    assert "--tflite-converter mtk" in plan.command(options, "one", ["tflite"])
+    assert "--tflite-converter mtk" in options_module.command(options, "one", ["tflite"])
 
 
 def test_an_unknown_converter_is_a_usage_error(parity, clip):
@@ -264,7 +270,7 @@ def test_whatever_decides_a_lowered_file_is_in_its_name(monkeypatch, what):
     """Other packages, or other code of ours, never find an old file."""
     before = lowered._key("0" * 64, settings.Settings().assumptions)
     assert lowered._key("0" * 64, settings.Settings().assumptions) == before
-    monkeypatch.setattr(lowered.versions, what, lambda *_: {"changed": "1"})
+    monkeypatch.setattr(lowered.provenance, what, lambda *_: {"changed": "1"})
     assert lowered._key("0" * 64, settings.Settings().assumptions) != before
 
 
@@ -272,10 +278,12 @@ def test_code_that_decides_what_is_converted_is_among_the_tools(python, monkeypa
     """So an edit of it never finds old files in the cache."""
     backend = TFLiteBackend(settings.read({"converter": "mtk", "mtk_python": str(python)}))
     seen: list[str] = []
-    monkeypatch.setattr("backends.versions.of_code", lambda *names: seen.extend(names) or {})
+    monkeypatch.setattr("whisper_parity.backends.provenance.of_code", lambda *names: seen.extend(names) or {})
     assert backend.tools()["mtk_converter"] == VERSION
-    assert {f"tflite/{name}.py" for name in ("mtk", "mtk_build", "mtk_process", "mtk_worker", "session")} < set(seen)
-    assert "tflite/inspection.py" in seen
+    assert {f"backends.tflite.mediatek.{name}" for name in ("mtk", "mtk_build", "mtk_process", "mtk_worker")} < set(
+        seen
+    )
+    assert {"backends.tflite.session", "backends.tflite.mtkext.inspection"} < set(seen)
 
 
 def test_quantised_variants_are_litert_s(parity, site, python, clip, tmp_path, kept_there):

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from fixtures import scripted
-from harness import checkpoint, floor, serial
-from harness.fixture import MANIFEST
-from harness.report import schema
-from tests import sound
-from tests.noises import noise
+from tests.support import sound
+from tests.support.checkout import CHECKOUT
+from tests.support.noises import noise
+from whisper_parity.clips.manifest import MANIFEST
+from whisper_parity.fixtures import scripted
+from whisper_parity.judge import noise as floor
+from whisper_parity.model import checkpoint
+from whisper_parity.run import report as schema
+from whisper_parity.system import serial
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +84,7 @@ def test_a_run_by_multiples_shows_numbers_and_where_they_come_from(parity, scrip
 
 def test_the_approved_noise_is_of_the_embedded_checkpoint():
     """It was measured on the default clips, by this version of the file."""
-    found = floor.load(floor.APPROVED)
+    found = floor.load(CHECKOUT / "fixtures" / "approved" / "noise.json")
     assert found.checkpoint_sha256 == checkpoint.resolve(None).sha256
     assert {each.source for each in found.sources} >= {"repeat", "threads", "fp16", "position", "mask"}
     assert len(found.clips) == MANIFEST.read_text("utf-8").count('"default"')
@@ -89,11 +92,11 @@ def test_the_approved_noise_is_of_the_embedded_checkpoint():
 
 def test_the_noise_of_one_checkpoint_does_not_replace_that_of_another(parity, scripted_checkpoint):
     """The approved file is the embedded checkpoint's; another one's noise needs a name."""
-    before = floor.APPROVED.read_bytes()
+    before = (CHECKOUT / "fixtures" / "approved" / "noise.json").read_bytes()
     result = parity("noise", "--checkpoint", scripted_checkpoint)
     assert result.exit_code == 2
     assert "noise.json holds the noise of micro, not of tiny-" in result.stderr
-    assert floor.APPROVED.read_bytes() == before
+    assert (CHECKOUT / "fixtures" / "approved" / "noise.json").read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -12,16 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backends.dla.faults import DeviceError, Fault
-from harness import build, config, registry
-from harness import plan as planning
-from harness.artifact import lineage_name
-from harness.attribution import layers, taps
-from harness.attribution.bench import Bench
-from harness.attribution.measured import FOLDER, Measurer, Question
-from harness.backend import Availability, Float32
-from harness.errors import UnavailableError, UsageError
-from harness.plan import Options
+from whisper_parity import project
+from whisper_parity.backend import build, registry, taps
+from whisper_parity.backend.artifact import lineage_name
+from whisper_parity.backend.contract import Availability, Float32
+from whisper_parity.backends.dla.link.faults import DeviceError, Fault
+from whisper_parity.errors import UnavailableError, UsageError
+from whisper_parity.explain import layers
+from whisper_parity.explain.bench import Bench
+from whisper_parity.explain.measured import FOLDER, Measurer, Question
+from whisper_parity.run import plan
+from whisper_parity.run.options import Options
 
 STAGES = ("pytorch", "torchscript", "tflite", "tflite:fp16", "tflite:int8", "dla:simulated")
 EXACT = STAGES[:-1]
@@ -38,7 +39,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Iterator
         report_dir=folder, cache=cache_dir,
     )  # fmt: skip
     with ExitStack() as stack:
-        yield Bench(planning.make(options, config.load(folder)), stack)
+        yield Bench(plan.make(options, project.load(folder)), stack)
 
 
 def inputs(bench: Bench, component: str) -> dict[str, np.ndarray]:

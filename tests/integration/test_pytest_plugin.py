@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.report import schema
-from tests import sound
+from tests.support import sound
+from whisper_parity.run import report as schema
 
 FILES = {
-    "conftest.py": 'pytest_plugins = ["harness.pytest_plugin"]\n',
-    "test_gate.py": "import pytest\nfrom harness.pytest_plugin import assert_parity\n\n\n"
+    "conftest.py": 'pytest_plugins = ["whisper_parity.pytest_plugin"]\n',
+    "test_gate.py": "import pytest\nfrom whisper_parity.pytest_plugin import assert_parity\n\n\n"
     "@pytest.mark.parity\ndef test_parity(parity_row):\n    assert_parity(parity_row)\n",
     "pytest.ini": "[pytest]\naddopts = -p no:anyio --strict-markers\n",
 }
@@ -115,9 +115,9 @@ def test_a_bad_line_of_the_manifest_is_an_item_that_fails(gate, pytester):
 
 
 STALE = """
-from backends.torchscript import TorchScriptSession
+from whisper_parity.backends.torchscript import TorchScriptSession
 
-pytest_plugins = ["harness.pytest_plugin"]
+pytest_plugins = ["whisper_parity.pytest_plugin"]
 encode, kept = TorchScriptSession.encode, []
 
 
@@ -141,9 +141,9 @@ def test_a_stateful_stage_fails_its_own_item(gate, pytester):
 
 
 MUTE = """
-from backends.torchscript import TorchScriptSession
+from whisper_parity.backends.torchscript import TorchScriptSession
 
-pytest_plugins = ["harness.pytest_plugin"]
+pytest_plugins = ["whisper_parity.pytest_plugin"]
 TorchScriptSession.placement = lambda self: ()
 """
 

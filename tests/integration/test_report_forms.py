@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from harness import serial
-from harness.report import schema, views
-from harness.report.html import export, page
-from tests import pages, sound
-from tests.browsing import pixels, share_near
+from tests.support import pages, sound
+from tests.support.browsing import pixels, share_near
+from whisper_parity.report import views
+from whisper_parity.report.html import export, page
+from whisper_parity.run import report
+from whisper_parity.system import serial
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def test_json_is_the_report(parity, run):
     """As it stands in report.json; the exit code is the run's."""
     result = parity("report", run, "--format", "json")
     assert result.exit_code == 1
-    assert json.loads(result.stdout) == json.loads((run / schema.REPORT).read_text("utf-8"))
+    assert json.loads(result.stdout) == json.loads((run / report.REPORT).read_text("utf-8"))
 
 
 def test_console_goes_to_a_file_too(parity, run, tmp_path):
@@ -79,19 +80,21 @@ def test_html_goes_into_the_run_or_to_a_file(parity, run, tmp_path):
 @pytest.mark.parametrize("form", ["markdown", "junit"])
 def test_forms_of_the_gate(run, form):
     """Rendered by modules of their own."""
-    pytest.importorskip(f"harness.report.{form}", reason=f"harness.report.{form} is not part of this checkout")
+    pytest.importorskip(
+        f"whisper_parity.report.{form}", reason=f"whisper_parity.report.{form} is not part of this checkout"
+    )
     assert views.text(form, run)
 
 
 def test_another_run_lies_beside(parity, run, tmp_path):
     """What changed is on the page: verdict, text, artifact, what is missing."""
     earlier = shutil.copytree(run, tmp_path / "reports" / "earlier")
-    before = schema.load(earlier)
+    before = report.load(earlier)
     changed = dataclasses.replace(before.rows[0], text="Something else")
     lost = dataclasses.replace(before.rows[1], clip="only-before")
     stages = tuple(dataclasses.replace(stage, sha256="f" * 64) for stage in before.stages)
     rows = (changed, lost, *before.rows[1:])
-    serial.write(earlier / schema.REPORT, dataclasses.replace(before, run="earlier", rows=rows, stages=stages))
+    serial.write(earlier / report.REPORT, dataclasses.replace(before, run="earlier", rows=rows, stages=stages))
     result = parity("report", run, "--format", "html", "--against", earlier)
     assert result.exit_code == 1
     text = (run / "index.html").read_text("utf-8")
@@ -140,8 +143,8 @@ def test_plots_as_png(run, tmp_path):
 def test_a_stage_of_a_foreign_report_names_no_file_outside(run, tmp_path):
     """A report is a file of somebody's: what it calls its stages is no path."""
     spec = "../../escaped"
-    found = (run / schema.REPORT).read_text("utf-8").replace("tflite:int8", spec)
-    (run / schema.REPORT).write_text(found, "utf-8")
+    found = (run / report.REPORT).read_text("utf-8").replace("tflite:int8", spec)
+    (run / report.REPORT).write_text(found, "utf-8")
     written = export.export(run, tmp_path / "plots", "svg")
     assert {path.parent for path in written} == {tmp_path / "plots"}
     assert any("escaped" in path.name for path in written)
@@ -166,7 +169,7 @@ def test_a_large_run_stays_small(tmp_path, cache_dir):
 
 def test_what_is_not_there_is_said(run):
     """Traces, options and explanations gone or broken: the page is written, and says what it lacks."""
-    shutil.rmtree(run / schema.TRACES)
+    shutil.rmtree(run / report.TRACES)
     (run / "options.json").unlink()
     (run / "gate.json").write_text("{}")
     text = page.write(run).read_text("utf-8")
@@ -179,7 +182,7 @@ def test_what_is_not_there_is_said(run):
 
 def test_a_trace_that_cannot_be_read_is_a_gap(run):
     """Cut off, it is named with the reason; the clips beside it keep their pictures."""
-    cut = sorted((run / schema.TRACES).glob("*--tflite-int8.safetensors"))[-1]
+    cut = sorted((run / report.TRACES).glob("*--tflite-int8.safetensors"))[-1]
     cut.write_bytes(cut.read_bytes()[:900])
     text = page.write(run).read_text("utf-8")
     assert f"trace {cut.name}" in text

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from harness.results import compare_files
+from whisper_parity.compare.results import compare_files
 
 
 def recorded(shared_folder, clip):

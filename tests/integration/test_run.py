@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import serial, trace
-from harness.report import schema
-from harness.report.schema import Report
-from harness.verdict import Outcome
-from tests import sound
+from tests.support import sound
+from whisper_parity.judge.verdict import Outcome
+from whisper_parity.run import report as schema
+from whisper_parity.run.report import Report
+from whisper_parity.system import serial
+from whisper_parity.trace import file
 
 
 def report_of(folder: Path) -> Report:
@@ -61,7 +62,7 @@ def test_the_root_is_added_and_judged_against_whisper(finished):
 
 def test_every_stage_is_fed_the_same_features(finished):
     """One hash of the log-mel in all traces."""
-    traces = [trace.load(path) for path in sorted((finished / "traces").glob("*torch*.safetensors"))]
+    traces = [file.load(path) for path in sorted((finished / "traces").glob("*torch*.safetensors"))]
     hashes = {window.header.input_features_sha256 for found in traces for window in found.windows}
     assert len(traces) == 2
     assert len(hashes) == 1
@@ -69,7 +70,7 @@ def test_every_stage_is_fed_the_same_features(finished):
 
 def test_traces_hold_what_the_report_says(finished):
     """Tensors, tokens and choices can be read back and fit together."""
-    found = trace.load(finished / "traces" / trace.file_name("warble", "torchscript"))
+    found = file.load(finished / "traces" / file.file_name("warble", "torchscript"))
     (window,) = found.windows
     assert window.encoder_output.shape == (1, 1500, 64)
     assert window.teacher_forced.logits.shape == (len(window.header.tokens) + 1, 51865)
@@ -166,9 +167,9 @@ def test_a_run_is_not_continued_under_another_policy(parity, clip, finished):
 def test_changed_audio_is_recorded_again(parity, clip, finished):
     """A trace belongs to the bytes of its audio file."""
     sound.write_wav(clip, sound.warble(1.5, seed=4))
-    before = trace.load(finished / "traces" / trace.file_name("warble", "pytorch")).header.audio_sha256
+    before = file.load(finished / "traces" / file.file_name("warble", "pytorch")).header.audio_sha256
     parity("run", "--clips", clip, "--language", "en", *THREE, "--run-id", "one")
-    after = trace.load(finished / "traces" / trace.file_name("warble", "pytorch")).header
+    after = file.load(finished / "traces" / file.file_name("warble", "pytorch")).header
     assert (after.audio_sha256 != before, after.audio_s) == (True, 1.5)
 
 
@@ -190,7 +191,7 @@ def test_one_stage_alone_is_not_a_pass(parity, clip, tmp_path):
 def test_the_language_is_detected_once_and_shared(parity, clip, tmp_path):
     """Without a language the root detects it; every stage decodes under the same one."""
     parity("run", "--clips", clip, *THREE, "--run-id", "detected")
-    headers = [trace.load(path).header for path in (tmp_path / "reports" / "detected" / "traces").glob("*.safetensors")]
+    headers = [file.load(path).header for path in (tmp_path / "reports" / "detected" / "traces").glob("*.safetensors")]
     assert len({header.language for header in headers}) == 1
     assert all(header.language for header in headers)
 

@@ -24,11 +24,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backends.dla import native, protocol
-from backends.dla.protocol import HEADER, ErrorCode, RunnerDims
-from harness import build, checkpoint
-from harness.build import Workshop
-from harness.errors import BuildError, UnavailableError
+from whisper_parity.backend import build
+from whisper_parity.backend.build import Workshop
+from whisper_parity.backends.dla import native
+from whisper_parity.backends.dla.sessions import protocol
+from whisper_parity.backends.dla.sessions.protocol import HEADER, ErrorCode, RunnerDims
+from whisper_parity.errors import BuildError, UnavailableError
+from whisper_parity.model import checkpoint
 
 SMALL = RunnerDims(n_mels=4, n_frames=6, n_audio_ctx=5, n_audio_state=8, n_text_ctx=10, n_text_state=16, n_vocab=100)
 """For the stand-in without a model: its outputs are arithmetic."""

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import pytest
 
-from backends.dla import adb
-from backends.dla.adb import Adb, Completed
-from backends.dla.simulator.device import SimulatedDevice
-from backends.dla.simulator.fault import Kind, LinkFault
-from backends.dla.simulator.packet import CNXN, HEADER, OPEN, VERSION_SKIP_CHECKSUMS, WRTE, pack
-from harness.errors import UnavailableError
+from whisper_parity.backends.dla.link import adb
+from whisper_parity.backends.dla.link.adb import Adb, Completed
+from whisper_parity.backends.dla.simulator.device import SimulatedDevice
+from whisper_parity.backends.dla.simulator.fault import Kind, LinkFault
+from whisper_parity.backends.dla.simulator.packet import CNXN, HEADER, OPEN, VERSION_SKIP_CHECKSUMS, WRTE, pack
+from whisper_parity.errors import UnavailableError
 
 LIMIT_S = 15.0
 SIZES = (0, 65535, 65536, 65537, (1 << 20) + 1, 3_000_000)
@@ -616,7 +616,7 @@ def test_bytes_that_are_not_adb_close_the_connection(name):
 
 def test_a_message_that_stops_closes_the_connection(monkeypatch):
     """Whether the host hangs up or just says no more, at every length; silence between messages is fine."""
-    monkeypatch.setattr("backends.dla.simulator.device.STALL_S", 0.3)
+    monkeypatch.setattr("whisper_parity.backends.dla.simulator.device.STALL_S", 0.3)
     with SimulatedDevice() as device:
         for length in (*range(1, len(HELLO), 7), len(HELLO) - 1):
             assert closes(device, HELLO[:length], hang_up=True)

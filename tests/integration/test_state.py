@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backends.torchscript import TorchScriptSession
-from harness.report import schema
-from tests import sound
+from tests.support import sound
+from whisper_parity.backends.torchscript import TorchScriptSession
+from whisper_parity.run import report as schema
 
 STAGES = ("--stages", "pytorch,torchscript")
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import build, checkpoint, registry
-from harness.build import Workshop
-from harness.fixture import PROJECT
-from tests import tfliteruntime
+from tests.support import tfliteruntime
+from tests.support.checkout import CHECKOUT
+from whisper_parity.backend import build, registry
+from whisper_parity.backend.build import Workshop
+from whisper_parity.model import checkpoint
 
 TOKENS, ROWS = [50258, 50259, 50359, 50363, 400], [3, 4]
 
@@ -62,7 +63,7 @@ def test_it_runs_the_same_files_to_the_same_numbers(interpreter, scripted_checkp
         "rows": ROWS,
     }
     ran = subprocess.run(
-        [interpreter, "-c", CHILD], input=json.dumps(task), capture_output=True, text=True, cwd=PROJECT, check=False
+        [interpreter, "-c", CHILD], input=json.dumps(task), capture_output=True, text=True, cwd=CHECKOUT, check=False
     )
     assert ran.returncode == 0, ran.stderr
     said = json.loads(ran.stdout.splitlines()[-1])
@@ -74,7 +75,9 @@ def test_it_runs_the_same_files_to_the_same_numbers(interpreter, scripted_checkp
 
 def test_doctor_says_what_is_missing_and_what_to_install(interpreter):
     """On a machine with tflite-runtime alone: one backend available, three not, each with its reason; exit code 3."""
-    ran = subprocess.run([interpreter, "-m", "harness.cli", "doctor"], capture_output=True, text=True, cwd=PROJECT)
+    ran = subprocess.run(
+        [interpreter, "-m", "whisper_parity.cli", "doctor"], capture_output=True, text=True, cwd=CHECKOUT
+    )
     assert ran.returncode == 3, ran.stderr
     lines = {line.split()[0]: line.split(maxsplit=2)[1:] for line in ran.stdout.splitlines()}
     assert lines["tflite"] == ["available", "tflite-runtime 2.14.0"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness import trace as traces
-from harness.errors import RecordError
-from tests.traces import N_VOCAB, TOKENS, changed, trace
+from tests.support.traces import N_VOCAB, TOKENS, changed, trace
+from whisper_parity.errors import RecordError
+from whisper_parity.trace import file
 
 STEPS = len(TOKENS) + 1
 
@@ -15,8 +15,8 @@ STEPS = len(TOKENS) + 1
 def test_a_trace_is_read_back_as_it_was_written(tmp_path):
     """Header and tensors, bit for bit."""
     whole, path = trace(noise=0.1), tmp_path / "one.safetensors"
-    traces.save(whole, path)
-    found = traces.load(path)
+    file.save(whole, path)
+    found = file.load(path)
     assert found.header == whole.header
     (ours,), (theirs,) = whole.windows, found.windows
     assert np.array_equal(ours.encoder_output, theirs.encoder_output)
@@ -41,7 +41,7 @@ def test_a_trace_is_read_back_as_it_was_written(tmp_path):
 def test_parts_that_do_not_belong_together_are_refused(tmp_path, name, value):
     """A record is a file that anybody may have written: lengths that differ, tokens that no vocabulary has."""
     path = tmp_path / "torn.safetensors"
-    traces.save(changed(trace(), **{name: value}), path)
+    file.save(changed(trace(), **{name: value}), path)
     with pytest.raises(RecordError, match="tokens, logits and choices of window 0 do not belong together") as found:
-        traces.load(path)
+        file.load(path)
     assert len(str(found.value).splitlines()) == 1

@@ -12,18 +12,19 @@ from pathlib import Path
 
 import pytest
 
-from backends.tflite import TFLiteBackend, settings, worker
-from backends.tflite.worker import Job, workers
-from harness.errors import BuildError
-from harness.fixture import PROJECT
+from tests.support.checkout import CHECKOUT
+from whisper_parity.backends.tflite import TFLiteBackend, settings
+from whisper_parity.backends.tflite.litert import worker
+from whisper_parity.backends.tflite.litert.worker import Job, workers
+from whisper_parity.errors import BuildError
 
-MODULE = "tests.tasks"
+MODULE = "tests.support.tasks"
 HARNESS = f"""
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from backends.tflite.worker import Job, workers
+from whisper_parity.backends.tflite.litert.worker import Job, workers
 
 def work():
     with workers() as found, found.doing([Job("file", Path(sys.argv[1]), ["{MODULE}", "hang", sys.argv[1]])]):
@@ -182,7 +183,7 @@ def test_a_server_that_dies_fails_what_it_was_asked_and_what_it_is_asked_then(tm
 def test_workers_die_with_the_harness(tmp_path, how):
     """One that is killed closes the server's stdin. Ctrl-C reaches the server too: another thread may wait for it."""
     process = tmp_path / "process"
-    harness = subprocess.Popen([sys.executable, "-c", HARNESS, str(process)], cwd=PROJECT, start_new_session=True)
+    harness = subprocess.Popen([sys.executable, "-c", HARNESS, str(process)], cwd=CHECKOUT, start_new_session=True)
     worked = written(process)
     if how == signal.SIGINT:
         os.killpg(harness.pid, how)

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from fixtures import scripted
-from harness.report import schema
-from harness.report.schema import Row
-from harness.verdict import Outcome
-from tests import sound
+from tests.support import sound
+from whisper_parity.fixtures import scripted
+from whisper_parity.judge.verdict import Outcome
+from whisper_parity.run import report
+from whisper_parity.run.report import Row
 
 NAME = "tiny"
 
@@ -59,7 +59,7 @@ def judged(whole: Path, tmp_path: Path, parity) -> Callable[..., Row]:
             "--run-id",
             "broken",
         )
-        return schema.load(tmp_path / "reports" / "broken").rows[-1]
+        return report.load(tmp_path / "reports" / "broken").rows[-1]
 
     return judge
 

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import detection
 from benchmarks.detection import GATES, Detection
-from fixtures.breakages import BREAKAGES
+from whisper_parity.fixtures.breakages import BREAKAGES
 
 Detect = Callable[[Sequence[str], Sequence[str]], dict[str, Detection]]
 """(names, clips) -> detections by stage."""

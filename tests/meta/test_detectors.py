@@ -8,12 +8,12 @@ import math
 import numpy as np
 import pytest
 
-from harness import tolerance
-from harness.compare import compare
-from harness.trace import Trace
-from harness.verdict import Grade, Outcome, Verdict, judge
-from tests import traces
-from tests.traces import N_VOCAB, TOKENS, changed, flipped, trace
+from tests.support import traces
+from tests.support.traces import N_VOCAB, TOKENS, changed, flipped, trace
+from whisper_parity.compare.comparison import compare
+from whisper_parity.judge import tolerance
+from whisper_parity.judge.verdict import Grade, Outcome, Verdict, judge
+from whisper_parity.trace.trace import Trace
 
 
 def verdict(reference: Trace, candidate: Trace) -> Verdict:

@@ -18,17 +18,17 @@ from typing import Any
 
 import pytest
 
-from backends.dla import adb
-from backends.dla.adb import Adb
-from backends.dla.device import Device, facts
-from backends.dla.faults import Fault
-from backends.dla.settings import read
-from backends.dla.simulator.device import SimulatedDevice
-from backends.dla.simulator.fault import Kind, LinkFault
-from backends.dla.simulator.outfit import started
-from harness.fixture import PROJECT
-from tests import sound
-from tests.devices import Found, Prepared, prepare
+from tests.support import sound
+from tests.support.checkout import CHECKOUT
+from tests.support.devices import Found, Prepared, prepare
+from whisper_parity.backends.dla.link import adb
+from whisper_parity.backends.dla.link.adb import Adb
+from whisper_parity.backends.dla.link.device import Device, facts
+from whisper_parity.backends.dla.link.faults import Fault
+from whisper_parity.backends.dla.settings import read
+from whisper_parity.backends.dla.simulator.device import SimulatedDevice
+from whisper_parity.backends.dla.simulator.fault import Kind, LinkFault
+from whisper_parity.backends.dla.simulator.outfit import started
 
 RUNNER, NEURONRT = {"mode": "runner"}, {"mode": "neuronrt"}
 
@@ -284,7 +284,7 @@ def run_again(prepared: Prepared, run: Callable[..., Found], serial: str) -> Fou
 FAKE_RUNNER = """#!{python}
 import os, socket, sys
 sys.path.insert(0, {project!r})
-from backends.dla import protocol as p
+from whisper_parity.backends.dla import protocol as p
 name = sys.argv[sys.argv.index("--listen") + 1].partition(":")[2]
 listener = socket.socket(socket.AF_UNIX)
 listener.bind("\\0" + name)
@@ -317,7 +317,7 @@ def test_a_runner_that_is_not_ours_is_refused(
 ):
     """Its own words are in the verdict."""
     fake = tmp_path / "fake-runner"
-    fake.write_text(FAKE_RUNNER.format(python=sys.executable, project=str(PROJECT), code=code, text=text))
+    fake.write_text(FAKE_RUNNER.format(python=sys.executable, project=str(CHECKOUT), code=code, text=text))
     with started() as device:
         check(run(device.serial, mode="runner", runner=str(fake)), "fff", reason)
 
@@ -443,7 +443,7 @@ NO_FAULTS = (
 
 def test_the_table_of_the_manual_is_this_one():
     """docs/device.md names every fault that is tested here, and no other, with the words that the tests wait for."""
-    text = (PROJECT / "docs" / "device.md").read_text("utf-8")
+    text = (CHECKOUT / "docs" / "device.md").read_text("utf-8")
     _, _, table = text.partition("| what happened | name | what you see | what to do |\n|---|---|---|---|\n")
     rows = [re.split(r" *\| *", line)[1:5] for line in table.partition("\n\n")[0].splitlines()]
     assert [name for name, *_ in rows] == [case.name for case in TABLE] + list(OTHER_FAULTS)

@@ -10,18 +10,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import config, serial
-from harness import plan as planning
-from harness import trace as traces
-from harness.attribution.bench import Bench, bench
-from harness.attribution.explain import explain
-from harness.attribution.explanation import Explanations
-from harness.errors import RecordError, UsageError
-from harness.plan import Options, Plan
-from harness.report import schema
-from harness.run import evaluation
-from harness.trace import Trace
-from harness.vocabulary import token_text
+from whisper_parity import project
+from whisper_parity.errors import RecordError, UsageError
+from whisper_parity.explain.bench import Bench, bench
+from whisper_parity.explain.explain import explain
+from whisper_parity.explain.explanation import Explanations
+from whisper_parity.model.vocabulary import token_text
+from whisper_parity.run import plan as planning
+from whisper_parity.run import report
+from whisper_parity.run.evaluation import evaluation
+from whisper_parity.run.options import OPTIONS, Options
+from whisper_parity.run.plan import Plan
+from whisper_parity.system import serial
+from whisper_parity.trace import file
+from whisper_parity.trace.trace import Trace
 
 CLIP = "en-comma-01"
 COMMA, FULL_STOP = 11, 13
@@ -31,7 +33,7 @@ def recorded(folder: Path, cache: Path, stages: tuple[str, ...], **policies: dic
     """A run of the micro checkpoint on one clip, under the policy "own" where one is given."""
     options = Options(stages=stages, clips=(CLIP,), policy="own" if policies else "plain", language="en", threads=2,
                       run_id="run", report_dir=folder, cache=cache)  # fmt: skip
-    plan = planning.make(options, config.Config(policies=policies))
+    plan = planning.make(options, project.Project(Path(), policies=policies))
     with evaluation(plan) as running:
         for stage in plan.stages:
             running.row(stage, plan.clips[0])
@@ -51,8 +53,8 @@ def explained(plan: Plan, stage: str) -> Explanations:
 
 def change(plan: Plan, stage: str, edit: Callable[[Trace], Trace]) -> None:
     """Rewrite a stage's record."""
-    path = plan.folder / schema.TRACES / traces.file_name(CLIP, stage)
-    traces.save(edit(traces.load(path)), path)
+    path = plan.folder / report.TRACES / file.file_name(CLIP, stage)
+    file.save(edit(file.load(path)), path)
 
 
 def says_full_stop(trace: Trace) -> Trace:
@@ -146,9 +148,9 @@ def test_a_run_of_another_checkpoint_or_policy_is_refused(tmp_path, cache_dir, m
     """What would run now is not what was recorded."""
     monkeypatch.chdir(tmp_path)
     plan = recorded(tmp_path, cache_dir, ("pytorch", "torchscript"))
-    options = serial.read(dict, plan.folder / planning.OPTIONS)
+    options = serial.read(dict, plan.folder / OPTIONS)
     for other, named in (({"policy": "whisper"}, "policy, policy_options"), ({"mask_value": "-100"}, "build_options")):
-        serial.write(plan.folder / planning.OPTIONS, {**options, **other})
+        serial.write(plan.folder / OPTIONS, {**options, **other})
         with (
             pytest.raises(UsageError, match=f"run run was made with another {named} than there is now"),
             bench(plan.folder),
@@ -159,7 +161,7 @@ def test_a_run_of_another_checkpoint_or_policy_is_refused(tmp_path, cache_dir, m
 def test_a_record_of_another_artifact_is_refused_and_kept(tmp_path, cache_dir):
     """It is not recorded over: it is what the report rests on."""
     plan = recorded(tmp_path, cache_dir, ("pytorch", "torchscript"))
-    path = plan.folder / schema.TRACES / traces.file_name(CLIP, "torchscript")
+    path = plan.folder / report.TRACES / file.file_name(CLIP, "torchscript")
     change(plan, "torchscript", lambda trace: Trace(replace(trace.header, artifact_sha256="0" * 64), trace.windows))
     before = path.read_bytes()
     with pytest.raises(RecordError, match="torchscript on en-comma-01: the run recorded it with another artifact"):

@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.config import Config
-from harness.errors import ConfigError, RecordError, UsageError
-from harness.gate import approved, judging, measure
-from harness.gate import settings as gate_settings
-from harness.gate.judging import Judgement
-from harness.gate.result import RuleResult
-from harness.gate.rules import UNJUDGED
-from harness.metrics import logits, tensor, text
-from harness.report.schema import Report, StateCheck
-from tests import runs, traces
+from tests.support import runs, traces
+from whisper_parity.compare import logits, tensor, text
+from whisper_parity.errors import ConfigError, RecordError, UsageError
+from whisper_parity.gate import approved, judging, measure
+from whisper_parity.gate import settings as gate_settings
+from whisper_parity.gate.judging import Judgement
+from whisper_parity.gate.result import RuleResult
+from whisper_parity.gate.rules import UNJUDGED
+from whisper_parity.project import Project
+from whisper_parity.run.report import Report, StateCheck
 
 EDGE = "torchscript->tflite"
 
@@ -38,7 +38,7 @@ def gate(tmp_path: Path) -> Gate:
     approved.approve(runs.report(), tmp_path)
 
     def judge(report: Report, **given: object) -> Judgement:
-        return judging.judge(report, gate_settings.of(Config(gate={"folder": str(tmp_path), **given})))
+        return judging.judge(report, gate_settings.of(Project(Path(), gate={"folder": str(tmp_path), **given})))
 
     return judge
 
@@ -164,7 +164,7 @@ def test_punctuation(gate):
 
 def silent(whole: Report, clip: str, stage: str, errors: int) -> Report:
     """A clip on which nothing is said, with that many words of a stage."""
-    from harness.metrics.text import ErrorCounts
+    from whisper_parity.compare.text import ErrorCounts
 
     row = next(row for row in whole.rows if (row.clip, row.stage) == (clip, stage))
     nothing = replace(row.vs_transcript, wer_normalised=ErrorCounts(insertions=errors))
@@ -518,4 +518,4 @@ def test_limits_of_a_language_and_of_a_project(gate):
 def test_settings_that_cannot_be_used(given, named):
     """One line that names the place; a misspelt rule would be one that nobody applies."""
     with pytest.raises((ConfigError, UsageError), match=named):
-        gate_settings.of(Config(gate=given))
+        gate_settings.of(Project(Path(), gate=given))

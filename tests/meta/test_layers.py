@@ -12,15 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.breakages import BREAKAGES
-from harness import config
-from harness import plan as planning
-from harness.attribution import layers, taps
-from harness.attribution.bench import Bench
-from harness.attribution.explanation import LayerFinding
-from harness.attribution.measured import FOLDER
-from harness.errors import UnavailableError
-from harness.plan import Options
+from whisper_parity import project
+from whisper_parity.backend import taps
+from whisper_parity.errors import UnavailableError
+from whisper_parity.explain import layers
+from whisper_parity.explain.bench import Bench
+from whisper_parity.explain.explanation import LayerFinding
+from whisper_parity.explain.measured import FOLDER
+from whisper_parity.fixtures.breakages import BREAKAGES
+from whisper_parity.run import plan
+from whisper_parity.run.options import Options
 
 pytestmark = pytest.mark.usefixtures("ports")
 
@@ -40,7 +41,7 @@ def bench(tmp_path: Path, reports: Path) -> Iterator[Bench]:
         report_dir=reports, cache=tmp_path / "cache",
     )  # fmt: skip
     with ExitStack() as stack:
-        found = Bench(planning.make(options, config.load(tmp_path)), stack)
+        found = Bench(plan.make(options, project.load(tmp_path)), stack)
         yield found
     gc.collect()  # modules refer to each other in circles, and hold all weights until somebody looks
     shutil.rmtree(tmp_path / "cache", ignore_errors=True)

@@ -12,14 +12,15 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from backends.tflite import checking, flatfile, inspection, recipes
-from backends.tflite.checking import Fit
-from backends.tflite.inspection import Port, inspect
-from backends.tflite.lowering import lower
-from backends.tflite.mtkext import Assumptions
-from harness.errors import ArtifactError, BackendError
-from tests import mtkfiles
-from tests.mtkfiles import Given, Node, normal
+from tests.support import mtkfiles
+from tests.support.mtkfiles import Given, Node, normal
+from whisper_parity.backends.tflite.mediatek import checking
+from whisper_parity.backends.tflite.mediatek.checking import Fit
+from whisper_parity.backends.tflite.mtkext import flatfile, inspection, recipes
+from whisper_parity.backends.tflite.mtkext.inspection import Port, inspect
+from whisper_parity.backends.tflite.mtkext.lowering import lower
+from whisper_parity.backends.tflite.mtkext.ops import Assumptions
+from whisper_parity.errors import ArtifactError, BackendError
 
 SHAPE = (4, 256)
 PORTS = [Port("x", SHAPE, "float32")]

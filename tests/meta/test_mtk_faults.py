@@ -14,18 +14,22 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from backends.tflite import TFLiteBackend, flatfile, lowered, mtk, mtk_process, settings
-from backends.tflite.settings import Settings
-from harness import build, checkpoint, cli, registry
-from harness.artifact import Artifact
-from harness.build import Workshop
-from harness.errors import BackendError, BuildError, ParityError, UnavailableError
-from harness.report import schema
-from harness.threads import side_by_side
-from harness.verdict import Outcome
-from tests import mtkfiles, mtkpython
-from tests.mtkfiles import Given, Node, normal
-from tests.refusals import require_no_traceback
+from tests.support import mtkfiles, mtkpython
+from tests.support.mtkfiles import Given, Node, normal
+from tests.support.refusals import require_no_traceback
+from whisper_parity import cli
+from whisper_parity.backend import build, registry
+from whisper_parity.backend.artifact import Artifact
+from whisper_parity.backend.build import Workshop
+from whisper_parity.backends.tflite import TFLiteBackend, settings
+from whisper_parity.backends.tflite.mediatek import mtk, mtk_process
+from whisper_parity.backends.tflite.mtkext import flatfile, lowered
+from whisper_parity.backends.tflite.settings import Settings
+from whisper_parity.errors import BackendError, BuildError, ParityError, UnavailableError
+from whisper_parity.judge.verdict import Outcome
+from whisper_parity.model import checkpoint
+from whisper_parity.run import report
+from whisper_parity.system.threads import side_by_side
 
 FAULT = "MTK_STANDIN_FAULT"
 
@@ -298,7 +302,7 @@ def judged(parity, found, clip, cache_dir, tmp_path, monkeypatch) -> Callable[..
         stages = ("--stages", "pytorch,torchscript,tflite", "--clips", clip, "--language", "en", "--run-id", "one")
         kept = () if "--cache" in words else ("--cache", mtkpython.cache(cache_dir))
         result = parity("run", *stages, *kept, *words)
-        rows = {row.stage: row.verdict for row in schema.load(tmp_path / "reports" / "one").rows}
+        rows = {row.stage: row.verdict for row in report.load(tmp_path / "reports" / "one").rows}
         assert rows["torchscript"].outcome is Outcome.PASS
         require_no_traceback(result, rows["tflite"].outcome.exit_code)
         return rows["tflite"].outcome, rows["tflite"].reason

@@ -7,13 +7,15 @@ import math
 import numpy as np
 import pytest
 
-from harness import floor, serial, tolerance
-from harness.compare import compare
-from harness.metrics import tensor
-from harness.trace import Trace
-from harness.verdict import Grade, Outcome, judge
-from tests.noises import noise
-from tests.traces import N_VOCAB, changed, flipped, trace
+from tests.support.noises import noise
+from tests.support.traces import N_VOCAB, changed, flipped, trace
+from whisper_parity.compare import tensor
+from whisper_parity.compare.comparison import compare
+from whisper_parity.judge import noise as floor
+from whisper_parity.judge import tolerance
+from whisper_parity.judge.verdict import Grade, Outcome, judge
+from whisper_parity.system import serial
+from whisper_parity.trace.trace import Trace
 
 EDGE = "pytorch->torchscript"
 

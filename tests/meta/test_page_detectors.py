@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.report.html import page
-from tests import pages
-from tests.browsing import browser, needs_browser, visit
+from tests.support import pages
+from tests.support.browsing import browser, needs_browser, visit
+from whisper_parity.report.html import page
 
 pytestmark = needs_browser
 

@@ -10,14 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backends.dla import placing as plans
-from backends.pytorch import PyTorchBackend, PyTorchSession
-from backends.tflite import flatfile, placing
-from harness.artifact import Artifact, ArtifactFile
-from harness.fixture import PROJECT
-from harness.report import schema
-from harness.verdict import Outcome
-from tests import sound, tfliteruntime
+from tests.support import sound, tfliteruntime
+from tests.support.checkout import CHECKOUT
+from whisper_parity.backend.artifact import Artifact, ArtifactFile
+from whisper_parity.backends.dla import placement as plans
+from whisper_parity.backends.pytorch import PyTorchBackend, PyTorchSession
+from whisper_parity.backends.tflite import placement
+from whisper_parity.backends.tflite.mtkext import flatfile
+from whisper_parity.judge.verdict import Outcome
+from whisper_parity.run import report as schema
 
 STAGES = ("--stages", "pytorch,tflite")
 
@@ -139,7 +140,7 @@ def test_nodes_are_counted_as_the_interpreter_places_them(artifacts, scripted_ch
     for kind in (OpResolverType.AUTO, OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES):
         interpreter = Interpreter(model_path=path, experimental_op_resolver_type=kind)
         interpreter.allocate_tensors()
-        found[kind] = placing.placement("encoder", interpreter)
+        found[kind] = placement.placement("encoder", interpreter)
     with_delegate, without = found.values()
     assert (without.delegated, without.share, without.fell_back) == (0, 0.0, True)
     assert with_delegate.nodes == without.nodes == with_delegate.delegated + 1
@@ -154,9 +155,9 @@ def test_a_delegate_in_two_parts_is_counted_whole():
     chain = [node(0, "ADD", [0, 9], [1]), node(1, "MUL", [1, 9], [2]), node(2, "POW", [2, 9], [3])]
     chain += [node(3, "ADD", [3, -1], [4]), node(4, "GELU", [4], [5])]
     parts = [node(5, "DELEGATE", [0, 9], [2]), node(6, "DELEGATE", [3], [5])]
-    assert placing.delegated([*chain, *parts]) == (frozenset({0, 1, 3, 4}), 5)
-    assert placing.delegated([*chain, parts[1]]) == (frozenset({3, 4}), 5)
-    assert placing.delegated(chain) == (frozenset(), 5)
+    assert placement.delegated([*chain, *parts]) == (frozenset({0, 1, 3, 4}), 5)
+    assert placement.delegated([*chain, parts[1]]) == (frozenset({3, 4}), 5)
+    assert placement.delegated(chain) == (frozenset(), 5)
 
 
 PLAN = {"compiler": "ncc-tflite 8.2.31", "encoder": {"targets": ["MDLA_5_3"]}, "decoder": {"targets": ["MDLA_5_3"]}}
@@ -195,12 +196,12 @@ def test_tflite_runtime_lists_its_ops_too(cache_dir, scripted_checkpoint, artifa
     """The same private method, the same answer: asked of the interpreter where it is installed."""
     python = tfliteruntime.interpreter(cache_dir)
     code = (
-        "import sys; from tflite_runtime.interpreter import Interpreter; from backends.tflite import placing;"
+        "import sys; from tflite_runtime.interpreter import Interpreter; from whisper_parity.backends.tflite import placing;"
         "i = Interpreter(model_path=sys.argv[1]); i.allocate_tensors(); p = placing.placement('encoder', i);"
         "print(p.nodes, p.delegated, p.note)"
     )
     path = next(artifacts.glob("encoder_*.tflite"))
-    ran = subprocess.run([python, "-c", code, path], capture_output=True, text=True, cwd=PROJECT)
+    ran = subprocess.run([python, "-c", code, path], capture_output=True, text=True, cwd=CHECKOUT)
     assert ran.returncode == 0, ran.stderr
     nodes, delegated = map(int, ran.stdout.split()[:2])
     assert 0 <= delegated < nodes

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import pytest
 
-from harness import state
-from harness.report.schema import StateCheck
-from harness.state import Order, Sound
-from tests import orders
-from tests.orders import AfterSilence, Drifting, Random, Shared, Stale, Steady
+from tests.support import orders
+from tests.support.orders import AfterSilence, Drifting, Random, Shared, Stale, Steady
+from whisper_parity.run import order as state
+from whisper_parity.run.order import Order, Sound
+from whisper_parity.run.report import StateCheck
 
 A, B, SILENCE = orders.A, orders.B, orders.SILENCE
 SOUNDS = (Sound(A, 2.0, False), Sound(B, 5.0, False), Sound(SILENCE, 3.0, True))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.metrics.text import units
-from harness.report.html.alignment import align
-from harness.report.html.names import clip_anchor
-from harness.report.html.page import shown
+from whisper_parity.compare.text import units
+from whisper_parity.report.html.alignment import align
+from whisper_parity.report.html.names import clip_anchor
+from whisper_parity.report.html.page import shown
 
 TEXTS = st.one_of(
     st.text(max_size=60), st.lists(st.sampled_from(["a", "A", "b,", ".", "12", "是", "，"])).map(" ".join)

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.decode import decode, realign
-from tests.fakes import FakeSession, plan
+from tests.support.fakes import FakeSession, plan
+from whisper_parity.decode.loop import decode, realign
 
 ENCODER_OUTPUT = np.zeros((1, 4, 2), np.float32)
 tokens = st.lists(st.integers(1, 19), max_size=20)

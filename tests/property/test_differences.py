@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.attribution.differences import Span, changes, classify, marks_that_differ, overlaps
-from harness.attribution.explanation import Change
-from tests.traces import N_VOCAB, tokens
+from tests.support.traces import N_VOCAB, tokens
+from whisper_parity.explain.differences import Span, changes, classify, marks_that_differ, overlaps
+from whisper_parity.explain.explanation import Change
 
 WORDS = (400, 370, 11, 13, 312, 2144, 14862, 220, 50364, 50414)
 """" And", " so", ",", ".", " be", "ization", " token", " ", and two timestamps."""

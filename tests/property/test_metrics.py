@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from harness.metrics import logits, tensor, text, token
+from whisper_parity.compare import logits, tensor, text, token
 
 floats = st.floats(-1e3, 1e3, width=32)
 vectors = arrays.arrays(np.float32, st.integers(1, 40), elements=floats)

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from harness.gate import statistics
-from harness.gate.statistics import Scores, scores
+from whisper_parity.gate import statistics
+from whisper_parity.gate.statistics import Scores, scores
 
 LENGTHS = st.integers(1, 40)
 CLIP = st.tuples(st.integers(0, 5), st.integers(0, 5), LENGTHS)

@@ -7,8 +7,9 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from harness import build, plan
-from harness.attribution.bench import expecting_probes
+from whisper_parity.backend import build
+from whisper_parity.explain.bench import expecting_probes
+from whisper_parity.run.options import OPTIONS
 
 
 class Slow:
@@ -69,7 +70,7 @@ def test_a_chain_gets_ready_where_no_probe_is_there(tmp_path, told, there, stage
 def test_what_cannot_get_ready_is_left_to_who_builds(tmp_path, options):
     """No run there, or a backend that is not."""
     if options:
-        (tmp_path / plan.OPTIONS).write_text(options)
+        (tmp_path / OPTIONS).write_text(options)
     with expecting_probes(tmp_path, ["nobody"]):
         entered = True
     assert entered

@@ -13,12 +13,12 @@ import pytest
 import yaml
 from click import Group
 
-from harness import serial
-from harness.cli import main
-from harness.fixture import PROJECT
-from harness.gate.result import GateResult, RuleResult
-from harness.report import ci, json_schema, junit, markdown
-from tests import runs
+from tests.support import runs
+from tests.support.checkout import CHECKOUT
+from whisper_parity.cli import main
+from whisper_parity.gate.result import GateResult, RuleResult
+from whisper_parity.report import ci, json_schema, junit, markdown
+from whisper_parity.system import serial
 
 HOSTILE = (
     "<script>alert(1)</script> | `x` [a](http://evil) ![i](x) @team #1 www.evil.org\n# head \x1b[31m \u202e ::error::"
@@ -120,15 +120,17 @@ def test_a_summary_only_where_one_is_asked_for(hostile, tmp_path, monkeypatch, c
 
 @pytest.mark.parametrize("name", sorted(json_schema.FILES))
 def test_published_schemas_are_up_to_date(name):
-    """Made from the dataclasses: `python -m harness.report.json_schema` writes them anew."""
-    published = (PROJECT / "docs" / name).read_text("utf-8")
+    """Made from the dataclasses: `python -m whisper_parity.report.json_schema` writes them anew."""
+    published = (CHECKOUT / "docs" / name).read_text("utf-8")
     assert published == json_schema.dumps(*json_schema.FILES[name])
     jsonschema.Draft202012Validator.check_schema(json.loads(published))
 
 
 def validate(name: str, text: str) -> None:
     """Validate JSON by a published schema."""
-    jsonschema.Draft202012Validator(json.loads((PROJECT / "docs" / name).read_text("utf-8"))).validate(json.loads(text))
+    jsonschema.Draft202012Validator(json.loads((CHECKOUT / "docs" / name).read_text("utf-8"))).validate(
+        json.loads(text)
+    )
 
 
 def test_reports_validate(hostile):
@@ -147,7 +149,7 @@ def test_reports_validate(hostile):
 @pytest.mark.parametrize("file", ["github-actions.yml", "gitlab-ci.yml"])
 def test_workflow_files_parse_and_name_commands_that_exist(file):
     """Ready to copy: YAML, and every parity command and option in it is one of ours."""
-    text = (PROJECT / "docs" / "ci" / file).read_text("utf-8")
+    text = (CHECKOUT / "docs" / "ci" / file).read_text("utf-8")
     jobs = yaml.safe_load(text)
     assert jobs
     lines = [line for block in _scripts(jobs) for line in block.splitlines()]
@@ -177,7 +179,7 @@ def _scripts(node: object) -> list[str]:
 
 
 def _pytest_options() -> set[str]:
-    from harness.pytest_plugin import HELP
+    from whisper_parity.pytest_plugin import HELP
 
     return {f"--parity-{name.replace('_', '-')}" for name in HELP} | {"--parity-gate", "--parity-approved"}
 
@@ -185,4 +187,4 @@ def _pytest_options() -> set[str]:
 def test_the_published_paths_exist():
     """Where the documentation points."""
     for name in ("gating.md", "ci/github-actions.yml", "ci/gitlab-ci.yml"):
-        assert Path(PROJECT / "docs" / name).is_file()
+        assert Path(CHECKOUT / "docs" / name).is_file()

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.attribution import crossfeed
-from harness.attribution.crossfeed import Pair
-from harness.attribution.differences import changes
-from harness.checkpoint import Dims
-from harness.policy import BUILT_IN
-from tests.traces import N_VOCAB, changed, says, tokens
+from tests.support.traces import N_VOCAB, changed, says, tokens
+from whisper_parity.decode.policy import BUILT_IN
+from whisper_parity.explain import crossfeed
+from whisper_parity.explain.crossfeed import Pair
+from whisper_parity.explain.differences import changes
+from whisper_parity.model.dims import Dims
 
 DIMS = Dims(80, 1500, 384, 6, 4, N_VOCAB, 448, 384, 6, 4)
 FOX, DOG, CAT, COW = (tokens(text)[0] for text in (" fox", " dog", " cat", " cow"))

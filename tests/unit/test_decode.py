@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.decode import decode, realign, rows_are_invariant
-from tests.fakes import EOT, FakeSession, plan
+from tests.support.fakes import EOT, FakeSession, plan
+from whisper_parity.decode.loop import decode, realign, rows_are_invariant
 
 ENCODER_OUTPUT = np.zeros((1, 4, 2), np.float32)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from harness.attribution import differences
-from harness.attribution.differences import changes, classify, marks_that_differ, overlaps
-from harness.attribution.explanation import Change
-from harness.trace import Trace
-from tests.traces import N_VOCAB, PROMPT, SPANISH, says, tokens
+from tests.support.traces import N_VOCAB, PROMPT, SPANISH, says, tokens
+from whisper_parity.explain import differences
+from whisper_parity.explain.differences import changes, classify, marks_that_differ, overlaps
+from whisper_parity.explain.explanation import Change
+from whisper_parity.trace.trace import Trace
 
 AND, SO, BLANK, ZERO, ONE, TWO = 400, 370, 220, 50364, 50414, 50464
 """" And", " so", " ", "<|0.00|>", "<|1.00|>", "<|2.00|>"."""
@@ -242,7 +242,7 @@ def test_spans_that_touch_overlap(first, second, expected):
 
 
 class TestTraces:
-    """harness.attribution.differences.differences"""
+    """whisper_parity.explain.differences.differences"""
 
     @pytest.mark.parametrize(
         ("reference", "candidate", "edit_class"),

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backends.dla import adb, compiler, faults, layout, lock, neuronrt, settings, soc
-from backends.dla.adb import Completed, is_network
-from backends.dla.faults import DeviceError, Fault
-from backends.dla.fleet import DeviceFleet
-from harness.errors import ConfigError
+from whisper_parity.backends.dla import compiler, settings, soc
+from whisper_parity.backends.dla.fleet import DeviceFleet
+from whisper_parity.backends.dla.link import adb, faults, lock
+from whisper_parity.backends.dla.link.adb import Completed, is_network
+from whisper_parity.backends.dla.link.faults import DeviceError, Fault
+from whisper_parity.backends.dla.sessions import layout, neuronrt
+from whisper_parity.errors import ConfigError
 
 
 def test_the_profile_of_the_target_soc_is_the_public_command_line():

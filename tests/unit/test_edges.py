@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from harness.attribution import edges
-from harness.attribution.differences import differences
-from harness.attribution.explanation import Entry
-from harness.registry import Stage
-from harness.trace import Trace
-from tests.traces import SPANISH, says, tokens
+from tests.support.traces import SPANISH, says, tokens
+from whisper_parity.backend.registry import Stage
+from whisper_parity.explain import edges
+from whisper_parity.explain.differences import differences
+from whisper_parity.explain.explanation import Entry
+from whisper_parity.trace.trace import Trace
 
 CHAIN = ("whisper", "pytorch", "torchscript", "tflite", "dla")
 STAGES = (*map(Stage, CHAIN, (None, *CHAIN)), Stage("tflite:int8", "tflite"))

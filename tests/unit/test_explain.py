@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.attribution import explain
-from harness.attribution.explanation import CrossFeed, Entry, Explanation, Explanations, LayerFinding, PolicyPart
-from harness.errors import UnavailableError, UsageError
-from harness.metrics import token
-from harness.report.schema import Judged, row_without_trace
-from harness.results import Result
-from harness.trace import Trace
-from harness.verdict import Outcome, Verdict
-from tests.traces import N_VOCAB, changed, says, tokens, trace
+from tests.support.traces import N_VOCAB, changed, says, tokens, trace
+from whisper_parity.compare import token
+from whisper_parity.compare.results import Result
+from whisper_parity.errors import UnavailableError, UsageError
+from whisper_parity.explain import explain
+from whisper_parity.explain.explanation import CrossFeed, Entry, Explanation, Explanations, LayerFinding, PolicyPart
+from whisper_parity.judge.verdict import Outcome, Verdict
+from whisper_parity.run.report import Judged, row_without_trace
+from whisper_parity.trace.trace import Trace
 
 ZERO, ONE, TWO, EOT = 50364, 50414, 50464, 50257
 PLAIN, COMMA = tokens(" Americans ask"), tokens(" Americans, ask")

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from harness.attribution.explanation import (
+from whisper_parity.explain.explanation import (
     Change,
     CrossFeed,
     Entry,
@@ -20,7 +20,7 @@ from harness.attribution.explanation import (
     UnitError,
     Weight,
 )
-from harness.report import explained
+from whisper_parity.report import explained
 
 CHANGE = Change("punctuation", ",", "my fellow Americans", "", ",", "ask not what your", 0, 5, None, 11, None)
 BARE = Explanation("jfk", "torchscript", "tflite", CHANGE, None, None, (), None, ())

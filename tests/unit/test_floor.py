@@ -7,10 +7,12 @@ import math
 import numpy as np
 import pytest
 
-from harness import floor, serial, tolerance
-from harness.errors import ConfigError
-from harness.metrics import logits, tensor
-from tests.noises import noise
+from tests.support.noises import noise
+from whisper_parity.compare import logits, tensor
+from whisper_parity.errors import ConfigError
+from whisper_parity.judge import noise as floor
+from whisper_parity.judge import tolerance
+from whisper_parity.system import serial
 
 BACKENDS = ("pytorch", "torchscript", "tflite")
 EDGE = "pytorch->torchscript"

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.attribution import layers
-from harness.attribution.bisect import first_failing
-from harness.attribution.explanation import UnitError
-from harness.attribution.layers import judge
-from harness.attribution.measured import Probed, Shipped, TapError
+from whisper_parity.explain import layers
+from whisper_parity.explain.bisect import first_failing
+from whisper_parity.explain.explanation import UnitError
+from whisper_parity.explain.layers import judge
+from whisper_parity.explain.measured import Probed, Shipped, TapError
 
 INF = math.inf
 

@@ -6,15 +6,15 @@ import dataclasses
 
 import numpy as np
 
-from harness import tolerance
-from harness.backend import Placement
-from harness.compare import compare
-from harness.report import console
-from harness.report.schema import SCHEMA_VERSION, Judged, Report, Row, StageInfo, StateCheck
-from harness.trace import Trace
-from harness.verdict import Outcome, Verdict, judge
-from tests.noises import MACHINE
-from tests.traces import N_VOCAB, changed, flipped, trace
+from tests.support.noises import MACHINE
+from tests.support.traces import N_VOCAB, changed, flipped, trace
+from whisper_parity.backend.contract import Placement
+from whisper_parity.compare.comparison import compare
+from whisper_parity.judge import tolerance
+from whisper_parity.judge.verdict import Outcome, Verdict, judge
+from whisper_parity.report import console
+from whisper_parity.run.report import SCHEMA_VERSION, Judged, Report, Row, StageInfo, StateCheck
+from whisper_parity.trace.trace import Trace
 
 
 def report(*rows: Row, **changes) -> Report:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from harness.metrics import logits, tensor, text, token
+from whisper_parity.compare import logits, tensor, text, token
 
 
 def array(*values: float) -> np.ndarray:
@@ -15,7 +15,7 @@ def array(*values: float) -> np.ndarray:
 
 
 class TestTensor:
-    """harness.metrics.tensor"""
+    """whisper_parity.compare.tensor"""
 
     def test_values_by_hand(self):
         """reference (3, 4), candidate (3, 5): error energy 1, signal energy 25."""
@@ -63,7 +63,7 @@ class TestTensor:
 
 
 class TestLogits:
-    """harness.metrics.logits"""
+    """whisper_parity.compare.logits"""
 
     def test_kl_by_hand(self):
         """p = (3/4, 1/4) against q = (1/2, 1/2), shifted by constants that softmax ignores."""
@@ -89,7 +89,7 @@ class TestLogits:
 
 
 class TestToken:
-    """harness.metrics.token"""
+    """whisper_parity.compare.token"""
 
     @pytest.mark.parametrize(
         ("reference", "candidate", "expected"),
@@ -108,7 +108,7 @@ class TestToken:
 
 
 class TestText:
-    """harness.metrics.text"""
+    """whisper_parity.compare.text"""
 
     def test_word_errors_by_hand(self):
         """One substitution, one deletion, one insertion over four words."""

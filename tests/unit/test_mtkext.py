@@ -13,9 +13,9 @@ from flatbuffers import flexbuffers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backends.tflite import mtkext
-from backends.tflite.mtkext import Assumptions, Op
-from backends.tflite.recipes import RECIPES
+from whisper_parity.backends.tflite.mtkext import ops as mtkext
+from whisper_parity.backends.tflite.mtkext.ops import Assumptions, Op
+from whisper_parity.backends.tflite.mtkext.recipes import RECIPES
 
 
 def op(name: str, **options: Any) -> Op:
@@ -156,7 +156,7 @@ def test_readings_that_differ(ops, expected):
 
 def test_the_real_file_has_the_documented_options(shared_folder: Path):
     """Its keys and their types are those of the table; the values are read, not guessed."""
-    from backends.tflite import flatfile
+    from whisper_parity.backends.tflite.mtkext import flatfile
 
     path = shared_folder / "mtkext" / "MTKEXT_CONV_2D.tflite"
     if not path.is_file():

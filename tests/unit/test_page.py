@@ -10,9 +10,10 @@ import re
 
 import pytest
 
-from harness.fixture import PROJECT, Clip
-from harness.report.html import engine, names, page, plots, sound, strip
-from harness.report.html.alignment import LINE_WIDTH, MAX_UNITS, align
+from tests.support.checkout import CHECKOUT
+from whisper_parity.clips.clip import Clip
+from whisper_parity.report.html import engine, names, page, plots, sound, strip
+from whisper_parity.report.html.alignment import LINE_WIDTH, MAX_UNITS, align
 
 HOSTILE = "</script><!--<script>\u2028\u2029'\"&{{7*7}}"
 
@@ -98,7 +99,7 @@ def test_the_policy_names_every_script_and_no_address():
 
 def test_places_are_told_from_the_project_where_they_lie_inside():
     """A page is sent to others: what is inside the project has no path of this machine in it."""
-    assert names.place(PROJECT / "fixtures" / "clips" / "a.flac") == "fixtures/clips/a.flac"
+    assert names.place(CHECKOUT / "fixtures" / "clips" / "a.flac") == "fixtures/clips/a.flac"
     assert names.place("/elsewhere/a.flac") == "/elsewhere/a.flac"
 
 
@@ -143,7 +144,7 @@ def test_a_script_that_would_end_its_tag_is_refused(monkeypatch):
     """The library is pinned; another version must not break the page silently."""
     import vl_convert
 
-    from harness.errors import BuildError
+    from whisper_parity.errors import BuildError
 
     monkeypatch.setattr(vl_convert, "javascript_bundle", lambda _: "x = '</script>'")
     with pytest.raises(BuildError, match="holds an end of script"):

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import fixture, plan, registry, serial
-from harness.errors import ConfigError, UsageError
-from harness.plan import Options
+from whisper_parity.backend import registry
+from whisper_parity.clips import manifest as fixture
+from whisper_parity.errors import ConfigError, UsageError
+from whisper_parity.run.options import Options, options_from
+from whisper_parity.system import files
 
 
 def edges(*specs: str) -> list[str]:
@@ -37,13 +39,13 @@ def test_unknown_stages_are_refused(spec):
 
 def test_what_is_typed_comes_before_parity_toml_and_that_before_defaults():
     """None means not typed."""
-    options = plan.options_from({"policy": "plain", "stages": None}, {"policy": "x", "stages": "pytorch, tflite"})
+    options = options_from({"policy": "plain", "stages": None}, {"policy": "x", "stages": "pytorch, tflite"})
     assert (options.policy, options.stages, options.language) == ("plain", ("pytorch", "tflite"), Options().language)
 
 
 def test_paths_are_absolute_since_workers_run_elsewhere():
     """A relative cache or folder of artifacts means the caller's."""
-    options = plan.options_from({"cache": "cache", "artifacts": Path("models")}, {})
+    options = options_from({"cache": "cache", "artifacts": Path("models")}, {})
     assert options.cache == Path.cwd() / "cache"
     assert options.artifacts == Path.cwd() / "models"
 
@@ -52,7 +54,7 @@ def test_paths_are_absolute_since_workers_run_elsewhere():
 def test_values_that_make_no_sense_are_refused(key, value):
     """Before anything runs."""
     with pytest.raises(ConfigError):
-        plan.options_from({key: value}, {})
+        options_from({key: value}, {})
 
 
 def test_the_language_option_is_for_clips_that_do_not_name_theirs(tmp_path):
@@ -66,7 +68,7 @@ def test_the_language_option_is_for_clips_that_do_not_name_theirs(tmp_path):
 
 def write_often(path: Path) -> None:
     for i in range(50):
-        serial.write_text(path, json.dumps([i] * 1000))
+        files.write_text(path, json.dumps([i] * 1000))
         json.loads(path.read_text())
 
 

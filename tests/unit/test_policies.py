@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from harness.attribution import policies
-from harness.attribution.differences import changes
-from harness.attribution.explanation import Change, PolicyPart
-from harness.policy import BUILT_IN, Policy, named
-from harness.trace import Trace
-from tests.traces import N_VOCAB, says, tokens
+from tests.support.traces import N_VOCAB, says, tokens
+from whisper_parity.decode.policy import BUILT_IN, Policy, named
+from whisper_parity.explain import policies
+from whisper_parity.explain.differences import changes
+from whisper_parity.explain.explanation import Change, PolicyPart
+from whisper_parity.trace.trace import Trace
 
 ALWAYS = {
     "temperature fallback": {"temperature": 0.0},

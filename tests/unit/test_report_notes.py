@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from harness.report import console
-from harness.report.schema import row_without_trace
-from harness.verdict import Outcome, Verdict
+from whisper_parity.judge.verdict import Outcome, Verdict
+from whisper_parity.report import console
+from whisper_parity.run.report import row_without_trace
 
 
 def notes(*rows: tuple[str, str, str]) -> list[str]:

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends.dla import native, protocol
-from backends.dla.protocol import HEADER, ProtocolError
+from whisper_parity.backends.dla import native
+from whisper_parity.backends.dla.sessions import protocol
+from whisper_parity.backends.dla.sessions.protocol import HEADER, ProtocolError
 
 GOLDEN = {
     each["name"]: bytes.fromhex(each["hex"])

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from harness import serial
-from harness.errors import RecordError
+from whisper_parity.errors import RecordError
+from whisper_parity.system import serial
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.attribution import taps
-from harness.attribution.taps import Taps
-from harness.checkpoint import Dims
-from harness.errors import UsageError
+from whisper_parity.backend import taps
+from whisper_parity.backend.taps import Taps
+from whisper_parity.errors import UsageError
+from whisper_parity.model.dims import Dims
 
 DIMS = Dims(80, 1500, 128, 2, 3, 51865, 448, 96, 2, 2)
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from harness.threads import INTERRUPTED, side_by_side
+from whisper_parity.system.threads import INTERRUPTED, side_by_side
 
 
 def test_results_come_in_the_order_of_the_items():

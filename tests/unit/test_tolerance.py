@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from harness import tolerance
-from harness.errors import ConfigError
-from harness.tolerance import Limit
+from whisper_parity.errors import ConfigError
+from whisper_parity.judge import tolerance
+from whisper_parity.judge.tolerance import Limit
 
 BACKENDS = ("whisper", "pytorch", "torchscript", "tflite")
 

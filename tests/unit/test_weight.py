@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from harness.attribution import weight
-from harness.attribution.explanation import LayerFinding, Weight
-from harness.trace import Trace, WindowTrace
-from tests.traces import SPANISH, says
+from tests.support.traces import SPANISH, says
+from whisper_parity.explain import weight
+from whisper_parity.explain.explanation import LayerFinding, Weight
+from whisper_parity.trace.trace import Trace, WindowTrace
 
 PLACE = ("jfk", 0, 0)
 SPREAD = LayerFinding("encoder", (), "", True, 1, "spread", output_fails=True)
@@ -148,7 +148,7 @@ def test_without_noise_the_sign_decides(margin, expected):
 
 
 class TestMovements:
-    """harness.attribution.weight.movements"""
+    """whisper_parity.explain.weight.movements"""
 
     def test_each_step_of_each_window_has_one(self):
         """Choice minus runner-up, reference minus candidate."""

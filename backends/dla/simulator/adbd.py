@@ -11,13 +11,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from backends.dla.simulator import packet
-from backends.dla.simulator.fault import Kind, LinkFault
-from backends.dla.simulator.link import Link
-from backends.dla.simulator.machine import Machine
-from backends.dla.simulator.packet import AUTH, CLSE, CNXN, OKAY, OPEN, WRTE, Packet, ProtocolError
-from backends.dla.simulator.services import Services
-from backends.dla.simulator.streams import Stream
+from whisper_parity.backends.dla.simulator import packet
+from whisper_parity.backends.dla.simulator.fault import Kind, LinkFault
+from whisper_parity.backends.dla.simulator.link import Link
+from whisper_parity.backends.dla.simulator.machine import Machine
+from whisper_parity.backends.dla.simulator.packet import AUTH, CLSE, CNXN, OKAY, OPEN, WRTE, Packet, ProtocolError
+from whisper_parity.backends.dla.simulator.services import Services
+from whisper_parity.backends.dla.simulator.streams import Stream
 
 log = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from backends.dla.simulator.adbd import LEGACY, MODERN, STALL_S, Adbd
-from backends.dla.simulator.fault import Faults, LinkFault
-from backends.dla.simulator.link import Link
-from backends.dla.simulator.machine import Machine
+from whisper_parity.backends.dla.simulator.adbd import LEGACY, MODERN, STALL_S, Adbd
+from whisper_parity.backends.dla.simulator.fault import Faults, LinkFault
+from whisper_parity.backends.dla.simulator.link import Link
+from whisper_parity.backends.dla.simulator.machine import Machine
 
 USB2_BYTES_PER_S = 30_000_000
 """What a USB 2 link carries in practice."""

@@ -16,16 +16,15 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from backends.dla.simulator.fault import Faults, Kind
+from whisper_parity.backends.dla.simulator.fault import Faults, Kind
 
-PROJECT = Path(__file__).resolve().parents[3]
 GRACE_S = 0.5
 """Between SIGHUP and SIGKILL."""
 MARKER = "PARITY_SIM_DEVICE"
 """In the environment of every process of a device: finds those that left their process group."""
 
 _NEURONRT = """#!/bin/sh
-PYTHONPATH={project}${{PYTHONPATH:+:$PYTHONPATH}} exec {python} -m backends.dla.simulator.neuronrt "$@"
+exec {python} -m whisper_parity.backends.dla.simulator.neuronrt "$@"
 """
 _DATE = """#!/bin/sh
 exec {date} -u -d "@$(( $({date} +%s) - {started} ))" "$@"
@@ -86,8 +85,7 @@ class Machine:
         self.started_s = time.time()
         self.boot_id = f"{time.time_ns() // 1_000_000}{secrets.randbelow(1000):03d}"
         self._install("getprop", _getprop(self.properties))
-        python, project = shlex.quote(sys.executable), shlex.quote(str(PROJECT))
-        self._install("neuronrt", _NEURONRT.format(python=python, project=project))
+        self._install("neuronrt", _NEURONRT.format(python=shlex.quote(sys.executable)))
         self.apply_faults()
 
     @property

@@ -1,4 +1,4 @@
-"""A stand-in for ncc-tflite: `python -m backends.dla.simulator.ncc_tflite IN.tflite --arch=... -o OUT.dla`.
+"""A stand-in for ncc-tflite: `python -m whisper_parity.backends.dla.simulator.ncc_tflite IN.tflite --arch=... -o OUT.dla`.
 
 It compiles nothing. It rounds the weights to fp16, as an NPU without float32 does, and puts them into a container with
 the metadata of a real file, so that everything behind the compiler can be tried without an SDK.
@@ -17,8 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from backends.dla.simulator import container
-from backends.dla.simulator.container import Header, Tensor
+from whisper_parity.backends.dla.simulator import container
+from whisper_parity.backends.dla.simulator.container import Header, Tensor
 
 
 def say(text: str) -> None:
@@ -28,7 +28,7 @@ def say(text: str) -> None:
 
 def compile_stand_in(source: Path, target: Path, arch: str, soc: str | None) -> None:
     """Write the container of a TFLite file."""
-    from backends.tflite.convert import quantise
+    from whisper_parity.backends.tflite.litert.convert import quantise
 
     with tempfile.TemporaryDirectory() as folder:
         halved = Path(folder) / "fp16.tflite"

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.dla.simulator import container
+from whisper_parity.backends.dla.simulator import container
 
 BAD_DATA, INFERENCE_FAILED, CLI_ERROR = 4, 6, 1
 

@@ -9,10 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from backends.dla import native
-from backends.dla.simulator.device import SimulatedDevice
-from harness.errors import BuildError, UnavailableError
-from harness.fixture import PROJECT
+from whisper_parity.backends.dla import native
+from whisper_parity.backends.dla.simulator.device import SimulatedDevice
+from whisper_parity.errors import BuildError, UnavailableError
 
 
 @contextmanager
@@ -40,9 +39,8 @@ def write_sdk(folder: Path) -> Path:
     tool = folder / "host" / "bin" / "ncc-tflite"
     tool.parent.mkdir(parents=True, exist_ok=True)
     (folder / "host" / "lib").mkdir(exist_ok=True)
-    call = f"{shlex.quote(sys.executable)} -m backends.dla.simulator.ncc_tflite"
-    path = f"PYTHONPATH={shlex.quote(str(PROJECT))}"
-    tool.write_text(f'#!/bin/sh\n# A stand-in: compiles nothing.\n{path} exec {call} "$@"\n')
+    call = f"{shlex.quote(sys.executable)} -m whisper_parity.backends.dla.simulator.ncc_tflite"
+    tool.write_text(f'#!/bin/sh\n# A stand-in: compiles nothing.\nexec {call} "$@"\n')
     tool.chmod(0o755)
     return folder
 

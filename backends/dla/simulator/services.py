@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from backends.dla.simulator.fault import IN_RUN, Kind, LinkFault
-from backends.dla.simulator.machine import Machine
-from backends.dla.simulator.streams import Stream, StreamClosed, StreamReader
-from backends.dla.simulator.sync import SyncService
+from whisper_parity.backends.dla.simulator.fault import IN_RUN, Kind, LinkFault
+from whisper_parity.backends.dla.simulator.machine import Machine
+from whisper_parity.backends.dla.simulator.streams import Stream, StreamClosed, StreamReader
+from whisper_parity.backends.dla.simulator.sync import SyncService
 
 STDIN, STDOUT, STDERR, EXIT, CLOSE_STDIN = range(5)
 """Packets of shell v2; 5, the size of the window, is ignored as everything else."""

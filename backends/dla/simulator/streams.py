@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from backends.dla.simulator.packet import CLSE, OKAY, WRTE, ProtocolError
+from whisper_parity.backends.dla.simulator.packet import CLSE, OKAY, WRTE, ProtocolError
 
 MAX_WAITING_BYTES = 16 << 20
 MAX_WAITING = 8192

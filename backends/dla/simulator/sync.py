@@ -11,9 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from backends.dla.simulator.fault import Kind, LinkFault
-from backends.dla.simulator.machine import Machine
-from backends.dla.simulator.streams import Stream, StreamClosed, StreamReader
+from whisper_parity.backends.dla.simulator.fault import Kind, LinkFault
+from whisper_parity.backends.dla.simulator.machine import Machine
+from whisper_parity.backends.dla.simulator.streams import Stream, StreamClosed, StreamReader
 
 REQUEST = struct.Struct("<4sI")
 STAT_V1 = struct.Struct("<4s3I")

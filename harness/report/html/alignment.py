@@ -9,7 +9,7 @@ from itertools import groupby, zip_longest
 
 from rapidfuzz.distance import Indel
 
-from harness.metrics.text import TextEdit, classify, is_mark, units
+from whisper_parity.compare.text import TextEdit, classify, is_mark, units
 
 LINE_WIDTH = 64
 """Columns of characters before an alignment goes on in a second block; CJK characters count two."""
@@ -24,7 +24,7 @@ class Unit:
     text: str
     """"" where this text says nothing in this column."""
     edit_class: str
-    """"" where it agrees with the first text; else one of `harness.metrics.text.EDIT_CLASSES`."""
+    """"" where it agrees with the first text; else one of `whisper_parity.compare.text.EDIT_CLASSES`."""
     was: str
     """What the first text says there."""
 
@@ -55,7 +55,7 @@ Pair = tuple[str, str]
 def align(texts: Mapping[str, str], language: str | None) -> Alignment:
     """Align texts with the first of them.
 
-    Each is aligned with the first by a longest common subsequence of units (`harness.metrics.text.classify` uses the
+    Each is aligned with the first by a longest common subsequence of units (`whisper_parity.compare.text.classify` uses the
     same); what is inserted stands in columns of its own, shared by all texts that insert there.
 
     Args:

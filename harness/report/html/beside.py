@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.metrics.text import total
-from harness.report import pairs
-from harness.report.console import rate, snr
-from harness.report.html.names import Cell, cell, cell_anchor
-from harness.report.pairs import Change, RunComparison
-from harness.report.schema import Report, Row
+from whisper_parity.compare.text import total
+from whisper_parity.report import two_runs
+from whisper_parity.report.html.names import Cell, cell, cell_anchor
+from whisper_parity.report.numbers import rate, snr
+from whisper_parity.report.two_runs import Change, RunComparison
+from whisper_parity.run.report import Report, Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def beside(earlier: Path, run: Path) -> Beside:
     Raises:
         RecordError: one of them is no run, or they have no row in common.
     """
-    found = pairs.compare_runs(earlier, run)
+    found = two_runs.compare_runs(earlier, run)
     changes = tuple(_change(each) for each in found.changes if _differs(each))
     worse = sum(each.is_worse for each in changes)
     counts = f"{len(found.changes)} rows compared, {len(changes)} changed, {worse} worse"

@@ -10,15 +10,15 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from harness import tolerance
-from harness.attribution.explanation import Explanation, LayerFinding
-from harness.report.html.names import Cell, cell, cell_anchor
-from harness.report.html.recorded import Recorded
-from harness.report.html.strip import flip_kind
-from harness.report.schema import Row, StageInfo
-from harness.tolerance import Tolerance
-from harness.trace import Trace
-from harness.verdict import severity
+from whisper_parity.explain.explanation import Explanation, LayerFinding
+from whisper_parity.judge import tolerance
+from whisper_parity.judge.tolerance import Tolerance
+from whisper_parity.judge.verdict import severity
+from whisper_parity.report.html.names import Cell, cell, cell_anchor
+from whisper_parity.report.html.recorded import Recorded
+from whisper_parity.report.html.strip import flip_kind
+from whisper_parity.run.report import Row, StageInfo
+from whisper_parity.trace.trace import Trace
 
 WORST = 8
 """Clips in the table of an edge."""

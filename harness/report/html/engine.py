@@ -9,9 +9,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from harness import serial
-from harness.errors import BuildError, RecordError, mapped
-from harness.report.html import plots
+from whisper_parity.errors import BuildError, RecordError, mapped
+from whisper_parity.report.html import plots
+from whisper_parity.system import serial
 
 PACKAGES = ("altair", "vl-convert-python")
 SNIPPET = "window.vegaEmbed = vegaEmbed;"

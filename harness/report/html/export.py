@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.errors import BuildError, OutputError, mapped
-from harness.report.html import edges, plots, story
-from harness.report.html.plots import Plot
-from harness.report.html.recorded import load
+from whisper_parity.errors import BuildError, OutputError, mapped
+from whisper_parity.report.html import edges, plots, story
+from whisper_parity.report.html.plots import Plot
+from whisper_parity.report.html.recorded import load
 
 FORMATS = ("svg", "png")
 WIDTH = 560

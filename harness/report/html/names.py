@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.fixture import PROJECT, safe_name
-from harness.report.console import rate, snr
-from harness.report.schema import Row
-from harness.verdict import Outcome, severity
+from whisper_parity import project
+from whisper_parity.judge.verdict import Outcome, severity
+from whisper_parity.report.numbers import rate, snr
+from whisper_parity.run.report import Row
+from whisper_parity.system.files import safe_name
 
 
 def clip_anchor(clip: str) -> str:
@@ -28,8 +29,8 @@ def edge_anchor(stage: str) -> str:
 
 def place(path: str | Path) -> str:
     """A path as others can use it: from the project's folder where it lies inside."""
-    found = Path(path)
-    return str(found.relative_to(PROJECT)) if found.is_relative_to(PROJECT) else str(path)
+    found, folder = Path(path), project.folder()
+    return str(found.relative_to(folder)) if found.is_relative_to(folder) else str(path)
 
 
 def css_class(outcome: Outcome) -> str:

@@ -10,21 +10,21 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.compare import RISK_SIGMAS
-from harness.errors import OutputError, mapped
-from harness.metrics.text import EDIT_CLASSES
-from harness.report.console import rate, snr
-from harness.report.html import edges, engine, names, plots, sound, story, strip
-from harness.report.html.beside import Beside, beside
-from harness.report.html.recorded import Recorded, load
-from harness.report.schema import PAGE, Row
-from harness.serial import write_text
-from harness.verdict import Outcome
+from whisper_parity.compare.comparison import RISK_SIGMAS
+from whisper_parity.compare.text import EDIT_CLASSES
+from whisper_parity.errors import OutputError, mapped
+from whisper_parity.judge.verdict import Outcome
+from whisper_parity.report.html import edges, engine, names, plots, sound, story, strip
+from whisper_parity.report.html.beside import Beside, beside
+from whisper_parity.report.html.recorded import Recorded, load
+from whisper_parity.report.numbers import rate, snr
+from whisper_parity.run.report import PAGE, Row
+from whisper_parity.system.files import write_text
 
 if TYPE_CHECKING:
     import jinja2
 
-PACKAGE = "harness.report.html"
+PACKAGE = "whisper_parity.report.html"
 MAX_BYTES = 8_000_000
 """What a page of 50 clips may have: sounds are inlined as far as this allows."""
 RESERVE = 700_000

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.compare import RISK_SIGMAS
-from harness.fixture import safe_name
-from harness.report.html.edges import Edge, Point, layer_points
+from whisper_parity.compare.comparison import RISK_SIGMAS
+from whisper_parity.report.html.edges import Edge, Point, layer_points
+from whisper_parity.system.files import safe_name
 
 DATA, RULES = "points", "rules"
 """Names of the two tables that every plot reads."""

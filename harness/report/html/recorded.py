@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from harness import fixture, serial, trace
-from harness.attribution.explanation import EXPLANATIONS, Explanations
-from harness.errors import ParityError, RecordError
-from harness.fixture import Clip
-from harness.gate.result import GATE, GateResult
-from harness.plan import OPTIONS, Options
-from harness.report import schema
-from harness.report.schema import Report, Row, StageInfo
-from harness.trace import Trace
+from whisper_parity.clips import manifest
+from whisper_parity.clips.clip import Clip
+from whisper_parity.errors import ParityError, RecordError
+from whisper_parity.explain.explanation import EXPLANATIONS, Explanations
+from whisper_parity.gate.result import GATE, GateResult
+from whisper_parity.run import report as schema
+from whisper_parity.run.options import OPTIONS, Options
+from whisper_parity.run.report import Report, Row, StageInfo
+from whisper_parity.system import serial
+from whisper_parity.trace import file
+from whisper_parity.trace.trace import Trace
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,13 @@ class Traces:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._read = lru_cache(maxsize=2)(trace.load)
+        self._read = lru_cache(maxsize=2)(file.load)
         self.unread: dict[str, str] = {}
         """Why a file could not be read, by its name."""
 
     def get(self, clip: str, stage: str) -> Trace | None:
         """A trace; None when the run kept none, or one that cannot be read."""
-        path = self._folder / schema.TRACES / trace.file_name(clip, stage)
+        path = self._folder / schema.TRACES / file.file_name(clip, stage)
         if (
             path.parent != self._folder / schema.TRACES or not path.is_file()
         ):  # a name that leaves the folder is no name
@@ -109,7 +111,7 @@ def _explanations(folder: Path, missing: list[str]) -> tuple[Explanations, ...]:
 def _clips(options: Options, missing: list[str]) -> Mapping[str, Clip]:
     """The clips that the run was made of: they may have moved since, and then the page goes without sound."""
     try:
-        clips, _ = fixture.select(options.clips, options.manifest, options.language)
+        clips, _ = manifest.select(options.clips, options.manifest, options.language)
     except ParityError as error:
         missing.append(f"audio and log-mel pictures: {error}")
         return {}

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.fixture import Clip
-from harness.report.html.names import place
+from whisper_parity.clips.clip import Clip
+from whisper_parity.report.html.names import place
 
 CLIP_LIMIT = 400_000
 """Bytes: a larger file is not inlined. 30 s of FLAC of clean speech have about this size."""

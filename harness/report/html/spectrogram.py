@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness import cache
-from harness.errors import ParityError
-from harness.features import Features
-from harness.fixture import Clip
-from harness.trace import Trace
+from whisper_parity.clips.clip import Clip
+from whisper_parity.clips.features import Features, clip_features
+from whisper_parity.errors import ParityError
+from whisper_parity.trace.trace import Trace
 
 MEL_BANDS = (80, 128)
 """n_mels of openai-whisper's models; the recorded hash says which one it was."""
@@ -53,7 +52,7 @@ def picture(clip: Clip | None, recorded: Trace | None, folder: Path | None) -> P
     wanted = [window.header.input_features_sha256 for window in recorded.windows]
     for n_mels in MEL_BANDS:
         try:
-            found = cache.clip_features(folder, clip, n_mels)
+            found = clip_features(folder, clip, n_mels)
         except ParityError as error:
             return _none(f"no log-mel picture: {error}")
         if [window.sha256 for window in found.windows] == wanted:

@@ -8,18 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from harness import registry, vocabulary
-from harness.attribution.explanation import Explanation
-from harness.report.html import edges, strip
-from harness.report.html.alignment import Alignment, align
-from harness.report.html.edges import Point
-from harness.report.html.names import Cell, cell, clip_anchor, css_class, worst
-from harness.report.html.recorded import Recorded, Traces
-from harness.report.html.spectrogram import Picture, picture
-from harness.report.html.strip import Strip
-from harness.report.schema import Row, StageInfo
-from harness.trace import Trace
-from harness.verdict import Outcome
+from whisper_parity.backend import registry
+from whisper_parity.explain.explanation import Explanation
+from whisper_parity.judge.verdict import Outcome
+from whisper_parity.model import vocabulary
+from whisper_parity.report.html import edges, strip
+from whisper_parity.report.html.alignment import Alignment, align
+from whisper_parity.report.html.edges import Point
+from whisper_parity.report.html.names import Cell, cell, clip_anchor, css_class, worst
+from whisper_parity.report.html.recorded import Recorded, Traces
+from whisper_parity.report.html.spectrogram import Picture, picture
+from whisper_parity.report.html.strip import Strip
+from whisper_parity.run.report import Row, StageInfo
+from whisper_parity.trace.trace import Trace
 
 TRANSCRIPT = "transcript"
 STOP_BYTES = 4_000

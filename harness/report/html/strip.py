@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.compare import RISK_SIGMAS, Comparison
-from harness.metrics import logits
-from harness.metrics.logits import Flip
-from harness.tolerance import Tolerance
-from harness.trace import Trace, WindowTrace
-from harness.verdict import is_fault
+from whisper_parity.compare import logits
+from whisper_parity.compare.comparison import RISK_SIGMAS, Comparison
+from whisper_parity.compare.logits import Flip
+from whisper_parity.judge.tolerance import Tolerance
+from whisper_parity.judge.verdict import is_fault
+from whisper_parity.trace.trace import Trace, WindowTrace
 
 LOWEST, HIGHEST = -6, 2
 """Decades of the scale [log10 logit]: float32 rounding is near the lower end, a sure decoder near the upper."""

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from harness.artifact import Artifact, Options
-from harness.backend import Availability, Float32
-from harness.checkpoint import Checkpoint, read
-from harness.errors import ArtifactError, first_line
+from whisper_parity.backend.artifact import Artifact, Options
+from whisper_parity.backend.contract import Availability, Float32
+from whisper_parity.errors import ArtifactError, first_line
+from whisper_parity.model.checkpoint import Checkpoint, read
 
 
 class RoundedBackend:

@@ -1,0 +1,295 @@
+"""The adb client and its server: found, started when nobody runs one, and spoken to."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from whisper_parity.backends.dla.link import faults
+from whisper_parity.backends.dla.link.faults import DeviceError, Fault
+from whisper_parity.errors import ConfigError, UnavailableError, first_line
+
+DEFAULT_PORT = 5037
+NO_PERMISSIONS = "no permissions"
+START_LIMIT_S = 15.0
+CONNECT_S = 20.0
+"""adb itself gives up on a device that does not answer after 10 s."""
+SHORT_S = 10.0
+"""Time limit of a question to the adb server itself."""
+
+_QUIET = {"ADB_MDNS": "0", "ADB_EMU": "0"}
+"""adb 36 opens mDNS on all interfaces and takes TCP ports near 5555 for emulators unless it is told not to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """What an adb command left."""
+
+    code: int
+    out: bytes
+    err: str
+
+    @property
+    def message(self) -> str:
+        """The line that says what went wrong."""
+        lines = [line.strip() for line in f"{self.out.decode(errors='replace')}\n{self.err}".splitlines()]
+        telling = [line for line in lines if line and not line.startswith("*")]
+        errors = [line for line in telling if "error" in line.lower() or "fail" in line.lower()]
+        last = (errors or telling or [f"exit code {self.code}, no reason given"])[-1]
+        return last.removeprefix("adb: ").removeprefix("error: ")
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """One line of `adb devices -l`."""
+
+    serial: str
+    state: str
+    """"device", "unauthorized", "offline", ..."""
+    details: str
+
+
+@dataclass(frozen=True)
+class Adb:
+    """An adb client that speaks to the server on one port."""
+
+    binary: Path
+    port: int = DEFAULT_PORT
+    environment: Mapping[str, str] | None = None
+    """For the client; None for this process's own."""
+
+    def run(self, *words: str, limit_s: float, stdin: bytes | None = None) -> Completed:
+        """Run one command; a client that outlives the limit is killed.
+
+        Raises:
+            DeviceError: HANG, when it took longer.
+        """
+        try:
+            found = subprocess.run(
+                [str(self.binary), "-P", str(self.port), *words],
+                input=stdin, stdin=subprocess.DEVNULL if stdin is None else None, capture_output=True,
+                timeout=limit_s, env={**os.environ, **_QUIET, **(self.environment or {})}, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired as error:
+            raise DeviceError(Fault.HANG, "", f"adb {words[0]} took more than {limit_s:.0f} s") from error
+        except OSError as error:
+            raise UnavailableError(f"{self.binary}: cannot be run ({first_line(error)})") from error
+        return Completed(found.returncode, found.stdout, found.stderr.decode(errors="replace"))
+
+    def devices(self) -> tuple[Attached, ...]:
+        """What the server sees.
+
+        Raises:
+            DeviceError: ADB_SERVER, when it does not answer.
+        """
+        found = self.run("devices", "-l", limit_s=SHORT_S)
+        if found.code:
+            raise DeviceError(Fault.ADB_SERVER, "", found.message)
+        lines = found.out.decode(errors="replace").splitlines()[1:]
+        return tuple(_attached(line) for line in lines if len(line.split()) > 1)
+
+    def connect(self, serial: str) -> None:
+        """Connect to a device on the network (HOST:PORT); others are there by their cable.
+
+        adb may say "already connected" of a device that is offline, so an old connection is dropped first.
+
+        Raises:
+            DeviceError: it does not answer.
+        """
+        if not is_network(serial):
+            return
+        if any(each.serial == serial and each.state == "device" for each in self.devices()):
+            return
+        self.run("disconnect", serial, limit_s=SHORT_S)
+        found = self.run("connect", serial, limit_s=CONNECT_S)
+        text = found.out.decode(errors="replace") + found.err
+        if "connected to" not in text:
+            fault = faults.of_adb(text) or Fault.NO_DEVICE
+            fault = Fault.NO_DEVICE if fault is Fault.UNPLUGGED else fault
+            raise DeviceError(fault, serial, found.message)
+
+    def stream(self, serial: str, service: str, limit_s: float) -> socket.socket:
+        """A stream to a service of the device ("localabstract:NAME") through the server's own socket.
+
+        No forward, no port: it fails at once when nobody listens.
+
+        Raises:
+            DeviceError: the server, the device or the service is not there.
+        """
+        try:
+            opened = socket.create_connection(("127.0.0.1", self.port), timeout=limit_s)
+        except OSError as error:
+            raise DeviceError(Fault.ADB_SERVER, serial, first_line(error)) from error
+        try:
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for request in (f"host:transport:{serial}", service):
+                _ask(opened, request, serial)
+        except BaseException:
+            opened.close()
+            raise
+        return opened
+
+
+def _attached(line: str) -> Attached:
+    """A line of `adb devices -l`; one state is two words."""
+    serial, rest = line.split(None, 1)
+    if rest.startswith(NO_PERMISSIONS):
+        return Attached(serial, NO_PERMISSIONS, rest.removeprefix(NO_PERMISSIONS).strip())
+    state, _, details = rest.partition(" ")
+    return Attached(serial, state, details.strip())
+
+
+def is_network(serial: str) -> bool:
+    """Whether a serial names a host and a port."""
+    host, _, port = serial.rpartition(":")
+    return bool(host) and port.isdigit()
+
+
+def find(configured: str | None) -> Path:
+    """The adb client: what was configured, else the one on PATH, else the one in the adbutils package.
+
+    Raises:
+        UnavailableError: there is none.
+    """
+    if configured:
+        if found := shutil.which(configured):
+            return Path(found).absolute()
+        raise UnavailableError(f"adb {configured}: no such program", hint="Check adb under [backends.dla], or ADB")
+    if on_path := shutil.which("adb"):
+        return Path(on_path)
+    spec = importlib.util.find_spec("adbutils")
+    folder = Path(spec.origin).parent / "binaries" if spec and spec.origin else None
+    names = ("adb", "adb.exe")
+    if folder and (bundled := [folder / name for name in names if (folder / name).is_file()]):
+        return bundled[0]
+    raise UnavailableError("no adb client", hint="Run `pip install adbutils`, which brings one, or set ADB")
+
+
+@contextmanager
+def server(binary: Path, serials: Sequence[str]) -> Iterator[Adb]:
+    """A client whose server runs: the user's if there is one, else a private one that is stopped afterwards.
+
+    Args:
+        binary: the adb client.
+        serials: the devices that will be used; empty when they are not known yet.
+
+    Raises:
+        DeviceError: ADB_SERVER, when it cannot be started.
+    """
+    port = _configured_port()
+    if answers(port):
+        yield Adb(binary, port)
+        return
+    networked = bool(serials) and all(map(is_network, serials))
+    with private_server(binary, usb=not networked) as adb:
+        yield adb
+
+
+@contextmanager
+def private_server(binary: Path, *, usb: bool) -> Iterator[Adb]:
+    """Start a server on a port of its own, and stop it afterwards.
+
+    With `usb` it keeps the user's HOME, since devices on a cable know the key that lies there; a server for devices
+    on the network has a HOME of its own and leaves the cables alone.
+
+    Raises:
+        DeviceError: ADB_SERVER, when it does not come up.
+    """
+    with tempfile.TemporaryDirectory(prefix="parity-adb-") as folder:
+        port = _free_port()
+        own = {**_QUIET, "ANDROID_ADB_SERVER_PORT": str(port), "ANDROID_ADB_LOG_PATH": f"{folder}/adb.log"}
+        own |= {} if usb else {"HOME": folder, "ADB_USB": "0"}
+        process = subprocess.Popen(
+            [str(binary), "-P", str(port), "nodaemon", "server"], env={**os.environ, **own},
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C must leave it alone until the devices' locks are given back
+        )  # fmt: skip
+        try:
+            _wait_for(port, process)
+            yield Adb(binary, port, own)
+        finally:
+            if process.poll() is not None:  # it was killed, and a client may have started another in its place
+                Adb(binary, port, own).run("kill-server", limit_s=SHORT_S)
+            process.terminate()
+            try:
+                process.wait(SHORT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def answers(port: int) -> bool:
+    """Whether an adb server listens on a port."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as opened:
+            return _request(opened, "host:version")[:4] == b"OKAY"
+    except OSError:
+        return False
+
+
+def _configured_port() -> int:
+    text = os.environ.get("ANDROID_ADB_SERVER_PORT") or str(DEFAULT_PORT)
+    if not text.isdigit() or not 0 < int(text) < 65536:
+        raise ConfigError(f"ANDROID_ADB_SERVER_PORT is {text!r}: expected a port from 1 to 65535")
+    return int(text)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + START_LIMIT_S
+    while not answers(port):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise DeviceError(Fault.ADB_SERVER, "", f"a server of our own did not start (exit code {process.poll()})")
+        time.sleep(0.02)
+
+
+def _request(opened: socket.socket, request: str) -> bytes:
+    """Send a request of the server's protocol; the four bytes that answer it, or fewer when it hangs up."""
+    opened.sendall(f"{len(request.encode()):04x}{request}".encode())
+    return exactly(opened, 4)
+
+
+def _ask(opened: socket.socket, request: str, serial: str) -> None:
+    try:
+        answer = _request(opened, request)
+        if answer == b"OKAY":
+            return
+        size = exactly(opened, 4) if answer == b"FAIL" else b""
+        reason = exactly(opened, int(size, 16)).decode(errors="replace") if size else "closed"
+    except (OSError, ValueError) as error:
+        raise DeviceError(Fault.UNPLUGGED, serial, first_line(error)) from error
+    fault = faults.of_adb(reason) or Fault.UNPLUGGED
+    if not request.startswith("host:") and fault is Fault.UNPLUGGED:
+        fault = Fault.LOST_RUNNER
+    raise DeviceError(fault, serial, f"{request}: {reason}")
+
+
+def exactly(opened: socket.socket, size: int, deadline: float | None = None) -> bytes:
+    """Read `size` bytes, until `deadline` (monotonic) at most; fewer when the other side hangs up.
+
+    Raises:
+        TimeoutError: the deadline has passed.
+    """
+    received = bytearray()
+    while len(received) < size:
+        if deadline is not None:
+            opened.settimeout(max(deadline - time.monotonic(), 1e-3))
+        part = opened.recv(min(size - len(received), 1 << 20))
+        if not part:
+            break
+        received += part
+    return bytes(received)

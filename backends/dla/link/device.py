@@ -1,0 +1,270 @@
+"""One device: commands, files and facts, over adb.
+
+Every command ends with a sentinel that carries its exit code: an adbd without shell_v2 loses the code, and adb's own
+failures look like an `exit 1` of the command. Without the sentinel it was the link that failed.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shlex
+import socket
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from whisper_parity.backends.dla.link import faults
+from whisper_parity.backends.dla.link.adb import NO_PERMISSIONS, Adb, Completed
+from whisper_parity.backends.dla.link.faults import DeviceError, Fault
+from whisper_parity.backends.dla.settings import Settings
+
+_STATES = {"unauthorized": Fault.UNAUTHORIZED, "absent": Fault.NO_DEVICE, NO_PERMISSIONS: Fault.NO_PERMISSIONS}
+BYTES_PER_SECOND = 1_000_000
+"""The slowest link for which a transfer may take its full time."""
+
+
+@dataclass
+class Meter:
+    """What went over the link."""
+
+    sent: int = 0
+    received: int = 0
+    device_s: float = 0.0
+    """Time that the device itself measured for inferences."""
+
+    def taken(self) -> Meter:
+        """The counts so far; they start again from 0."""
+        found = Meter(self.sent, self.received, self.device_s)
+        self.sent = self.received = 0
+        self.device_s = 0.0
+        return found
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device that adb reaches."""
+
+    adb: Adb
+    serial: str
+    settings: Settings
+    meter: Meter = field(default_factory=Meter)
+
+    def shell(self, *words: str, limit_s: float | None = None) -> Completed:
+        """Run a command, every word quoted for the device's shell; its exit code and output.
+
+        Raises:
+            DeviceError: the link failed, or the command took too long.
+        """
+        return self.script(shlex.join(words), limit_s=limit_s)
+
+    def script(self, text: str, limit_s: float | None = None) -> Completed:
+        """Run a line of shell as it is: what goes into it must be quoted already.
+
+        Raises:
+            DeviceError: the link failed, or it took too long.
+        """
+        mark = f"rc-{secrets.token_hex(8)}-"
+        try:
+            found = self.adb.run(
+                "-s", self.serial, "shell", f"( {text}\n); printf '\\n%s%d\\n' {mark} $?",
+                limit_s=self.settings.link_limit_s if limit_s is None else limit_s,
+            )  # fmt: skip
+        except DeviceError as error:
+            raise DeviceError(error.fault, self.serial, f"no answer to `{text[:60]}`") from error
+        out, sentinel, code = found.out.replace(b"\r\n", b"\n").rpartition(f"\n{mark}".encode())
+        if not sentinel or not code.strip().isdigit():
+            raise self.link_error(found)
+        self.meter.sent += len(text)
+        self.meter.received += len(found.out) + len(found.err)
+        return Completed(int(code), out, found.err)
+
+    def push(self, local: Path, remote: str) -> None:
+        """Copy a file to the device.
+
+        Raises:
+            DeviceError: link lost, disk full, folder not writable.
+        """
+        self._transfer("push", str(local.absolute()), remote, local.stat().st_size)
+        self.meter.sent += local.stat().st_size
+
+    def pull(self, remote: str, local: Path, size: int) -> None:
+        """Copy a file of a known size from the device.
+
+        Raises:
+            DeviceError: link lost, no such file, or not the size that the device told before.
+        """
+        self._transfer("pull", remote, str(local.absolute()), size)
+        found = local.stat().st_size if local.is_file() else None
+        if found != size:
+            raise DeviceError(Fault.CORRUPTED, self.serial, f"{remote}: {size} bytes there, {found} arrived")
+        self.meter.received += size
+
+    def stream(self, service: str, limit_s: float) -> socket.socket:
+        """A stream to one of the device's services, by adb's own socket.
+
+        Raises:
+            DeviceError: it is not there.
+        """
+        return self.adb.stream(self.serial, service, limit_s)
+
+    def state(self) -> str:
+        """What the server says of the device: "device", "offline", "unauthorized", "absent", ..."""
+        return next((each.state for each in self.adb.devices() if each.serial == self.serial), "absent")
+
+    def require(self) -> None:
+        """Connect where that is needed, and wait until the device answers, at most `reconnect_s`.
+
+        Raises:
+            DeviceError: NO_DEVICE, UNAUTHORIZED or OFFLINE.
+        """
+        deadline = time.monotonic() + self.settings.reconnect_s
+        while True:
+            try:
+                self.adb.connect(self.serial)
+                self._require_state()
+            except DeviceError as error:  # noqa: PERF203 - it waits on purpose
+                if time.monotonic() > deadline or error.fault is Fault.UNAUTHORIZED:
+                    raise
+                time.sleep(0.2)
+            else:
+                return
+
+    def present(self) -> None:
+        """As `require`, without waiting for it.
+
+        Raises:
+            DeviceError: NO_DEVICE, UNAUTHORIZED or OFFLINE.
+        """
+        self.adb.connect(self.serial)
+        self._require_state()
+
+    def link_error(self, found: Completed) -> DeviceError:
+        """The error for an adb command that did not get through."""
+        fault = faults.of_adb(found.message) or faults.of_adb(found.err) or Fault.UNPLUGGED
+        return DeviceError(fault, self.serial, found.message)
+
+    def _require_state(self) -> None:
+        state = self.state()
+        if state == "device":
+            return
+        raise DeviceError(_STATES.get(state, Fault.OFFLINE), self.serial, f"adb says {state}")
+
+    def _transfer(self, kind: str, source: str, target: str, size: int) -> None:
+        limit_s = self.settings.link_limit_s + size / BYTES_PER_SECOND
+        try:
+            found = self.adb.run("-s", self.serial, kind, source, target, limit_s=limit_s)
+        except DeviceError as error:
+            raise DeviceError(
+                error.fault, self.serial, f"{kind} of {size} bytes: no end after {limit_s:.0f} s"
+            ) from error
+        if found.code:
+            raise self.link_error(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a device says about itself; "" where it says nothing."""
+
+    model: str
+    soc: str
+    system: str
+    """"Android 14" or the PRETTY_NAME of /etc/os-release."""
+    machine: str
+    """As `uname -m`: "aarch64"."""
+    boot_id: str
+    """Another after every boot."""
+    work_folder: str
+    """Where this project's folder lies."""
+    free_bytes: int
+    """There; -1 when unknown."""
+    clock_s: int
+    """Its clock, seconds since 1970."""
+    simulated: bool
+
+    @property
+    def name(self) -> str:
+        """Model and SoC in one phrase; a simulator is called one."""
+        words = self.model or self.machine or "device"
+        known = f"{words} ({self.soc})" if self.soc and self.soc not in words else words
+        return f"simulated {known}" if self.simulated and "simulat" not in known.lower() else known
+
+
+def now() -> int:
+    """Seconds since 1970 on this machine."""
+    return int(time.time())
+
+
+def date(clock_s: int) -> str:
+    """A device's clock as a date."""
+    return time.strftime("%Y-%m-%d", time.gmtime(max(0, clock_s)))
+
+
+_QUESTIONS = r"""
+prop() { getprop "$1" 2>/dev/null; echo; }
+prop ro.product.model | head -n 1; prop ro.soc.model | head -n 1; prop ro.build.version.release | head -n 1
+prop ro.parity.simulated | head -n 1
+uname -m
+boot=$(prop ro.parity.boot_id | head -n 1); echo "${boot:-$(cat /proc/sys/kernel/random/boot_id)}"
+{ tr -d '\0' < /proc/device-tree/model; } 2>/dev/null; echo
+(. /etc/os-release 2>/dev/null && echo "$PRETTY_NAME") || echo
+date +%s
+for folder in @FOLDERS@; do
+  if [ -d "$folder" ] && mkdir -p "$folder/whisper-parity" 2>/dev/null && [ -w "$folder/whisper-parity" ]; then
+    echo "$folder/whisper-parity"; df -Pk "$folder/whisper-parity" 2>/dev/null | tail -n 1; exit 0
+  fi
+done
+exit 9
+"""
+
+
+def facts(device: Device) -> Facts:
+    """Ask a device about itself, in one round.
+
+    Raises:
+        DeviceError: the link failed, or no work folder can be written.
+    """
+    wanted = device.settings.work_folder
+    folders = shlex.quote(wanted) if wanted else '"$TMPDIR" /data/local/tmp /tmp'
+    made = f"mkdir -p {folders} 2>/dev/null; " if wanted else ""  # only what was asked for is made
+    found = device.script(made + _QUESTIONS.replace("@FOLDERS@", folders))
+    lines = [line.strip() for line in found.out.decode(errors="replace").splitlines()]
+    if found.code == 9:
+        folders = wanted or "$TMPDIR, /data/local/tmp, /tmp"
+        raise DeviceError(Fault.READ_ONLY, device.serial, f"no work folder can be written ({folders})")
+    if found.code or len(lines) < 10:
+        raise DeviceError(Fault.FAILED, device.serial, f"its shell did not understand our questions: {found.message}")
+    model, soc, release, simulated, machine, boot_id, tree, pretty, clock, folder = lines[:10]
+    fields = lines[10].split() if len(lines) > 10 else []
+    free = int(fields[3]) * 1024 if len(fields) > 3 and fields[3].isdigit() else -1
+    system = f"Android {release}" if release and not pretty else pretty
+    return Facts(
+        model or tree, soc, system, machine, boot_id, folder, free, int(clock) if clock.isdigit() else -1,
+        simulated == "1",
+    )  # fmt: skip
+
+
+def chosen(adb: Adb, settings: Settings) -> tuple[str, ...]:
+    """The serials to use: those that were named, else the only device that is attached.
+
+    Raises:
+        DeviceError: NO_DEVICE or MANY_DEVICES.
+    """
+    if settings.serial:
+        return tuple(dict.fromkeys(settings.serial))
+    attached = adb.devices()
+    usable = [each.serial for each in attached if each.state == "device"]
+    if len(usable) == 1:
+        return tuple(usable)
+    if usable:
+        raise DeviceError(
+            Fault.MANY_DEVICES, "", f"{len(usable)} are attached: {', '.join(usable)}",
+            hint="Name one or more with --serial",
+        )  # fmt: skip
+    for each in attached:
+        raise DeviceError(_STATES.get(each.state, Fault.OFFLINE), each.serial, f"adb says {each.state}")
+    raise DeviceError(
+        Fault.NO_DEVICE,
+        "",
+        "adb sees none",
+        hint="Attach one, name it with --serial, or start `parity device simulate`",
+    )

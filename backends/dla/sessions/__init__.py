@@ -1,0 +1,1 @@
+"""What runs models on a device: the resident runner, or neuronrt."""

@@ -1,0 +1,1 @@
+"""Whisper in two halves: what every converted representation shares."""

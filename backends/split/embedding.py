@@ -1,0 +1,129 @@
+"""The token embedding as a file beside the halves, and the metadata that users' programs read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whisper_parity.backend.artifact import Artifact
+from whisper_parity.backend.contract import Float32
+from whisper_parity.backends.split.names import EMBEDDING_INFO, TOKEN_EMBEDDING, tflite_names, torchscript_names
+from whisper_parity.errors import ArtifactError, first_line
+from whisper_parity.model.checkpoint import Checkpoint
+from whisper_parity.model.dims import Dims
+
+
+class TokenEmbedding:
+    """The token embedding as a memory-mapped table: the lookup that stands outside the graph."""
+
+    def __init__(self, path: Path, dims: Dims) -> None:
+        """Map the table float32 [n_vocab, n_text_state].
+
+        Raises:
+            ArtifactError: not a .npy file of that shape.
+        """
+        self._table = _map(path)
+        self._n_ctx = dims.n_text_ctx
+        expected = (dims.n_vocab, dims.n_text_state)
+        if self._table.shape != expected or self._table.dtype != np.float32:
+            raise ArtifactError(
+                f"{path}: expected float32 {list(expected)}, found {self._table.dtype} {list(self._table.shape)}",
+                hint="Is it the token embedding of the given checkpoint?",
+            )
+
+    def lookup(self, tokens: Sequence[int]) -> Float32:
+        """Embeddings float32 [1, n_text_ctx, n_text_state]; zero behind the last token, as on a device."""
+        found = np.zeros((1, self._n_ctx, self._table.shape[1]), np.float32)
+        found[0, : len(tokens)] = self._table[list(tokens)]
+        return found
+
+
+def _map(path: Path) -> NDArray[Any]:
+    try:
+        with np.errstate(over="ignore"):  # a header may claim a size that no integer holds
+            table = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # numpy reads the header as Python: foreign bytes raise whatever its parser raises
+        raise ArtifactError(f"{path}: not a .npy table ({first_line(error)})", hint="Build or copy it again") from error
+    if not isinstance(table, np.ndarray):
+        raise ArtifactError(f"{path}: not a .npy table (an archive of several)", hint="Build or copy it again")
+    return table
+
+
+def write_token_embedding(table: Float32, out: Path) -> None:
+    """Write token_embedding.npy (float32 [n_vocab, n_text_state]) and embedding_info.json."""
+    np.save(out / TOKEN_EMBEDDING, np.ascontiguousarray(table, dtype=np.float32))
+    info = {
+        "vocab_size": table.shape[0],
+        "embedding_dim": table.shape[1],
+        "token_embedding_file": TOKEN_EMBEDDING,
+        "dtype": "float32",
+        "notes": "Token embedding weights for manual lookup (GATHER not supported)",
+    }
+    _write_json(out / EMBEDDING_INFO, info)
+
+
+def write_metadata(checkpoint: Checkpoint, out: Path) -> None:
+    """Write whisper_<name>_metadata.json with the keys that users' programs read, and the checkpoint's dimensions."""
+    dims, names, tflite = checkpoint.dims, torchscript_names(checkpoint), tflite_names(checkpoint, "")
+    encoder_output = [1, dims.n_audio_ctx, dims.n_audio_state]
+    metadata = {
+        "model_name": f"whisper-{checkpoint.name}",
+        "model_type": "encoder-decoder",
+        "audio_duration_sec": 30,
+        "encoder": {
+            "input_shape": [1, dims.n_mels, dims.n_frames],
+            "output_shape": encoder_output,
+            "n_mels": dims.n_mels,
+            "n_ctx": dims.n_audio_ctx,
+            "n_state": dims.n_audio_state,
+            "n_head": dims.n_audio_head,
+            "n_layer": dims.n_audio_layer,
+            "file": names["encoder"],
+        },
+        "decoder": {
+            "input_embedding_shape": [1, dims.n_text_ctx, dims.n_text_state],
+            "input_encoder_shape": encoder_output,
+            "output_shape": [1, dims.n_text_ctx, dims.n_vocab],
+            "n_vocab": dims.n_vocab,
+            "n_ctx": dims.n_text_ctx,
+            "n_state": dims.n_text_state,
+            "n_head": dims.n_text_head,
+            "n_layer": dims.n_text_layer,
+            "file": names["decoder"],
+        },
+        "embedding": {
+            "vocab_size": dims.n_vocab,
+            "embedding_dim": dims.n_text_state,
+            "token_embedding_file": TOKEN_EMBEDDING,
+            "info_file": EMBEDDING_INFO,
+        },
+        "files": {
+            "encoder_torchscript": names["encoder"],
+            "decoder_torchscript": names["decoder"],
+            "encoder_tflite": tflite["encoder"],
+            "decoder_tflite": tflite["decoder"],
+            "token_embedding": TOKEN_EMBEDDING,
+            "embedding_info": EMBEDDING_INFO,
+        },
+        "notes": ["The decoder takes embeddings, not token ids", "No KV cache: one row of logits per position"],
+        "checkpoint_sha256": checkpoint.sha256,
+    }
+    _write_json(out / names["metadata"], metadata)
+
+
+def adopt_token_embedding(parent: Artifact, out: Path) -> None:
+    """Give an artifact its own token_embedding.npy without a second copy on disk where the file system can."""
+    source, target = parent.path("token_embedding"), out / TOKEN_EMBEDDING
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        target.write_bytes(source.read_bytes())
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")

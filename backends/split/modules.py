@@ -1,0 +1,96 @@
+"""Whisper cut into the two modules that an NPU can run: fixed shapes, no token lookup inside."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import whisper
+from torch import Tensor, nn
+from whisper.model import AudioEncoder, ResidualAttentionBlock, TextDecoder, Whisper, disable_sdpa
+
+from whisper_parity.errors import CheckpointError, first_line
+from whisper_parity.model.dims import Dims
+
+
+class SplitEncoder(nn.Module):
+    """input_features float32 [1, n_mels, 3000] -> encoder_output float32 [1, n_audio_ctx, n_audio_state]."""
+
+    def __init__(self, encoder: AudioEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, input_features: Tensor) -> Tensor:
+        """Whisper's encoder as it is."""
+        return self.encoder(input_features)  # type: ignore[no-any-return]
+
+
+class SplitDecoder(nn.Module):
+    """token_embeddings float32 [1, 448, n_text_state], encoder_output -> logits float32 [1, 448, n_vocab].
+
+    The lookup of tokens is left to the caller (the NPU has no GATHER); the positional embedding and the causal mask
+    are buffers, and the output projection holds the values of the token embedding.
+    """
+
+    positional_embedding: Tensor
+    mask: Tensor
+
+    def __init__(self, decoder: TextDecoder, mask_value: float) -> None:
+        super().__init__()
+        n_ctx, n_state = decoder.positional_embedding.shape
+        self.blocks: list[ResidualAttentionBlock] = decoder.blocks  # type: ignore[assignment]
+        self.ln = decoder.ln
+        self.projection = nn.Linear(n_state, decoder.token_embedding.num_embeddings, bias=False)
+        self.projection.weight = decoder.token_embedding.weight
+        self.register_buffer("positional_embedding", decoder.positional_embedding.detach())
+        self.register_buffer("mask", torch.full((n_ctx, n_ctx), mask_value).triu_(1))
+
+    def forward(self, token_embeddings: Tensor, encoder_output: Tensor) -> Tensor:
+        """Whisper's decoder behind its token lookup."""
+        hidden = token_embeddings + self.positional_embedding
+        for block in self.blocks:
+            hidden = block(hidden, encoder_output, mask=self.mask)
+        return self.projection(self.ln(hidden))  # type: ignore[no-any-return]
+
+
+def load_model(checkpoint: Path) -> Whisper:
+    """Load a checkpoint by openai-whisper, on the CPU, for inference.
+
+    Raises:
+        CheckpointError: its weights do not fit its dimensions.
+    """
+    try:
+        return whisper.load_model(str(checkpoint), device="cpu").eval()
+    except (RuntimeError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{checkpoint}: the weights do not fit the dimensions ({first_line(error)})",
+            hint="Is the file complete?",
+        ) from error
+
+
+def split(model: Whisper, mask_value: float = -math.inf) -> tuple[SplitEncoder, SplitDecoder]:
+    """Encoder and decoder of a model; they share its weights."""
+    return SplitEncoder(model.encoder).eval(), SplitDecoder(model.decoder, mask_value).eval()
+
+
+def example_inputs(dims: Dims) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Inputs of the right shapes for encoder and decoder, zeros."""
+    features = torch.zeros(1, dims.n_mels, dims.n_frames)
+    embeddings = torch.zeros(1, dims.n_text_ctx, dims.n_text_state)
+    return (features,), (embeddings, torch.zeros(1, dims.n_audio_ctx, dims.n_audio_state))
+
+
+@contextmanager
+def explicit_attention() -> Iterator[None]:
+    """Inference with attention written out as matrix products, so that the mask is a tensor that converters see."""
+    with torch.no_grad(), disable_sdpa():  # type: ignore[no-untyped-call]
+        yield
+
+
+def state_shapes(module: Any) -> set[tuple[int, ...]]:
+    """Shapes of all parameters and buffers of a module."""
+    return {tuple(value.shape) for value in module.state_dict().values()}

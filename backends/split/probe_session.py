@@ -1,0 +1,61 @@
+"""An opened probe on the host: one way to feed it and to cut its outputs, whatever runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whisper_parity.backend import taps
+from whisper_parity.backend.contract import Float32
+from whisper_parity.backend.taps import Taps
+from whisper_parity.backends import provenance
+from whisper_parity.errors import ArtifactError
+from whisper_parity.model.dims import Dims
+
+Run = Callable[[str, Mapping[str, Float32]], Mapping[str, Float32]]
+"""(component, arrays by port) -> outputs by unit."""
+
+
+class HostProbe:
+    """`whisper_parity.backend.contract.Probing` over a function that runs one file."""
+
+    def __init__(
+        self, label: str, found: Taps, dims: Dims, run: Run, lookup: Callable[[Sequence[int]], Float32]
+    ) -> None:
+        """Take what is needed to run it.
+
+        Args:
+            label: what really runs.
+            found: the taps that it was built with.
+            dims: of the checkpoint.
+            run: runs a file.
+            lookup: tokens -> float32 [1, n_text_ctx, n_text_state], zero behind the last one.
+        """
+        self.label = label
+        self._taps, self._dims, self._run, self._lookup = found, dims, run, lookup
+
+    def tapped(self, component: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, Float32]:
+        """See `whisper_parity.backend.contract.Probing`.
+
+        Raises:
+            UsageError: inputs that this probe does not take.
+            ArtifactError: outputs of another shape or type.
+        """
+        ports = taps.ports(self._taps, component, self._dims)
+        found = self._run(component, taps.fed(ports, inputs, self._lookup))
+        count = taps.rows(component, self._dims, inputs)
+        return {unit: _cut(unit, found[unit], shape, count) for unit, shape in ports.outputs.items()}
+
+
+def tools() -> dict[str, str]:
+    """What decides a probe's files beside what decides the ordinary ones."""
+    return {"probes": provenance.of_code("backends.split.probes", "backend.taps")["whisper-parity"]}
+
+
+def _cut(unit: str, found: Float32, shape: tuple[int, ...], count: int) -> Float32:
+    if found.shape != shape or found.dtype != np.float32:
+        raise ArtifactError(f"tap {unit}: expected float32 {list(shape)}, found {found.dtype} {list(found.shape)}")
+    return np.array(found[:, :count])

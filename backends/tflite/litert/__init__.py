@@ -1,0 +1,1 @@
+"""LiteRT's converter and quantiser, in worker processes."""

@@ -1,0 +1,85 @@
+"""What a worker does: the task `whisper_parity.backends.tflite.litert.convert KIND ROLE SOURCE TARGET MASK_VALUE` of forkserver.py."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+from whisper_parity.model.dims import Dims
+from whisper_parity.system.files import replacing
+
+
+def convert(role: str, checkpoint: Path, target: Path, mask_value: float) -> None:
+    """Convert one half of a checkpoint by litert-torch, float32, its inputs and outputs named."""
+    import litert_torch
+    import torch
+
+    from whisper_parity.backends.split import modules
+
+    class Named(torch.nn.Module):
+        """Gives the output of a module a name, which the file's signature keeps."""
+
+        def __init__(self, module: torch.nn.Module, output: str) -> None:
+            super().__init__()
+            self.module, self.output = module, output
+
+    class NamedEncoder(Named):
+        def forward(self, input_features: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {self.output: self.module(input_features)}
+
+    class NamedDecoder(Named):
+        def forward(self, token_embeddings: torch.Tensor, encoder_output: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {self.output: self.module(token_embeddings, encoder_output)}
+
+    litert_torch.config.show_progress = False
+    model = modules.load_model(checkpoint)
+    encoder, decoder = modules.split(model, mask_value)
+    (features,), (embeddings, encoder_output) = modules.example_inputs(Dims(**vars(model.dims)))
+    with modules.explicit_attention():
+        if role == "encoder":
+            module: Named = NamedEncoder(encoder, "encoder_output").eval()
+            inputs = {"input_features": features}
+        else:
+            module = NamedDecoder(decoder, "logits").eval()
+            inputs = {"token_embeddings": embeddings, "encoder_output": encoder_output}
+        litert_torch.convert(module, sample_kwargs=inputs).export(str(target))
+
+
+def quantise(kind: str, source: Path, target: Path) -> None:
+    """Quantise a float32 file by ai-edge-quantizer: `fp16` weights, or `int8` weights with dynamic activations."""
+    from ai_edge_quantizer import algorithm_manager, qtyping, quantizer, recipe
+
+    job = quantizer.Quantizer(str(source))
+    if kind == "int8":
+        job.load_quantization_recipe(recipe.dynamic_wi8_afp32())
+    else:
+        job.update_quantization_recipe(
+            ".*",
+            qtyping.TFLOperationName.ALL_SUPPORTED,
+            qtyping.OpQuantizationConfig(
+                weight_tensor_config=qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT),
+                compute_precision=qtyping.ComputePrecision.FLOAT,
+                explicit_dequantize=True,
+            ),
+            algorithm_manager.AlgorithmName.FLOAT_CASTING,
+        )
+    job.quantize(enable_progress_bar=False).export_model(str(target), overwrite=True)
+
+
+def prepare(kind: str, *_: str) -> None:
+    """Import what a task of this kind needs."""
+    for name in (
+        ("litert_torch", "whisper_parity.backends.split.modules")
+        if kind == "convert"
+        else ("ai_edge_quantizer.quantizer",)
+    ):
+        import_module(name)
+
+
+def main(kind: str, role: str, source: str, target: str, mask_value: str) -> None:
+    """Do one task, writing the target in one step."""
+    with replacing(Path(target)) as partial:
+        if kind == "convert":
+            convert(role, Path(source), partial, float(mask_value))
+        else:
+            quantise(kind, Path(source), partial)

@@ -1,0 +1,1 @@
+"""MediaTek's converter and interpreter, in a Python of their own."""

@@ -1,0 +1,1 @@
+"""MTKEXT ops: what a file holds, and lowering them to built-in ops."""

@@ -1,0 +1,1 @@
+"""The backend contract, artifacts and their lineage, the registry."""

@@ -1,0 +1,263 @@
+"""Taps: the named places between blocks where a hidden state is recorded, and the build option that asks for them.
+
+A probe is the same stage built with the option `taps`, a kind and the units that are wanted:
+
+    entire:encoder.conv,encoder.blocks.0     the whole component on its own input, these hidden states as extra outputs
+    single:decoder.blocks.1,decoder.ln       each unit on its own, fed from an input of its own
+
+Units in the order of the graph: encoder.conv (behind both convolutions and GELU), encoder.positions, encoder.blocks.K,
+encoder.ln_post; decoder.positions (token embedding + positional embedding), decoder.blocks.K, decoder.ln,
+decoder.logits. On request also encoder.blocks.K.attn, decoder.blocks.K.attn and decoder.blocks.K.cross_attn: the
+residual stream behind that sublayer. A block of which a sublayer is asked for begins, for itself, behind the last of
+its sublayers: what is left is its MLP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whisper_parity.backend.artifact import Options
+from whisper_parity.errors import UsageError
+from whisper_parity.model.dims import Dims
+
+OPTION = "taps"
+"""Name of the build option."""
+ENTIRE, SINGLE = "entire", "single"
+COMPONENTS = ("encoder", "decoder")
+FINAL = {"encoder": "encoder.ln_post", "decoder": "decoder.logits"}
+"""The unit whose output is the component's own; an entire probe always gives it."""
+SUBLAYERS = {"encoder": ("attn",), "decoder": ("attn", "cross_attn")}
+"""What can be asked for inside a block; the MLP's output is the block's."""
+
+Float32 = NDArray[np.float32]
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One unit as the graph computes it."""
+
+    unit: str
+    part: str
+    """"conv", "positions", "block", "attn", "cross_attn", "mlp", "norm" or "logits"."""
+    layer: int = 0
+    """Which block."""
+
+    @property
+    def takes_encoder_output(self) -> bool:
+        """Whether it attends to the audio."""
+        return self.unit.startswith("decoder.") and self.part in ("block", "cross_attn")
+
+
+@dataclass(frozen=True, slots=True)
+class Taps:
+    """A value of the build option."""
+
+    kind: str
+    """"entire" or "single"."""
+    units: tuple[str, ...]
+    """In the order of the graph, encoder first."""
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{','.join(self.units)}"
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """Those that have taps; a probe has files for no other."""
+        return tuple(each for each in COMPONENTS if self.of(each))
+
+    def of(self, component: str) -> tuple[str, ...]:
+        """The units of one component."""
+        return tuple(unit for unit in self.units if unit.startswith(f"{component}."))
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Inputs and outputs of one file of a probe, by name, in their order; all float32."""
+
+    inputs: Mapping[str, Shape]
+    """"input_features", "token_embeddings", "encoder_output", or "encoder.blocks.0.input": what that unit is fed."""
+    outputs: Mapping[str, Shape]
+    """By unit."""
+
+
+def units(dims: Dims, component: str, *, detail: bool = False) -> tuple[str, ...]:
+    """All units of a component in the order of the graph.
+
+    Args:
+        dims: of the checkpoint.
+        component: "encoder" or "decoder".
+        detail: the sublayers of the blocks too.
+    """
+    return tuple(step.unit for step in _graph(dims, component, range(_layers(dims, component)) if detail else ()))
+
+
+def steps(dims: Dims, component: str, asked: Collection[str]) -> tuple[Step, ...]:
+    """The whole component as steps, the blocks of which a sublayer is asked for taken apart."""
+    opened = [layer for layer in range(_layers(dims, component)) if _is_opened(component, layer, asked)]
+    return _graph(dims, component, opened)
+
+
+def make(kind: str, wanted: Collection[str], dims: Dims) -> Taps:
+    """Taps in the order of the graph, each once, so that the same question has one spelling and one cache key.
+
+    Raises:
+        UsageError: another kind, no unit, or one that a model of these dimensions does not have.
+    """
+    if kind not in (ENTIRE, SINGLE):
+        raise UsageError(f"taps {kind!r:.60}: expected {ENTIRE} or {SINGLE}", hint="Write entire:encoder.blocks.0")
+    known = [unit for component in COMPONENTS for unit in units(dims, component, detail=True)]
+    if unknown := sorted(set(wanted) - set(known)):
+        raise UsageError(f"no unit {unknown[0]!r:.60} in this model", hint=f"It has {', '.join(known)}")
+    if not wanted:
+        raise UsageError(f"taps {kind}: names no unit", hint=f"The model has {', '.join(known)}")
+    return Taps(kind, tuple(unit for unit in known if unit in wanted))
+
+
+def parse(text: str, dims: Dims) -> Taps:
+    """Read the build option.
+
+    Raises:
+        UsageError: not of the form kind:unit,unit or an unknown unit.
+    """
+    kind, _, names = text.partition(":")
+    return make(kind, [name for name in names.split(",") if name], dims)
+
+
+def of_options(options: Options | Mapping[str, Any] | None, dims: Dims) -> Taps | None:
+    """What build options ask for; None for an ordinary artifact.
+
+    Raises:
+        UsageError: see `parse`.
+    """
+    found = (options or {}).get(OPTION)
+    return parse(str(found), dims) if found else None
+
+
+def ports(taps: Taps, component: str, dims: Dims) -> Ports:
+    """What goes into a probe's file and what comes out of it."""
+    asked = taps.of(component)
+    graph = steps(dims, component, asked)
+    if taps.kind == ENTIRE:
+        wanted = dict.fromkeys((*asked, FINAL[component]))
+        first = "input_features" if component == "encoder" else "token_embeddings"
+        extra = () if component == "encoder" else ("encoder_output",)
+        return Ports({name: _shape(dims, name) for name in (first, *extra)}, {u: _shape(dims, u) for u in wanted})
+    chosen = [step for step in graph if step.unit in asked]
+    names = [fed_name(step) for step in chosen]
+    if any(step.takes_encoder_output for step in chosen):
+        names.append("encoder_output")
+    return Ports({name: _shape(dims, name) for name in names}, {s.unit: _shape(dims, s.unit) for s in chosen})
+
+
+def fed_name(step: Step) -> str:
+    """Name of the input that a unit is fed from in a single probe."""
+    if step.part == "conv":
+        return "input_features"
+    if step.unit == "decoder.positions":
+        return "token_embeddings"
+    return f"{step.unit}.input"
+
+
+def previous(dims: Dims, component: str, asked: Collection[str]) -> dict[str, str]:
+    """The unit whose output each asked unit takes; "" for the first one, which takes the component's own input."""
+    graph = steps(dims, component, asked)
+    return {step.unit: before for before, step in zip(("", *(s.unit for s in graph)), graph) if step.unit in asked}
+
+
+def file_names(names: Mapping[str, str], taps: Taps) -> dict[str, str]:
+    """A stage's file names by role as its probe has them: "_probe" in each that nobody may ship by mistake."""
+    roles = (*taps.components, *(("token_embedding",) if "decoder" in taps.components else ()), "compilation")
+    return {role: names[role] if role == "token_embedding" else _marked(names[role]) for role in roles if role in names}
+
+
+def file_port(name: str) -> str:
+    """A port's name inside a file: converters make Python identifiers of them."""
+    return name.replace(".", "_")
+
+
+def fed(
+    wanted: Ports, inputs: Mapping[str, NDArray[Any]], lookup: Callable[[Sequence[int]], Float32]
+) -> dict[str, Float32]:
+    """The array for each input of a file: tokens looked up, hidden states filled up with rows of zeros.
+
+    Args:
+        wanted: of the file.
+        inputs: as `whisper_parity.backend.contract.Probing.tapped` takes them.
+        lookup: tokens -> float32 [1, n_text_ctx, n_text_state].
+
+    Raises:
+        UsageError: an input is missing, left over, or too large.
+    """
+    given = {**inputs}
+    if "tokens" in given:
+        given["token_embeddings"] = lookup([int(token) for token in given.pop("tokens")])
+    if set(given) != set(wanted.inputs):
+        raise UsageError(f"a probe was fed {', '.join(sorted(given))}; it takes {', '.join(sorted(wanted.inputs))}")
+    return {name: _filled(name, given[name], shape) for name, shape in wanted.inputs.items()}
+
+
+def rows(component: str, dims: Dims, inputs: Mapping[str, NDArray[Any]]) -> int:
+    """How many rows of the outputs mean something: all of the encoder's, those of the tokens of the decoder's."""
+    if component == "encoder":
+        return dims.n_audio_ctx
+    if "tokens" in inputs:
+        return len(inputs["tokens"])
+    return min(int(array.shape[1]) for name, array in inputs.items() if name != "encoder_output")
+
+
+def _layers(dims: Dims, component: str) -> int:
+    return dims.n_audio_layer if component == "encoder" else dims.n_text_layer
+
+
+def _graph(dims: Dims, component: str, opened: Collection[int]) -> tuple[Step, ...]:
+    """All steps of a component; the blocks in `opened` as their sublayers."""
+    blocks = [step for layer in range(_layers(dims, component)) for step in _block(component, layer, layer in opened)]
+    if component == "encoder":
+        first = [Step("encoder.conv", "conv"), Step("encoder.positions", "positions")]
+        return (*first, *blocks, Step("encoder.ln_post", "norm"))
+    last = Step("decoder.ln", "norm"), Step("decoder.logits", "logits")
+    return (Step("decoder.positions", "positions"), *blocks, *last)
+
+
+def _block(component: str, layer: int, opened: bool) -> list[Step]:
+    name = f"{component}.blocks.{layer}"
+    if not opened:
+        return [Step(name, "block", layer)]
+    return [*(Step(f"{name}.{part}", part, layer) for part in SUBLAYERS[component]), Step(name, "mlp", layer)]
+
+
+def _is_opened(component: str, layer: int, asked: Collection[str]) -> bool:
+    return any(f"{component}.blocks.{layer}.{part}" in asked for part in SUBLAYERS[component])
+
+
+def _shape(dims: Dims, name: str) -> Shape:
+    """Shape of a port by its name."""
+    if name == "input_features":
+        return (1, dims.n_mels, dims.n_frames)
+    if name == "decoder.logits":
+        return (1, dims.n_text_ctx, dims.n_vocab)
+    if name == "encoder_output" or name.startswith("encoder."):
+        return (1, dims.n_audio_ctx, dims.n_audio_state)
+    return (1, dims.n_text_ctx, dims.n_text_state)
+
+
+def _marked(name: str) -> str:
+    stem, dot, suffix = name.rpartition(".")
+    return f"{stem}_probe{dot}{suffix}"
+
+
+def _filled(name: str, array: NDArray[Any], shape: Shape) -> Float32:
+    found = np.asarray(array, np.float32)
+    if found.ndim != 3 or (found.shape[0], found.shape[2]) != (shape[0], shape[2]) or found.shape[1] > shape[1]:
+        raise UsageError(f"a probe's {name}: expected float32 {list(shape)}, found {list(found.shape)}")
+    if found.shape == shape:
+        return np.ascontiguousarray(found)
+    whole = np.zeros(shape, np.float32)
+    whole[:, : found.shape[1]] = found
+    return whole

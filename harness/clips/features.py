@@ -1,0 +1,119 @@
+"""Log-mel windows: computed once a clip, so that every stage is fed the same array."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whisper_parity.clips import audio, features
+from whisper_parity.clips.clip import Clip
+from whisper_parity.errors import AudioError, OutputError
+from whisper_parity.system import serial
+from whisper_parity.system.files import file_sha256, replacing
+from whisper_parity.system.machine import version
+
+VERSION = 2
+"""Part of the cache's key: to be raised when other files are accepted here or in `audio`, or other numbers come out."""
+
+InputFeatures = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One 30 s piece of a clip as the encoder sees it."""
+
+    index: int
+    input_features: InputFeatures
+    """log-mel, float32 [1, n_mels, 3000]."""
+    sha256: str
+    """Hash of the array's bytes: two stages with the same hash were fed the same numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """All windows of a clip."""
+
+    windows: tuple[Window, ...]
+    seconds: float
+    """Length of the audio [s]."""
+    silent: bool
+    """Every sample is zero."""
+    audio_sha256: str
+    """Hash of the audio file's bytes."""
+
+
+def compute(path: Path, n_mels: int) -> Features:
+    """Decode a file and take openai-whisper's log-mel of each 30 s window, zero padded.
+
+    Raises:
+        AudioError: see `whisper_parity.clips.audio.load`.
+    """
+    samples = audio.load(path)
+    return Features(
+        windows=tuple(_window(i, piece, n_mels) for i, piece in enumerate(audio.windows(samples))),
+        seconds=len(samples) / audio.SAMPLE_RATE,
+        silent=audio.is_silent(samples),
+        audio_sha256=file_sha256(path),
+    )
+
+
+def array_sha256(array: NDArray[Any]) -> str:
+    """SHA-256 of an array's bytes in C order."""
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def _window(index: int, samples: audio.Samples, n_mels: int) -> Window:
+    from whisper.audio import log_mel_spectrogram, pad_or_trim
+
+    mel = log_mel_spectrogram(pad_or_trim(samples), n_mels).numpy()
+    input_features = np.ascontiguousarray(mel[np.newaxis], dtype=np.float32)
+    return Window(index, input_features, array_sha256(input_features))
+
+
+def clip_features(folder: Path, clip: Clip, n_mels: int) -> Features:
+    """A clip's features, from the cache when the same bytes were seen before.
+
+    Raises:
+        AudioError: see `whisper_parity.clips.audio.load`.
+    """
+    if not clip.path.is_file():
+        return features.compute(clip.path, n_mels)
+    try:
+        audio_sha256 = file_sha256(clip.path)
+    except OSError as error:
+        raise AudioError(f"{clip.path}: cannot be read ({error.strerror})", hint="Check its permissions") from error
+    parts = [features.VERSION, audio_sha256, n_mels, *(version(name) for name in ("openai-whisper", "av", "torch"))]
+    path = folder / "features" / f"{serial.digest(parts)}.safetensors"
+    return _load_features(path, audio_sha256) or _save_features(path, features.compute(clip.path, n_mels))
+
+
+def _load_features(path: Path, audio_sha256: str) -> Features | None:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            facts = json.loads(file.metadata()["facts"])
+            mels = file.get_tensor("input_features")
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError):
+        return None
+    windows = tuple(Window(i, mel, features.array_sha256(mel)) for i, mel in enumerate(mels))
+    return Features(windows, float(facts["seconds"]), bool(facts["silent"]), audio_sha256)
+
+
+def _save_features(path: Path, found: Features) -> Features:
+    from safetensors.numpy import save_file
+
+    facts = json.dumps({"seconds": found.seconds, "silent": found.silent})
+    try:
+        mels = np.stack([window.input_features for window in found.windows])
+        with replacing(path) as partial:
+            save_file({"input_features": mels}, partial, metadata={"facts": facts})
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror})", hint="Choose another --cache") from error
+    return found

@@ -1,0 +1,146 @@
+"""From what a user names to clips: a manifest, files, folders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from whisper_parity import project
+from whisper_parity.clips.clip import BadClip, Clip, ClipSet
+from whisper_parity.errors import ManifestError, UsageError, first_line
+from whisper_parity.system.files import exists, safe_name
+
+MANIFEST = project.packaged("clips", "manifest.jsonl")
+
+
+DEFAULT_TAG = "default"
+
+
+def read_manifest(path: Path) -> ClipSet:
+    """Read a JSON-lines manifest; a bad line becomes a BadClip and the others stay.
+
+    Each line: {"audio_filepath": path inside the manifest's folder, "text": ..., "lang": ..., "tags": [...]}.
+
+    Raises:
+        ManifestError: the file cannot be read at all, or holds no line.
+    """
+    try:
+        lines = path.read_text("utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{path}: cannot be read ({error})", hint="Give a JSON-lines manifest") from error
+    clips: dict[str, Clip] = {}
+    bad: list[BadClip] = []
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                clip = _clip_from_line(line, path, number)
+                if clip.name in clips:
+                    raise ManifestError(f"{path}:{number}: a second clip named {clip.name}", hint='Give it a "name"')
+                clips[clip.name] = clip
+            except ManifestError as error:
+                bad.append(BadClip(f"line-{number}", str(error)))
+    if not clips and not bad:
+        raise ManifestError(f"{path}: holds no clip", hint='Write one JSON object a line with "audio_filepath"')
+    return tuple(clips.values()), tuple(bad)
+
+
+def select(wanted: Sequence[str], manifest: Path, language: str | None = None) -> ClipSet:
+    """Clips by what a user types: "default", "all", a clip's name, a tag, or the path of an audio file or folder.
+
+    Raises:
+        UsageError: something in `wanted` is none of these.
+    """
+    needs_manifest = any(not exists(Path(word)) for word in wanted)
+    clips, bad = read_manifest(manifest) if needs_manifest else ((), ())
+    chosen: dict[str, Clip] = {}
+    for word in wanted:
+        matches = _matching(word, clips) or _from_path(Path(word), language)
+        if not matches and not (bad and word in ("default", "all")):
+            tags = sorted({tag for clip in clips for tag in clip.tags})
+            raise UsageError(
+                f"no clip, tag or audio file called {word!r}",
+                hint=f"Use default, all, a file, one of the tags {', '.join(tags) or '(none)'} or a name in {manifest}",
+            )
+        for clip in matches:
+            _require_same(chosen.setdefault(clip.name, clip), clip)
+    return tuple(replace(clip, language=clip.language or language) for clip in chosen.values()), bad
+
+
+def _matching(word: str, clips: Sequence[Clip]) -> list[Clip]:
+    if word == "all":
+        return list(clips)
+    if word == DEFAULT_TAG and not any(DEFAULT_TAG in clip.tags for clip in clips):
+        return list(clips)
+    return [clip for clip in clips if clip.name == word or word in clip.tags]
+
+
+def _require_same(first: Clip, second: Clip) -> None:
+    if first.path.resolve() != second.path.resolve():
+        raise UsageError(
+            f"two clips are called {first.name}: {first.path} and {second.path}",
+            hint="Rename one, or name both in a manifest",
+        )
+
+
+def _from_path(path: Path, language: str | None) -> list[Clip]:
+    if not exists(path):
+        return []
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.is_file() and file.suffix.lower() in AUDIO_SUFFIXES)
+    else:
+        files = [path] if path.is_file() else []
+    return [Clip(safe_name(file.stem), file, language=language) for file in files]
+
+
+AUDIO_SUFFIXES = {".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".webm", ".mp4"}
+
+
+def _clip_from_line(line: str, manifest: Path, number: int) -> Clip:
+    where = f"{manifest}:{number}"
+    fields = _json_object(line, where)
+    name, audio = fields.get("name"), fields.get("audio_filepath")
+    if not isinstance(audio, str) or not audio:
+        found = "is missing" if audio is None else f"must be a path, found {audio!r:.60}"
+        raise ManifestError(f'{where}: "audio_filepath" {found}', hint="Add the audio file's path")
+    path = _inside(manifest.parent, audio, where)
+    for key, kind in (("name", str), ("text", str), ("lang", str), ("tags", list)):
+        if fields.get(key) is not None and not isinstance(fields[key], kind):
+            raise ManifestError(f'{where}: "{key}" must be a {kind.__name__}', hint=f"Found {fields[key]!r:.60}")
+    return Clip(
+        name=safe_name(name or path.stem),
+        path=path,
+        text=fields.get("text"),
+        language=fields.get("lang"),
+        tags=tuple(str(tag) for tag in fields.get("tags") or ()),
+    )
+
+
+def _json_object(line: str, where: str) -> dict[str, Any]:
+    try:
+        fields = json.loads(line)
+        json.dumps(fields, ensure_ascii=False).encode()  # half a surrogate pair is no text and cannot be written again
+    except (ValueError, RecursionError) as error:
+        raise ManifestError(f"{where}: not JSON ({error})", hint="Write one JSON object a line") from error
+    if not isinstance(fields, dict):
+        found = type(fields).__name__
+        raise ManifestError(f"{where}: expected a JSON object, found {found}", hint='Write {"audio_filepath": ...}')
+    return fields
+
+
+def _inside(folder: Path, relative: str, where: str) -> Path:
+    try:
+        path = (folder / relative).resolve()
+        escapes = not path.is_relative_to(folder.resolve())
+        path.is_file()  # raises where the name is too long for the file system
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: links that point at each other
+        raise ManifestError(
+            f"{where}: {relative!r:.80} is no usable path ({first_line(error, 80)})", hint="Correct the path"
+        ) from error
+    if escapes:
+        raise ManifestError(
+            f"{where}: {relative!r} points outside the manifest's folder", hint="Put the file inside it"
+        )
+    return path

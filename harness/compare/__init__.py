@@ -1,0 +1,1 @@
+"""From two traces, results or texts to numbers."""

@@ -1,0 +1,148 @@
+"""The one decode loop, and the verified draft that makes it cost one decoder call.
+
+The decoder is causal and its shape is fixed, so one call on prompt + draft gives the logits of every position. Where
+the policy's choice equals the draft, the token is accepted; at the first difference the candidate's own choice is
+taken, the rest of the draft is re-aligned behind it, and the loop goes on. (Leviathan et al. 2023 call it speculative
+decoding; here it is exact, since decoding is greedy.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whisper_parity.backend.contract import Float32, Session
+from whisper_parity.decode.policy import DecodingPlan
+
+REALIGN_BACK, REALIGN_AHEAD = 4, 8
+"""How far from the difference its token is looked for in the draft; a bad guess costs a call, never a token."""
+
+
+@dataclass(frozen=True)
+class TeacherForced:
+    """What a decoder says at each step of a given token sequence."""
+
+    tokens: tuple[int, ...]
+    """The sequence that was fed, without prompt and end-of-text."""
+    logits: Float32
+    """Raw, float32 [n_steps, n_vocab]; the last row predicts what follows the sequence."""
+    choices: NDArray[np.int64]
+    """int64 [n_steps]: what the policy would take at each step."""
+    runners_up: NDArray[np.int64]
+    """int64 [n_steps]: what it would take otherwise."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A window's tokens and the numbers that they come from."""
+
+    tokens: tuple[int, ...]
+    """Free-running, without prompt and end-of-text."""
+    ended: str
+    """"eot"; "length" when the policy's limit came first; "nonfinite" at a row with NaN or infinity in it."""
+    teacher_forced: TeacherForced
+    decoder_calls: int
+
+
+def decode(
+    session: Session,
+    plan: DecodingPlan,
+    encoder_output: Float32,
+    draft: Sequence[int],
+    *,
+    reference: Sequence[int] | None = None,
+    step_by_step: bool = False,
+) -> Decoded:
+    """Decode one window greedily.
+
+    Args:
+        session: the decoder.
+        plan: the policy, made concrete.
+        encoder_output: float32 [1, n_audio_ctx, n_audio_state].
+        draft: a guess at the tokens; right or wrong, it changes the cost and never the result.
+        reference: tokens to feed for the teacher-forced record; None for the decoder's own.
+        step_by_step: feed no guess at all, one token a call.
+    """
+    loop = _Loop(session, plan, encoder_output)
+    fed = list(reference) if reference is not None else None
+    if fed is not None and step_by_step:
+        forced = np.concatenate([loop.call(fed[:i], ()) for i in range(_steps(plan, fed))])
+    tokens, rows, ended = loop.run(() if step_by_step else draft)
+    if fed is None:
+        fed, forced = list(tokens), np.stack(rows)
+    elif not step_by_step:
+        forced = loop.first if list(draft) == fed else loop.call((), fed)
+    return Decoded(tokens, ended, teacher_forced(plan, fed, forced), loop.calls)
+
+
+def teacher_forced(plan: DecodingPlan, tokens: Sequence[int], logits: Float32) -> TeacherForced:
+    """Add the policy's choices to the logits of a fed sequence, float32 [n_steps, n_vocab]."""
+    chosen = np.array([plan.choose(row, tokens[:i]) for i, row in enumerate(logits)], np.int64).reshape(-1, 2)
+    return TeacherForced(tuple(tokens), logits, chosen[:, 0], chosen[:, 1])
+
+
+def rows_are_invariant(session: Session, plan: DecodingPlan, encoder_output: Float32) -> bool:
+    """Whether rows of a prefix stay equal bit for bit when the suffix changes: what verified drafts stand on."""
+    prefix = [*plan.prompt, *range(100, 116)]
+    rows = range(len(prefix))
+    alone = session.decode(prefix, encoder_output, rows)
+    followed = (session.decode([*prefix, *suffix], encoder_output, rows) for suffix in ([220, 11, 13] * 7, [1000] * 40))
+    return all(np.array_equal(alone, other, equal_nan=True) for other in followed)
+
+
+def realign(draft: Sequence[int], position: int, token: int) -> int:
+    """Where the draft goes on after the candidate took `token` instead of draft[position].
+
+    The nearest place of `token` in the draft, if there is one (something was left out or came back); otherwise the
+    position after (something was replaced; an insertion is found one difference later).
+    """
+    near = range(max(0, position - REALIGN_BACK), min(len(draft), position + REALIGN_AHEAD))
+    places = sorted((abs(i - position), i) for i in near if draft[i] == token)
+    return places[0][1] + 1 if places else position + 1
+
+
+def _steps(plan: DecodingPlan, tokens: Sequence[int]) -> int:
+    return min(len(tokens) + 1, plan.max_steps)
+
+
+class _Loop:
+    """One window's decoding: counts calls and remembers the first one's logits."""
+
+    def __init__(self, session: Session, plan: DecodingPlan, encoder_output: Float32) -> None:
+        self._session, self._plan, self._encoder_output = session, plan, encoder_output
+        self.calls = 0
+        self.first: Float32 = np.zeros((0, 0), np.float32)
+
+    def call(self, tokens: Sequence[int], guess: Sequence[int]) -> Float32:
+        """Logits of the step after `tokens` and of each step that `guess` reaches, in one decoder call."""
+        room = self._plan.max_steps - len(tokens) - 1
+        fed = [*self._plan.prompt, *tokens, *guess[:room]]
+        start = len(self._plan.prompt) + len(tokens) - 1
+        logits = self._session.decode(fed, self._encoder_output, range(start, len(fed)))
+        self.calls += 1
+        if self.calls == 1:
+            self.first = logits
+        return logits
+
+    def run(self, draft: Sequence[int]) -> tuple[tuple[int, ...], list[Float32], str]:
+        """Tokens, the row of logits that decided each step (end-of-text included), and why it ended."""
+        tokens: list[int] = []
+        rows: list[Float32] = []
+        position = 0
+        while len(rows) < self._plan.max_steps:
+            for row in self.call(tokens, draft[position:]):
+                rows.append(row)
+                if not np.isfinite(row).all():
+                    return tuple(tokens), rows, "nonfinite"
+                choice, _ = self._plan.choose(row, tokens)
+                if choice == self._plan.eot:
+                    return tuple(tokens), rows, "eot"
+                tokens.append(choice)
+                if position >= len(draft) or draft[position] != choice:
+                    position = realign(draft, position, choice)
+                    break
+                position += 1
+        return tuple(tokens), rows, "length"

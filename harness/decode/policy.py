@@ -1,0 +1,166 @@
+"""Decode policies: which tokens a decoder may take, and when it stops. Data here; the rules are openai-whisper's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whisper_parity.errors import UsageError
+from whisper_parity.model import vocabulary
+from whisper_parity.model.dims import Dims
+
+LogitFilter = Callable[[NDArray[np.float32], Sequence[int]], None]
+"""Forbids tokens in place: (logits float32 [n_vocab], prompt and tokens so far)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A named set of openai-whisper's DecodingOptions, decoded greedily."""
+
+    name: str
+    options: Mapping[str, Any]
+    """Fields of `whisper.DecodingOptions`; sample_len 0 means up to the end of the context."""
+
+
+BUILT_IN = {
+    "whisper": Policy(
+        "whisper", {"without_timestamps": True, "suppress_blank": True, "suppress_tokens": "-1", "sample_len": None}
+    ),
+    "plain": Policy(
+        "plain", {"without_timestamps": True, "suppress_blank": False, "suppress_tokens": None, "sample_len": 0}
+    ),
+}
+"""`whisper`: the filters of `whisper.decode`, no timestamps. `plain`: argmax to end-of-text, as a C++ port does."""
+
+CONFIGURABLE: Mapping[str, tuple[type, ...]] = {
+    "without_timestamps": (bool,),
+    "suppress_blank": (bool,),
+    "suppress_tokens": (str, list),
+    "sample_len": (int,),
+    "max_initial_timestamp": (int, float),
+    "prompt": (str, list),
+}
+"""Options that a policy of parity.toml may set, and of which type."""
+
+
+@dataclass(frozen=True)
+class DecodingPlan:
+    """A policy made concrete for one model and language: all that the decode loop needs, without torch."""
+
+    prompt: tuple[int, ...]
+    """Tokens that stand before the first step."""
+    eot: int
+    n_ctx: int
+    """Positions of the decoder: prompt and tokens together."""
+    max_steps: int
+    filters: tuple[LogitFilter, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """`whisper.DecodingOptions` that state the same policy."""
+
+    def choose(self, logits: NDArray[np.float32], tokens: Sequence[int]) -> tuple[int, int]:
+        """The token that greedy decoding takes at a step, and the one that it would take otherwise.
+
+        Args:
+            logits: raw, float32 [n_vocab]; left as it is.
+            tokens: the tokens before this step, without prompt.
+        """
+        allowed = logits.copy()
+        for apply in self.filters:
+            apply(allowed, (*self.prompt, *tokens))
+        choice = int(allowed.argmax())
+        allowed[choice] = -np.inf
+        return choice, int(allowed.argmax())
+
+
+def named(name: str, custom: Mapping[str, Mapping[str, Any]] | None = None) -> Policy:
+    """Find a policy, one's own from parity.toml included (`[policies.NAME]`, with `base` and options).
+
+    Raises:
+        UsageError: no such policy, or an option that is none.
+    """
+    custom = custom or {}
+    if name in custom:
+        own = dict(custom[name])
+        base = named(str(own.pop("base", "whisper")), {k: v for k, v in custom.items() if k != name})
+        if unknown := set(own) - set(CONFIGURABLE):
+            raise UsageError(
+                f"policy {name!r}: unknown option {', '.join(sorted(unknown))}",
+                hint=f"Options are base, {', '.join(sorted(CONFIGURABLE))}",
+            )
+        for key, value in own.items():
+            if type(value) not in CONFIGURABLE[key] or (key == "sample_len" and value < 0):
+                kinds = " or ".join(kind.__name__ for kind in CONFIGURABLE[key])
+                raise UsageError(f"policy {name!r}: {key} cannot be {value!r:.60}", hint=f"Give {kinds}, not negative")
+        return Policy(name, {**base.options, **own})
+    if name not in BUILT_IN:
+        raise UsageError(f"no policy called {name!r}", hint=f"Use one of {', '.join((*BUILT_IN, *custom))}")
+    return BUILT_IN[name]
+
+
+def concrete(policy: Policy, dims: Dims, language: str | None) -> DecodingPlan:
+    """Set a policy up by openai-whisper's own DecodingTask: its prompt, its filters, its limits.
+
+    Raises:
+        UsageError: a language or option that openai-whisper does not know.
+    """
+    from whisper.decoding import DecodingOptions, DecodingTask
+
+    options = {**policy.options, "language": language, "fp16": False}
+    options["sample_len"] = dims.n_text_ctx if options["sample_len"] == 0 else options["sample_len"]
+    try:
+        task = DecodingTask(_described(dims), DecodingOptions(**options))  # type: ignore[arg-type]
+    except (ValueError, TypeError) as error:
+        raise UsageError(
+            f"policy {policy.name!r}: {error}", hint="Check the language and the policy's options"
+        ) from error
+    tokens = [*task.initial_tokens, *(t for rule in task.logit_filters for t in getattr(rule, "suppress_tokens", ()))]
+    if (unknown := vocabulary.first_unknown(dims.n_vocab, tokens)) is not None:
+        raise UsageError(f"policy {policy.name!r}: token {unknown} is outside a vocabulary of {dims.n_vocab}")
+    room = dims.n_text_ctx - len(task.initial_tokens) + 1  # the last position still predicts one token
+    return DecodingPlan(
+        prompt=tuple(task.initial_tokens),
+        eot=task.tokenizer.eot,
+        n_ctx=dims.n_text_ctx,
+        max_steps=min(task.sample_len, room),
+        filters=tuple(_over_arrays(one) for one in task.logit_filters),
+        options=options,
+    )
+
+
+def check_language(language: str | None) -> None:
+    """Accept a Whisper language code or None.
+
+    Raises:
+        UsageError: not a language of Whisper's.
+    """
+    if language is None:
+        return
+    from whisper.tokenizer import LANGUAGES  # which imports torch
+
+    if language not in LANGUAGES:
+        raise UsageError(f"unknown language {language!r}", hint="Use a Whisper code such as en, zh or de")
+
+
+def _described(dims: Dims) -> Any:
+    """The attributes that DecodingTask reads of a model, without weights."""
+    return SimpleNamespace(
+        dims=dims,
+        is_multilingual=vocabulary.is_multilingual(dims.n_vocab),
+        num_languages=vocabulary.num_languages(dims.n_vocab),
+        decoder=SimpleNamespace(blocks=[]),
+    )
+
+
+def _over_arrays(rule: Any) -> LogitFilter:
+    """One of openai-whisper's filters, which take tensors, over a row that shares memory with its tensor."""
+    import torch
+
+    def apply(logits: NDArray[np.float32], tokens: Sequence[int]) -> None:
+        rule.apply(torch.from_numpy(logits)[None], torch.tensor([list(tokens)]))
+
+    return apply

@@ -1,0 +1,242 @@
+"""Probes of one question, run once: what they measured is kept in reports/<run>/taps/, and not run again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whisper_parity.backend import taps
+from whisper_parity.backend.contract import Float32, Metered, Session
+from whisper_parity.backend.taps import Taps
+from whisper_parity.clips.clip import Clip
+from whisper_parity.clips.features import array_sha256
+from whisper_parity.compare import tensor
+from whisper_parity.errors import UnavailableError, UsageError
+from whisper_parity.explain.bench import Bench
+from whisper_parity.system import serial
+from whisper_parity.system.threads import side_by_side
+
+FOLDER = "taps"
+"""Folder of a run that holds what was measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked about: one component of a candidate on one window of a clip, against a reference."""
+
+    reference: str
+    candidate: str
+    clip: Clip
+    window: int
+    component: str
+    """"encoder" or "decoder"."""
+    detail: bool = False
+    """The sublayers of blocks too."""
+
+
+@dataclass(frozen=True, slots=True)
+class TapError:
+    """How far a unit's output is from the reference's."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"ser_json_inf_nan": "strings"}
+
+    unit: str
+    snr_db: float | None
+    """-inf when values are not finite; None when the reference's own are not, and nothing can be said."""
+    nonfinite: int
+    """NaN or infinite values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shipped:
+    """The final output of the ordinary artifact."""
+
+    label: str
+    error: TapError
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """One probe that was run."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"ser_json_inf_nan": "strings"}
+
+    taps: str
+    label: str
+    errors: tuple[TapError, ...]
+    """In the order of the graph; an entire probe's last one is its final output."""
+    faithful: bool | None
+    """The final output equals the shipped file's bit for bit; None for a single probe, which has none."""
+    final_snr_db: float | None
+    """Of the final output against the shipped file's."""
+
+
+class Measurer:
+    """Runs the probes of one question, those that were not run before."""
+
+    def __init__(self, bench: Bench, question: Question) -> None:
+        self._bench, self.question = bench, question
+        self.dims = bench.plan.checkpoint.dims
+        self.runs = 0
+        """Probes that had to run."""
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """All units of the component, in the order of the graph."""
+        return taps.units(self.dims, self.question.component, detail=self.question.detail)
+
+    @property
+    def final(self) -> str:
+        """The component's last unit."""
+        return taps.FINAL[self.question.component]
+
+    @cached_property
+    def inputs(self) -> dict[str, NDArray[Any]]:
+        """What the component is fed: the reference's own inputs, so that its errors are its own.
+
+        Raises:
+            UnavailableError: the reference gives no tensors.
+            UsageError: the clip has no such window.
+        """
+        question = self.question
+        windows = self._bench.trace(question.reference, question.clip).windows
+        if not windows:
+            raise UnavailableError(f"{question.reference} gives text only, so no layer can be compared with it")
+        if not 0 <= question.window < len(windows):
+            raise UsageError(f"{question.clip.name} has no window {question.window}", hint=f"It has {len(windows)}")
+        if question.component == "encoder":
+            features = self._bench.features(question.clip).windows[question.window]
+            return {"input_features": features.input_features}
+        window = windows[question.window]
+        tokens = [*window.header.prompt, *window.header.forced_tokens][: self.dims.n_text_ctx]
+        return {"tokens": np.array(tokens, np.int64), "encoder_output": window.encoder_output}
+
+    @property
+    def hidden(self) -> dict[str, Float32]:
+        """The reference's taps, by unit, from its own probe; kept for the next candidate."""
+        component = self.question.component
+        return self._bench.kept(f"hidden states of the {component}", replace(self.question, candidate=""), self._tap)
+
+    def _tap(self) -> dict[str, Float32]:
+        found = self._bench.artifact(self.question.reference, str(taps.make(taps.ENTIRE, self.units, self.dims)))
+        with self._bench.probe(found) as session:
+            return session.tapped(self.question.component, self.inputs)
+
+    @cached_property
+    def metered(self) -> bool:
+        """Whether the stage runs on a device, where every probe costs."""
+        return isinstance(self._session(), Metered)
+
+    @cached_property
+    def shipped(self) -> Shipped:
+        """What the ordinary artifact gives.
+
+        Raises:
+            UnavailableError: it gives no tensors.
+        """
+        path = self._path("shipped", self._key("shipped", ""))
+        if path.is_file():
+            return serial.read(Shipped, path)
+        session = self._session()
+        error = _error(self.final, self.hidden[self.final], self._output)
+        found = Shipped(session.label, error)
+        serial.write(path, found)
+        return found
+
+    def build(self) -> None:
+        """Make the probes of all units, entire and single, side by side: a converter is a process of one thread.
+
+        Raises:
+            ParityError: one cannot be built here.
+        """
+        wanted = [str(taps.make(kind, self.units, self.dims)) for kind in (taps.ENTIRE, taps.SINGLE)]
+        for _ in side_by_side(lambda each: self._bench.artifact(self.question.candidate, each), wanted):
+            pass
+
+    def entire(self, units: Sequence[str]) -> Probed:
+        """Errors of units, accumulated from the start of the component, and of its final output."""
+        return self._measured(taps.make(taps.ENTIRE, units, self.dims))
+
+    def single(self, units: Sequence[str]) -> Probed:
+        """Errors of units alone, each fed with the reference's hidden state."""
+        return self._measured(taps.make(taps.SINGLE, units, self.dims))
+
+    def _measured(self, wanted: Taps) -> Probed:
+        probe = self._bench.artifact(self.question.candidate, str(wanted))
+        path = self._path(wanted.kind, self._key(str(wanted), probe.sha256))
+        if path.is_file():
+            return serial.read(Probed, path)
+        fed = self.inputs if wanted.kind == taps.ENTIRE else self._hidden_inputs(wanted)
+        shipped = self._output if wanted.kind == taps.ENTIRE else None  # before the probe takes the device
+        with self._bench.probe(probe) as session:
+            outputs = session.tapped(self.question.component, fed)
+            found = self._compared(wanted, session.label, outputs, shipped)
+        self.runs += 1
+        serial.write(path, found)
+        return found
+
+    def _compared(self, wanted: Taps, label: str, outputs: Mapping[str, Float32], shipped: Float32 | None) -> Probed:
+        errors = tuple(_error(unit, self.hidden[unit], output) for unit, output in outputs.items())
+        if shipped is None:
+            return Probed(str(wanted), label, errors, None, None)
+        same = bool(np.array_equal(shipped, outputs[self.final], equal_nan=True))
+        distance = _error(self.final, shipped, outputs[self.final]).snr_db
+        return Probed(str(wanted), label, errors, same, distance)
+
+    def _hidden_inputs(self, wanted: Taps) -> dict[str, NDArray[Any]]:
+        """What each asked unit is fed: the reference's output of the unit before it."""
+        component = self.question.component
+        asked = wanted.of(component)
+        before = taps.previous(self.dims, component, asked)
+        fed: dict[str, NDArray[Any]] = {f"{u}.input": self.hidden[before[u]] for u in asked if before[u]}
+        if len(fed) < len(asked):  # the first unit takes the component's own input
+            fed |= {name: value for name, value in self.inputs.items() if name != "encoder_output"}
+        if "encoder_output" in taps.ports(wanted, component, self.dims).inputs:
+            fed["encoder_output"] = self.inputs["encoder_output"]
+        return fed
+
+    def _session(self) -> Session:
+        found = self._bench.session(self.question.candidate)
+        if not isinstance(found, Session):
+            raise UnavailableError(f"{self.question.candidate} gives text only, so it has no layers to look at")
+        return found
+
+    @cached_property
+    def _output(self) -> Float32:
+        """The shipped file's final output, float32 [1, n_rows, n_columns]."""
+        session, inputs = self._session(), self.inputs
+        if self.question.component == "encoder":
+            return session.encode(inputs["input_features"])
+        tokens = [int(token) for token in inputs["tokens"]]
+        return session.decode(tokens, inputs["encoder_output"], range(len(tokens)))[None]
+
+    def _key(self, wanted: str, probe_sha256: str) -> str:
+        """Everything that decides what is measured."""
+        question = self.question
+        artifacts = [self._bench.artifact(spec).sha256 for spec in (question.reference, question.candidate)]
+        fed = [array_sha256(value) for _, value in sorted(self.inputs.items())]
+        parts = [wanted, probe_sha256, *artifacts, *fed, self._bench.plan.options.threads]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+    def _path(self, kind: str, key: str) -> Path:
+        question = self.question
+        stages = "--".join(stage.replace(":", "-") for stage in (question.reference, question.candidate))
+        name = f"{question.clip.name}--{stages}--{question.component}-{question.window}-{kind}-{key}.json"
+        return self._bench.plan.folder / FOLDER / name
+
+
+def _error(unit: str, reference: Float32, candidate: Float32) -> TapError:
+    nonfinite = tensor.count_nonfinite(candidate)
+    if tensor.count_nonfinite(reference):
+        return TapError(unit, None, nonfinite)
+    if nonfinite:
+        return TapError(unit, -np.inf, nonfinite)
+    return TapError(unit, tensor.measure(reference=reference, candidate=candidate).snr_db, 0)

@@ -1,0 +1,124 @@
+"""The first edge taken apart: the same weights under the parts of the decode policy, switched one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from whisper_parity.compare.comparison import timestamp_pairs
+from whisper_parity.decode.policy import Policy
+from whisper_parity.explain.differences import changes, overlaps
+from whisper_parity.explain.explanation import Change, PolicyPart
+from whisper_parity.trace.trace import Trace
+
+Switches = Mapping[str, Any]
+"""Arguments of `whisper.transcribe` that differ from its defaults."""
+
+Transcribe = Callable[[Switches], Sequence[int]]
+"""Text tokens under these switches."""
+
+WHOLE_WINDOWS = "whole_windows"
+"""Not an argument: the audio is padded with silence to whole windows, as ours are. What `whisper.transcribe` adds by
+itself to the last window is zeros of the log-mel spectrogram, and these are louder than silence (openai-whisper,
+transcribe.py, `pad_or_trim(mel_segment, N_FRAMES)`)."""
+
+
+def switches(policy: Policy) -> dict[str, Switches]:
+    """By part of the policy: what makes `whisper.transcribe` do as `policy` does, for the parts in which they differ.
+
+    `whisper.transcribe` by default: timestamps, temperature fallback, conditioning on previous text, a gate for
+    silence, zeros behind the last frame, openai-whisper's suppressed tokens, no blank at the start, no prompt
+    (openai-whisper, transcribe.py).
+    """
+    options = policy.options
+    parts: dict[str, Switches] = {
+        "temperature fallback": {"temperature": 0.0},
+        "condition on previous text": {"condition_on_previous_text": False},
+        "silence gate": {"no_speech_threshold": None},
+        "window padding": {WHOLE_WINDOWS: True},
+    }
+    if options.get("without_timestamps"):
+        parts = {"timestamps": {"without_timestamps": True}, **parts}
+    if options.get("suppress_tokens") != "-1":
+        parts["suppressed tokens"] = {"suppress_tokens": options.get("suppress_tokens")}
+    if not options.get("suppress_blank"):
+        parts["blank suppression"] = {"suppress_blank": False}
+    if options.get("prompt"):
+        parts["prompt"] = {"initial_prompt": options["prompt"]}
+    return parts
+
+
+def parts(
+    change: Change, reference: Trace, candidate: Trace, policy: Policy, run: Transcribe
+) -> tuple[PolicyPart, ...]:
+    """Which parts of the policy make a difference come and go.
+
+    Args:
+        change: between the two.
+        reference: decoded by `whisper.transcribe`.
+        candidate: the same weights, decoded by `policy`.
+        policy: of the candidate.
+        run: `whisper.transcribe` on this clip.
+
+    Returns:
+        One for each part in which they differ; nothing when all of them together do not make the difference go.
+    """
+    known = switches(policy)
+    whole: dict[str, Any] = {key: value for each in known.values() for key, value in each.items()}
+    ours, theirs = reference.header, candidate.header
+
+    def reads_as_candidate(switched: Switches) -> bool:
+        found = changes(run(switched), theirs.tokens, theirs.n_vocab, theirs.language)
+        return not any(overlaps(each.candidate_span, change.candidate_span) for each in found)
+
+    def reads_as_reference(switched: Switches) -> bool:
+        found = changes(ours.tokens, run(switched), ours.n_vocab, theirs.language)
+        return not any(overlaps(each.reference_span, change.reference_span) for each in found)
+
+    if not reads_as_candidate(whole):
+        return ()
+    found = []
+    for part, switched in known.items():
+        without = {key: value for key, value in whole.items() if key not in switched}
+        found.append(PolicyPart(part, reads_as_candidate(switched), reads_as_reference(without)))
+    return tuple(found)
+
+
+def finding(change: Change, reference: Trace, found: Sequence[PolicyPart]) -> str:
+    """What the parts say of a difference, in one sentence."""
+    what = subject(change)
+    at_boundary = change.reference_span[0] in timestamp_pairs(
+        reference.header.timestamped_tokens, reference.header.n_vocab
+    )
+    alone = [part.part for part in found if part.removes]
+    needed = [part.part for part in found if part.restores]
+    if at_boundary and change.edit_class == "punctuation" and "timestamps" in alone:
+        return f"{what} is a segment boundary in timestamp mode: without timestamps it reads as the candidate does"
+    if alone:
+        return f"{what} comes from the decode policy: {' or '.join(alone)}, switched alone, makes both read the same"
+    if needed:
+        return f"{what} comes from the decode policy: {' or '.join(needed)}, switched back alone, brings it back"
+    if not found:
+        return (
+            f"{what} is not the policy's: whisper.transcribe under the candidate's policy reads as before, so the "
+            "arithmetic of decoding token by token is what differs"
+        )
+    return f"{what} comes from the decode policy, but no part of it alone makes it come or go: several do together"
+
+
+def boundary(change: Change, boundaries: frozenset[int]) -> str:
+    """Whether a difference stands where the reference has a pair of timestamps, in words; nothing was run for it."""
+    if change.reference_span[0] not in boundaries:
+        return f"{subject(change)} does not stand at a segment boundary of the reference"
+    if change.edit_class != "punctuation":
+        return f"{subject(change)} stands at a segment boundary of the reference"
+    return f"{subject(change)} is a segment boundary in timestamp mode: suspect the decode policy (timestamps) first"
+
+
+def subject(change: Change) -> str:
+    """The difference as the subject of a sentence."""
+    names = {",": "the comma", ".": "the full stop", "?": "the question mark", "!": "the exclamation mark"}
+    names |= {"，": "the comma", "。": "the full stop", "？": "the question mark", "、": "the enumeration comma"}
+    if change.edit_class == "punctuation" and change.mark:
+        return names.get(change.mark, f"the mark {change.mark!r}")
+    return f"the {change.edit_class} {change.reference_text or change.candidate_text!r}"

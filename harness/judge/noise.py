@@ -1,0 +1,201 @@
+"""The noise floor: what the root's own noise was measured to be, and tolerances that are multiples of it.
+
+With k the factor, noise whose amplitude is k times the measured one has
+
+    snr_db      snr_db of the source - 20 log10(k)     energy goes with the square of the amplitude
+    kl_max      k^2 x kl_max of the source             for small logit errors e, KL(p || q) = Var_p(e) / 2 + O(e^3)
+    a margin    k x rms movement of the source         a movement is a difference of logits: linear
+
+The second: q = softmax(z + e) has log q = log p + e - log E_p[exp(e)], so that KL = log E_p[exp(e)] - E_p[e], the
+cumulant generating function of e without its first term: its second is half the variance of e under p.
+
+A source that changed no bit has an infinite SNR and no KL: every multiple of it asks for identical bits.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from whisper_parity.errors import ConfigError, RecordError
+from whisper_parity.system import serial
+from whisper_parity.system.machine import Machine
+
+NOISE_VERSION = 1
+MULTIPLE = re.compile(r"(\d{1,6}(?:\.\d{1,6})?) ?x ?([a-z][a-z0-9-]*)")
+"""A limit as a multiple: "3 x threads"."""
+MEASURE = "Measure it by `parity noise`"
+
+Table = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorNoise:
+    """How far a source of noise moves one tensor, over all clips."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"ser_json_inf_nan": "strings"}
+
+    name: str
+    """"encoder_output" or "logits"."""
+    snr_db: float
+    """The worst clip's; +inf when no bit changed."""
+    rmse: float
+    """The worst clip's."""
+    kl_max: float | None = None
+    """Of the worst step [nat]; None for the encoder output."""
+    movement_rms: float | None = None
+    """Root mean square movement of (choice, runner-up) over all steps of all clips [logit]; None likewise."""
+    steps_at_risk: int | None = None
+    """Steps whose margin is at most RISK_SIGMAS times that of their clip."""
+    flips: int | None = None
+    steps: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceNoise:
+    """One source of noise."""
+
+    source: str
+    """As tolerances name it: "threads"."""
+    how: str
+    """What was held against what."""
+    tensors: tuple[TensorNoise, ...]
+    """Those that it can move."""
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What `parity noise` writes."""
+
+    noise_version: int
+    checkpoint: str
+    checkpoint_sha256: str
+    stage: str
+    """Whose noise it is: the root."""
+    label: str
+    """What ran."""
+    policy: str
+    clips: tuple[str, ...]
+    threads: int
+    created: str
+    seconds: float
+    machine: Machine
+    sources: tuple[SourceNoise, ...]
+
+
+def load(path: Path) -> Noise:
+    """Read a noise file.
+
+    Raises:
+        RecordError: missing, or not of this version.
+    """
+    found = serial.read(Noise, path)
+    if found.noise_version != NOISE_VERSION:
+        raise RecordError(f"{path}: noise version {found.noise_version}, this program reads {NOISE_VERSION}")
+    return found
+
+
+def is_multiple(value: Any) -> bool:
+    """Whether a limit is written as a multiple, of a source of whatever name."""
+    found = MULTIPLE.fullmatch(value) if isinstance(value, str) else None
+    return found is not None and float(found[1]) > 0
+
+
+def resolve(table: Table, path: Path, checkpoint_sha256: str) -> tuple[dict[str, dict[str, Any]], Table]:
+    """A table of tolerances with every multiple computed, and what each was computed from, by edge and limit.
+
+    The file is read only when there is a multiple.
+
+    Raises:
+        ConfigError: no such file or source, a source that does not move that tensor, or noise of another checkpoint.
+    """
+    multiples = {edge: {k: v for k, v in values.items() if _has_multiple(v)} for edge, values in table.items()}
+    multiples = {edge: values for edge, values in multiples.items() if values}
+    if not multiples:
+        return {edge: dict(values) for edge, values in table.items()}, {}
+    noise = _of_checkpoint(path, checkpoint_sha256)
+    numbers = {
+        edge: {key: _numbers(noise, path, edge, key, values[key]) for key in values} for edge, values in table.items()
+    }
+    origins = {
+        edge: {key: _origin(noise, value) for key, value in values.items()} for edge, values in multiples.items()
+    }
+    return numbers, origins
+
+
+def multiple(noise: Noise, key: str, factor: float, source: str) -> float:
+    """A limit: `factor` times what a source was measured to move.
+
+    Raises:
+        ConfigError: no such source, or it does not move that tensor.
+    """
+    found = _tensor(noise, key, source)
+    if key.endswith("_snr_db"):
+        if not found.snr_db > 0:
+            raise ConfigError(f"its SNR of {found.snr_db} dB is no noise")
+        return found.snr_db - 20 * math.log10(factor)
+    if key == "kl_max":
+        return factor**2 * _measured(found.kl_max)
+    return factor * _measured(found.movement_rms)
+
+
+def _of_checkpoint(path: Path, checkpoint_sha256: str) -> Noise:
+    try:
+        noise = load(path)
+    except RecordError as error:
+        raise ConfigError(f"tolerances are multiples of measured noise, but {error}", hint=MEASURE) from error
+    if noise.checkpoint_sha256 != checkpoint_sha256:
+        raise ConfigError(
+            f"{path}: the noise of checkpoint {noise.checkpoint} ({noise.checkpoint_sha256[:12]}), "
+            f"this run is of {checkpoint_sha256[:12]}",
+            hint=f"{MEASURE} --checkpoint FILE --out FILE, and name it by noise under [run]",
+        )
+    return noise
+
+
+def _has_multiple(value: Any) -> bool:
+    return is_multiple(value) or (isinstance(value, list) and any(map(is_multiple, value)))
+
+
+def _numbers(noise: Noise, path: Path, edge: str, key: str, value: Any) -> Any:
+    if isinstance(value, list):
+        return [_numbers(noise, path, edge, key, bound) for bound in value]
+    if key in ("reason", "token_difference") or not is_multiple(value):
+        return value
+    factor, source = _parts(value)
+    try:
+        return multiple(noise, key, factor, source)
+    except ConfigError as error:
+        raise ConfigError(f"tolerance {edge!r}, {key}: {value!r}: {error} in {path}", hint=error.hint) from error
+
+
+def _parts(value: str) -> tuple[float, str]:
+    found = MULTIPLE.fullmatch(value)
+    assert found is not None  # noqa: S101 - is_multiple was asked before
+    return float(found[1]), found[2]
+
+
+def _tensor(noise: Noise, key: str, source: str) -> TensorNoise:
+    known = {each.source: each for each in noise.sources}
+    if source not in known:
+        raise ConfigError(f"no source {source!r} (there are {', '.join(known) or 'none'})")
+    name = "encoder_output" if key.startswith("encoder_output") else "logits"
+    for each in known[source].tensors:
+        if each.name == name:
+            return each
+    raise ConfigError(f"source {source!r} does not concern {name}")
+
+
+def _measured(value: float | None) -> float:
+    if value is None or not 0 <= value < math.inf:
+        raise ConfigError(f"was measured to be {value}")
+    return value
+
+
+def _origin(noise: Noise, value: Any) -> str:
+    words = [str(bound) for bound in (value if isinstance(value, list) else [value])]
+    return f"{', '.join(words)} (noise of {noise.checkpoint}, measured {noise.created[:10]})"

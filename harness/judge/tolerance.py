@@ -1,0 +1,107 @@
+"""Tolerances: data in a reviewed file, per edge, overridable per project."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from whisper_parity import project
+from whisper_parity.errors import ConfigError
+from whisper_parity.judge import noise
+
+FILE = Path(__file__).with_name("tolerances.toml")
+
+Table = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Two bounds of a metric: up to `passes` it passes, up to `drifts` it drifts, beyond it fails."""
+
+    passes: float
+    drifts: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """What one edge may do."""
+
+    encoder_output_snr_db: Limit
+    logits_snr_db: Limit
+    kl_max: Limit
+    text_rate: Limit
+    punctuation_edits: Limit
+    max_tie_margin: float
+    token_difference: str
+    """"drift" or "fail"."""
+    reason: str
+
+
+LIMITS = ("encoder_output_snr_db", "logits_snr_db", "kl_max", "text_rate", "punctuation_edits")
+MULTIPLES = ("encoder_output_snr_db", "logits_snr_db", "kl_max", "max_tie_margin")
+"""Limits that can be multiples of measured noise: "3 x threads"."""
+_OR_MULTIPLES = ', or multiples of noise as "3 x threads"'
+
+
+def load(overrides: Table | None = None, backends: Collection[str] = ()) -> dict[str, dict[str, Any]]:
+    """The table of the reviewed file with a project's overrides laid over it, checked.
+
+    Raises:
+        ConfigError: an edge of no registered backend, an unknown key, or a value of the wrong form.
+    """
+    table = {edge: dict(values) for edge, values in project.read_toml(FILE).items()}
+    for edge, values in (overrides or {}).items():
+        _check_edge(edge, backends)
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"[tolerances] {edge!r}: expected a table of values, found {values!r:.60}")
+        _check(edge, values, project.FILE_NAME)
+        table[edge] = {**table.get(edge, {}), **values}
+    for edge, values in table.items():
+        _check(edge, values, FILE.name)
+    return table
+
+
+def for_edge(table: Table, reference: str, candidate: str) -> Tolerance:
+    """The tolerance of an edge, its own values before more general ones; multiples are numbers by now."""
+    merged: dict[str, Any] = {}
+    for name in ("default", f"*->{candidate.partition(':')[0]}", f"*->{candidate}", f"{reference}->{candidate}"):
+        merged |= table.get(name, {})
+    values: dict[str, Any] = {
+        key: Limit(*map(float, value)) if key in LIMITS else value for key, value in merged.items()
+    }
+    return Tolerance(**{**values, "max_tie_margin": float(values["max_tie_margin"])})
+
+
+def _check_edge(edge: str, backends: Collection[str]) -> None:
+    """A misspelt edge would be a tolerance that nobody applies."""
+    reference, arrow, candidate = edge.partition("->")
+    sides = [side.partition(":")[0] for side in (reference, candidate)]
+    if edge != "default" and (not arrow or sides[1] not in backends or sides[0] not in (*backends, "*")):
+        raise ConfigError(
+            f"[tolerances] {edge!r}: no such edge", hint=f'Write "reference->candidate" of {", ".join(backends)}'
+        )
+
+
+def _check(edge: str, values: Mapping[str, Any], where: str) -> None:
+    for key, value in values.items():
+        if key in LIMITS:
+            good = isinstance(value, list) and len(value) == 2 and all(_is_limit(key, bound) for bound in value)
+            expected = f"two numbers{_OR_MULTIPLES if key in MULTIPLES else ''}, [pass, drift]"
+        elif key == "max_tie_margin":
+            good, expected = _is_limit(key, value), f"a number{_OR_MULTIPLES}"
+        elif key == "token_difference":
+            good, expected = value in ("drift", "fail"), '"drift" or "fail"'
+        else:
+            good, expected = key == "reason" and isinstance(value, str), f"one of the keys in {FILE.name}"
+        if not good:
+            raise ConfigError(f"{where}: tolerance {edge!r}, {key}: expected {expected}, found {value!r:.60}")
+
+
+def _is_limit(key: str, value: Any) -> bool:
+    return _is_number(value) or (key in MULTIPLES and noise.is_multiple(value))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,0 +1,208 @@
+"""From a comparison to a verdict: is it still the same model, and if not, on which rung does it break?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from whisper_parity.compare.comparison import Comparison
+from whisper_parity.compare.logits import Flip
+from whisper_parity.errors import InputError, ParityError
+from whisper_parity.judge.tolerance import Limit, Tolerance
+
+
+class Outcome(str, Enum):
+    """What became of a stage on a clip; only PASS is green, DRIFT is amber and can ship."""
+
+    PASS = "pass"
+    DRIFT = "drift"
+    REFERENCE = "reference"
+    """The first stage of a run: others are judged against it."""
+    DIVERGED = "diverged"
+    NOT_COMPARED = "not compared"
+    """Its reference did not run."""
+    INVALID_INPUT = "invalid input"
+    """The clip, or an artifact of the user's, cannot be used."""
+    FAILED = "failed"
+    """Build or run failed, or this machine cannot do it."""
+
+    @property
+    def exit_code(self) -> int:
+        """0 all well, 1 diverged or nothing compared, 2 bad input, 3 environment."""
+        return {"diverged": 1, "not compared": 1, "invalid input": 2, "failed": 3}.get(self.value, 0)
+
+
+class Grade(str, Enum):
+    """How a rung came out."""
+
+    PASS = "pass"
+    DRIFT = "drift"
+    FAIL = "fail"
+    NOT_COMPARED = "not compared"
+
+
+_WORSE = (Grade.NOT_COMPARED, Grade.PASS, Grade.DRIFT, Grade.FAIL)
+
+
+@dataclass(frozen=True, slots=True)
+class RungResult:
+    """One rung of the severity ladder."""
+
+    rung: str
+    """"tensor", "logits", "token" or "text"."""
+    grade: Grade
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The judgement of one comparison."""
+
+    outcome: Outcome
+    rung: str
+    """The first rung of the worst grade; "" when nothing was compared."""
+    reason: str
+    rungs: tuple[RungResult, ...]
+
+
+def judge(comparison: Comparison, tolerance: Tolerance) -> Verdict:
+    """Judge a comparison by the tolerance of its edge."""
+    if comparison.broken:
+        broken = comparison.broken
+        reason = f"{broken.tensor}: {broken.premise} broken: {broken.reason}"
+        return Verdict(Outcome.DIVERGED, "tensor", reason, (RungResult("tensor", Grade.FAIL, reason),))
+    rungs = (
+        _tensor_rung(comparison, tolerance),
+        _logits_rung(comparison, tolerance),
+        _token_rung(comparison, tolerance),
+        _text_rung(comparison, tolerance),
+    )
+    worst = max(rungs, key=lambda result: _WORSE.index(result.grade))
+    outcomes = {Grade.PASS: Outcome.PASS, Grade.DRIFT: Outcome.DRIFT, Grade.FAIL: Outcome.DIVERGED}
+    if worst.grade is Grade.NOT_COMPARED:
+        return Verdict(Outcome.NOT_COMPARED, "", "nothing was compared", rungs)
+    reason = "" if worst.grade is Grade.PASS else _whole_reason(rungs, worst)
+    return Verdict(outcomes[worst.grade], worst.rung, reason, rungs)
+
+
+def of_error(error: ParityError) -> Verdict:
+    """The verdict of a stage that did not get as far as a comparison."""
+    outcome = Outcome.INVALID_INPUT if isinstance(error, InputError) else Outcome.FAILED
+    return Verdict(outcome, "", str(error), ())
+
+
+def severity(verdict: Verdict) -> tuple[int, bool]:
+    """Sorts verdicts from good to bad."""
+    return verdict.outcome.exit_code, verdict.outcome is Outcome.DRIFT
+
+
+def describe_flip(flip: Flip, tolerance: Tolerance) -> str:
+    """One flip in words."""
+    kind = "fault" if is_fault(flip, tolerance) else "tie"
+    if kind != flip.kind:
+        kind = f"fault, above the {tolerance.max_tie_margin:g} that a tie may have"
+    return (
+        f"step {flip.step} {flip.reference_text!r} -> {flip.candidate_text!r} "
+        f"(margin {flip.margin:.3g}, moved {flip.movement:.3g}, noise {flip.noise:.2g}: {kind})"
+    )
+
+
+def is_fault(flip: Flip, tolerance: Tolerance) -> bool:
+    """A flip outside the noise, or above the margin that any tie may have."""
+    return flip.kind == "fault" or flip.margin > tolerance.max_tie_margin
+
+
+def _grade(value: float, limit: Limit, *, higher_is_better: bool) -> Grade:
+    sign = 1 if higher_is_better else -1
+    if sign * value >= sign * limit.passes:
+        return Grade.PASS
+    return Grade.DRIFT if sign * value >= sign * limit.drifts else Grade.FAIL
+
+
+def _tensor_rung(comparison: Comparison, tolerance: Tolerance) -> RungResult:
+    return _snr_result("tensor", comparison, "encoder_output", tolerance.encoder_output_snr_db)
+
+
+def _snr_result(rung: str, comparison: Comparison, name: str, limit: Limit) -> RungResult:
+    worst = comparison.worst(name)
+    if worst is None:
+        return RungResult(rung, Grade.NOT_COMPARED, "text and tokens only")
+    grade = _grade(worst.snr_db, limit, higher_is_better=True)
+    reason = (
+        f"{name} SNR {worst.snr_db:.1f} dB (pass from {limit.passes:g}, drift from {limit.drifts:g}), "
+        f"largest error {worst.max_abs_err:.3g} of {worst.max_abs_ref:.3g} at {list(worst.max_abs_err_index)}"
+    )
+    return RungResult(rung, grade, reason)
+
+
+def _logits_rung(comparison: Comparison, tolerance: Tolerance) -> RungResult:
+    by_snr = _snr_result("logits", comparison, "logits", tolerance.logits_snr_db)
+    if not comparison.logits:
+        return by_snr
+    kl = max(diff.kl_max for diff in comparison.logits)
+    limit = tolerance.kl_max
+    reason = f"largest KL of a step {kl:.3g} nat (pass to {limit.passes:g}, drift to {limit.drifts:g})"
+    by_kl = RungResult("logits", _grade(kl, limit, higher_is_better=False), reason)
+    return max(by_snr, by_kl, key=lambda result: _WORSE.index(result.grade))
+
+
+def _token_rung(comparison: Comparison, tolerance: Tolerance) -> RungResult:
+    tokens = comparison.tokens
+    if tokens is None:
+        return RungResult("token", Grade.NOT_COMPARED, "tokens were not compared")
+    faults = [flip for flip in comparison.flips if is_fault(flip, tolerance)]
+    if comparison.flips:
+        first = describe_flip((faults or comparison.flips)[0], tolerance)
+        counts = f"{len(comparison.flips)} flip(s), {len(faults)} fault(s)"
+        return RungResult("token", Grade.FAIL if faults else Grade.DRIFT, f"{counts}: {first}")
+    if tokens.equal:
+        return RungResult("token", Grade.PASS, f"{tokens.candidate_count} tokens identical")
+    grade = Grade.FAIL if comparison.logits else Grade(tolerance.token_difference)
+    return RungResult("token", grade, _token_difference(comparison))
+
+
+def _token_difference(comparison: Comparison) -> str:
+    assert comparison.tokens is not None  # noqa: S101 - narrowed by the caller
+    edit = comparison.tokens.edits[0]
+    reason = f"{len(comparison.tokens.edits)} edit(s), first at step {edit.reference_start}: "
+    reason += f"{edit.kind} {edit.reference_text!r} -> {edit.candidate_text!r}"
+    if count := len(comparison.edits_at_boundaries):
+        reason += f"; {count} at a segment boundary of the reference"
+    return reason
+
+
+def _text_rung(comparison: Comparison, tolerance: Tolerance) -> RungResult:
+    text = comparison.text
+    if text is None:
+        return RungResult("text", Grade.NOT_COMPARED, "texts were not compared")
+    if text.equal:
+        return RungResult("text", Grade.PASS, "texts identical")
+    counts = text.leading_counts
+    by_rate = _rate_grade(counts.rate, bool(counts.errors), tolerance.text_rate)
+    marks = text.count("punctuation") + text.count("case")
+    by_marks = _grade(marks, tolerance.punctuation_edits, higher_is_better=False)
+    grade = max(by_rate, by_marks, key=_WORSE.index)
+    rate = "n/a" if counts.rate is None else f"{counts.rate:.1%}"
+    first = next(iter(text.edits), None)
+    edit = f", first {first.edit_class} {first.reference!r} -> {first.hypothesis!r}" if first else ""
+    reason = (
+        f"{text.leading.upper()} {rate} ({counts.errors}/{counts.length}), {marks} punctuation or case edit(s){edit}"
+    )
+    return RungResult("text", grade, reason)
+
+
+def _rate_grade(rate: float | None, has_errors: bool, limit: Limit) -> Grade:
+    """An undefined rate (nothing was to be said) with errors is at best a drift, where drift is allowed at all."""
+    if rate is not None:
+        return _grade(rate, limit, higher_is_better=False)
+    if not has_errors:
+        return Grade.PASS
+    return Grade.DRIFT if limit.drifts > limit.passes else Grade.FAIL
+
+
+def _whole_reason(rungs: tuple[RungResult, ...], worst: RungResult) -> str:
+    tensor, logits = rungs[0].grade, rungs[1].grade
+    hint = ""
+    if worst.grade is Grade.FAIL and logits is Grade.FAIL and tensor in (Grade.PASS, Grade.DRIFT):
+        hint = "; the encoder agrees: look at the decoder and the token embedding (of the same checkpoint?)"
+    return f"{worst.rung}: {worst.reason}{hint}"

@@ -1,1 +1,0 @@
-"""Pure functions over arrays, token lists and texts; numpy and scoring libraries only."""

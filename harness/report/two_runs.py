@@ -1,0 +1,209 @@
+"""Two results, or two runs, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+
+from whisper_parity.compare import comparison
+from whisper_parity.compare.results import ResultComparison
+from whisper_parity.errors import RecordError
+from whisper_parity.judge import tolerance, verdict
+from whisper_parity.judge.verdict import Outcome, Verdict
+from whisper_parity.report import history
+from whisper_parity.report.numbers import rate, snr
+from whisper_parity.run import report
+from whisper_parity.run.report import Report, Row
+from whisper_parity.trace import file
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One row in both runs."""
+
+    clip: str
+    stage: str
+    before: Row
+    after: Row
+    traces: Verdict | None
+    """Judgement of the second run's trace against the first's; None when one of them has none."""
+
+    @property
+    def is_worse(self) -> bool:
+        """The verdict got worse, the same stage now says other words, or its numbers left the tolerances."""
+        moved = self.traces is not None and self.traces.outcome is Outcome.DIVERGED
+        return moved or _rank(self.after) > _rank(self.before) or self.before.text != self.after.text
+
+
+@dataclass(frozen=True, slots=True)
+class RunComparison:
+    """Two runs, compared."""
+
+    first: Report
+    second: Report
+    changes: tuple[Change, ...]
+    missing: tuple[str, ...]
+    """Rows of the first that the second lacks."""
+
+    @property
+    def exit_code(self) -> int:
+        """1 when a row is worse or missing, 0 otherwise."""
+        return 1 if self.missing or any(change.is_worse for change in self.changes) else 0
+
+
+def compare_runs(first: Path, second: Path) -> RunComparison:
+    """Compare two runs row by row: verdicts, texts, and traces where both kept them.
+
+    Raises:
+        RecordError: one of them is no run, or they have no row in common.
+    """
+    before, after = report.load(first), report.load(second)
+    known = {(row.clip, row.stage): row for row in after.rows}
+    table = after.tolerances
+    changes, missing = [], []
+    for row in before.rows:
+        other = known.get((row.clip, row.stage))
+        if other is None:
+            missing.append(f"{row.clip} · {row.stage}")
+        else:
+            changes.append(Change(row.clip, row.stage, row, other, _judge_traces(first, second, row, table)))
+    if not changes:
+        raise RecordError(f"{first} and {second} have no row in common", hint="Run the same clips and stages twice")
+    return RunComparison(before, after, tuple(changes), tuple(missing))
+
+
+def show_results(found: ResultComparison, console: Console) -> None:
+    """Print the comparison of two result files."""
+    print_line = _printer(console)
+    text, tokens = found.text, found.tokens
+    print_line(f"reference {found.reference.name}: {text.reference}")
+    print_line(f"candidate {found.candidate.name}: {text.hypothesis}")
+    print_line(
+        f"text {'equal' if text.equal else 'differs'}: WER {rate(text.wer)}, CER {rate(text.cer)}; normalised "
+        f"WER {rate(text.wer_normalised)}, CER {rate(text.cer_normalised)} ({text.normaliser})"
+    )
+    for each in text.edits:
+        print_line(f"  {each.edit_class}: {each.reference!r} -> {each.hypothesis!r} at unit {each.position}")
+    print_line(f"tokens {'equal' if tokens.equal else 'differ'}: {tokens.reference_count} and {tokens.candidate_count}")
+    for i, edit in enumerate(tokens.edits):
+        where = ": at a segment boundary (timestamp pair) of the reference" if i in found.edits_at_boundaries else ""
+        what = f"{edit.kind} {edit.reference_text!r} -> {edit.candidate_text!r}"
+        print_line(f"  step {edit.reference_start}: {what}{where}")
+    print_line(_finding(found))
+
+
+def show_runs(found: RunComparison, console: Console) -> None:
+    """Print what changed from one run to the other."""
+    print_line = _printer(console)
+    print_line(f"first  {found.first.run}: {found.first.summary}")
+    print_line(f"second {found.second.run}: {found.second.summary}")
+    if found.first.policy_options != found.second.policy_options:
+        print_line(f"policy {found.first.policy} -> {found.second.policy}: other tokens are to be expected")
+    for line in (
+        *_commit_change(found),
+        *_artifact_changes(found),
+        *_figure_changes(found),
+        *filter(None, map(_change_line, found.changes)),
+    ):
+        print_line(line)
+    for name in found.missing:
+        print_line(f"missing in the second: {name}")
+    worse = sum(change.is_worse for change in found.changes) + len(found.missing)
+    print_line(f"{len(found.changes)} rows compared, {worse} worse")
+
+
+def _finding(found: ResultComparison) -> str:
+    edits, at = len(found.tokens.edits), len(found.edits_at_boundaries)
+    if found.tokens.equal:
+        return "finding: the same tokens"
+    if at == edits:
+        return (
+            f"finding: all {edits} edits stand at segment boundaries: the decode policy moved them, not the conversion"
+        )
+    return f"finding: {at} of {edits} edits stand at segment boundaries; the others need an explanation"
+
+
+def _change_line(change: Change) -> str:
+    parts = []
+    before, after = change.before.verdict.outcome, change.after.verdict.outcome
+    if before is not after:
+        parts.append(f"{before.value} -> {after.value}: {change.after.verdict.reason}")
+    if change.before.text != change.after.text:
+        parts.append(f"text {change.before.text!r} -> {change.after.text!r}")
+    if change.traces and change.traces.outcome is not Outcome.PASS:
+        parts.append(f"trace {change.traces.outcome.value}: {change.traces.reason}")
+    if (old := _worst_snr(change.before)) != (new := _worst_snr(change.after)):
+        parts.append(f"worst SNR {old} -> {new} dB")
+    return f"{change.clip} · {change.stage}: {'; '.join(parts)}" if parts else ""
+
+
+def _commit_change(found: RunComparison) -> list[str]:
+    """Which commit of this project recorded the one and the other."""
+    first, second = ((each.machine.commit or "unknown", each.machine.dirty) for each in (found.first, found.second))
+    said = [f"{commit[:12]}{' with changes' if dirty else ''}" for commit, dirty in (first, second)]
+    return [f"commit {said[0]} -> {said[1]}"] if first != second else []
+
+
+def _figure_changes(found: RunComparison) -> list[str]:
+    """Every figure of a stage over the clips that both runs have, where it changed, and which way."""
+    shared = {change.clip for change in found.changes}
+    before, after = (
+        replace(each, rows=tuple(row for row in each.rows if row.clip in shared))
+        for each in (found.first, found.second)
+    )
+    stages = {stage.spec: stage for stage in after.stages}
+    return [
+        line
+        for stage in before.stages
+        if stage.spec in stages
+        for line in _figures(stage.spec, history.figures(before, stage), history.figures(after, stages[stage.spec]))
+    ]
+
+
+def _figures(stage: str, before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
+    lines = []
+    for name in [each for each in before if each in after and each != "seconds"]:
+        old, new = before[name], after[name]
+        if not history.same(old, new):
+            better = (new > old) == history.HIGHER_IS_BETTER[name]
+            lines.append(f"{stage} {name}: {old:.4g} -> {new:.4g} ({'better' if better else 'worse'})")
+    return lines
+
+
+def _artifact_changes(found: RunComparison) -> list[str]:
+    after = {stage.spec: stage for stage in found.second.stages}
+    return [
+        f"artifact {stage.spec}: {stage.sha256[:12]} -> {after[stage.spec].sha256[:12]}"
+        for stage in found.first.stages
+        if stage.spec in after and stage.sha256 != after[stage.spec].sha256
+    ]
+
+
+def _judge_traces(first: Path, second: Path, row: Row, table: tolerance.Table) -> Verdict | None:
+    paths = [_folder(run) / report.TRACES / file.file_name(row.clip, row.stage) for run in (first, second)]
+    if not all(path.is_file() for path in paths):
+        return None
+    before, after = (file.load(path) for path in paths)
+    return verdict.judge(
+        comparison.compare(before, after, before.header.n_vocab), tolerance.for_edge(table, row.stage, row.stage)
+    )
+
+
+def _folder(run: Path) -> Path:
+    return run if run.is_dir() else run.parent
+
+
+def _rank(row: Row) -> tuple[int, bool]:
+    return row.verdict.outcome.exit_code, row.verdict.outcome is Outcome.DRIFT
+
+
+def _worst_snr(row: Row) -> str:
+    tensors = row.judged.comparison.tensors if row.judged else ()
+    return snr(min(item.diff.snr_db for item in tensors)) if tensors else "n/a"
+
+
+def _printer(console: Console):  # type: ignore[no-untyped-def]
+    return lambda line: console.print(line, soft_wrap=True, markup=False, highlight=False)

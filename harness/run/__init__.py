@@ -1,0 +1,1 @@
+"""A run: options, plan, folder, sessions, cells, report."""

@@ -1,0 +1,288 @@
+"""Measuring the noise floor: the root against itself, computed in other ways that leave the model what it is.
+
+Every pass is teacher forced with the tokens of the first one, so that all differences are numbers at the same steps.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from whisper_parity import project
+from whisper_parity.backend import artifact, build, registry
+from whisper_parity.backend.artifact import Artifact
+from whisper_parity.backend.contract import Float32, Perturbable, Perturbation, Session
+from whisper_parity.clips import manifest
+from whisper_parity.clips.clip import Clip
+from whisper_parity.clips.features import Features, clip_features
+from whisper_parity.compare import comparison as compare
+from whisper_parity.compare.comparison import Comparison
+from whisper_parity.decode import draft, policy
+from whisper_parity.decode.loop import teacher_forced
+from whisper_parity.decode.policy import Policy
+from whisper_parity.errors import BackendError, UnavailableError, UsageError, mapped
+from whisper_parity.judge import noise
+from whisper_parity.judge.noise import NOISE_VERSION, Noise, SourceNoise, TensorNoise
+from whisper_parity.model import checkpoint
+from whisper_parity.model.checkpoint import Checkpoint
+from whisper_parity.run.options import Options
+from whisper_parity.run.plan import workshop
+from whisper_parity.system.machine import describe as describe_machine
+from whisper_parity.trace.record import Recorder, record
+from whisper_parity.trace.trace import Trace, WindowTrace
+
+FINITE_MASK = -10000.0
+SUFFIX = (220, 11, 13, 1000)
+"""Ordinary tokens, put behind the rows that are asked for, again and again."""
+BOTH = ("encoder_output", "logits")
+DECODER = ("logits",)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured on what."""
+
+    found: Artifact
+    policy: Policy
+    clips: tuple[tuple[Clip, Features], ...]
+    threads: int
+    cache: Path
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """Whose noise it is."""
+        return self.found.checkpoint
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One way to compute all clips again."""
+
+    session: Session
+    tensors: tuple[str, ...] = BOTH
+    """What it can move; without the encoder, the first pass's encoder output is fed."""
+    suffix: tuple[int, ...] = ()
+    """Tokens behind the rows, up to the end of the context; empty for the session's own padding."""
+    half: bool = False
+    """Whether what goes in and what comes out is rounded to half precision."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Passes that are held against a first one."""
+
+    name: str
+    how: str
+    passes: tuple[Pass, ...]
+
+
+def measure(options: Options, own_policies: Mapping[str, Mapping[str, Any]]) -> Noise:
+    """Measure the root's noise on the clips of a run's options.
+
+    Raises:
+        UsageError: an unknown policy or clip, or no clip that can be read.
+        ParityError: the checkpoint cannot be used or run here.
+    """
+    started = time.perf_counter()
+    subject = _subject(options, policy.named(options.policy, own_policies))
+    backend = registry.backend(registry.ROOT)
+    with mapped(BackendError, "measuring noise failed"):
+        with backend.open(subject.found, subject.threads) as session:
+            if not isinstance(session, Session) or not isinstance(session, Perturbable):
+                raise UnavailableError(
+                    f"{registry.ROOT}: this backend cannot be perturbed", hint="Use the built-in one"
+                )
+            first = {clip.name: _first(subject, session, clip, features) for clip, features in subject.clips}
+            sources = [*_unperturbed(subject, session, first), *_perturbed(subject, session, first)]
+            label = session.label
+        sources.append(_threads(subject, first))
+    return _noise(subject, label, sources, time.perf_counter() - started)
+
+
+def target(out: Path | None, options: Options) -> Path:
+    """Where the noise of a checkpoint goes: the approved file, unless that is another checkpoint's.
+
+    Raises:
+        UsageError: it is, and no other file was named.
+    """
+    if out is not None or not project.find().noise.is_file():
+        return out or project.find().noise
+    known, found = noise.load(project.find().noise), checkpoint.resolve(options.checkpoint)
+    if known.checkpoint_sha256 != found.sha256:
+        raise UsageError(
+            f"{project.find().noise} holds the noise of {known.checkpoint}, not of {found.name}",
+            hint="Name a file by --out",
+        )
+    return project.find().noise
+
+
+def _subject(options: Options, chosen: Policy) -> Subject:
+    policy.check_language(options.language)
+    clips, bad = manifest.select(options.clips, options.manifest, options.language)
+    found = build.obtain(workshop(options, checkpoint.resolve(options.checkpoint)), registry.ROOT)
+    n_mels = found.checkpoint.dims.n_mels
+    if bad:  # a floor of fewer clips than were named would not be what it says
+        raise UsageError(f"{bad[0].name}: {bad[0].error}", hint="Leave it out")
+    usable = [(clip, clip_features(options.cache, clip, n_mels)) for clip in clips]
+    return Subject(found, chosen, tuple(usable), options.threads, options.cache)
+
+
+def _first(subject: Subject, session: Session, clip: Clip, features: Features) -> Trace:
+    """The pass that all others are held against: what a run records."""
+    recorder = Recorder(
+        registry.ROOT, session, subject.found.sha256, subject.checkpoint.dims, subject.policy,
+        drafts=lambda sha, plan, greedy: draft.root_draft(subject.cache, subject.checkpoint, sha, plan, greedy),
+    )  # fmt: skip
+    return record(recorder, clip, features, None, clip.language)
+
+
+def _unperturbed(subject: Subject, session: Session, first: dict[str, Trace]) -> list[SourceNoise]:
+    end = policy.concrete(subject.policy, subject.checkpoint.dims, "en").eot
+    return [
+        _measured(subject, first, Source("repeat", "the same, twice more", (Pass(session), Pass(session)))),
+        _measured(
+            subject,
+            first,
+            Source(
+                "position",
+                f"tokens {list(SUFFIX)} again and again, and end-of-text, behind the rows, against padding by token 0",
+                (Pass(session, DECODER, SUFFIX), Pass(session, DECODER, (end,))),
+            ),
+        ),
+        _measured(
+            subject,
+            first,
+            Source(
+                "fp16-io",
+                "input features, encoder output and logits rounded to float16, weights and arithmetic in float32",
+                (Pass(session, half=True),),
+            ),
+        ),
+    ]
+
+
+def _perturbed(subject: Subject, session: Session, first: dict[str, Trace]) -> list[SourceNoise]:
+    assert isinstance(session, Perturbable)  # noqa: S101 - asked by the caller
+    with session.perturbed(Perturbation(half_weights=True)) as half:
+        how = "weights rounded to float16, arithmetic in float32, against float32 weights"
+        found = [_measured(subject, first, Source("fp16", how, (Pass(half),)))]
+    with session.perturbed(Perturbation(mask_value=-math.inf)) as explicit:
+        how = "attention as matrix products and softmax, against the fused kernel"
+        found.append(_measured(subject, first, Source("attention", how, (Pass(explicit),))))
+        base = _all(subject, first, Pass(explicit, DECODER))
+    with session.perturbed(Perturbation(mask_value=FINITE_MASK)) as finite:
+        how = f"causal mask of {FINITE_MASK:g} against -inf, both with attention written out"
+        found.append(_measured(subject, base, Source("mask", how, (Pass(finite, DECODER),))))
+    return found
+
+
+def _threads(subject: Subject, first: dict[str, Trace]) -> SourceNoise:
+    """Other thread counts; the last thing that is measured, since the count is the whole process's."""
+    others = sorted({1, 2, Options().threads} - {subject.threads})
+    backend, comparisons = registry.backend(registry.ROOT), []
+    for count in others:
+        with backend.open(subject.found, count) as session:
+            assert isinstance(session, Session)  # noqa: S101 - the root is one
+            comparisons += _compared(subject, first, _all(subject, first, Pass(session)))
+    with backend.open(subject.found, subject.threads):
+        pass  # the process computes with its own count again
+    how = f"{' and '.join(map(str, others))} thread(s) against {subject.threads}"
+    return SourceNoise("threads", how, _tensors(comparisons, BOTH))
+
+
+def _measured(subject: Subject, base: dict[str, Trace], source: Source) -> SourceNoise:
+    comparisons = [
+        comparison for each in source.passes for comparison in _compared(subject, base, _all(subject, base, each))
+    ]
+    return SourceNoise(source.name, source.how, _tensors(comparisons, source.passes[0].tensors))
+
+
+def _compared(subject: Subject, base: dict[str, Trace], again: dict[str, Trace]) -> list[Comparison]:
+    return [compare.compare(base[name], again[name], subject.checkpoint.dims.n_vocab) for name in base]
+
+
+def _all(subject: Subject, base: dict[str, Trace], way: Pass) -> dict[str, Trace]:
+    return {clip.name: _again(subject, base[clip.name], features, way) for clip, features in subject.clips}
+
+
+def _again(subject: Subject, known: Trace, features: Features, way: Pass) -> Trace:
+    """Every window of a clip, computed again with the same tokens."""
+    inputs = [window.input_features for window in features.windows]
+    windows = [_window(subject, known, window, each, way) for window, each in zip(known.windows, inputs)]
+    return Trace(known.header, tuple(windows))
+
+
+def _window(subject: Subject, known: Trace, window: WindowTrace, input_features: Float32, way: Pass) -> WindowTrace:
+    dims, forced = subject.checkpoint.dims, window.teacher_forced
+    encodes = "encoder_output" in way.tensors
+    rounded = _half if way.half else _whole
+    encoder_output = rounded(way.session.encode(rounded(input_features))) if encodes else window.encoder_output
+    plan = policy.concrete(subject.policy, dims, known.header.language)
+    fed = [*plan.prompt, *forced.tokens][: dims.n_text_ctx]
+    room = dims.n_text_ctx - len(fed)
+    suffix = (way.suffix * room)[:room]
+    start = len(plan.prompt) - 1
+    logits = way.session.decode([*fed, *suffix], encoder_output, range(start, start + len(forced.logits)))
+    again = teacher_forced(plan, forced.tokens, rounded(logits))
+    return replace(window, encoder_output=encoder_output, teacher_forced=again)
+
+
+def _half(values: Float32) -> Float32:
+    """float32 values as float16 holds them: what a device with half precision at its interfaces is fed and says."""
+    return values.astype(np.float16).astype(np.float32)
+
+
+def _whole(values: Float32) -> Float32:
+    return values
+
+
+def _tensors(comparisons: Sequence[Comparison], names: tuple[str, ...]) -> tuple[TensorNoise, ...]:
+    """The worst over all clips, and sums where sums make sense.
+
+    Raises:
+        BackendError: a pass gave other shapes, or values that are not finite.
+    """
+    for each in comparisons:
+        if each.broken:
+            raise BackendError(f"{each.clip}: {each.broken.tensor}: {each.broken.reason}")
+    return tuple(_tensor(comparisons, name) for name in names)
+
+
+def _tensor(comparisons: Sequence[Comparison], name: str) -> TensorNoise:
+    diffs = [item.diff for each in comparisons for item in each.tensors if item.name == name]
+    found = TensorNoise(name, min(diff.snr_db for diff in diffs), max(diff.rmse for diff in diffs))
+    if name != "logits":
+        return found
+    steps = sum(each.steps for each in comparisons)
+    squares = sum(each.steps * (each.noise or 0.0) ** 2 for each in comparisons)
+    return replace(
+        found,
+        kl_max=max(diff.kl_max for each in comparisons for diff in each.logits),
+        movement_rms=math.sqrt(squares / steps),
+        steps_at_risk=sum(each.steps_at_risk for each in comparisons),
+        flips=sum(len(each.flips) for each in comparisons),
+        steps=steps,
+    )
+
+
+def _noise(subject: Subject, label: str, sources: Sequence[SourceNoise], seconds: float) -> Noise:
+    return Noise(
+        noise_version=NOISE_VERSION,
+        checkpoint=subject.checkpoint.name,
+        checkpoint_sha256=subject.checkpoint.sha256,
+        stage=registry.ROOT,
+        label=label,
+        policy=subject.policy.name,
+        clips=tuple(clip.name for clip, _ in subject.clips),
+        threads=subject.threads,
+        created=artifact.now(),
+        seconds=round(seconds, 1),
+        machine=describe_machine(),
+        sources=tuple(sources),
+    )

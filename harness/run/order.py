@@ -1,0 +1,362 @@
+"""State and order: whether what a stage says of a clip depends on what ran before it.
+
+A sequence of clips is run in one session. Every later result of a clip is held against its first one, bit for bit:
+encoder output, logits, tokens, text. When they are equal, nothing depends on anything. When they are not, the sequence
+is run in two fresh sessions. A runtime that repeats itself there, position by position, is deterministic, and the
+difference is state. One that does not is not reproducible: how far the runs are apart at the same position is its
+own repeat noise, and only a difference of more than NOISE_SIGMAS times the largest of these is state.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whisper_parity.backend.contract import Float32, Session, Transcriber
+from whisper_parity.compare.comparison import NOISE_SIGMAS
+from whisper_parity.errors import ParityError
+from whisper_parity.run.report import StateCheck
+from whisper_parity.trace.trace import Trace
+
+Opened = Session | Transcriber
+Traces = Sequence[Trace]
+
+
+class OneSessionError(ParityError):
+    """Two sessions at once cannot be had; no fault of the stage."""
+
+    exit_code = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A sequence of clips, and what it is called."""
+
+    name: str
+    clips: tuple[str, ...]
+    missing: str = ""
+    """Why it cannot be run on the clips of this run; "" when it can."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """What choosing sequences needs to know about a clip."""
+
+    clip: str
+    seconds: float
+    silent: bool
+
+
+@dataclass(frozen=True)
+class Player:
+    """How sessions of a stage are had, and how one runs a clip."""
+
+    stage: str
+    play: Callable[[Opened, str], Trace]
+    fresh: Callable[[], AbstractContextManager[Opened]]
+    """A session that has run nothing yet."""
+    pair: Callable[[], AbstractContextManager[tuple[Opened, Opened]]]
+    """Two of them at once; OneSessionError where there can be but one."""
+    used: Callable[[], AbstractContextManager[Opened]] | None = None
+    """The session that the run has used already: taken for the first pass, since opening costs time."""
+    known: Mapping[str, Trace] = field(default_factory=dict)
+    """What that session said of clips in the run: half of the first pass, then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One result of a clip against another one of it."""
+
+    clip: str
+    what: str
+    """"encoder_output", "logits", "tokens" or "text"."""
+    distance: float
+    """Root mean square of the difference over that of the first one; infinite where there is nothing to subtract."""
+    place: str
+    """Which of the results: "run 3, after en-comma-01"."""
+
+    def __str__(self) -> str:
+        """Where, what and how far."""
+        far = f" by {_decibels(self.distance)}" if self.what in TENSORS else ""
+        return f"{self.what} of {self.clip} ({self.place}) differs{far}"
+
+
+TENSORS = ("encoder_output", "logits")
+REPEATS = 10
+
+
+def small(sounds: Sequence[Sound]) -> tuple[Order, ...]:
+    """What every run checks: A B A on the first two clips that say something, twice."""
+    first, second = _two(sounds)
+    if not first:
+        return ()
+    if not second:
+        return (Order("same clip twice", (first, first)),)
+    return (Order("A B A", (first, second, first) * 2),)
+
+
+def whole(sounds: Sequence[Sound]) -> tuple[Order, ...]:
+    """What `--state` checks."""
+    first, second = _two(sounds)
+    if not first:
+        return ()
+    by_length = sorted(sounds, key=lambda sound: sound.seconds)
+    short, long = by_length[0].clip, by_length[-1].clip
+    silence = next((sound.clip for sound in sounds if sound.silent), "")
+    both = "" if second else "the run has one clip only"
+    lengths = "" if by_length[0].seconds < by_length[-1].seconds else "all clips of the run are of one length"
+    quiet = "" if silence and silence != first else "no clip of the run is silent beside one that is not"
+    return (
+        Order("same clip twice", (first, first)),
+        Order("A B A", (first, second, first) * 2, both),
+        Order("short after long", (short, long, short), lengths),
+        Order("silence after speech", (first, silence, first, silence), quiet),
+        Order("ten repeats", (first,) * REPEATS),
+    )
+
+
+def _two(sounds: Sequence[Sound]) -> tuple[str, str]:
+    """The first two clips that say something; "" for what is not there."""
+    speaking = [sound.clip for sound in sounds if not sound.silent] or [sound.clip for sound in sounds]
+    return (*speaking, "", "")[0], (*speaking, "", "")[1]
+
+
+def describe(check: StateCheck) -> str:
+    """One check in words."""
+    said = "stateful" if check.stateful else "state" if check.checked else "not checked"
+    return f"{said}: {check.stage}: {check.sequence or 'state and order'}: {check.reason or 'steady'}"
+
+
+def check(player: Player, order: Order, *, at_once: bool = False) -> StateCheck:
+    """Run a sequence and judge it; what keeps it from being run becomes the reason."""
+    started = time.perf_counter()
+    clips = tuple(dict.fromkeys(filter(None, order.clips)))
+    blank = StateCheck(player.stage, order.name, clips, False, order.missing, checked=not order.missing)
+    if order.missing:
+        return blank
+    counted = _Counting(player)
+    try:
+        found = _two_sessions(counted, order) if at_once else _judged(counted, order)
+    except ParityError as error:
+        found = _Finding(False, True, str(error), False, error.exit_code)
+    return replace(
+        blank,
+        stateful=found.stateful,
+        reason=found.reason,
+        checked=found.checked,
+        reproducible=found.reproducible,
+        error_code=found.error_code,
+        runs=counted.runs,
+        seconds=round(time.perf_counter() - started, 3),
+    )
+
+
+def two_sessions(sounds: Sequence[Sound]) -> Order:
+    """Two sessions at once; with one clip only, both run the same."""
+    first, second = _two(sounds)
+    return Order("two sessions", (first, second or first), "" if first else "the run has no clip")
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    stateful: bool
+    reproducible: bool
+    reason: str
+    checked: bool = True
+    error_code: int = 0
+
+
+class _Counting:
+    """A player that counts."""
+
+    def __init__(self, player: Player) -> None:
+        self.player, self.runs = player, 0
+
+    def run(self, session: Opened, clip: str) -> Trace:
+        self.runs += 1
+        return self.player.play(session, clip)
+
+    def sequence(self, session: Opened, clips: Sequence[str]) -> list[Trace]:
+        return [self.run(session, clip) for clip in clips]
+
+    def afresh(self, clips: Sequence[str]) -> list[Trace]:
+        with self.player.fresh() as session:
+            return self.sequence(session, clips)
+
+
+def _judged(player: _Counting, order: Order) -> _Finding:
+    """One pass; two more in fresh sessions where something differs."""
+    used, clips = player.player.used, order.clips
+    first = _first_pass(player, clips)
+    if not within(*first):
+        return _Finding(False, True, "")
+    second, third = player.afresh(clips), player.afresh(clips)
+    noise = between(second, third, clips)
+    effects = max(within(second, clips), within(third, clips), key=len)
+    apart = against(dict(zip(clips, second)), *first, "in the session of the run, not in a fresh one")
+    if not effects and used:  # fresh sessions are steady: it is what ran before this sequence that still acts
+        effects = apart
+    elif not effects:  # three fresh sessions, one of which differs
+        noise = noise or apart
+    return _verdict(effects, noise)
+
+
+def _first_pass(player: _Counting, clips: tuple[str, ...]) -> tuple[list[Trace], tuple[str, ...]]:
+    """Results and their clips: what the run itself recorded by the same session spares half of the sequence."""
+    used, known = player.player.used, player.player.known
+    names = tuple(dict.fromkeys(clips))
+    if used is None:
+        return player.afresh(clips), clips
+    spared = all(name in known for name in names) and len(clips) > len(names)
+    left = clips[len(clips) // 2 :] if spared else clips
+    with used() as session:
+        found = player.sequence(session, left)
+    return ([*(known[name] for name in names), *found], (*names, *left)) if spared else (found, clips)
+
+
+def _two_sessions(player: _Counting, order: Order) -> _Finding:
+    """A alone and B alone, then A while B is run in between its encoder and its decoder."""
+    one, other = order.clips
+    alone = player.afresh([one]) + player.afresh([other])
+    together = _interrupted(player, one, other)
+    effects = between(alone, together, order.clips, "beside a second session")
+    if not effects:
+        return _Finding(False, True, "")
+    again = player.afresh([one]) + player.afresh([other])
+    noise = between(alone, again, order.clips) + between(together, _interrupted(player, one, other), order.clips)
+    return _verdict(effects, noise)
+
+
+def _interrupted(player: _Counting, one: str, other: str) -> list[Trace]:
+    with player.player.pair() as (first, second):
+        if isinstance(first, Transcriber):  # nothing can be put in between
+            return [player.run(first, one), player.run(second, other)]
+        meanwhile: list[Trace] = []
+        found = player.run(_Interrupted(first, lambda: meanwhile.append(player.run(second, other))), one)
+        return [found, meanwhile[0]]
+
+
+class _Interrupted:
+    """A session with something else run behind its first encoder pass."""
+
+    def __init__(self, session: Session, interrupt: Callable[[], None]) -> None:
+        self._session, self._interrupt, self._done = session, interrupt, False
+        self.label = session.label
+
+    def encode(self, input_features: Float32) -> Float32:
+        output = self._session.encode(input_features)
+        if not self._done:
+            self._done = True
+            self._interrupt()
+        return output
+
+    def decode(self, tokens: Sequence[int], encoder_output: Float32, rows: Sequence[int]) -> Float32:
+        return self._session.decode(tokens, encoder_output, rows)
+
+    def greedy(self, encoder_output: Float32, options: Mapping[str, Any]) -> list[int]:
+        return self._session.greedy(encoder_output, options)  # type: ignore[attr-defined, no-any-return]
+
+
+def _verdict(effects: Sequence[Difference], noise: Sequence[Difference]) -> _Finding:
+    """State where nothing else moves, or where it moves further than the repeat noise of the same tensor."""
+    own = {each.what: max(n.distance for n in noise if n.what == each.what) for each in noise}
+    beyond = [each for each in effects if each.distance > NOISE_SIGMAS * own.get(each.what, 0.0)]
+    if beyond:
+        return _Finding(True, not noise, _reason(beyond, own))
+    first = max(noise, key=lambda each: each.distance)
+    return _Finding(False, False, f"not reproducible: in a fresh session {first}; nothing moves further than that")
+
+
+def _reason(beyond: Sequence[Difference], own: Mapping[str, float]) -> str:
+    """The worst difference of each tensor, tokens and text; how it goes on; what the repeat noise is."""
+    groups = [[each for each in beyond if each.what == what] for what in dict.fromkeys(each.what for each in beyond)]
+    parts = [str(max(group, key=lambda each: each.distance)) for group in groups]
+    if own:
+        parts.append(f"repeats alone move up to {', '.join(f'{w} {_decibels(d)}' for w, d in own.items())}")
+    return "; ".join([*parts, *_trend(beyond)])
+
+
+def _trend(beyond: Sequence[Difference]) -> list[str]:
+    """Whether it grows with every run."""
+    clip, what = beyond[0].clip, beyond[0].what
+    steps = [each.distance for each in beyond if (each.clip, each.what) == (clip, what)]
+    grows = len(steps) > 2 and all(a < b for a, b in pairwise(steps))
+    return [f"it grows with every run, from {_decibels(steps[0])}"] if grows else []
+
+
+def within(traces: Traces, clips: Sequence[str]) -> list[Difference]:
+    """Every later result of a clip against its first one in the same sequence."""
+    first: dict[str, Trace] = {}
+    found: list[Difference] = []
+    for number, (clip, trace) in enumerate(zip(clips, traces)):
+        place = f"run {number + 1}, after {clips[number - 1]}" if number else "run 1"
+        found += _differences(clip, first.setdefault(clip, trace), trace, place)
+    return found
+
+
+def against(base: Mapping[str, Trace], traces: Traces, clips: Sequence[str], place: str) -> list[Difference]:
+    """Every result of a clip against one that is taken to be right."""
+    return [each for clip, trace in zip(clips, traces) for each in _differences(clip, base[clip], trace, place)]
+
+
+def between(one: Traces, other: Traces, clips: Sequence[str], place: str = "") -> list[Difference]:
+    """Two passes of one sequence, position by position."""
+    found: list[Difference] = []
+    for number, (clip, first, second) in enumerate(zip(clips, one, other)):
+        found += _differences(clip, first, second, place or f"run {number + 1}, repeated")
+    return found
+
+
+def _differences(clip: str, first: Trace, second: Trace, place: str) -> list[Difference]:
+    if first is second:
+        return []
+    found = []
+    for what in TENSORS:
+        distance = max((_distance(*pair) for pair in _pairs(what, first, second)), default=0.0)
+        if len(first.windows) != len(second.windows):
+            distance = math.inf
+        if distance:
+            found.append(Difference(clip, what, distance, place))
+    ours, theirs = first.header, second.header
+    for what, differs in (
+        ("tokens", ours.timestamped_tokens != theirs.timestamped_tokens),
+        ("text", ours.text != theirs.text),
+    ):
+        if differs:
+            found.append(Difference(clip, what, math.inf, place))
+    return found
+
+
+def _pairs(what: str, first: Trace, second: Trace) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    for ours, theirs in zip(first.windows, second.windows):
+        if what == "logits":
+            yield ours.teacher_forced.logits, theirs.teacher_forced.logits
+        else:
+            yield ours.encoder_output, theirs.encoder_output
+
+
+def _distance(first: NDArray[Any], second: NDArray[Any]) -> float:
+    """sqrt(sum (second - first)^2 / sum first^2); 0 only when equal bit for bit, NaN and Inf included."""
+    if first.shape != second.shape:
+        return math.inf
+    if np.array_equal(first, second, equal_nan=True):
+        return 0.0
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
+        return math.inf
+    ours = first.astype(np.float64)
+    moved = float(np.square(second - ours).sum())
+    size = float(np.square(ours).sum())
+    return math.sqrt(moved / size) if size else math.inf
+
+
+def _decibels(distance: float) -> str:
+    """A relative distance as the SNR that everything else is told in."""
+    return f"{-20 * math.log10(distance):.0f} dB SNR" if 0 < distance < math.inf else "more than can be said"

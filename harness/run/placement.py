@@ -1,0 +1,86 @@
+"""Where the stages of a run really ran, and whether that is where they were meant to run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from whisper_parity.backend.contract import Placement
+from whisper_parity.run.report import Report, StageInfo
+from whisper_parity.system import serial
+
+FOLDER = "placement"
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """What a session said of its files."""
+
+    artifact_sha256: str
+    placement: tuple[Placement, ...]
+
+
+def remember(run: Path, spec: str, artifact_sha256: str, found: tuple[Placement, ...]) -> None:
+    """Keep what an opened stage says, for the report: a file of its own, since workers share a run."""
+    path, located = _path(run, spec), Located(artifact_sha256, found)
+    if not path.is_file() or serial.read(Located, path) != located:
+        serial.write(path, located)
+
+
+def of_stage(run: Path, spec: str, artifact_sha256: str) -> tuple[Placement, ...]:
+    """What this artifact's session said in this run; empty when nothing ran, or nothing was said."""
+    path = _path(run, spec)
+    if not path.is_file():
+        return ()
+    found = serial.read(Located, path)
+    return found.placement if found.artifact_sha256 == artifact_sha256 else ()
+
+
+def fallbacks(info: StageInfo) -> list[str]:
+    """One line for each file of a stage that runs somewhere else than on its target, in part or as a whole."""
+    return [f"{info.spec}: {describe(each)}" for each in info.placement if each.fell_back]
+
+
+def misplaced(stages: Sequence[StageInfo]) -> list[str]:
+    """Why each stage that ran does not meet `require_placement`: a fall-back, or nobody can say where it runs."""
+    found = []
+    for info in stages:
+        if not info.available:
+            continue
+        found += fallbacks(info)
+        found += [f"{info.spec}: {describe(each)}" for each in info.placement if not each.target]
+        if not info.placement:
+            found.append(f"{info.spec}: it does not say where it runs")
+    return found
+
+
+def of_report(report: Report) -> list[str]:
+    """The stages of a report with where they ran, those that say nothing left out."""
+    return [
+        f"{info.spec} {', '.join(_short(each) for each in info.placement)}" for info in report.stages if info.placement
+    ]
+
+
+def describe(placed: Placement) -> str:
+    """One placement in words."""
+    if not placed.target:
+        return f"{placed.component}: nobody can say where it runs ({placed.note})"
+    if placed.elsewhere:
+        return f"{placed.component}: also on {', '.join(placed.elsewhere)}, not only on {placed.target} ({placed.note})"
+    if placed.nodes is None or placed.delegated is None:
+        return f"{placed.component}: {placed.target} ({placed.note})"
+    left = placed.nodes - placed.delegated
+    fell = f", {left} fell back to the CPU" if left else ""
+    return f"{placed.component}: {placed.delegated} of {placed.nodes} nodes on {placed.target}{fell} ({placed.note})"
+
+
+def _short(placed: Placement) -> str:
+    share = "" if placed.share is None else f" {placed.delegated}/{placed.nodes} nodes"
+    others = "".join(f" + {each}" for each in placed.elsewhere)
+    simulated = " (simulated)" if "simulated" in placed.note else ""
+    return f"{placed.component} {placed.target or 'unknown'}{others}{share}{simulated}"
+
+
+def _path(run: Path, spec: str) -> Path:
+    return run / FOLDER / f"{spec.replace(':', '-')}.json"

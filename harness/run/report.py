@@ -1,0 +1,169 @@
+"""What reports/<run>/report.json holds: every number of a run; tables and pages are views of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from whisper_parity.backend.artifact import ArtifactFile
+from whisper_parity.backend.contract import Placement, Usage
+from whisper_parity.compare.comparison import Comparison
+from whisper_parity.compare.text import TextDiff
+from whisper_parity.errors import RecordError
+from whisper_parity.judge.verdict import Outcome, Verdict
+from whisper_parity.system import serial
+from whisper_parity.system.machine import Machine
+
+SCHEMA_VERSION = 3
+REPORT = "report.json"
+ROWS = "rows"
+TRACES = "traces"
+STAGES = "stages"
+RUN = "run.json"
+PAGE = "index.html"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A comparison and its verdict."""
+
+    comparison: Comparison
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Row:
+    """One cell of the table: a stage on a clip."""
+
+    clip: str
+    stage: str
+    verdict: Verdict
+    """The worst of the verdicts against parent and root."""
+    label: str
+    """What really ran; "" when nothing did."""
+    text: str
+    tokens: int
+    audio_s: float
+    seconds: float
+    encoder_calls: int
+    decoder_calls: int
+    vs_parent: Judged | None
+    vs_root: Judged | None
+    """None when the root is the parent."""
+    vs_transcript: TextDiff | None
+    """Against the clip's reference transcript, where it has one; informs, is not judged."""
+    notes: tuple[str, ...]
+    reproduce: str
+    """Command that repeats this row."""
+    usage: Usage | None = None
+    """What was spent on a device and on the way there."""
+    language: str = ""
+    """Language of the prompt, a Whisper code; "" when nothing ran."""
+    token_ids: tuple[int, ...] = ()
+    """The text tokens themselves; `tokens` of them."""
+
+    @property
+    def judged(self) -> Judged | None:
+        """What the table shows: the comparison against the parent."""
+        return self.vs_parent
+
+
+def row_without_trace(clip: str, stage: str, verdict: Verdict, reproduce: str) -> Row:
+    """The row of a stage that did not get as far as a comparison."""
+    return Row(clip, stage, verdict, "", "", 0, 0.0, 0.0, 0, 0, None, None, None, (), reproduce)
+
+
+@dataclass(frozen=True)
+class StageInfo:
+    """A stage of the run and where its artifact came from."""
+
+    spec: str
+    parent: str | None
+    available: bool
+    reason: str
+    """Versions, or why it is not available."""
+    origin: str = ""
+    """"checkpoint", "built", "cached", "external", or "" when there is no artifact."""
+    folder: str = ""
+    sha256: str = ""
+    parent_sha256: str | None = None
+    files: dict[str, ArtifactFile] = field(default_factory=dict)
+    tools: dict[str, str] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    created: str = ""
+    build_seconds: float = 0.0
+    placement: tuple[Placement, ...] = ()
+    """Where its files really ran; empty when nothing ran or the runtime does not say."""
+
+
+@dataclass(frozen=True)
+class StateCheck:
+    """Whether a stage's result on a clip depends on what ran before."""
+
+    stage: str
+    sequence: str
+    """What was run: "A B A", "short after long"."""
+    clips: tuple[str, ...]
+    stateful: bool
+    reason: str
+    """What differed, where and how far; "" when nothing did."""
+    checked: bool = True
+    """False when it could not be checked; the reason says why."""
+    reproducible: bool = True
+    """False when fresh sessions give other results for the same sequence: judged against that noise of its own."""
+    error_code: int = 0
+    """Exit code of the error that ended the check; 0 when none did."""
+    runs: int = 0
+    """How often a clip was run for it."""
+    seconds: float = 0.0
+
+    @property
+    def exit_code(self) -> int:
+        """1 when stateful, else that of the error that ended it."""
+        return 1 if self.stateful else self.error_code
+
+
+@dataclass(frozen=True)
+class Report:
+    """A whole run."""
+
+    schema_version: int
+    run: str
+    created: str
+    finished: bool
+    """False while rows are still missing: a run that was cut off can be continued by its name."""
+    verdict: Outcome
+    exit_code: int
+    summary: str
+    """The verdict in one sentence."""
+    checkpoint: str
+    checkpoint_sha256: str
+    checkpoint_note: str
+    policy: str
+    policy_options: dict[str, Any]
+    tolerances: dict[str, dict[str, Any]]
+    """Every limit by edge; an infinite one is the string "Infinity", which `float` reads."""
+    machine: Machine
+    stages: tuple[StageInfo, ...]
+    rows: tuple[Row, ...]
+    seconds: float
+    states: tuple[StateCheck, ...] = ()
+    """Checks of state and order; a stateful stage fails the run."""
+    misplaced: tuple[str, ...] = ()
+    """Why stages do not meet `require_placement`; empty when they do, or when it was not asked for."""
+    tolerance_origins: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By edge and limit: the multiples of measured noise that a limit was written as, and whose noise it is."""
+
+
+def load(folder: Path) -> Report:
+    """Read a run's report.
+
+    Raises:
+        RecordError: there is none, or it was written by another version.
+    """
+    path = folder / REPORT if folder.is_dir() else folder
+    report = serial.read(Report, path)
+    if report.schema_version != SCHEMA_VERSION:
+        raise RecordError(f"{path}: schema version {report.schema_version}, this program reads {SCHEMA_VERSION}")
+    return report

@@ -1,0 +1,1 @@
+"""Files, processes, the terminal: what every room stands on."""

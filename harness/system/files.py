@@ -1,0 +1,90 @@
+"""Processes side by side: a file appears whole, and a thing is made once."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from whisper_parity.errors import OutputError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path of the same name, in a folder of its own beside `path`; what is written there takes its place at the end.
+
+    Nobody reads half of a file, and two writers never share one. When the block raises, `path` stays as it was.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".partial-", dir=path.parent) as folder:
+        partial = Path(folder, path.name)
+        yield partial
+        partial.replace(path)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a file lock: two processes never build or record the same thing twice.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    from filelock import FileLock
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        lock.acquire()
+    except OSError as error:
+        raise OutputError(
+            f"{path.parent}: cannot be written ({error.strerror})", hint="Choose another folder"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in one step.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    try:
+        with replacing(path) as partial:
+            partial.write_text(text, "utf-8")
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror})", hint="Choose another --report-dir"
+        ) from error
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def exists(path: Path) -> bool:
+    """Whether there is such a file or folder; a name that is too long for the file system is none."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def safe_name(text: str) -> str:
+    """A name that is safe in any file system and shell; changed names get a hash so that no two collide."""
+    cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[:80]
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+    return cleaned if cleaned == text else f"{cleaned or 'clip'}-{digest[:6]}"

@@ -1,0 +1,15 @@
+"""Modules of ours in processes of their own."""
+
+from __future__ import annotations
+
+import sys
+
+_RUN = (  # `python -m` would put the working folder in front of everything: whatever a user keeps there
+    "import sys; '' in sys.path and sys.path.remove(''); import runpy; "
+    "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
+)
+
+
+def python_module(module: str, *words: str) -> list[str]:
+    """The command of `python -m module words` that never imports from the working folder."""
+    return [sys.executable, "-c", _RUN, module, *words]

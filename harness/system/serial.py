@@ -1,0 +1,107 @@
+"""Frozen dataclasses to JSON and back; infinities are the strings "Infinity" and "-Infinity".
+
+A file's name need not be UTF-8: Python holds its odd bytes as lone surrogates, which are kept as escapes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from whisper_parity.errors import RecordError, first_line
+from whisper_parity.system import files
+
+T = TypeVar("T")
+_SURROGATE = "\\udc"
+
+
+def dumps(value: Any) -> str:
+    """A dataclass as indented JSON."""
+    adapter = _adapter(type(value))
+    try:
+        return str(adapter.dump_json(value, indent=1).decode())
+    except ValueError:  # a lone surrogate
+        return json.dumps(adapter.dump_python(value, mode="json"), indent=1)
+
+
+def loads(kind: type[T], text: str | bytes, where: str) -> T:
+    """Read JSON back into the dataclass `kind`.
+
+    Raises:
+        RecordError: not JSON, or not of that form.
+    """
+    adapter = _adapter(kind)
+    try:
+        escaped = _SURROGATE in (text if isinstance(text, str) else text.decode("utf-8", "replace"))
+        return cast(T, adapter.validate_python(json.loads(text)) if escaped else adapter.validate_json(text))
+    except (ValueError, RecursionError) as error:
+        raise RecordError(
+            f"{where}: cannot be read as a {kind.__name__} ({_reason(error)})",
+            hint="Was it written by another version, or cut short?",
+        ) from error
+
+
+def _reason(error: ValueError | RecursionError) -> str:
+    """The first thing that is wrong with a text, and where."""
+    from pydantic import ValidationError
+
+    if not isinstance(error, ValidationError):
+        return first_line(error)
+    first, *others = error.errors(include_url=False, include_input=False)
+    where = ".".join(str(part) for part in first["loc"])
+    said = f"{where:.120}: {first['msg']:.200}" if where else f"{first['msg']:.200}"
+    return f"{said}, and {len(others)} more" if others else said
+
+
+def write(path: Path, value: Any) -> None:
+    """Write a dataclass as JSON; readers see the old file or the new one, never half of it.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    files.write_text(path, dumps(value) + "\n")
+
+
+def read(kind: type[T], path: Path) -> T:
+    """Read a JSON file back into the dataclass `kind`.
+
+    Raises:
+        RecordError: missing, not JSON, or not of that form.
+    """
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise RecordError(
+            f"{path}: cannot be read ({error.strerror})", hint="Give the folder of a finished run"
+        ) from error
+    return loads(kind, text, str(path))
+
+
+_ADAPTERS: dict[type[Any], Any] = {}
+
+
+def _adapter(kind: type[Any]) -> Any:
+    """The reader and writer of a type, made once."""
+    if kind not in _ADAPTERS:
+        from pydantic import TypeAdapter
+
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]
+
+
+def remembered(path: Path, compute: Callable[[], Any]) -> Any:
+    """A JSON value from a file, computed and written when it is not there or cannot be read."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        value = compute()
+        files.write_text(path, json.dumps(value))
+        return value
+
+
+def digest(parts: list[Any]) -> str:
+    """A name for what these values decide: 32 hex digits of SHA-256 over their JSON."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]

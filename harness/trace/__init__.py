@@ -1,0 +1,1 @@
+"""What a stage did with a clip: recorded, saved, read back."""

@@ -1,0 +1,208 @@
+"""From features to a trace: run one stage on one clip."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from whisper_parity.backend.contract import (
+    CheckedSession,
+    DraftingSession,
+    Float32,
+    Metered,
+    Noted,
+    Session,
+    Transcriber,
+    Transcript,
+    Usage,
+)
+from whisper_parity.clips import audio
+from whisper_parity.clips.clip import Clip
+from whisper_parity.clips.features import Features, Window
+from whisper_parity.decode import policy
+from whisper_parity.decode.loop import decode
+from whisper_parity.decode.policy import DecodingPlan, Policy
+from whisper_parity.errors import BackendError, RecordError
+from whisper_parity.model import vocabulary
+from whisper_parity.model.dims import Dims
+from whisper_parity.trace.trace import TRACE_VERSION, Trace, TraceHeader, WindowHeader, WindowTrace
+
+Drafts = Callable[[str, DecodingPlan, Callable[[], list[int]]], list[int]]
+"""(hash of the input features, plan, how to compute) -> the root's draft, from a cache when it is there."""
+
+
+@dataclass(frozen=True)
+class Recorder:
+    """An opened stage, ready to record clips."""
+
+    stage: str
+    session: Session | Transcriber
+    artifact_sha256: str
+    dims: Dims
+    policy: Policy
+    drafts: Drafts
+    step_by_step: bool = False
+
+
+def record(recorder: Recorder, clip: Clip, features: Features, reference: Trace | None, language: str | None) -> Trace:
+    """Run a stage on a clip.
+
+    Args:
+        recorder: the stage.
+        clip: the clip.
+        features: its windows, the same arrays for every stage.
+        reference: the root's trace, whose tokens are the draft; None when this stage is the root.
+        language: Whisper code; None to detect it.
+
+    Raises:
+        BackendError: the runtime failed.
+        ArtifactError: its outputs do not have the shapes of the checkpoint.
+    """
+    before = _usage(recorder)
+    if isinstance(recorder.session, Transcriber):
+        return _transcribe(recorder, recorder.session, clip, features, language)
+    checked = CheckedSession(recorder.session, recorder.stage, recorder.dims)
+    found = _decode_windows(recorder, checked, clip, features, reference, language)
+    return replace(found, header=replace(found.header, usage=_whole_usage(before, _usage(recorder))))
+
+
+def _usage(recorder: Recorder) -> Usage | None:
+    return recorder.session.usage() if isinstance(recorder.session, Metered) else None
+
+
+def _whole_usage(before: Usage | None, clip: Usage | None) -> Usage | None:
+    """A clip's own compute, with the bytes and notes of what had to be done before it could begin."""
+    if before is None or clip is None:
+        return clip
+    return replace(
+        clip,
+        sent_bytes=before.sent_bytes + clip.sent_bytes,
+        received_bytes=before.received_bytes + clip.received_bytes,
+        notes=(*before.notes, *clip.notes),
+    )
+
+
+def detect_language(session: Session, dims: Dims, encoder_output: Float32) -> str:
+    """The likeliest language at the start-of-transcript position, as `whisper.detect_language` does."""
+    if not vocabulary.is_multilingual(dims.n_vocab):
+        return "en"
+    words = vocabulary.tokenizer(dims.n_vocab)
+    row = session.decode([words.sot], encoder_output, [0])[0]
+    best = max(zip(words.all_language_tokens, words.all_language_codes), key=lambda pair: row[pair[0]])
+    return str(best[1])
+
+
+def _transcribe(
+    recorder: Recorder, session: Transcriber, clip: Clip, features: Features, language: str | None
+) -> Trace:
+    started = time.perf_counter()
+    found = session.transcribe(audio.load(clip.path), language)
+    return Trace(_header(recorder, clip, features, found, time.perf_counter() - started, ()), ())
+
+
+def _decode_windows(
+    recorder: Recorder,
+    session: Session,
+    clip: Clip,
+    features: Features,
+    reference: Trace | None,
+    language: str | None,
+) -> Trace:
+    started = time.perf_counter()
+    windows: list[WindowTrace] = []
+    for window in features.windows:
+        encode_started = time.perf_counter()
+        encoder_output = session.encode(window.input_features)
+        encode_s = time.perf_counter() - encode_started
+        if language is None:
+            language = detect_language(session, recorder.dims, encoder_output)
+        windows.append(_decode_window(recorder, session, window, encoder_output, encode_s, reference, language))
+    headers = tuple(window.header for window in windows)
+    decoded = tuple(token for window in headers for token in window.tokens)
+    n_vocab, seconds = recorder.dims.n_vocab, time.perf_counter() - started
+    words = vocabulary.tokenizer(n_vocab, language)
+    texts = [words.decode(list(vocabulary.spoken(n_vocab, window.tokens))).strip() for window in headers]
+    found = Transcript(" ".join(filter(None, texts)), decoded, (), language)
+    return Trace(_header(recorder, clip, features, found, seconds, headers), tuple(windows))
+
+
+def _decode_window(
+    recorder: Recorder,
+    session: Session,
+    window: Window,
+    encoder_output: Float32,
+    encode_s: float,
+    reference: Trace | None,
+    language: str | None,
+) -> WindowTrace:
+    plan = policy.concrete(recorder.policy, recorder.dims, language)
+    draft, forced = _draft(recorder, window, encoder_output, reference, plan)
+    started = time.perf_counter()
+    decoded = decode(session, plan, encoder_output, draft, reference=forced, step_by_step=recorder.step_by_step)
+    seconds = time.perf_counter() - started
+    header = WindowHeader(
+        window.index, window.sha256, plan.prompt, decoded.tokens, decoded.ended, decoded.teacher_forced.tokens,
+        1, decoded.decoder_calls, encode_s, seconds,
+    )  # fmt: skip
+    return WindowTrace(header, encoder_output, decoded.teacher_forced)
+
+
+def _draft(
+    recorder: Recorder,
+    window: Window,
+    encoder_output: Float32,
+    reference: Trace | None,
+    plan: DecodingPlan,
+) -> tuple[list[int], list[int] | None]:
+    """The guess to verify, and the tokens to feed for the teacher-forced record (None: one's own)."""
+    if reference is None:
+        if not isinstance(recorder.session, DraftingSession):
+            raise BackendError(f"{recorder.stage}: the root reference must be able to decode by itself (greedy)")
+        greedy = recorder.session.greedy
+        return recorder.drafts(window.sha256, plan, lambda: greedy(encoder_output, plan.options)), None
+    tokens = list(_reference_window(reference, window).tokens)
+    return tokens, tokens
+
+
+def _reference_window(reference: Trace, window: Window) -> WindowHeader:
+    """The root's record of this window; the hash shows that both were fed the same array."""
+    headers = reference.header.windows
+    header = headers[window.index] if window.index < len(headers) else None
+    if header is None or header.input_features_sha256 != window.sha256:
+        raise RecordError(
+            f"{reference.header.clip}: window {window.index} of the reference was computed from other input features",
+            hint="The audio or the feature code changed since; run the reference again",
+        )
+    return header
+
+
+def _header(
+    recorder: Recorder,
+    clip: Clip,
+    features: Features,
+    found: Transcript,
+    seconds: float,
+    windows: tuple[WindowHeader, ...],
+) -> TraceHeader:
+    return TraceHeader(
+        trace_version=TRACE_VERSION,
+        clip=clip.name,
+        stage=recorder.stage,
+        label=recorder.session.label,
+        artifact_sha256=recorder.artifact_sha256,
+        audio_sha256=features.audio_sha256,
+        n_vocab=recorder.dims.n_vocab,
+        policy=recorder.policy.name,
+        language=found.language,
+        audio_s=features.seconds,
+        silent=features.silent,
+        text=found.text.strip(),
+        tokens=vocabulary.spoken(recorder.dims.n_vocab, found.tokens),
+        timestamped_tokens=found.tokens,
+        segments=found.segments,
+        step_by_step=recorder.step_by_step,
+        seconds=seconds,
+        windows=windows,
+        notes=recorder.session.notes if isinstance(recorder.session, Noted) else (),
+    )

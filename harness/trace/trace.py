@@ -1,0 +1,86 @@
+"""All that a stage did with a clip."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whisper_parity.backend.contract import Usage
+from whisper_parity.decode.loop import TeacherForced
+
+TRACE_VERSION = 2
+
+
+@dataclass(frozen=True)
+class WindowHeader:
+    """What a trace holds of a window beside its tensors."""
+
+    index: int
+    input_features_sha256: str
+    prompt: tuple[int, ...]
+    tokens: tuple[int, ...]
+    """Free-running, timestamps included, without prompt and end-of-text."""
+    ended: str
+    """"eot", "length" or "nonfinite"."""
+    forced_tokens: tuple[int, ...]
+    """The tokens that were fed for the teacher-forced logits."""
+    encoder_calls: int
+    decoder_calls: int
+    encode_s: float
+    decode_s: float
+
+
+@dataclass(frozen=True)
+class WindowTrace:
+    """One window: its header and its tensors."""
+
+    header: WindowHeader
+    encoder_output: NDArray[np.float32]
+    """float32 [1, n_audio_ctx, n_audio_state]."""
+    teacher_forced: TeacherForced
+
+
+@dataclass(frozen=True)
+class TraceHeader:
+    """What a trace holds beside tensors."""
+
+    trace_version: int
+    clip: str
+    stage: str
+    label: str
+    """What really ran: "tflite (LiteRT 2.3.0)"."""
+    artifact_sha256: str
+    audio_sha256: str
+    n_vocab: int
+    policy: str
+    language: str | None
+    audio_s: float
+    silent: bool
+    text: str
+    """Texts of all windows, joined."""
+    tokens: tuple[int, ...]
+    """Text tokens of all windows: no specials, no timestamps."""
+    timestamped_tokens: tuple[int, ...]
+    """All tokens as decoded, with timestamps where the policy takes them."""
+    segments: tuple[tuple[float, float, str], ...]
+    """(start [s], end [s], text), where the stage gives them."""
+    step_by_step: bool
+    """The row-invariance check failed: decoded without drafts."""
+    seconds: float
+    """Wall time of encoding and decoding."""
+    windows: tuple[WindowHeader, ...]
+    usage: Usage | None = None
+    """What a stage that runs on a device spent there and on the way."""
+    notes: tuple[str, ...] = ()
+    """What the session says of itself: assumptions that decide its numbers."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """All that a stage did with a clip."""
+
+    header: TraceHeader
+    windows: tuple[WindowTrace, ...]
+    """Empty for a stage that gives text and tokens only."""

@@ -1,0 +1,1 @@
+"""What tests share: devices, traces, runs, sounds."""

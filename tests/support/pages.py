@@ -1,0 +1,177 @@
+"""A run's folder made by hand, hostile texts included, and pages of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from tests.support import sound
+from tests.support.traces import N_VOCAB, TEXT, changed, flipped, trace
+from whisper_parity.clips import features
+from whisper_parity.clips.features import Features
+from whisper_parity.compare import comparison as compare
+from whisper_parity.compare.normalise import compare_texts
+from whisper_parity.explain import explanation
+from whisper_parity.explain.explanation import Change, Entry, Explanation, Explanations, LayerFinding, UnitError, Weight
+from whisper_parity.gate.result import GATE, GateResult, RuleResult, Statistic
+from whisper_parity.judge import tolerance, verdict
+from whisper_parity.judge.verdict import Outcome, Verdict
+from whisper_parity.run import report as schema
+from whisper_parity.run.options import OPTIONS, Options
+from whisper_parity.run.report import Judged, Report, Row, StageInfo
+from whisper_parity.system import serial
+from whisper_parity.system.machine import Machine
+from whisper_parity.trace import file
+from whisper_parity.trace.trace import Trace
+
+STAGES = (("pytorch", None), ("torchscript", "pytorch"), ("tflite:int8", "torchscript"))
+SCRIPT = "<script>window.ran = 1</script><img src=x onerror='window.ran = 1'>"
+NAMES = ("warble", "b<b onclick=window.ran=1>old\"'&", "مرحبا-🎙️", "long-" + "x" * 150)
+TEXTS = {
+    NAMES[0]: TEXT,
+    NAMES[1]: f"{SCRIPT} </script> \u2028 {{{{ 7*7 }}}} ${{1}}",
+    NAMES[2]: "قال \u202eevil\u202c مرحبا، كيف؟ 👩‍👩‍👧 ok",
+    NAMES[3]: "word" * 400 + " " + "many words " * 60,
+}
+
+
+def write(folder: Path, cache: Path, *, gate: bool = True, explained: bool = True) -> Path:
+    """A run of four clips through three stages; the first clip has audio, the last stage a tie and a fault."""
+    run = folder / "reports" / "by-hand"
+    wav = sound.write_wav(folder / "warble.wav", sound.warble(2.0))
+    heard = features.compute(wav, 80)
+    rows = [row for name in NAMES for row in _rows(run, name, heard)]
+    rows.append(schema.row_without_trace("line-7", "", _bad(f"not JSON: {SCRIPT}"), ""))
+    serial.write(run / schema.REPORT, report(rows))
+    serial.write(run / OPTIONS, Options(clips=(str(wav),), cache=cache))
+    if gate:
+        serial.write(run / GATE, _gate())
+    if explained:
+        found = Explanations(NAMES[0], "tflite:int8", (_explanation(),))
+        serial.write(explanation.path(run, NAMES[0], "tflite:int8"), found)
+    return run
+
+
+def report(rows: list[Row]) -> Report:
+    """A report of these rows."""
+    stages = tuple(StageInfo(spec, parent, True, f"{spec} 1.0", "built", sha256=spec * 8) for spec, parent in STAGES)
+    machine = Machine("Linux", "a processor", 2, "3.11.7", {"torch": "2.13.0"}, None, None)
+    return Report(
+        schema.SCHEMA_VERSION, "by-hand", "2026-01-01T00:00:00Z", True, Outcome.DIVERGED, 1, "diverged: 1 diverged",
+        "micro", "0" * 64, "made by hand", "whisper", {"sample_len": None}, tolerance.load(), machine,
+        (*stages, StageInfo("dla", "tflite:int8", False, f"no device: {SCRIPT}")), tuple(rows), 1.5,
+    )  # fmt: skip
+
+
+def many(folder: Path, cache: Path, clips: int, steps: int = 60) -> Path:
+    """A large run: each clip with 10 s of noise that no codec makes smaller, through three stages."""
+    run = folder / "reports" / "many"
+    (folder / "audio").mkdir()
+    noise = np.random.default_rng(0).standard_normal(160_000).astype(np.float32) * 0.1
+    first = sound.write(folder / "audio" / "noise-000.wav", noise, 16_000, "pcm_s16le", "s16")
+    rows = _noisy_rows(run, "noise-000", features.compute(first, 80), steps)
+    for i in range(1, clips):
+        shutil.copy(first, folder / "audio" / f"noise-{i:03}.wav")
+        for row in rows[: len(STAGES)]:
+            rows.append(dataclasses.replace(row, clip=f"noise-{i:03}"))
+            source, target = (file.file_name(name, row.stage) for name in ("noise-000", f"noise-{i:03}"))
+            shutil.copy(run / schema.TRACES / source, run / schema.TRACES / target)
+    serial.write(run / schema.REPORT, dataclasses.replace(report(rows), run="many"))
+    serial.write(run / OPTIONS, Options(clips=(str(folder / "audio"),), cache=cache))
+    return run
+
+
+def _rows(run: Path, name: str, heard: Features) -> list[Row]:
+    base = _named(trace("pytorch"), name, "pytorch", heard)
+    near = _named(trace("torchscript", noise=1e-5), name, "torchscript", heard)
+    close = base.windows[0].teacher_forced.logits.copy()
+    close[3, 13] = close[3].max() - 0.01
+    base, near = changed(base, logits=close), changed(near, logits=close + 1e-6)
+    far = flipped(flipped(_named(trace("tflite:int8", noise=0.02), name, "tflite:int8", heard), 3, 13, 0.01), 5, 13, 3)
+    far = changed(far, text=TEXTS[name].replace("Americans,", "americans") + " more")
+    return _saved(run, [base, near, far], TEXTS[name])
+
+
+def _noisy_rows(run: Path, name: str, heard: Features, steps: int) -> list[Row]:
+    rng = np.random.default_rng(0)
+    tokens = tuple(int(token) for token in rng.integers(300, 480, steps))
+    logits = rng.standard_normal((steps + 1, 500), dtype=np.float32)
+    logits[np.arange(steps), tokens] = 8
+    found = []
+    for spec, _ in STAGES:
+        base = _named(trace(spec), name, spec, heard)
+        moved = logits + rng.standard_normal(logits.shape).astype(np.float32) * 0.3
+        choices, second = moved.argmax(1), np.argsort(moved, 1)[:, -2]
+        window = changed(base, logits=moved, choices=choices, runners_up=second).windows[0]
+        forced = dataclasses.replace(window.teacher_forced, tokens=tokens)
+        header = dataclasses.replace(window.header, forced_tokens=tokens)
+        window = dataclasses.replace(window, header=header, teacher_forced=forced)
+        found.append(Trace(dataclasses.replace(base.header, windows=(header,)), (window,)))
+    return _saved(run, found, "word " * steps)
+
+
+def _named(original: Trace, name: str, stage: str, heard: Features) -> Trace:
+    window = original.windows[0]
+    header = dataclasses.replace(window.header, input_features_sha256=heard.windows[0].sha256)
+    whole = dataclasses.replace(
+        original.header, clip=name, stage=stage, text=TEXTS.get(name, TEXT), windows=(header,), label=f"{stage} (hand)",
+        audio_sha256=heard.audio_sha256,
+    )  # fmt: skip
+    return Trace(whole, (dataclasses.replace(window, header=header),))
+
+
+def _saved(run: Path, found: list[Trace], text: str) -> list[Row]:
+    rows = []
+    parents = dict(STAGES)
+    by_stage = {each.header.stage: each for each in found}
+    for each in found:
+        file.save(each, run / schema.TRACES / file.file_name(each.header.clip, each.header.stage))
+        parent = parents[each.header.stage]
+        rows.append(_row(each, by_stage[parent] if parent else None, text))
+    return rows
+
+
+def _row(found: Trace, reference: Trace | None, text: str) -> Row:
+    judged = None
+    if reference:
+        comparison = compare.compare(reference, found, N_VOCAB)
+        limits = tolerance.for_edge(tolerance.load(), reference.header.stage, found.header.stage)
+        judged = Judged(comparison, verdict.judge(comparison, limits))
+    header = found.header
+    diff = compare_texts(reference=text, hypothesis=header.text, language="en")
+    return Row(
+        header.clip, header.stage, judged.verdict if judged else Verdict(Outcome.REFERENCE, "", "", ()), header.label,
+        header.text, len(header.tokens), 2.0, 0.2, 1, 1, judged, None, diff, (), f"parity run --clips '{header.clip}'",
+    )  # fmt: skip
+
+
+def _bad(reason: str) -> Verdict:
+    return Verdict(Outcome.INVALID_INPUT, "", reason, ())
+
+
+def _gate() -> GateResult:
+    edge = "torchscript->tflite:int8"
+    rules = (
+        RuleResult("flips", edge, "", "ties only", f"1 fault on {SCRIPT}", False, NAMES[:1], "default"),
+        RuleResult("approved", "", "", "an approved result", "there is one", True, (), "fixtures/approved/x.json"),
+    )
+    statistic = Statistic("wer_delta", edge, "en", 0.1, -0.05, float("inf"), False, "paired bootstrap, n = 4")
+    return GateResult("by-hand", False, 1, "failed: 1 of 2 rules: flips", rules, (statistic,), ())
+
+
+def _explanation() -> Explanation:
+    change = Change("word", "", "And so my", "Americans", SCRIPT, "", 0, 5, 11, 13, None)
+    units = (
+        UnitError("encoder.conv", 60.0, 61.0, 0, False),
+        UnitError("encoder.blocks.0", 31.0, 30.5, 0, True),
+        UnitError("encoder.ln_post", 29.0, float("inf"), 0, False),
+    )
+    layers = LayerFinding("encoder", units, "encoder.blocks.0", True, 2, "the first block breaks")
+    weight = Weight(5.0, 5.1, 0.02, (0.0, 0.01, 0.02, 0.03, 0.1), 1e-9, "fault", "far outside the noise")
+    entry = Entry("torchscript->tflite:int8", "", (), (), "it enters with the weights")
+    return Explanation(
+        NAMES[0], "torchscript", "tflite:int8", change, entry, None, (layers,), weight, ("no device to ask",)
+    )
