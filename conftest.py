@@ -5,4 +5,4 @@ from pathlib import Path
 
 os.environ.setdefault("WHISPER_PARITY_CACHE", str(Path(__file__).parent / "build" / "cache"))
 
-pytest_plugins = ["whisper_parity.pytest_plugin", "pytester"]
+pytest_plugins = ["pytester"]

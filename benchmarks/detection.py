@@ -30,10 +30,12 @@ from whisper_parity.fixtures.breakages import BREAKAGES, Breakage
 from whisper_parity.judge import tolerance
 from whisper_parity.judge.verdict import Outcome
 from whisper_parity.run import plan as planning
-from whisper_parity.run.evaluation import Evaluation, evaluation
-from whisper_parity.run.options import Options
+from whisper_parity.run.options import RunOptions
 from whisper_parity.run.plan import Plan
 from whisper_parity.run.report import Row
+from whisper_parity.run import schedule
+from whisper_parity.run.cell import Cell
+from whisper_parity.run.traces import Traces
 from whisper_parity.system.terminal import progress, stdout, unfolded
 from whisper_parity.trace.trace import Trace
 
@@ -80,57 +82,46 @@ class Detection:
         return self.caught, self.caught and edge, self.caught and part, unit
 
 
-@contextmanager
-def registered() -> Iterator[None]:
-    """The backend `port` among the others."""
-    registry.BUILT_IN["port"] = "whisper_parity.fixtures.ports:PortBackend"
-    registry.backend.cache_clear()
-    try:
-        yield
-    finally:
-        del registry.BUILT_IN["port"]
-        registry.backend.cache_clear()
-
-
 def plan(
     folder: Path, clips: Sequence[str], names: Sequence[str], cache: Path, sound: Sequence[str] = ("port",)
 ) -> Plan:
     """A run of sound ports and of those with these breakages; with 8-bit weights they are judged like `tflite:int8`."""
     stages = ("pytorch", *sound, *(f"port:{name}" for name in names))
-    options = Options(
+    options = RunOptions(
         stages=stages, clips=tuple(clips), policy="short", threads=2, run_id="detection", report_dir=folder, cache=cache
     )
     rounded = [drawn.INT8, *(name for name in names if drawn.NAME.fullmatch(name) and name.endswith(drawn.INT8))]
-    limits = {f"*->port:{name}": tolerance.load()["*->tflite:int8"] for name in rounded}
+    of_int8 = tolerance.load(registry.Backends())["*->tflite:int8"]
+    limits = {f"*->port:{name}": of_int8 for name in rounded}
     return planning.make(options, project.Project(Path(), policies=SHORT, tolerances=limits))
 
 
-def detect(made: Plan, advance: Callable[[str], None]) -> Iterator[Detection]:
+def detect(plan: Plan, advance: Callable[[str], None]) -> Iterator[Detection]:
     """Judge every port of a plan, and explain those that do not pass."""
     rows: dict[str, list[Row]] = {}
-    with evaluation(made) as running:
-        for stage in made.stages:
+    with schedule.opened(plan) as running:
+        for stage in plan.stages:
             advance(f"{stage.spec} · run")
-            rows[stage.spec] = [running.row(stage, clip) for clip in made.clips]
-        alarms = {spec: _alarms(running, spec) for spec in rows if spec != registry.ROOT}
+            rows[stage.spec] = [running.row(Cell(stage, clip)) for clip in plan.clips]
+        alarms = {spec: _alarms(plan, running.traces, spec) for spec in rows if spec != plan.root}
     with ExitStack() as stack:
-        opened = Bench(made, stack)
-        for spec, found in alarms.items():
+        bench = Bench(plan, stack)
+        for spec, raised in alarms.items():
             advance(f"{spec} · explain")
-            yield _detection(opened, spec, rows[spec], found)
+            yield _detection(bench, spec, rows[spec], raised)
 
 
-def _detection(opened: Bench, spec: str, rows: Sequence[Row], alarms: tuple[bool, ...]) -> Detection:
+def _detection(bench: Bench, spec: str, rows: Sequence[Row], alarms: tuple[bool, ...]) -> Detection:
     bad = [row for row in rows if row.verdict.outcome is not Outcome.PASS]
     if not bad:
         return Detection(spec, False, "", "", "", alarms)
     worst = max(bad, key=lambda row: row.verdict.outcome is Outcome.DIVERGED)
-    found = explain(opened, opened.clip(worst.clip), spec)
-    return Detection(spec, True, found.edge, found.part, found.unit, alarms)
+    explained = explain(bench, bench.plan.clip(worst.clip), spec)
+    return Detection(spec, True, explained.edge, explained.part, explained.unit, alarms)
 
 
-def _alarms(running: Evaluation, spec: str) -> tuple[bool, ...]:
-    pairs = [(running.trace(registry.ROOT, clip), running.trace(spec, clip)) for clip in running.plan.clips]
+def _alarms(plan: Plan, traces: Traces, spec: str) -> tuple[bool, ...]:
+    pairs = [(traces.get(plan.root, clip), traces.get(spec, clip)) for clip in plan.clips]
     return tuple(any(gate(r, c) for r, c in pairs) for gate in (_texts, _close(1e-5), _close(1e-3), _psnr))
 
 
@@ -190,8 +181,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, choices=ports.SEEDS, help="which N (default: 1)")
     given = parser.parse_args()
     chosen = drawn.names(given.seed, given.drawn, int8=given.int8) if given.drawn else given.breakages.split(",")
-    with tempfile.TemporaryDirectory() as folder, registered():
-        made = plan(Path(folder), given.clips.split(","), chosen, Options().cache, tuple(SOUND))
+    with tempfile.TemporaryDirectory() as folder, ports.installed():
+        made = plan(Path(folder), given.clips.split(","), chosen, RunOptions().cache, tuple(SOUND))
         with progress(2 * len(made.stages) - 1) as advance:
             found = list(detect(made, advance))
     unfolded(stdout()).print(table(found))

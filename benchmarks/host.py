@@ -25,15 +25,17 @@ from typing import cast
 
 from tests.support import sound
 from tests.support.checkout import CHECKOUT
-from whisper_parity.backend.contract import Session
+from whisper_parity.backend.contract import Halves
 from whisper_parity.clips import features
 from whisper_parity.clips.clip import Clip
 from whisper_parity.decode import policy
 from whisper_parity.decode.loop import decode
 from whisper_parity.fixtures import scripted
 from whisper_parity.project import Project
-from whisper_parity.run.evaluation import Evaluation, evaluation
-from whisper_parity.run.options import Options
+from whisper_parity.run import schedule
+from whisper_parity.run.cell import Cell
+from whisper_parity.run.schedule import Schedule
+from whisper_parity.run.options import RunOptions
 from whisper_parity.run.plan import Plan, make
 
 SIZES = {"tiny": (384, 6, 4), "base": (512, 8, 6), "small": (768, 12, 12)}
@@ -51,7 +53,7 @@ def main() -> None:
         folder = Path(scratch)
         checkpoint = random_checkpoint(arguments.size)
         clips = make_clips(folder)
-        options = Options(
+        options = RunOptions(
             checkpoint=str(checkpoint),
             stages=STAGES,
             clips=tuple(map(str, clips)),
@@ -86,14 +88,14 @@ def make_clips(folder: Path) -> list[Path]:
     return [sound.write_wav(folder / f"clip-{s}s.wav", sound.warble(s, seed=s)) for s in (5, 8, 11)]
 
 
-def build_seconds(options: Options) -> float:
+def build_seconds(options: RunOptions) -> float:
     """(c): from an empty cache."""
     started = time.perf_counter()
     run_cli("build", "--checkpoint", options.checkpoint, "--cache", options.cache, "--stages", "torchscript,tflite")
     return time.perf_counter() - started
 
 
-def peak_memory_gib(options: Options) -> float:
+def peak_memory_gib(options: RunOptions) -> float:
     """(e): largest resident set of a run in a process of its own, artifacts built; warms features and drafts too."""
     run_cli(
         "run",
@@ -117,7 +119,7 @@ def peak_memory_gib(options: Options) -> float:
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
 
 
-def run_ratios(options: Options, repeats: int) -> tuple[float, float]:
+def run_ratios(options: RunOptions, repeats: int) -> tuple[float, float]:
     """(a) over all clips and (b) on the first, bare passes and rows taken turn by turn."""
     plan = make(options, Project(Path()))
     shutil.rmtree(plan.folder)
@@ -142,7 +144,7 @@ class Passes:
 
     def __init__(self, running: Evaluation, plan: Plan, stage: str, clip: Clip) -> None:
         session = running._opened(stage)
-        self.session = cast(Session, session)
+        self.session = cast(Halves, session)
         self.plan = policy.concrete(plan.policy, plan.checkpoint.dims, "en")
         self.features = features.clip_features(plan.options.cache, clip, 80).windows[0].input_features
         self.tokens = running.trace(stage, clip).header.windows[0].tokens

@@ -17,15 +17,22 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from whisper_parity import project
 from whisper_parity.errors import MachineError, ParityError, first_line, printable
+from whisper_parity.project import Project
 from whisper_parity.report import views
-from whisper_parity.run import folder as runs
+from whisper_parity.run import options as run_options
+from whisper_parity.run.folder import RunFolder
+from whisper_parity.run.options import Kind, Option
 from whisper_parity.system.threads import side_by_side
 
 if TYPE_CHECKING:
     from whisper_parity.explain.explanation import Explanations
+    from whisper_parity.run.report import Report
 
 F = TypeVar("F", bound=Callable[..., Any])
+PATH = click.Path(path_type=Path)
+VOCABULARIES = click.Choice(["51864", "51865", "51866"])
 
 
 class Group(click.Group):
@@ -35,13 +42,13 @@ class Group(click.Group):
         """All commands, those of backends too."""
         from whisper_parity.backend import registry
 
-        return sorted({*super().list_commands(ctx), *registry.COMMANDS})
+        return sorted({*super().list_commands(ctx), *registry.commands()})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """A command by name; a backend's module is imported only for its own."""
         from whisper_parity.backend import registry
 
-        return registry.command(cmd_name) or super().get_command(ctx, cmd_name)
+        return super().get_command(ctx, cmd_name) or registry.command(cmd_name)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
@@ -57,33 +64,30 @@ class Group(click.Group):
             ctx.exit(MachineError.exit_code)
 
 
-def run_options(command: F) -> F:
-    """The options that `parity run` and `parity build` share; None means: as parity.toml says, else the default."""
-    for option in reversed(
-        [
-            click.option(
-                "--checkpoint", metavar="NAME|FILE", help="Whisper name or .pt file [embedded micro checkpoint]"
-            ),
-            click.option(
-                "--stages",
-                metavar="A,B",
-                help="[whisper to dla:simulated]; variants: tflite:int8",
-            ),
-            click.option(
-                "--artifacts", type=click.Path(path_type=Path), metavar="DIR", help="use converted files from here"
-            ),
-            click.option("--threads", type=click.IntRange(1, 1024), help="[all cores]"),
-            click.option("--mask-value", metavar="X", help="causal mask of built decoders [-inf]"),
-            click.option("--soc", metavar="CODE", help="SoC that a DLA is compiled for [MT8371]"),
-            click.option("--serial", metavar="A,B", help="devices, as adb names them [the only one attached]"),
-            click.option("--tflite-converter", metavar="NAME", help="litert or mtk (docs/mediatek.md) [litert]"),
-            click.option(
-                "--cache", type=click.Path(path_type=Path), metavar="DIR", help="built artifacts [build/cache]"
-            ),
-        ]
-    ):
-        command = option(command)
-    return command
+def options_of(name: str) -> Callable[[F], F]:
+    """The options of a command, from the table; None means: as parity.toml says, else the default."""
+
+    def decorate(command: F) -> F:
+        for option in reversed(run_options.of(name)):
+            command = _click_option(option)(command)
+        return command
+
+    return decorate
+
+
+def _click_option(option: Option) -> Callable[[F], F]:
+    shown = f"{option.help} [{option.default}]" if option.default else option.help
+    if option.is_flag:
+        return click.option(option.flag, option.name, is_flag=True, default=None, help=shown)
+    kinds: dict[Kind, Any] = {Kind.COUNT: click.IntRange(1, run_options.MAX_THREADS), Kind.PATH: PATH}
+    return click.option(
+        option.flag,
+        option.name,
+        metavar=option.metavar,
+        help=shown,
+        type=kinds.get(option.kind),
+        multiple=option.is_list,
+    )
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -100,122 +104,103 @@ def main() -> None:
 
 
 @main.command()
-@run_options
-@click.option("--clips", metavar="A,B", help="names, tags, default, all, or audio files and folders [default]")
-@click.option("--manifest", type=click.Path(path_type=Path), metavar="FILE", help="[fixtures/clips/manifest.jsonl]")
-@click.option("--policy", metavar="NAME", help="whisper, plain, or one of parity.toml's [whisper]")
-@click.option("--language", metavar="CODE", help="of clips that do not name theirs [detected]")
-@click.option("--report-dir", type=click.Path(path_type=Path), metavar="DIR", help="[reports]")
-@click.option("--run-id", metavar="NAME", help="name of the run; an existing one is continued [time and checkpoint]")
-@click.option("--noise", type=click.Path(path_type=Path), metavar="FILE", help="[fixtures/approved/noise.json]")
-@click.option("--state", is_flag=True, default=None, help="check state and order by the whole set of sequences")
-@click.option("--require-placement", is_flag=True, default=None, help="fail where a stage fell back to the CPU")
+@options_of("run")
 def run(**given: Any) -> None:
     """Take clips through the stages, judge every edge, print the table, write the report."""
     from whisper_parity.report import console
     from whisper_parity.system.terminal import stdout
 
-    report = _run(given)
+    report = _run(given, project.find())
     console.show(report, stdout())
     sys.exit(report.exit_code)
 
 
 @main.command()
 def demo() -> None:
-    """Take the embedded checkpoint through every stage, a simulated device at the end: what `make parity` judges."""
+    """Take the embedded checkpoint through every stage, a simulated device at the end."""
     from whisper_parity.report import console
     from whisper_parity.system.terminal import stdout
 
-    report = _run({}, alone=True)
+    report = _run({}, Project(Path.cwd()))
     console.show(report, stdout())
     sys.exit(report.exit_code)
 
 
 @main.command()
-@run_options
-@click.option(
-    "--out", type=click.Path(path_type=Path), metavar="DIR", help="copy the artifacts here under their usual names"
-)
+@options_of("build")
+@click.option("--out", type=PATH, metavar="DIR", help="copy the artifacts here under their usual names")
 def build(out: Path | None, **given: Any) -> None:
     """Build artifacts only, and print where they are."""
-    from whisper_parity import project
+    from whisper_parity.backend import artifact as artifacts
     from whisper_parity.backend import build as building
     from whisper_parity.backend import registry
     from whisper_parity.model import checkpoint
     from whisper_parity.run import plan
-    from whisper_parity.run.options import options_from
     from whisper_parity.system.terminal import working
 
-    settings = project.find()
-    options = options_from(given, settings.run)
-    plan.configure_backends(options, settings)
-    stages = [stage.spec for stage in registry.plan(options.stages)]
-    workshop = plan.workshop(options, checkpoint.resolve(options.checkpoint))
+    site = project.find()
+    options = run_options.read(given, site)
+    backends = registry.load(site.backends, options.settings)
+    stages = [stage.spec for stage in backends.chain(options.stages or backends.default_stages)]
+    workshop = plan.workshop(options, backends, checkpoint.resolve(options.checkpoint))
     with working(f"building {', '.join(stages)}"):  # converters are processes of their own
-        artifacts = list(side_by_side(lambda stage: building.obtain(workshop, stage), stages))
-    for found in artifacts:
-        folder = found.folder if out is None or found.origin == "checkpoint" else building.export(found, out)
-        for role, file in found.files.items():
+        built = list(side_by_side(lambda stage: building.obtain(workshop, stage), stages))
+    for artifact in built:
+        is_copied = out is not None and artifact.origin != artifacts.CHECKPOINT
+        folder = building.export(artifact, out) if out and is_copied else artifact.folder
+        for role, file in artifact.files.items():
             size = f"{file.size_bytes / 2**20:.1f} MiB"
-            click.echo(f"{found.stage}\t{role}\t{found.origin}\t{size}\t{file.sha256[:12]}\t{folder / file.name}")
+            where = folder / file.name
+            click.echo(f"{artifact.stage}\t{role}\t{artifact.origin}\t{size}\t{file.sha256[:12]}\t{where}")
 
 
 @main.command()
-@click.option("--checkpoint", metavar="NAME|FILE", help="Whisper name or .pt file [embedded micro checkpoint]")
-@click.option("--clips", metavar="A,B", help="names, tags, default, all, or audio files and folders [default]")
-@click.option("--manifest", type=click.Path(path_type=Path), metavar="FILE", help="[fixtures/clips/manifest.jsonl]")
-@click.option("--policy", metavar="NAME", help="whisper, plain, or one of parity.toml's [whisper]")
-@click.option("--language", metavar="CODE", help="of clips that do not name theirs [detected]")
-@click.option("--threads", type=click.IntRange(1, 1024), help="[all cores]")
-@click.option("--cache", type=click.Path(path_type=Path), metavar="DIR", help="input features [build/cache]")
-@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="[fixtures/approved/noise.json]")
+@options_of("noise")
+@click.option("--out", type=PATH, metavar="FILE", help="[noise.json among the approved results]")
 def noise(out: Path | None, **given: Any) -> None:
     """Measure how much the root alone moves: threads, repeats, half weights, position, mask. Tolerances rest on it."""
-    from whisper_parity import project
     from whisper_parity.report import noise as view
     from whisper_parity.run import noise as measuring
-    from whisper_parity.run.options import options_from
     from whisper_parity.system import serial
     from whisper_parity.system.terminal import stdout, working
 
-    settings = project.find()
-    options = options_from(given, settings.run)
-    target = measuring.target(out, options)
+    site = project.find()
+    options = run_options.read(given, site)
+    target = measuring.target(out, options, site)
     with working("measuring the noise floor"):
-        found = measuring.measure(options, settings.policies)
-    serial.write(target, found)
-    view.show(found, stdout())
+        measured = measuring.measure(options, site)
+    serial.write(target, measured)
+    view.show(measured, stdout())
     click.echo(f"noise: {target}", err=True)
 
 
 @main.command()
-@click.argument("first", type=click.Path(path_type=Path))
-@click.argument("second", type=click.Path(path_type=Path))
-@click.option(
-    "--n-vocab", type=click.Choice(["51864", "51865", "51866"]), default="51865", help="of result files [51865]"
-)
+@click.argument("first", type=PATH)
+@click.argument("second", type=PATH)
+@click.option("--n-vocab", type=VOCABULARIES, default="51865", help="of result files [51865]")
 def compare(first: Path, second: Path, n_vocab: str) -> None:
     """Compare two result files (reference, candidate), or two runs."""
     from whisper_parity.compare import results
     from whisper_parity.report import two_runs
+    from whisper_parity.run.folder import REPORT
     from whisper_parity.system.terminal import stdout
 
-    if first.is_file() and second.is_file() and "report.json" not in (first.name, second.name):
-        found = results.compare_files(first, second, int(n_vocab))
-        two_runs.show_results(found, stdout())
-        sys.exit(found.exit_code)
-    compared = two_runs.compare_runs(runs.find(first), runs.find(second))
+    if first.is_file() and second.is_file() and REPORT not in (first.name, second.name):
+        comparison = results.compare_files(first, second, int(n_vocab))
+        two_runs.show_results(comparison, stdout())
+        sys.exit(comparison.exit_code)
+    compared = two_runs.compare_runs(_opened(first), _opened(second))
     two_runs.show_runs(compared, stdout())
     sys.exit(compared.exit_code)
 
 
 @main.command()
 @click.argument("clips", nargs=-1, metavar="[CLIP ...]")
-@click.option("--run", "given", type=click.Path(path_type=Path), metavar="RUN", help="folder or name [the newest]")
+@click.option("--run", "given", type=PATH, metavar="RUN", help="folder or name [the newest]")
 @click.option("--stage", metavar="NAME", help="only this stage [all that differ]")
 @click.option("--detail", is_flag=True, help="look into the blocks: attention, cross attention, MLP")
 @click.option("--json", "as_json", is_flag=True, help="one JSON array")
-@click.option("--n-vocab", type=click.Choice(["51864", "51865", "51866"]), default="51865", help="of result files")
+@click.option("--n-vocab", type=VOCABULARIES, default="51865", help="of result files")
 def explain(
     clips: tuple[str, ...], given: Path | None, stage: str | None, detail: bool, as_json: bool, n_vocab: str
 ) -> None:
@@ -228,16 +213,16 @@ def explain(
     from whisper_parity.errors import UsageError
     from whisper_parity.explain import explain as explaining
     from whisper_parity.report import explained
-    from whisper_parity.run import report as schema
+    from whisper_parity.run import report as records
     from whisper_parity.system import serial
     from whisper_parity.system.terminal import stdout
 
     shown, screen = [], stdout()
 
-    def show(found: Explanations) -> None:
-        shown.append(found)
+    def show(explanations: Explanations) -> None:
+        shown.append(explanations)
         if not as_json:
-            explained.show(found, screen)
+            explained.show(explanations, screen)
 
     files = [Path(clip) for clip in clips]
     if len(files) == 2 and all(file.is_file() for file in files):
@@ -245,48 +230,48 @@ def explain(
             raise UsageError("--run, --stage and --detail are for clips of a run", hint="Two result files have none")
         show(explaining.explain_files(results.compare_files(files[0], files[1], int(n_vocab)), int(n_vocab)))
     else:
-        run = runs.find(given)
+        run = _opened(given)
         _explain_rows(run, clips, stage, detail, show)
         _write_page(run)
     if as_json:
-        click.echo(f"[{','.join(serial.dumps(each) for each in shown)}]")
+        click.echo(f"[{','.join(map(serial.dumps, shown))}]")
     elif not shown:
-        click.echo(explaining.nothing(schema.load(run)))
-    if not all(found.compared for found in shown):
+        click.echo(explaining.nothing(records.load(run)))
+    if not all(explanations.compared for explanations in shown):
         sys.exit(1)
 
 
 def _explain_rows(
-    run: Path, clips: tuple[str, ...], stage: str | None, detail: bool, show: Callable[[Explanations], None]
+    run: RunFolder, clips: tuple[str, ...], stage: str | None, detail: bool, show: Callable[[Explanations], None]
 ) -> None:
     from whisper_parity.explain import explain as explaining
-    from whisper_parity.run import report as schema
+    from whisper_parity.run import report as records
     from whisper_parity.system.terminal import progress
 
-    chosen = explaining.wanted(schema.load(run), clips, stage)
+    chosen = explaining.wanted(records.load(run), clips, stage)
     with progress(len(chosen)) as advance:
-        for found in explaining.explain_all(run, chosen, advance, detail):
-            show(found)
+        for explanations in explaining.explain_all(run, chosen, advance, detail):
+            show(explanations)
 
 
 @main.command()
-@click.argument("run", type=click.Path(path_type=Path), required=False)
+@click.argument("run", type=PATH, required=False)
 @click.option("--format", "form", default="console", type=click.Choice(views.FORMATS), help="[console]")
-@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="[stdout; html: index.html of the run]")
-@click.option("--against", type=click.Path(path_type=Path), metavar="RUN", help="html: lay an earlier run beside it")
-@click.option("--plots", type=click.Path(path_type=Path), metavar="DIR", help="write the main plots there instead")
+@click.option("--out", type=PATH, metavar="FILE", help="[stdout; html: index.html of the run]")
+@click.option("--against", type=PATH, metavar="RUN", help="html: lay an earlier run beside it")
+@click.option("--plots", type=PATH, metavar="DIR", help="write the main plots there instead")
 @click.option("--plot-format", default="svg", type=click.Choice(["svg", "png"]), help="[svg]")
 def report(
     run: Path | None, form: str, out: Path | None, against: Path | None, plots: Path | None, plot_format: str
 ) -> None:
     """Show a run again (default: the newest): table, JSON, Markdown, JUnit XML or the page; or export its plots."""
     from whisper_parity.errors import UsageError
-    from whisper_parity.run import report as schema
+    from whisper_parity.run import report as records
 
     if against is not None and form != "html":
         raise UsageError("--against belongs to --format html", hint="`parity compare` prints two runs at the terminal")
-    folder = runs.find(run)
-    found = schema.load(folder)
+    folder = _opened(run)
+    exit_code = records.load(folder).exit_code
     if plots is not None:
         from whisper_parity.report.html.export import export
 
@@ -294,25 +279,25 @@ def report(
             click.echo(path)
     else:
         _show(folder, form, out, against)
-    sys.exit(found.exit_code)
+    sys.exit(exit_code)
 
 
-def _show(folder: Path, form: str, out: Path | None, against: Path | None) -> None:
+def _show(folder: RunFolder, form: str, out: Path | None, against: Path | None) -> None:
     """Write a run's report in a form to `out`, or to where that form goes."""
     from rich.console import Console
 
     from whisper_parity.report import console
-    from whisper_parity.run import report as schema
+    from whisper_parity.run import report as records
     from whisper_parity.system.files import write_text
     from whisper_parity.system.terminal import stdout
 
     if form == "html":
         from whisper_parity.report.html import page
 
-        click.echo(page.write(folder, out, runs.find(against) if against else None))
+        click.echo(page.write(folder, out, _opened(against) if against else None))
     elif form == "console":
         with out.open("w", encoding="utf-8") if out else nullcontext() as file:
-            console.show(schema.load(folder), Console(file=file) if file else stdout())
+            console.show(records.load(folder), Console(file=file) if file else stdout())
     elif out:
         write_text(out, views.text(form, folder))
     else:
@@ -320,34 +305,37 @@ def _show(folder: Path, form: str, out: Path | None, against: Path | None) -> No
 
 
 @main.command()
-@click.argument("run", type=click.Path(path_type=Path), required=False)
+@click.argument("run", type=PATH, required=False)
 @click.option("--approved", metavar="NAME", help="approved result to hold it against [checkpoint and policy]")
 def gate(run: Path | None, approved: str | None) -> None:
     """May this run be released? Rules, approved results, statistics (default: the newest run)."""
     from whisper_parity import project
+    from whisper_parity.backend import registry
     from whisper_parity.gate import judging, settings
     from whisper_parity.report import ci, gated
-    from whisper_parity.run import report as schema
+    from whisper_parity.run import report as records
     from whisper_parity.system.terminal import stdout
 
-    folder = runs.find(run)
-    judged = judging.gate(folder, settings.of(project.find()), approved)
+    folder, site = _opened(run), project.find()
+    judged = judging.gate(folder, settings.of(site, registry.load(site.backends)), approved)
     gated.show(judged, stdout())
-    ci.announce(schema.load(folder), judged.result)
+    ci.announce(records.load(folder), judged.result)
     sys.exit(judged.result.exit_code)
 
 
 @main.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=PATH)
 @click.option("--name", metavar="NAME", help="name of the approved result [checkpoint and policy]")
 def approve(run: Path, name: str | None) -> None:
     """Sign a run: its texts, tokens and figures become the approved result, to be reviewed and committed."""
     from whisper_parity import project
+    from whisper_parity.backend import registry
     from whisper_parity.gate import approved, settings
-    from whisper_parity.run import report as schema
+    from whisper_parity.run import report as records
 
-    chosen = settings.of(project.find())
-    file, changes = approved.approve(schema.load(runs.find(run)), chosen.folder, name or chosen.approved)
+    site = project.find()
+    chosen = settings.of(site, registry.load(site.backends))
+    file, changes = approved.approve(records.load(_opened(run)), chosen.folder, name or chosen.approved)
     for line in changes:
         click.echo(printable(line))
     click.echo(f"approved: {file}")
@@ -357,60 +345,75 @@ def approve(run: Path, name: str | None) -> None:
 @click.option("--metric", metavar="NAME", help="one figure only, as wer or logits_snr_db [all]")
 @click.option("--stage", metavar="NAME", help="one stage only [all]")
 def history(metric: str | None, stage: str | None) -> None:
-    """Trend of every figure over the runs under reports/, and what changed it: which commit, which artifact."""
+    """Trend of every figure over the project's runs, and what changed it: which commit, which artifact."""
     from whisper_parity.report import history as histories
-    from whisper_parity.run.options import Options
     from whisper_parity.system.terminal import stdout
 
-    histories.show(histories.rebuild(Options().report_dir), stdout(), metric, stage)
+    histories.show(histories.rebuild(_reports()), stdout(), metric, stage)
 
 
 @main.command()
 def doctor() -> None:
     """List every backend: available or not, and why, with what to install."""
-    from whisper_parity import project
     from whisper_parity.backend import registry
-    from whisper_parity.run import plan
-    from whisper_parity.run.options import options_from
+    from whisper_parity.backend.stage import StageName
 
-    settings = project.find()
-    plan.configure_backends(options_from({}, settings.run), settings)
-    for name in registry.names():
-        found = registry.probe(name)
-        click.echo(f"{name:<12} {'available  ' if found.usable else 'unavailable'}  {found.reason}")
-    needed = {stage for stage in registry.DEFAULT_STAGES if ":" not in stage}
-    sys.exit(0 if all(registry.probe(name).usable for name in needed) else 3)
+    backends = registry.load(project.find().backends)
+    for name in backends.names:
+        availability = backends.availability(name)
+        usable = "available  " if availability.usable else "unavailable"
+        click.echo(f"{name:<12} {usable}  {availability.reason}")
+    needed = [name for name in map(StageName.parse, backends.default_stages) if not name.variant]
+    sys.exit(0 if all(backends.availability(name.backend).usable for name in needed) else 3)
 
 
-def _run(given: dict[str, Any], *, alone: bool = False) -> Any:
-    """Run what was given; `alone` leaves parity.toml aside."""
-    from whisper_parity import project
-    from whisper_parity.run import evaluation as running
-    from whisper_parity.run import orders, plan
+@main.command("backends")
+@click.argument("name", required=False)
+def backends_(name: str | None) -> None:
+    """List the installed backends and their settings, as parity.toml and --set take them."""
+    from whisper_parity.backend import registry
+    from whisper_parity.backend.facets import Configurable
+    from whisper_parity.backend.settings import described
+
+    backends = registry.Backends()
+    for each in (name,) if name else backends.names:
+        backend = backends.get(each)
+        stages = ", ".join((each, *(f"{each}:{variant}" for variant in backend.variants)))
+        click.echo(f"{each}: stages {stages}")
+        if isinstance(backend, Configurable):
+            for key, default, text in described(backend.settings_type):
+                click.echo(f"  {each}.{key} [{default}]  {text}")
+
+
+def _reports() -> Path:
+    """Where the project's runs lie."""
+    return run_options.read({}, project.find()).report_dir
+
+
+def _opened(run: Path | None) -> RunFolder:
+    """A recorded run by path, name, or the newest."""
+    return RunFolder.open(run, _reports())
+
+
+def _run(given: dict[str, Any], site: Project) -> Report:
+    from whisper_parity.run import plan as plans
+    from whisper_parity.run import schedule
     from whisper_parity.run.collect import collect
-    from whisper_parity.run.options import options_from
     from whisper_parity.system.terminal import progress
 
-    settings = project.Project(Path.cwd()) if alone else project.find()
-    made = plan.make(options_from(given, settings.run), settings)
+    plan = plans.make(run_options.read(given, site), site)
     started = time.perf_counter()
-    with running.evaluation(made) as evaluation, progress(len(made.stages) * (len(made.clips) + 1)) as advance:
-        for stage in made.stages:
-            shared_out = evaluation.record_side_by_side(stage, made.clips, advance)
-            for clip in made.clips:
-                if not shared_out:
-                    advance(f"{stage.spec} · {clip.name}")
-                evaluation.row(stage, clip)
-            if made.clips:
-                advance(f"{stage.spec} · state and order")
-                orders.of_stage(evaluation, stage)
-    found = collect(made, time.perf_counter() - started)
-    click.echo(f"report: {made.folder / 'report.json'}", err=True)
-    _write_page(made.folder)
-    return found
+    steps = len(plan.stages) * (len(plan.clips) + 1)
+    with schedule.opened(plan) as running, progress(steps) as advance:
+        for _ in running.rows(advance):
+            pass
+    report = collect(plan, time.perf_counter() - started)
+    click.echo(f"report: {plan.folder.report}", err=True)
+    _write_page(plan.folder)
+    return report
 
 
-def _write_page(run: Path) -> None:
+def _write_page(run: RunFolder) -> None:
     """Write the run's page; its verdict stands, whether there is a page of it or not."""
     from whisper_parity.report.html import page
 

@@ -13,7 +13,8 @@
         ├── UnavailableError        a backend whose package, SDK or device is missing
         ├── BuildError              a converter that failed
         ├── BackendError            a runtime that failed while it ran
-        └── OutputError             a folder that cannot be written
+        ├── OutputError             a folder that cannot be written
+        └── OneSessionError   (0)   a stage that cannot open two sessions at once
 
 Each message is one line for a stranger: what was expected, what was found, what to do next.
 """
@@ -89,6 +90,12 @@ class BackendError(MachineError):
 
 class OutputError(MachineError):
     """A folder or file that cannot be written."""
+
+
+class OneSessionError(MachineError):
+    """The stage cannot open two sessions at once; not a failure."""
+
+    exit_code = 0
 
 
 def printable(text: str) -> str:

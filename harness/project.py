@@ -71,6 +71,12 @@ def folder(start: Path | None = None) -> Path:
     return next((place for place in (start, *start.parents) if (place / FILE_NAME).is_file()), start)
 
 
+def around(path: Path) -> Path:
+    """The folder of the project that a run's folder lies in; the working folder's project for one that lies in none."""
+    place = folder(path)
+    return place if (place / FILE_NAME).is_file() else folder()
+
+
 def find(start: Path | None = None) -> Project:
     """The project of a folder (the working folder).
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from whisper_parity.backend import taps
-from whisper_parity.backend.artifact import Artifact, Options
-from whisper_parity.backend.contract import Availability, Backend, Fleet
+from whisper_parity.backend.artifact import Artifact, BuildOptions
+from whisper_parity.backend.contract import Availability, Backend
+from whisper_parity.backend.stage import StageName
 from whisper_parity.backend.taps import Taps
-from whisper_parity.backends import provenance
+from whisper_parity.backends import limits, provenance
 from whisper_parity.backends.dla import compiler
 from whisper_parity.backends.dla import settings as reading
 from whisper_parity.backends.dla.link import adb
@@ -23,6 +24,9 @@ from whisper_parity.backends.split.embedding import adopt_token_embedding
 from whisper_parity.backends.split.names import dla_names
 from whisper_parity.errors import ParityError
 from whisper_parity.model.checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    from whisper_parity.backends.dla.fleet import DeviceFleet
 
 SIMULATED = "simulated"
 ROLES = ("encoder", "decoder")
@@ -34,6 +38,11 @@ class DLABackend:
     name = "dla"
     after: str | None = "tflite"
     variants: tuple[str, ...] = (SIMULATED,)
+    is_root = False
+    default_stages: tuple[str, ...] = ("dla:simulated",)
+    packages: tuple[str, ...] = ("ai-edge-litert", "ai-edge-quantizer")
+
+    settings_type = Settings
 
     def __init__(self, settings: Settings | None = None) -> None:
         """Take the settings of this site; None for what the environment says when they are first needed."""
@@ -45,15 +54,15 @@ class DLABackend:
         self._settings = self._settings or reading.read({})
         return self._settings
 
-    def configured(self, settings: Mapping[str, Any]) -> Backend:
-        """The same with [backends.dla] of parity.toml.
+    def configured(self, settings: Settings) -> Backend:
+        """The same with other settings."""
+        return DLABackend(settings)
 
-        Raises:
-            ConfigError: a setting that cannot be used.
-        """
-        return DLABackend(reading.read(settings))
+    def width(self, variant: str) -> int:
+        """One clip on each device that the settings name; the simulated one is alone."""
+        return 1 if variant == SIMULATED else len(self.settings.serial)
 
-    def probe(self) -> Availability:
+    def availability(self) -> Availability:
         """Needs an adb client; the reason says what else is there."""
         try:
             client = adb.find(self.settings.adb)
@@ -64,6 +73,14 @@ class DLABackend:
         except ParityError as error:
             ncc = str(error)
         return Availability(True, f"adb {client}; {ncc}; {SIMULATED} by LiteRT {_litert()}")
+
+    def tolerances(self) -> dict[str, dict[str, Any]]:
+        """Limits of the edges to its stages."""
+        return limits.of(limits.TOLERANCES, self.name)
+
+    def gate_rules(self) -> dict[str, dict[str, Any]]:
+        """Rules of the gate for them."""
+        return limits.of(limits.RULES, self.name)
 
     def source(self, variant: str) -> str | None:
         """Compiled from the float32 TFLite files."""
@@ -97,7 +114,7 @@ class DLABackend:
         """Our modules around Whisper's; what is compiled comes from the probe of the parent."""
         return probe_session.tools()
 
-    def build(self, parent: Artifact, out: Path, variant: str, options: Options) -> None:
+    def build(self, parent: Artifact, out: Path, variant: str, options: BuildOptions) -> None:
         """Compile both files; command, plan and time of each go beside them.
 
         Raises:
@@ -121,7 +138,7 @@ class DLABackend:
             adopt_token_embedding(parent, out)
 
     @contextmanager
-    def open(self, artifact: Artifact, threads: int) -> Iterator[Fleet]:
+    def open(self, artifact: Artifact, threads: int) -> Iterator[DeviceFleet]:
         """Reach the devices, push what they lack, start what runs there.
 
         Raises:
@@ -129,7 +146,7 @@ class DLABackend:
         """
         from whisper_parity.backends.dla import fleet
 
-        simulated = artifact.stage.partition(":")[2] == SIMULATED
+        simulated = StageName.parse(artifact.stage).variant == SIMULATED
         with fleet.opened(self.settings, artifact, simulated=simulated, threads=threads) as found:
             yield found
 
@@ -148,7 +165,7 @@ def _compiler_version(settings: Settings) -> dict[str, str]:
         return {}
     try:
         return {"ncc-tflite": compiler.find(settings, simulated=False).version}
-    except ParityError as error:  # told by who builds with it, not by who asks for the stand-in
+    except ParityError as error:  # reported when it is built, not when the stand-in is used
         return {"ncc-tflite": str(error)}
 
 

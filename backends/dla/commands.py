@@ -142,7 +142,9 @@ def simulate(
         if sdk:
             click.echo(f"stand-in SDK: {write_sdk(sdk)}")
         shown = f"MTK_NEURON_SDK={shlex.quote(str(sdk.absolute()))} " if sdk else ""
-        click.echo(f"in another terminal: {shown}parity run --stages tflite,dla --serial {simulated.serial}", err=True)
+        click.echo(
+            f"in another terminal: {shown}parity run --stages tflite,dla --set dla.serial={simulated.serial}", err=True
+        )
         stop = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stop.set())

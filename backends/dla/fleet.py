@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from whisper_parity.backend import taps
 from whisper_parity.backend.artifact import Artifact
-from whisper_parity.backend.contract import Float32, Placement, Usage
-from whisper_parity.backends.dla import placement as placing
+from whisper_parity.backend.contract import Facts, Float32, Usage
+from whisper_parity.backends.dla import placement
 from whisper_parity.backends.dla.link import adb, device, lock
 from whisper_parity.backends.dla.link.adb import Adb
-from whisper_parity.backends.dla.link.device import Device, Facts, Meter
+from whisper_parity.backends.dla.link.device import Device, Meter
+from whisper_parity.backends.dla.link.device import Facts as DeviceFacts
 from whisper_parity.backends.dla.link.faults import LINK_FAULTS, DeviceError, Fault
 from whisper_parity.backends.dla.sessions import running
 from whisper_parity.backends.dla.sessions.probe import NeuronrtProbe
@@ -40,13 +41,18 @@ class DeviceSession:
     """It did not come back in time: from now on it is asked whether it is there, and not waited for."""
     _stack: ExitStack = field(default_factory=ExitStack)
     _running: Running | NeuronrtProbe | None = None
-    _facts: Facts | None = None
+    _there: DeviceFacts | None = None
     _notes: list[str] = field(default_factory=list)
 
     @property
+    def facts(self) -> Facts:
+        """What really runs, and what the compiler's execution plan says about where."""
+        return Facts(self.label, placement=placement.of_plan(self.artifact))
+
+    @property
     def label(self) -> str:
-        """What really runs."""
-        name = self._facts.name if self._facts else "device not reached"
+        """The stage, the device, and what runs there."""
+        name = self._there.name if self._there else "device not reached"
         via = self._running.via if self._running else "not started"
         return f"{self.artifact.stage} ({name} via {via})"
 
@@ -64,13 +70,9 @@ class DeviceSession:
         notes, self._notes = tuple(self._notes), []
         temperature = self._running.temperature_c if self._running else None
         return Usage(
-            f"{self._facts.name if self._facts else ''} {self.device.serial}".strip(),
+            f"{self._there.name if self._there else ''} {self.device.serial}".strip(),
             spent.device_s, spent.sent, spent.received, temperature, notes,
         )  # fmt: skip
-
-    def placement(self) -> tuple[Placement, ...]:
-        """What the compiler's execution plan says."""
-        return placing.of_plan(self.artifact)
 
     def ready(self) -> None:
         """Make sure that it runs, so that its label says what does.
@@ -90,9 +92,9 @@ class DeviceSession:
         if self._running is None:
             self._connect()
             try:
-                self._facts = self._greeted(device.facts(self.device))
-                self._stack.enter_context(lock.held(self.device, self._facts))
-                self._running = self._stack.enter_context(running.started(self.device, self._facts, self.artifact))
+                self._there = self._greeted(device.facts(self.device))
+                self._stack.enter_context(lock.held(self.device, self._there))
+                self._running = self._stack.enter_context(running.started(self.device, self._there, self.artifact))
                 self._notes += self._running.notes
             except BaseException:
                 self.close()
@@ -106,15 +108,15 @@ class DeviceSession:
         stack.close()
 
     def _connect(self) -> None:
-        if self.lost or self._facts is None:
+        if self.lost or self._there is None:
             self.device.present()
         else:  # it was there before: give it time to come back
             self.device.require()
         self.lost = False
 
-    def _greeted(self, facts: Facts) -> Facts:
+    def _greeted(self, facts: DeviceFacts) -> DeviceFacts:
         """Note what is new about the device."""
-        if self._facts and facts.boot_id != self._facts.boot_id:
+        if self._there and facts.boot_id != self._there.boot_id:
             self.note(f"{self.device.serial} was rebooted in between")
         if facts.clock_s >= 0 and abs(facts.clock_s - device.now()) > CLOCK_SLACK_S:
             self.note(f"{self.device.serial}: its clock is wrong ({device.date(facts.clock_s)}); no result uses it")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from whisper_parity.backend import settings
+from whisper_parity.backend.settings import setting
 from whisper_parity.backends.dla import soc
 from whisper_parity.backends.dla.soc import Soc
 from whisper_parity.errors import ConfigError
@@ -19,55 +20,75 @@ RELAXED = ("--relax-fp32", "--opt-accuracy", "--opt-footprint")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything that a site may have to say; every field has a default that suits most boards."""
+    """What a site may have to say; every default suits most boards."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
-    soc: str = "MT8371"
-    arch: str | None = None
-    """With l1_size_kb and num_mdla: a SoC that soc.toml does not know."""
-    l1_size_kb: int | None = None
-    num_mdla: int | None = None
-    sdk: str | None = None
-    """Root of the Neuron SDK (the folder that holds host/bin/ncc-tflite); environment: MTK_NEURON_SDK."""
-    ncc: str | None = None
-    """The compiler itself, where it lies elsewhere."""
-    library_path: str | None = None
-    """LD_LIBRARY_PATH of the compiler; None for <sdk>/host/lib."""
-    flags: tuple[str, ...] = RELAXED
-    encoder_flags: tuple[str, ...] | None = None
-    """Instead of `flags`, for the encoder alone."""
-    decoder_flags: tuple[str, ...] | None = None
-    exec_plan: Literal["required", "ignored"] = "required"
-    """Whether compiling fails when the tool prints no execution plan, or one with other engines than the MDLA."""
-    compile_limit_s: float = 600.0
+    soc: str = setting("MT8371", "SoC that a DLA is compiled for; part of the files' names")
+    arch: str | None = setting(None, "with l1_size_kb and num_mdla: a SoC that soc.toml does not know")
+    l1_size_kb: int | None = setting(None, "see arch")
+    num_mdla: int | None = setting(None, "see arch")
+    sdk: str | None = setting(
+        None, "root of the Neuron SDK, the folder that holds host/bin/ncc-tflite", environment="MTK_NEURON_SDK",
+        decides_numbers=False,
+    )  # fmt: skip
+    ncc: str | None = setting(None, "the compiler itself, where it lies elsewhere", decides_numbers=False)
+    library_path: str | None = setting(
+        None, "LD_LIBRARY_PATH of the compiler; by default <sdk>/host/lib", decides_numbers=False
+    )
+    flags: tuple[str, ...] = setting(RELAXED, "flags of the compiler beside those of the SoC")
+    encoder_flags: tuple[str, ...] | None = setting(None, "instead of flags, for the encoder alone")
+    decoder_flags: tuple[str, ...] | None = setting(None, "instead of flags, for the decoder alone")
+    exec_plan: Literal["required", "ignored"] = setting(
+        "required", "required: compiling fails without an execution plan, or with one of other engines than the MDLA"
+    )
+    compile_limit_s: float = setting(600.0, "longest compilation [s]", decides_numbers=False)
 
-    adb: str | None = None
-    """The adb client; environment: ADB; then PATH; then the one in the adbutils package."""
-    serial: tuple[str, ...] = ()
-    """Devices to use, side by side; environment: ANDROID_SERIAL. One attached device needs no name."""
-    work_folder: str | None = None
-    """On the device; None for $TMPDIR, /data/local/tmp or /tmp, whichever comes first and can be written."""
-    mode: Literal["auto", "runner", "neuronrt"] = "auto"
-    runner: str | None = None
-    """A runner binary for the device; None to build one for its architecture."""
-    runtime_library: str | None = None
-    """libneuron_runtime.so on the device; None to search the documented places."""
-    neuronrt: str | None = None
-    """The tool on the device; None to search PATH, then the usual places."""
-    neuronrt_push: str | None = None
-    """Folder of the host whose files (neuronrt and its libraries) are pushed and used, for boards without the tool."""
-    probe_order: Literal["file", "reversed"] = "file"
-    """How the compiler numbers the tensors of a probe: as the TFLite file has them, or from the last one."""
-    boost: int = 100
-    run_limit_s: float = 120.0
-    """Longest inference."""
-    link_limit_s: float = 60.0
-    """Longest adb command beside transfers, which have a second more for each MB."""
-    reconnect_s: float = 30.0
-    """How long a device that went away may take to come back."""
-    lock_wait_s: float = 0.0
-    """How long to wait for another harness that uses the device."""
+    adb: str | None = setting(
+        None, "the adb client; by default the one on PATH, then that of the adbutils package", environment="ADB",
+        decides_numbers=False,
+    )  # fmt: skip
+    serial: tuple[str, ...] = setting(
+        (), "devices to use side by side, as adb names them; one attached device needs no name",
+        environment="ANDROID_SERIAL", decides_numbers=False,
+    )  # fmt: skip
+    work_folder: str | None = setting(
+        None, "on the device; by default $TMPDIR, /data/local/tmp or /tmp, the first that can be written",
+        decides_numbers=False,
+    )  # fmt: skip
+    mode: Literal["auto", "runner", "neuronrt"] = setting(
+        "auto", "what runs the files; auto: the runner where it starts"
+    )
+    runner: str | None = setting(None, "a runner binary for the device; by default one is built for its architecture")
+    runtime_library: str | None = setting(
+        None, "libneuron_runtime.so on the device; by default the documented places are searched"
+    )
+    neuronrt: str | None = setting(None, "the tool on the device; by default PATH and the usual places are searched")
+    neuronrt_push: str | None = setting(
+        None, "folder of the host whose files (neuronrt and its libraries) are pushed, for boards without the tool"
+    )
+    probe_order: Literal["file", "reversed"] = setting(
+        "file", "how the compiler numbers the tensors of a probe: as the TFLite file has them, or from the last one"
+    )
+    boost: int = setting(100, "performance hint of the runtime", decides_numbers=False)
+    run_limit_s: float = setting(120.0, "longest inference [s]", decides_numbers=False)
+    link_limit_s: float = setting(
+        60.0, "longest adb command [s]; transfers have a second more for each MB", decides_numbers=False
+    )
+    reconnect_s: float = setting(30.0, "how long to wait for a device that went away [s]", decides_numbers=False)
+    lock_wait_s: float = setting(
+        0.0, "how long to wait for another harness that uses the device [s]", decides_numbers=False
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse a SoC that cannot be part of file names, or that nobody knows.
+
+        Raises:
+            ConfigError: see above.
+        """
+        if not re.fullmatch(r"[A-Za-z0-9_.-]{1,32}", self.soc):
+            raise ConfigError(f"SoC {self.soc!r}: expected a code such as MT8371", hint="It becomes part of file names")
+        _ = self.profile
 
     @property
     def profile(self) -> Soc:
@@ -101,43 +122,18 @@ def read(table: Mapping[str, Any]) -> Settings:
     Raises:
         ConfigError: an unknown key, or a value of the wrong type.
     """
-    from pydantic import TypeAdapter, ValidationError
-
-    try:
-        found = TypeAdapter(Settings).validate_python({**_environment(), **table})
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(
-            f"parity.toml [backends.dla] {key}: {first['msg']}", hint="docs/device.md lists the settings"
-        ) from error
-    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,32}", found.soc):
-        raise ConfigError(f"SoC {found.soc!r}: expected a code such as MT8371", hint="It becomes part of file names")
-    _ = found.profile
-    return found
+    return settings.read(Settings, "dla", table)
 
 
-def _environment() -> dict[str, Any]:
-    """What the environment says, in the words of the settings."""
-    found: dict[str, Any] = {}
-    if sdk := os.environ.get("MTK_NEURON_SDK"):
-        found["sdk"] = sdk
-    if adb := os.environ.get("ADB"):
-        found["adb"] = adb
-    if serial := os.environ.get("ANDROID_SERIAL"):
-        found["serial"] = (serial,)
-    return found
+def compiler_path(site: Settings) -> Path | None:
+    """Where ncc-tflite should be; None where the site does not say."""
+    if site.ncc:
+        return Path(site.ncc)
+    return Path(site.sdk) / "host" / "bin" / "ncc-tflite" if site.sdk else None
 
 
-def compiler_path(settings: Settings) -> Path | None:
-    """Where ncc-tflite should be; None when nobody said."""
-    if settings.ncc:
-        return Path(settings.ncc)
-    return Path(settings.sdk) / "host" / "bin" / "ncc-tflite" if settings.sdk else None
-
-
-def compiler_libraries(settings: Settings) -> str | None:
+def compiler_libraries(site: Settings) -> str | None:
     """LD_LIBRARY_PATH for the compiler; None to leave the environment's."""
-    if settings.library_path:
-        return settings.library_path
-    return str(Path(settings.sdk) / "host" / "lib") if settings.sdk else None
+    if site.library_path:
+        return site.library_path
+    return str(Path(site.sdk) / "host" / "lib") if site.sdk else None

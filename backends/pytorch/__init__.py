@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from whisper_parity.backend import taps
-from whisper_parity.backend.artifact import Artifact, Options
-from whisper_parity.backend.contract import Availability, Float32, Perturbation, Placement
+from whisper_parity.backend.artifact import Artifact, BuildOptions
+from whisper_parity.backend.contract import Availability, Facts, Float32
+from whisper_parity.backend.facets import Perturbation
 from whisper_parity.backend.taps import Taps
-from whisper_parity.backends import provenance
-from whisper_parity.backends.split import placement as placing
-from whisper_parity.backends.split import probe_session
+from whisper_parity.backends import limits, provenance
+from whisper_parity.backends.split import placement, probe_session
 from whisper_parity.backends.split.probe_session import HostProbe
 from whisper_parity.errors import BuildError
 from whisper_parity.model.checkpoint import Checkpoint
@@ -28,10 +28,21 @@ class PyTorchBackend:
     name = "pytorch"
     after: str | None = "whisper"
     variants: tuple[str, ...] = ()
+    is_root = True
+    default_stages: tuple[str, ...] = ("pytorch",)
+    packages: tuple[str, ...] = ("torch", "openai-whisper")
 
-    def probe(self) -> Availability:
+    def availability(self) -> Availability:
         """Needs torch and openai-whisper."""
         return provenance.require("torch", "openai-whisper")
+
+    def tolerances(self) -> dict[str, dict[str, Any]]:
+        """Limits of the edges to its stages."""
+        return limits.of(limits.TOLERANCES, self.name)
+
+    def gate_rules(self) -> dict[str, dict[str, Any]]:
+        """Rules of the gate for them."""
+        return limits.of(limits.RULES, self.name)
 
     def source(self, variant: str) -> str | None:
         """Runs the checkpoint itself."""
@@ -53,7 +64,7 @@ class PyTorchBackend:
         """Our modules around Whisper's."""
         return probe_session.tools()
 
-    def build(self, parent: Artifact, out: Path, variant: str, options: Options) -> None:
+    def build(self, parent: Artifact, out: Path, variant: str, options: BuildOptions) -> None:
         """Nothing to build: the checkpoint is run as it is."""
         raise BuildError("pytorch runs the checkpoint itself; there is nothing to build")
 
@@ -75,7 +86,10 @@ class PyTorchSession:
 
     def __init__(self, model: Any, version: str) -> None:
         self._model = model
-        self.label = f"pytorch (torch {version})"
+        self.facts = Facts(f"pytorch (torch {version})", placement=placement.of_model(model))
+
+    def usage(self) -> None:
+        """It runs on this machine."""
 
     def encode(self, input_features: Float32) -> Float32:
         """float32 [1, n_mels, 3000] -> float32 [1, n_audio_ctx, n_audio_state]."""
@@ -123,11 +137,7 @@ class PyTorchSession:
             embeddings[0, : len(tokens)] = table[list(tokens)].detach().numpy()
             return embeddings
 
-        return HostProbe(f"{self.label}, tapped", found, dims, run, lookup)
-
-    def placement(self) -> tuple[Placement, ...]:
-        """Where the weights of both halves lie."""
-        return placing.of_model(self._model)
+        return HostProbe(f"{self.facts.label}, tapped", found, dims, run, lookup)
 
     @contextmanager
     def perturbed(self, change: Perturbation) -> Iterator[PyTorchSession]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from whisper_parity.backend import taps
-from whisper_parity.backend.artifact import Artifact, Options
+from whisper_parity.backend.artifact import Artifact, BuildOptions
 from whisper_parity.backend.contract import Availability, Backend
 from whisper_parity.backend.taps import Taps
-from whisper_parity.backends import provenance
+from whisper_parity.backends import limits, provenance
 from whisper_parity.backends.split import probe_session
 from whisper_parity.backends.split.names import tflite_names
 from whisper_parity.backends.split.probe_session import HostProbe
@@ -49,6 +49,17 @@ class TFLiteBackend:
     name = "tflite"
     after: str | None = "torchscript"
     variants: tuple[str, ...] = ("fp32", "fp16", "int8")
+    is_root = False
+    default_stages: tuple[str, ...] = ("tflite",)
+    packages: tuple[str, ...] = (
+        "ai-edge-litert",
+        "tflite-runtime",
+        "litert-torch",
+        "litert-converter",
+        "ai-edge-quantizer",
+    )
+
+    settings_type = Settings
 
     def __init__(self, settings: Settings | None = None) -> None:
         """Take the settings of this site; None for what the environment says when they are first needed."""
@@ -61,15 +72,19 @@ class TFLiteBackend:
         self._settings = self._settings or reading.read({})
         return self._settings
 
-    def configured(self, settings: Mapping[str, Any]) -> Backend:
-        """The same with [backends.tflite] of parity.toml.
+    def configured(self, settings: Settings) -> Backend:
+        """The same with other settings."""
+        return TFLiteBackend(settings)
 
-        Raises:
-            ConfigError: a setting that cannot be used.
-        """
-        return TFLiteBackend(reading.read(settings))
+    def recognise(self, path: Path, checkpoint: Checkpoint, variant: str) -> str | None:
+        """By inputs and outputs, and for a quantised variant by the type of its weights."""
+        from whisper_parity.backends.tflite import recognition
 
-    def probe(self) -> Availability:
+        if path.suffix != ".tflite":
+            return None
+        return recognition.role(path, checkpoint.dims, variant)
+
+    def availability(self) -> Availability:
         """Needs an interpreter, LiteRT's or MediaTek's; the converters only when something is to be built."""
         found = provenance.of(*INTERPRETERS)
         mtk, usable = self._probe_mtk()
@@ -79,6 +94,14 @@ class TFLiteBackend:
         converters = provenance.of("litert-torch", "ai-edge-quantizer")
         said = [f"{name} {version}" for name, version in {**found, **converters}.items()]
         return Availability(True, ", ".join([*said, *mtk]))
+
+    def tolerances(self) -> dict[str, dict[str, Any]]:
+        """Limits of the edges to its stages."""
+        return limits.of(limits.TOLERANCES, self.name)
+
+    def gate_rules(self) -> dict[str, dict[str, Any]]:
+        """Rules of the gate for them."""
+        return limits.of(limits.RULES, self.name)
 
     def source(self, variant: str) -> str | None:
         """litert-torch takes the checkpoint's modules, mtk_converter the TorchScript files; variants the fp32 file."""
@@ -127,7 +150,7 @@ class TFLiteBackend:
             found.prepare(CONVERT)
             yield
 
-    def build(self, parent: Artifact, out: Path, variant: str, options: Options) -> None:
+    def build(self, parent: Artifact, out: Path, variant: str, options: BuildOptions) -> None:
         """Convert, or quantise, both files in worker processes side by side.
 
         Raises:
@@ -159,12 +182,12 @@ class TFLiteBackend:
         with opened(self.settings, artifact, threads) as session:
             yield session
 
-    def _build_probe(self, parent: Artifact, out: Path, variant: str, options: Options, found: Taps) -> None:
+    def _build_probe(self, parent: Artifact, out: Path, variant: str, options: BuildOptions, found: Taps) -> None:
         from whisper_parity.backends.tflite.litert.probe_files import build_probe
 
         if self.settings.converter == "mtk":
             raise UnavailableError(
-                "probes of files by mtk_converter are not built: those of LiteRT's converter would say nothing of them",
+                "probes of files by mtk_converter are not built: a LiteRT probe would not describe an mtk file",
                 hint='Set converter = "litert" in [backends.tflite] to look at the layers of such files',
             )
         names = self.probe_names(parent.checkpoint, variant, found)

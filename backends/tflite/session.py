@@ -14,7 +14,7 @@ import numpy as np
 
 from whisper_parity.backend import taps
 from whisper_parity.backend.artifact import Artifact
-from whisper_parity.backend.contract import Float32, Placement
+from whisper_parity.backend.contract import Facts, Float32, Placement
 from whisper_parity.backend.taps import Taps
 from whisper_parity.backends import provenance
 from whisper_parity.backends.split.embedding import TokenEmbedding
@@ -92,7 +92,7 @@ class MTKSession:
     """MediaTek's interpreter and the lookup between its two files; only asked rows leave its process."""
 
     def __init__(self, artifact: Artifact, executor: Executor) -> None:
-        self.label = f"{artifact.stage} (mtk {executor.version})"
+        self.facts = Facts(f"{artifact.stage} (mtk {executor.version})")
         self._executor = executor
         self._embedding = TokenEmbedding(artifact.path("token_embedding"), artifact.checkpoint.dims)
         self._order: dict[str, list[str]] = {}
@@ -100,6 +100,9 @@ class MTKSession:
             file = executor.files[role]
             self._order[role] = matched(artifact.path(role), INPUTS, sides[INPUTS], file.inputs)
             matched(artifact.path(role), OUTPUTS, sides[OUTPUTS], file.outputs)
+
+    def usage(self) -> None:
+        """It runs on this machine."""
 
     def encode(self, input_features: Float32) -> Float32:
         """float32 [1, n_mels, 3000] -> float32 [1, n_audio_ctx, n_audio_state]."""
@@ -124,15 +127,21 @@ class TFLiteSession:
         self._embedding = TokenEmbedding(artifact.path("token_embedding"), dims)
         found = _runnable(artifact, settings)
         lowered = [role for role in ROLES if found[role].lowered]
-        self.label = f"{artifact.stage} ({runtime}{', MTKEXT lowered' if lowered else ''})"
-        self.notes = _notes({role: found[role].note for role in lowered})
-        if artifact.origin == "external" or lowered:
+        if artifact.is_foreign or lowered:
             for role in ROLES:
                 if reason := failure(found[role].path, module.__name__, threads):
                     where = f"; lowered as {found[role].path}" if role in lowered else ""
                     raise _not_loaded(artifact.path(role), reason + where)
         sides = shapes(dims)
         self._encoder, self._decoder = (Graph(module, found[role].path, threads, *sides[role]) for role in ROLES)
+        self.facts = Facts(
+            f"{artifact.stage} ({runtime}{', MTKEXT lowered' if lowered else ''})",
+            _notes({role: found[role].note for role in lowered}),
+            (self._encoder.placement("encoder"), self._decoder.placement("decoder")),
+        )
+
+    def usage(self) -> None:
+        """It runs on this machine."""
 
     def encode(self, input_features: Float32) -> Float32:
         """float32 [1, n_mels, 3000] -> float32 [1, n_audio_ctx, n_audio_state]."""
@@ -143,10 +152,6 @@ class TFLiteSession:
         embeddings = self._embedding.lookup(tokens)
         logits = self._decoder.run({"token_embeddings": embeddings, "encoder_output": encoder_output})
         return np.array(logits[0, list(rows)])
-
-    def placement(self) -> tuple[Placement, ...]:
-        """Which of their nodes the delegate took."""
-        return (self._encoder.placement("encoder"), self._decoder.placement("decoder"))
 
 
 class Graph:

@@ -2,46 +2,57 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from whisper_parity.backend import settings
+from whisper_parity.backend.settings import setting
 from whisper_parity.backends.tflite.mtkext.ops import Assumptions
 from whisper_parity.errors import ConfigError
 
-ENVIRONMENT = {
-    "mtk_python": "MTK_PYTHON",
-    "mtk_sdk": "MTK_NEURON_SDK",
-    "mtk_converter_path": "MTK_CONVERTER_PATH",
-}
-"""Settings that the environment may give, under parity.toml."""
+LONGEST_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything that a site may have to say; by default MediaTek's tools are not there."""
+    """What a site may have to say; by default MediaTek's tools are not there."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
-    converter: Literal["litert", "mtk"] = "litert"
-    """Who writes the float32 files: LiteRT's converter, or MediaTek's from the TorchScript files."""
-    interpreter: Literal["auto", "litert", "mtk"] = "auto"
-    """Who runs them; auto: files of MediaTek's converter by MediaTek's where mtk_python is set, others by LiteRT."""
-    mtk_python: str | None = None
-    """The Python that mtk_converter is installed for; environment: MTK_PYTHON. Without it MediaTek's is not there."""
-    mtk_sdk: str | None = None
-    """Root of the Neuron SDK, whose host/lib/python is searched for mtk_converter; environment: MTK_NEURON_SDK."""
-    mtk_converter_path: str | None = None
-    """The folder that holds the package mtk_converter, where it lies elsewhere; environment: MTK_CONVERTER_PATH."""
-    start_limit_s: float = 120.0
-    """For starting that Python and importing mtk_converter."""
-    convert_limit_s: float = 1800.0
-    """For converting one file."""
-    run_limit_s: float = 300.0
-    """For loading a file, and for one pass."""
-    assumptions: Assumptions = field(default_factory=Assumptions)
-    """What is not public of MTKEXT ops and decides how they are lowered."""
+    converter: Literal["litert", "mtk"] = setting(
+        "litert", "who writes the float32 files: LiteRT's converter, or MediaTek's from the TorchScript files"
+    )
+    interpreter: Literal["auto", "litert", "mtk"] = setting(
+        "auto", "who runs them; auto: files of MediaTek's converter by MediaTek's where mtk_python is set"
+    )
+    mtk_python: str | None = setting(
+        None, "the Python that mtk_converter is installed for", environment="MTK_PYTHON", decides_numbers=False
+    )
+    mtk_sdk: str | None = setting(
+        None, "root of the Neuron SDK, whose host/lib/python is searched for mtk_converter",
+        environment="MTK_NEURON_SDK", decides_numbers=False,
+    )  # fmt: skip
+    mtk_converter_path: str | None = setting(
+        None, "the folder that holds the package mtk_converter, where it lies elsewhere",
+        environment="MTK_CONVERTER_PATH", decides_numbers=False,
+    )  # fmt: skip
+    start_limit_s: float = setting(
+        120.0, "for starting that Python and importing mtk_converter [s]", decides_numbers=False
+    )
+    convert_limit_s: float = setting(1800.0, "for converting one file [s]", decides_numbers=False)
+    run_limit_s: float = setting(300.0, "for loading a file, and for one pass [s]", decides_numbers=False)
+    assumptions: Assumptions = setting(Assumptions, "what is not public of MTKEXT ops and decides how they are lowered")
+
+    def __post_init__(self) -> None:
+        """Refuse limits that limit nothing.
+
+        Raises:
+            ConfigError: a time limit of no time, or of more than a day.
+        """
+        for name in ("start_limit_s", "convert_limit_s", "run_limit_s"):
+            if not 0 < getattr(self, name) <= LONGEST_S:
+                raise ConfigError(f"[backends.tflite] {name}: expected seconds, more than 0 and at most {LONGEST_S}")
 
 
 def read(table: Mapping[str, Any]) -> Settings:
@@ -50,25 +61,4 @@ def read(table: Mapping[str, Any]) -> Settings:
     Raises:
         ConfigError: an unknown key, a value of the wrong type, or a time limit that is none.
     """
-    given = {key: value for key, name in ENVIRONMENT.items() if (value := os.environ.get(name))}
-    if not table:
-        return Settings(**given)  # type: ignore[arg-type]  # text each; files run where pydantic is not installed
-    found = _validated({**given, **table})
-    for name in ("start_limit_s", "convert_limit_s", "run_limit_s"):
-        if not 0 < getattr(found, name) <= 86400:
-            raise ConfigError(f"parity.toml [backends.tflite] {name}: expected seconds, more than 0 and at most 86400")
-    return found
-
-
-def _validated(values: Mapping[str, Any]) -> Settings:
-    from pydantic import TypeAdapter, ValidationError
-
-    try:
-        return TypeAdapter(Settings).validate_python(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(
-            f"parity.toml [backends.tflite] {key}: {first['msg']}",
-            hint="docs/mediatek.md lists the settings",
-        ) from error
+    return settings.read(Settings, "tflite", table)

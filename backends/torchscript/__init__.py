@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from whisper_parity.backend import taps
-from whisper_parity.backend.artifact import Artifact, Options
-from whisper_parity.backend.contract import Availability, Float32, Placement
+from whisper_parity.backend.artifact import Artifact, BuildOptions
+from whisper_parity.backend.contract import Availability, Facts, Float32, Placement
 from whisper_parity.backend.taps import Taps
 from whisper_parity.backends import provenance
 from whisper_parity.backends.split import probe_session
@@ -37,8 +37,11 @@ class TorchScriptBackend:
     name = "torchscript"
     after: str | None = "pytorch"
     variants: tuple[str, ...] = ()
+    is_root = False
+    default_stages: tuple[str, ...] = ("torchscript",)
+    packages: tuple[str, ...] = ("torch",)
 
-    def probe(self) -> Availability:
+    def availability(self) -> Availability:
         """Needs torch, and openai-whisper to build."""
         return provenance.require("torch", "openai-whisper")
 
@@ -56,6 +59,18 @@ class TorchScriptBackend:
         """encoder_base_3000.pt, decoder_base_448.pt, ..."""
         return torchscript_names(checkpoint)
 
+    def recognise(self, path: Path, checkpoint: Checkpoint, variant: str) -> str | None:
+        """The encoder takes one input, the decoder two; where a file holds weights, theirs are among them."""
+        if path.suffix != ".pt":
+            return None
+        try:
+            module = _read(path)
+        except ArtifactError:
+            return None
+        inputs = len(list(module.inlined_graph.inputs())) - 1  # the module itself is the first
+        role = {1: "encoder", 2: "decoder"}.get(inputs)
+        return role if role and _holds(module, _weight_shape(role, checkpoint.dims)) else None
+
     def probe_names(self, checkpoint: Checkpoint, variant: str, found: Taps) -> dict[str, str]:
         """encoder_base_3000_probe.pt, ..."""
         return taps.file_names(self.file_names(checkpoint, variant), found)
@@ -64,7 +79,7 @@ class TorchScriptBackend:
         """Our modules around Whisper's."""
         return probe_session.tools()
 
-    def build(self, parent: Artifact, out: Path, variant: str, options: Options) -> None:
+    def build(self, parent: Artifact, out: Path, variant: str, options: BuildOptions) -> None:
         """Trace both halves, or those of a probe."""
         from whisper_parity.backends.split import modules as split
         from whisper_parity.backends.torchscript import tracing
@@ -86,8 +101,8 @@ class TorchScriptBackend:
         if found := taps.of_options(artifact.options, dims):
             yield _probe(artifact, found)
             return
-        encoder = _load(artifact.path("encoder"), (dims.n_audio_state, dims.n_mels, 3), "first convolution")
-        decoder = _load(artifact.path("decoder"), (dims.n_vocab, dims.n_text_state), "output projection")
+        encoder = _load(artifact.path("encoder"), _weight_shape("encoder", dims), "first convolution")
+        decoder = _load(artifact.path("decoder"), _weight_shape("decoder", dims), "output projection")
         yield TorchScriptSession(encoder, decoder, TokenEmbedding(artifact.path("token_embedding"), dims), dims)
 
 
@@ -98,7 +113,11 @@ class TorchScriptSession:
         import torch
 
         self._encoder, self._decoder, self._embedding, self._dims = encoder, decoder, embedding, dims
-        self.label = _label(torch.__version__)
+        cpu = tuple(Placement(role, "CPU", None, None, CPU_ONLY) for role in ("encoder", "decoder"))
+        self.facts = Facts(_label(torch.__version__), placement=cpu)
+
+    def usage(self) -> None:
+        """It runs on this machine."""
 
     def encode(self, input_features: Float32) -> Float32:
         """float32 [1, n_mels, 3000] -> float32 [1, n_audio_ctx, n_audio_state]."""
@@ -114,10 +133,6 @@ class TorchScriptSession:
                 hint="Trace it at the full context",
             )
         return np.asarray(logits[0, list(rows)].numpy())
-
-    def placement(self) -> tuple[Placement, ...]:
-        """Both files were loaded for the CPU."""
-        return tuple(Placement(role, "CPU", None, None, CPU_ONLY) for role in ("encoder", "decoder"))
 
 
 def _probe(artifact: Artifact, found: Taps) -> HostProbe:
@@ -143,7 +158,7 @@ def _label(version: str) -> str:
     return f"torchscript (torch {version})"
 
 
-def mask_value(options: Options) -> float:
+def mask_value(options: BuildOptions) -> float:
     """The causal mask's value: -inf as in openai-whisper, or a finite one for NPUs."""
     return float(options.get("mask_value") or -math.inf)
 
@@ -178,15 +193,25 @@ def _call(component: str, module: Any, *arrays: Float32) -> Any:
 
 
 def _load(path: Path, weight_shape: tuple[int, ...], weight: str) -> Any:
-    from whisper_parity.backends.split.modules import state_shapes
-
     module = _read(path)
-    shapes = state_shapes(module)
-    if shapes and weight_shape not in shapes:
+    if not _holds(module, weight_shape):
         raise ArtifactError(
             f"{path}: no weight of shape {list(weight_shape)} ({weight})", hint="Is it from the given checkpoint?"
         )
     return module
+
+
+def _weight_shape(role: str, dims: Dims) -> tuple[int, ...]:
+    """Shape of a weight that tells a half of this checkpoint from one of another size."""
+    return (dims.n_audio_state, dims.n_mels, 3) if role == "encoder" else (dims.n_vocab, dims.n_text_state)
+
+
+def _holds(module: Any, shape: tuple[int, ...]) -> bool:
+    """Whether a weight of this shape is among a module's; a frozen module names none, and may hold it."""
+    from whisper_parity.backends.split.modules import state_shapes
+
+    shapes = state_shapes(module)
+    return not shapes or shape in shapes
 
 
 def _read(path: Path) -> Any:

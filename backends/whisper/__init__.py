@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from whisper_parity.backend.artifact import Artifact, Options
-from whisper_parity.backend.contract import Availability, Float32, Placement, Transcript
+from whisper_parity.backend.artifact import Artifact, BuildOptions
+from whisper_parity.backend.contract import Availability, Facts, Float32, Transcript
 from whisper_parity.backends import provenance
-from whisper_parity.backends.split import placement as placing
+from whisper_parity.backends.split import placement
 from whisper_parity.errors import BackendError, BuildError, first_line
 from whisper_parity.model.checkpoint import Checkpoint
 
@@ -21,8 +21,11 @@ class WhisperBackend:
     name = "whisper"
     after: str | None = None
     variants: tuple[str, ...] = ()
+    is_root = False
+    default_stages: tuple[str, ...] = ("whisper",)
+    packages: tuple[str, ...] = ("openai-whisper", "torch")
 
-    def probe(self) -> Availability:
+    def availability(self) -> Availability:
         """Needs torch and openai-whisper."""
         return provenance.require("openai-whisper", "torch")
 
@@ -38,7 +41,7 @@ class WhisperBackend:
         """The checkpoint."""
         return {"checkpoint": checkpoint.path.name}
 
-    def build(self, parent: Artifact, out: Path, variant: str, options: Options) -> None:
+    def build(self, parent: Artifact, out: Path, variant: str, options: BuildOptions) -> None:
         """Nothing to build: the checkpoint is run as it is."""
         raise BuildError("whisper runs the checkpoint itself; there is nothing to build")
 
@@ -58,7 +61,10 @@ class WhisperSession:
 
     def __init__(self, model: Any, version: str) -> None:
         self._model = model
-        self.label = f"whisper (openai-whisper {version})"
+        self.facts = Facts(f"whisper (openai-whisper {version})", placement=placement.of_model(model))
+
+    def usage(self) -> None:
+        """It runs on this machine."""
 
     def transcribe(self, samples: Float32, language: str | None) -> Transcript:
         """`whisper.transcribe` with its defaults, in float32, seeded so that its temperature fallback repeats."""
@@ -80,7 +86,3 @@ class WhisperSession:
             segments=tuple((float(s["start"]), float(s["end"]), str(s["text"])) for s in segments),
             language=found["language"],
         )
-
-    def placement(self) -> tuple[Placement, ...]:
-        """Where the weights of both halves lie."""
-        return placing.of_model(self._model)

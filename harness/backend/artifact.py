@@ -10,13 +10,16 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from whisper_parity.backend.stage import StageName
 from whisper_parity.errors import ArtifactError
 from whisper_parity.model.checkpoint import Checkpoint
 from whisper_parity.system.files import file_sha256
 
-Options = Mapping[str, str | int | float | bool | None]
+BuildOptions = Mapping[str, str | int | float | bool | None]
 
 LINEAGE_VERSION = 1
+CHECKPOINT, GIVEN, BUILT, CACHED = "checkpoint", "given", "built", "cached"
+"""Where an artifact comes from: the checkpoint itself, the user's folder, our converters now or in an earlier run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +44,19 @@ class Artifact:
     checkpoint: Checkpoint
     """What everything descends from; its dimensions are the expected shapes."""
     origin: str
-    """"checkpoint", "built", "cached", or "external" for files that came without a lineage record."""
+    """CHECKPOINT, GIVEN, BUILT or CACHED."""
     parent_sha256: str | None = None
     tools: dict[str, str] | None = None
     options: dict[str, Any] | None = None
     created: str = ""
     build_seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+    """What a reader of the report must know: which file was taken for what."""
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether its files were given without a record of how they were made."""
+        return self.origin == GIVEN and self.parent_sha256 is None
 
     @property
     def sha256(self) -> str:
@@ -68,7 +78,7 @@ class Artifact:
 def of_checkpoint(stage: str, checkpoint: Checkpoint) -> Artifact:
     """The artifact of a stage that runs the checkpoint as it is."""
     file = ArtifactFile(checkpoint.path.name, checkpoint.sha256, checkpoint.path.stat().st_size)
-    return Artifact(stage, checkpoint.path.parent, {"checkpoint": file}, checkpoint, "checkpoint")
+    return Artifact(stage, checkpoint.path.parent, {"checkpoint": file}, checkpoint, CHECKPOINT)
 
 
 def describe(folder: Path, names: Mapping[str, str]) -> dict[str, ArtifactFile]:
@@ -86,7 +96,7 @@ def describe(folder: Path, names: Mapping[str, str]) -> dict[str, ArtifactFile]:
     return files
 
 
-def cache_key(stage: str, parent_sha256: str, options: Options, tools: Mapping[str, str]) -> str:
+def cache_key(stage: str, parent_sha256: str, options: BuildOptions, tools: Mapping[str, str]) -> str:
     """What decides an artifact's content, as one hash: same key, same files."""
     content = json.dumps([LINEAGE_VERSION, stage, parent_sha256, dict(options), dict(tools)], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
@@ -94,7 +104,7 @@ def cache_key(stage: str, parent_sha256: str, options: Options, tools: Mapping[s
 
 def lineage_name(stage: str) -> str:
     """Name of the lineage record that lies beside a stage's files."""
-    return f"{stage.replace(':', '-')}.lineage.json"
+    return f"{StageName.parse(stage).slug}.lineage.json"
 
 
 def write_lineage(artifact: Artifact) -> None:

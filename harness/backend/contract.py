@@ -1,4 +1,9 @@
-"""What a representation must offer: the backend contract."""
+"""What a representation must offer: the backend contract.
+
+A backend builds artifacts and opens them as sessions. There are three kinds of session, told apart by what they offer:
+`Halves` (encode; decode rows of a given sequence), `Stepper` (feed one token at a time: a decoder with a KV cache) and
+`Program` (audio in, text out). What any of them may say besides is one value, `Facts`.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +11,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from whisper_parity.backend.artifact import Artifact, Options
-from whisper_parity.backend.taps import Taps
+from whisper_parity.backend.artifact import Artifact, BuildOptions
 from whisper_parity.errors import ArtifactError
 from whisper_parity.model.checkpoint import Checkpoint
 from whisper_parity.model.dims import Dims
@@ -29,86 +33,6 @@ class Availability:
     """Versions when usable; otherwise what is missing and what to install, in one line."""
 
 
-@runtime_checkable
-class Session(Protocol):
-    """**Protocol:** an opened artifact that computes the two halves of Whisper."""
-
-    @property
-    def label(self) -> str:
-        """What really runs: "tflite (LiteRT 2.3.0)"."""
-
-    def encode(self, input_features: Float32) -> Float32:
-        """float32 [1, n_mels, 3000] -> encoder_output float32 [1, n_audio_ctx, n_audio_state], a fresh array."""
-
-    def decode(self, tokens: Sequence[int], encoder_output: Float32, rows: Sequence[int]) -> Float32:
-        """Teacher forced: logits float32 [len(rows), n_vocab] at the asked positions of `tokens`, a fresh array."""
-
-
-@runtime_checkable
-class DraftingSession(Session, Protocol):
-    """**Protocol:** a session that can also decode by itself: the root, which has nobody to draft from."""
-
-    def greedy(self, encoder_output: Float32, options: Mapping[str, Any]) -> list[int]:
-        """openai-whisper's own greedy decoding under its DecodingOptions: tokens without prompt and end-of-text."""
-
-
-@dataclass(frozen=True, slots=True)
-class Transcript:
-    """What a program that decodes by its own policy returns."""
-
-    text: str
-    tokens: tuple[int, ...]
-    """As decoded: text, timestamps, without prompt and end-of-text."""
-    segments: tuple[tuple[float, float, str], ...]
-    """(start [s], end [s], text) of each segment."""
-    language: str | None
-
-
-@runtime_checkable
-class Transcriber(Protocol):
-    """**Protocol:** audio in, text out, under a decode policy of its own; no tensors."""
-
-    @property
-    def label(self) -> str:
-        """What really runs."""
-
-    def transcribe(self, samples: Float32, language: str | None) -> Transcript:
-        """Transcribe float32 [n_samples] at 16 kHz."""
-
-
-@runtime_checkable
-class Switchable(Transcriber, Protocol):
-    """**Protocol:** a transcriber whose decode policy can be switched part by part."""
-
-    def transcribe_with(self, samples: Float32, language: str | None, switches: Mapping[str, Any]) -> Transcript:
-        """`transcribe` with other arguments of `whisper.transcribe` than its defaults."""
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What a session spent on a device since it was asked last."""
-
-    device: str
-    """Which one: "Genio 520 (MT8371) 0123456789 via runner"."""
-    device_s: float
-    """Time of the inferences as the device measured it."""
-    sent_bytes: int
-    received_bytes: int
-    """Bytes over the link."""
-    temperature_c: float | None
-    """None where it cannot be read."""
-    notes: tuple[str, ...]
-    """What a reader of the report must know: retries, a device that came back, a wrong clock."""
-
-
-@runtime_checkable
-class Metered(Protocol):
-    """**Protocol:** a session on a device, which counts."""
-
-    def usage(self) -> Usage:
-        """What was spent since the last call of this method."""
-
-
 @dataclass(frozen=True, slots=True)
 class Placement:
     """Where one file of an artifact really ran."""
@@ -116,7 +40,7 @@ class Placement:
     component: str
     """"encoder" or "decoder"."""
     target: str
-    """As the runtime names it: "XNNPACK", "MDLA_5_3", "CPU"; "" where nobody can say, and `note` why."""
+    """As the runtime names it: "XNNPACK", "CPU"; "" where it is unknown, and `note` says why."""
     nodes: int | None
     """Nodes of the graph; None where the runtime does not say."""
     delegated: int | None
@@ -137,39 +61,92 @@ class Placement:
         return None if not self.nodes or self.delegated is None else self.delegated / self.nodes
 
 
-@runtime_checkable
-class Placed(Protocol):
-    """**Protocol:** a session that knows where its files really run."""
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a session says of itself."""
 
-    def placement(self) -> tuple[Placement, ...]:
-        """One for each file."""
+    label: str
+    """What really runs, with its version: "pytorch (torch 2.13.0)"."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the report must know: assumptions about a file, say."""
+    placement: tuple[Placement, ...] = ()
+    """Where each file runs; empty where the session does not say."""
 
 
 @dataclass(frozen=True, slots=True)
-class Perturbation:
-    """A change of how the root computes that leaves the model what it is: what its own noise is measured by."""
+class Usage:
+    """What a session spent on a device since it was asked last."""
 
-    half_weights: bool = False
-    """Weights rounded to half precision; arithmetic stays float32."""
-    mask_value: float | None = None
-    """Value of the causal mask, added to the scores by attention written out; None for the fused attention."""
+    device: str
+    """Which one: model, serial, and what runs there."""
+    device_s: float
+    """Time of the inferences as the device measured it."""
+    sent_bytes: int
+    received_bytes: int
+    """Bytes over the link."""
+    temperature_c: float | None
+    """None where it cannot be read."""
+    notes: tuple[str, ...]
+    """What a reader of the report must know: retries, a device that came back, a wrong clock."""
 
 
-@runtime_checkable
-class Perturbable(Protocol):
-    """**Protocol:** a session that can compute the same in another way: the root."""
-
-    def perturbed(self, change: Perturbation) -> AbstractContextManager[Session]:
-        """A session under a change, next to this one, which stays as it is."""
-
-
-@runtime_checkable
-class Noted(Protocol):
-    """**Protocol:** a session that has to say how it came to its numbers."""
+class Session(Protocol):
+    """**Protocol:** what every opened artifact offers, whatever its kind."""
 
     @property
-    def notes(self) -> tuple[str, ...]:
-        """What a reader of the report must know: assumptions about a file, say."""
+    def facts(self) -> Facts:
+        """What runs; complete once the session has run something."""
+
+    def usage(self) -> Usage | None:
+        """What was spent on a device since the last call; None for a session that runs in this machine."""
+
+
+@runtime_checkable
+class Halves(Session, Protocol):
+    """**Protocol:** a session that computes the two halves of Whisper."""
+
+    def encode(self, input_features: Float32) -> Float32:
+        """float32 [1, n_mels, 3000] -> encoder_output float32 [1, n_audio_ctx, n_audio_state], a fresh array."""
+
+    def decode(self, tokens: Sequence[int], encoder_output: Float32, rows: Sequence[int]) -> Float32:
+        """Teacher forced: logits float32 [len(rows), n_vocab] at the asked positions of `tokens`, a fresh array."""
+
+
+@runtime_checkable
+class Stepper(Session, Protocol):
+    """**Protocol:** a session that takes one token at a time: a decoder with a KV cache, which the session owns."""
+
+    def encode(self, input_features: Float32) -> Float32:
+        """As `Halves.encode`."""
+
+    def begin(self, encoder_output: Float32) -> None:
+        """Start a sequence on float32 [1, n_audio_ctx, n_audio_state]; what was fed before is forgotten."""
+
+    def feed(self, token: int) -> Float32:
+        """Append one token; logits float32 [n_vocab] of what follows it, a fresh array."""
+
+    def rewind(self, count: int) -> None:
+        """Take the last `count` tokens back: the next one overwrites their slots of the cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """What a program that decodes by its own policy returns."""
+
+    text: str
+    tokens: tuple[int, ...]
+    """As decoded: text, timestamps, without prompt and end-of-text."""
+    segments: tuple[tuple[float, float, str], ...]
+    """(start [s], end [s], text) of each segment."""
+    language: str | None
+
+
+@runtime_checkable
+class Program(Session, Protocol):
+    """**Protocol:** audio in, text out, under a decode policy of its own; no tensors."""
+
+    def transcribe(self, samples: Float32, language: str | None) -> Transcript:
+        """Transcribe float32 [n_samples] at 16 kHz."""
 
 
 @runtime_checkable
@@ -191,46 +168,24 @@ class Probing(Protocol):
         """
 
 
-@runtime_checkable
-class Tappable(Protocol):
-    """**Protocol:** a backend that can build probes: it understands the build option `taps`.
-
-    One that does not is never asked to: who wants its layers gets an UnavailableError.
-    """
-
-    def probe_names(self, checkpoint: Checkpoint, variant: str, found: Taps) -> dict[str, str]:
-        """Names of a probe's files by role, "_probe" in those that nobody may ship by mistake."""
-
-    def probe_tools(self) -> dict[str, str]:
-        """Versions of everything that decides a probe's content beside `tools`: ordinary artifacts keep their keys."""
+AnySession = Halves | Stepper | Program
+S_co = TypeVar("S_co", covariant=True)
 
 
 @runtime_checkable
-class Preparable(Protocol):
-    """**Protocol:** a backend whose first build waits for something that can be done before, beside other work."""
-
-    def prepared(self) -> AbstractContextManager[None]:
-        """Begin it and come back at once; leaving the context frees what it holds."""
-
-
-@runtime_checkable
-class Fleet(Protocol):
+class Fleet(Protocol[S_co]):
     """**Protocol:** several opened copies of an artifact, used side by side: one on each device."""
 
     @property
     def size(self) -> int:
         """How many clips may be in work at once."""
 
-    def lease(self) -> AbstractContextManager[Session]:
+    def lease(self) -> AbstractContextManager[S_co]:
         """A session that nobody else uses, for one clip; waits until one is free."""
 
 
-@runtime_checkable
-class Configurable(Protocol):
-    """**Protocol:** a backend that has settings, [backends.NAME] of parity.toml."""
-
-    def configured(self, settings: Mapping[str, Any]) -> Backend:
-        """The same backend with these settings; ConfigError when they cannot be used."""
+Opened = AnySession | Probing | Fleet[AnySession | Probing]
+"""What opening an artifact gives."""
 
 
 class Backend(Protocol):
@@ -241,8 +196,14 @@ class Backend(Protocol):
     """The stage that its edge starts from; None for the first."""
     variants: tuple[str, ...]
     """Further stages of its own, asked for as "name:variant"."""
+    is_root: bool
+    """Every stage behind it is judged against it too: the same weights under our decode loop. One backend is."""
+    default_stages: tuple[str, ...]
+    """Those of its stages that belong to a run which names none: ("name",), ("name:variant",), or ()."""
+    packages: tuple[str, ...]
+    """Distributions whose versions its numbers depend on: a run is bound to them."""
 
-    def probe(self) -> Availability:
+    def availability(self) -> Availability:
         """Usable here? If not, why, and what to install."""
 
     def source(self, variant: str) -> str | None:
@@ -254,46 +215,55 @@ class Backend(Protocol):
     def file_names(self, checkpoint: Checkpoint, variant: str) -> dict[str, str]:
         """Names of its files by role, as users have them."""
 
-    def build(self, parent: Artifact, out: Path, variant: str, options: Options) -> None:
+    def build(self, parent: Artifact, out: Path, variant: str, options: BuildOptions) -> None:
         """Write the files named by `file_names` into the folder `out`."""
 
-    def open(self, artifact: Artifact, threads: int) -> AbstractContextManager[Session | Transcriber | Fleet | Probing]:
+    def open(self, artifact: Artifact, threads: int) -> AbstractContextManager[Opened]:
         """Load an artifact; leaving the context frees it. One that was built with `taps` gives a Probing."""
 
 
 @dataclass(frozen=True)
-class CheckedSession:
-    """A session whose every output is held against the checkpoint's dimensions before anybody uses it."""
+class CheckedHalves:
+    """Halves whose every output is held against the checkpoint's dimensions before anybody uses it."""
 
-    session: Session
-    label: str
-    """The stage, for messages."""
+    session: Halves
+    stage: str
+    """For messages."""
     dims: Dims
 
+    @property
+    def facts(self) -> Facts:
+        """Those of the session."""
+        return self.session.facts
+
+    def usage(self) -> Usage | None:
+        """That of the session."""
+        return self.session.usage()
+
     def encode(self, input_features: Float32) -> Float32:
-        """`Session.encode`, checked.
+        """`Halves.encode`, checked.
 
         Raises:
             ArtifactError: wrong shape or dtype.
         """
         output = self.session.encode(input_features)
         expected = (1, self.dims.n_audio_ctx, self.dims.n_audio_state)
-        return _require(output, f"{self.label}: encoder output", expected, "encoder")
+        return _require(output, f"{self.stage}: encoder output", expected, "encoder")
 
     def decode(self, tokens: Sequence[int], encoder_output: Float32, rows: Sequence[int]) -> Float32:
-        """`Session.decode`, checked.
+        """`Halves.decode`, checked.
 
         Raises:
             ArtifactError: wrong shape or dtype.
         """
         logits = self.session.decode(tokens, encoder_output, rows)
-        return _require(logits, f"{self.label}: logits", (len(rows), self.dims.n_vocab), "decoder")
+        return _require(logits, f"{self.stage}: logits", (len(rows), self.dims.n_vocab), "decoder")
 
 
-def _require(found: Float32, what: str, shape: tuple[int, ...], component: str) -> Float32:
-    if found.shape != shape or found.dtype != np.float32:
+def _require(output: Float32, what: str, shape: tuple[int, ...], component: str) -> Float32:
+    if output.shape != shape or output.dtype != np.float32:
         raise ArtifactError(
-            f"{what}: expected float32 {list(shape)}, found {found.dtype} {list(found.shape)}",
+            f"{what}: expected float32 {list(shape)}, found {output.dtype} {list(output.shape)}",
             hint=f"Is this the {component} of the given checkpoint?",
         )
-    return found
+    return output

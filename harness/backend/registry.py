@@ -1,177 +1,223 @@
-"""Names of backends and stages."""
+"""The backends that are installed, with the settings of a site, and the stages that they make."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, cast
 
-from whisper_parity.backend.contract import Availability, Backend, Configurable
+from whisper_parity.backend import settings
+from whisper_parity.backend.contract import Availability, Backend
+from whisper_parity.backend.facets import Configurable, Limited, Spreading, Table
+from whisper_parity.backend.stage import Stage, StageName
 from whisper_parity.errors import ConfigError, ParityError, UnavailableError, UsageError, first_line, mapped
 
 GROUP = "whisper_parity.backends"
-"""Entry-point group in which other packages announce a backend: name = "package.module:Class"."""
-
-BUILT_IN = {
-    "whisper": "whisper_parity.backends.whisper:WhisperBackend",
-    "pytorch": "whisper_parity.backends.pytorch:PyTorchBackend",
-    "torchscript": "whisper_parity.backends.torchscript:TorchScriptBackend",
-    "tflite": "whisper_parity.backends.tflite:TFLiteBackend",
-    "dla": "whisper_parity.backends.dla:DLABackend",
-}
-
-COMMANDS = {
-    "device": "whisper_parity.backends.dla.commands:device",
-    "inspect": "whisper_parity.backends.tflite.commands:inspect",
-    "mtk-check": "whisper_parity.backends.tflite.commands:mtk_check",
-}
-"""Commands of backends: name -> "module:attribute", imported when they are used."""
-
-TARGET_OPTIONS = {"soc": ("dla", "soc"), "serial": ("dla", "serial"), "tflite_converter": ("tflite", "converter")}
-"""Options of a run that are settings of one backend: its name, and the setting's."""
-
-ROOT = "pytorch"
-"""Root reference: every later stage is judged against it as well as against its parent."""
-
-DEFAULT_STAGES = ("whisper", "pytorch", "torchscript", "tflite", "dla:simulated")
-
-_settings: dict[str, Mapping[str, Any]] = {}
-"""[backends.NAME] of this process's plan; `configure` sets it."""
+"""Entry-point group in which a package announces a backend, ours included: name = "package.module:Class"."""
+COMMANDS = "whisper_parity.commands"
+"""The same for commands of `parity`: name = "package.module:click command"."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """A step of the chain."""
+class Backends:
+    """Every installed backend by name, imported when it is asked for."""
 
-    spec: str
-    """As typed: "tflite:int8"."""
-    parent: str | None
-    """Nearest earlier stage of the same run: where its edge starts."""
+    def __init__(self, tables: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+        """Take what the site says.
 
-    @property
-    def backend(self) -> str:
-        """The part of its name before the colon."""
-        return self.spec.partition(":")[0]
+        Args:
+            tables: settings by backend: [backends.NAME] of parity.toml.
 
-    @property
-    def variant(self) -> str:
-        """The part of its name behind the colon, or ""."""
-        return self.spec.partition(":")[2]
+        Raises:
+            ConfigError: settings that cannot be used, of a backend that has none, or of one that is not installed.
+        """
+        self._points = {point.name: point for point in entry_points(group=GROUP)}
+        self._imported: dict[str, Backend] = {}
+        self._settings: dict[str, Any] = {}
+        for name, table in (tables or {}).items():
+            if name not in self._points:
+                raise ConfigError(f"[backends.{name}]: no such backend", hint=f"Known: {', '.join(self.names)}")
+            self._imported[name] = self._configured(name, table)
 
-    @property
-    def edge(self) -> str:
-        """Its edge as the reports write it: "torchscript->tflite"."""
-        return f"{self.parent or ''}->{self.spec}"
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """All of them in the order of the chain; one that cannot be imported comes last."""
+        return tuple(sorted(self._points, key=lambda name: (self._depth(StageName(name)), name)))
 
+    @cached_property
+    def root(self) -> str:
+        """The backend that every later stage is judged against.
 
-def names() -> tuple[str, ...]:
-    """All registered backends: our own in the order of the chain, then those of other packages by name."""
-    return (*BUILT_IN, *sorted(set(_foreign()) - set(BUILT_IN)))
+        Raises:
+            UnavailableError: none declares itself the root.
+        """
+        for name in sorted(self._points):
+            if self._usable(name) and self.get(name).is_root:
+                return name
+        raise UnavailableError("no installed backend is the root reference", hint="Install whisper-parity again")
 
+    def get(self, name: str) -> Backend:
+        """A backend with its settings.
 
-def configure(settings: Mapping[str, Mapping[str, Any]]) -> None:
-    """Give backends what the site says about them; a plan does it before anything is asked of them.
+        Raises:
+            UsageError: no such name.
+            UnavailableError: it is registered, but its module does not import.
+        """
+        if name not in self._imported:
+            if name not in self._points:
+                raise UsageError(f"no backend called {name!r}", hint=f"Use one of {', '.join(self.names)}")
+            self._imported[name] = _import(self._points[name])
+        return self._imported[name]
 
-    Raises:
-        ConfigError: a table for a backend that does not exist, or that takes no settings.
-    """
-    _settings.clear()
-    backend.cache_clear()
-    for name, table in settings.items():
-        if name not in names():
-            raise ConfigError(f"[backends.{name}]: no such backend", hint=f"Known: {', '.join(names())}")
-        if not isinstance(backend(name), Configurable):
+    def of(self, stage: str) -> Backend:
+        """The backend of a stage."""
+        return self.get(StageName.parse(stage).backend)
+
+    def availability(self, name: str) -> Availability:
+        """Whether a backend can be used here; a broken one is unavailable, never absent."""
+        try:
+            with mapped(UnavailableError, f"backend {name} cannot be asked"):
+                return self.get(name).availability()
+        except ParityError as error:
+            return Availability(False, str(error))
+
+    def width(self, stage: str) -> int:
+        """How many clips of a stage can be in work at once: on as many devices."""
+        backend = self.of(stage)
+        return max(1, backend.width(StageName.parse(stage).variant)) if isinstance(backend, Spreading) else 1
+
+    def packages(self, stages: Sequence[str]) -> tuple[str, ...]:
+        """Distributions that the numbers of these stages depend on."""
+        return tuple(dict.fromkeys(package for stage in stages for package in self.of(stage).packages))
+
+    def deciding_settings(self, stage: str) -> dict[str, Any]:
+        """The settings of a stage's backend that its numbers depend on; {} for one without."""
+        name, backend = StageName.parse(stage).backend, self.of(stage)
+        if not isinstance(backend, Configurable):
+            return {}
+        if name not in self._settings:
+            self._settings[name] = settings.read(backend.settings_type, name, {})
+        return settings.that_decide(self._settings[name])
+
+    @cached_property
+    def default_stages(self) -> tuple[str, ...]:
+        """The stages of a run that names none."""
+        usable = (name for name in self.names if self._usable(name))
+        return tuple(stage for name in usable for stage in self.get(name).default_stages)
+
+    def limits(self) -> Iterator[tuple[Table, Table]]:
+        """(tolerances, gate rules) that the backends bring along."""
+        for name in self.names:
+            if self._usable(name) and isinstance(backend := self.get(name), Limited):
+                yield backend.tolerances(), backend.gate_rules()
+
+    def chain(self, specs: Sequence[str]) -> tuple[Stage, ...]:
+        """Put stages into the order of the chain, add the root when it is missing, and find each one's parent.
+
+        Raises:
+            UsageError: an unknown backend or variant.
+            UnavailableError: a backend whose module does not import.
+        """
+        for spec in specs:
+            self._require_known(spec)
+        wanted = list(dict.fromkeys((*specs, self.root)))
+        ordered = sorted(wanted, key=lambda spec: self._depth(StageName.parse(spec)))
+        return tuple(Stage(spec, self._parent(spec, wanted)) for spec in ordered)
+
+    def _configured(self, name: str, table: Mapping[str, Any]) -> Backend:
+        backend = _import(self._points[name])
+        if not isinstance(backend, Configurable):
             raise ConfigError(f"[backends.{name}]: {name} has no settings", hint="Delete the table")
-        _settings[name] = table
-    backend.cache_clear()
+        self._settings[name] = settings.read(backend.settings_type, name, table)
+        return backend.configured(self._settings[name])
+
+    def _usable(self, name: str) -> bool:
+        try:
+            self.get(name)
+        except ParityError:
+            return False
+        return True
+
+    def _require_known(self, spec: str) -> None:
+        name = StageName.parse(spec)
+        known = self.get(name.backend).variants
+        if ":" in spec and name.variant not in known:
+            hint = f"Variants: {', '.join(known)}" if known else f"Write {name.backend}"
+            raise UsageError(f"stage {spec!r}: {name.backend} has no variant {name.variant!r}", hint=hint)
+
+    def _predecessor(self, name: StageName) -> StageName | None:
+        if name.variant:
+            return StageName(name.backend)
+        if after := self.get(name.backend).after:
+            return StageName.parse(after)
+        return None if name.backend in self._up_to_root else StageName(self.root)
+
+    @cached_property
+    def _up_to_root(self) -> frozenset[str]:
+        """The root and what stands before it: what else starts a chain is judged by the root at least."""
+        found, name = [self.root], self.get(self.root).after
+        while name is not None:
+            found.append(name)
+            name = self.get(name).after
+        return frozenset(found)
+
+    def _depth(self, name: StageName) -> tuple[int, bool]:
+        depth, before = 0, name
+        try:
+            while (stage := self._predecessor(before)) is not None:
+                depth, before = depth + 1, stage
+        except UnavailableError:
+            return 1_000, False
+        return depth, bool(name.variant)
+
+    def _parent(self, spec: str, wanted: Sequence[str]) -> str | None:
+        stage = self._predecessor(StageName.parse(spec))
+        while stage is not None and str(stage) not in wanted:
+            stage = self._predecessor(stage)
+        return None if stage is None else str(stage)
 
 
-@cache
-def backend(name: str) -> Backend:
-    """Import a backend by name, with its settings.
+def load(tables: Mapping[str, Mapping[str, Any]], words: Sequence[str] = ()) -> Backends:
+    """The installed backends with the settings of parity.toml, those of the command line over them.
+
+    Args:
+        tables: [backends.NAME] of parity.toml.
+        words: `--set` words: "name.key=value".
 
     Raises:
-        UsageError: no such name.
-        UnavailableError: it is registered, but its module does not import.
-        ConfigError: its settings cannot be used.
+        ConfigError: settings that cannot be used.
     """
-    made = _imported(name)
-    return made.configured(_settings[name]) if isinstance(made, Configurable) and name in _settings else made
+    return Backends(settings.laid_over(tables, settings.of_words(words)))
 
 
-def _imported(name: str) -> Backend:
-    target = BUILT_IN.get(name) or (_foreign()[name].value if name in _foreign() else None)
-    if target is None:
-        raise UsageError(f"no backend called {name!r}", hint=f"Use one of {', '.join(names())}")
-    module, _, attribute = target.partition(":")
-    try:
-        return cast(Backend, getattr(importlib.import_module(module), attribute)())
-    except Exception as error:  # a foreign package may raise anything while it is imported
-        raise UnavailableError(f"backend {name} ({target}) cannot be imported: {first_line(error)}") from error
+def announced() -> tuple[str, ...]:
+    """Names of the installed backends, without importing one."""
+    return tuple(sorted(point.name for point in entry_points(group=GROUP)))
+
+
+def commands() -> tuple[str, ...]:
+    """Names of the commands that installed packages add to `parity`."""
+    return tuple(sorted(point.name for point in entry_points(group=COMMANDS)))
 
 
 def command(name: str) -> Any | None:
-    """A backend's group of commands; None when no backend has one of that name."""
-    if name not in COMMANDS:
-        return None
-    module, _, attribute = COMMANDS[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)
-
-
-def probe(name: str) -> Availability:
-    """Whether a registered backend can be used here; a broken one is unavailable, never absent."""
-    try:
-        with mapped(UnavailableError, f"backend {name} cannot be asked"):
-            return backend(name).probe()
-    except ParityError as error:
-        return Availability(False, str(error))
-
-
-def plan(specs: tuple[str, ...]) -> tuple[Stage, ...]:
-    """Put stages into the order of the chain, add the root when it is missing, and find each one's parent.
+    """A command of an installed package; None when no package announces one of that name.
 
     Raises:
-        UsageError: an unknown backend or variant.
-        UnavailableError: a backend whose module does not import.
+        UnavailableError: its module does not import.
     """
-    for spec in specs:
-        _check(spec)
-    wanted = list(dict.fromkeys((*specs, ROOT)))
-    ordered = sorted(wanted, key=_depth)
-    return tuple(Stage(spec, _parent(spec, wanted)) for spec in ordered)
+    point = next((point for point in entry_points(group=COMMANDS) if point.name == name), None)
+    return None if point is None else _loaded(point)
 
 
-def _check(spec: str) -> None:
-    name, colon, variant = spec.partition(":")
-    known = backend(name).variants
-    if colon and variant not in known:
-        hint = f"Variants: {', '.join(known)}" if known else f"Write {name}"
-        raise UsageError(f"stage {spec!r}: {name} has no variant {variant!r}", hint=hint)
+def _import(point: EntryPoint) -> Backend:
+    return cast(Backend, _loaded(point)())
 
 
-def _predecessor(spec: str) -> str | None:
-    name, colon, _ = spec.partition(":")
-    if colon:
-        return name
-    return backend(name).after or (None if name in BUILT_IN else ROOT)  # what others add is judged at least by the root
-
-
-def _depth(spec: str) -> tuple[int, bool]:
-    depth, stage = 0, _predecessor(spec)
-    while stage is not None:
-        depth, stage = depth + 1, _predecessor(stage)
-    return depth, ":" in spec
-
-
-def _parent(spec: str, wanted: list[str]) -> str | None:
-    stage = _predecessor(spec)
-    while stage is not None and stage not in wanted:
-        stage = _predecessor(stage)
-    return stage
-
-
-def _foreign() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=GROUP)}
+def _loaded(point: EntryPoint) -> Any:
+    module, _, attribute = point.value.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # a foreign package may raise anything while it is imported
+        raise UnavailableError(f"{point.name} ({point.value}) cannot be imported: {first_line(error)}") from error

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from whisper_parity.backend.artifact import Options
+from whisper_parity.backend.artifact import BuildOptions
 from whisper_parity.errors import UsageError
 from whisper_parity.model.dims import Dims
 
@@ -129,7 +129,7 @@ def parse(text: str, dims: Dims) -> Taps:
     return make(kind, [name for name in names.split(",") if name], dims)
 
 
-def of_options(options: Options | Mapping[str, Any] | None, dims: Dims) -> Taps | None:
+def of_options(options: BuildOptions | Mapping[str, Any] | None, dims: Dims) -> Taps | None:
     """What build options ask for; None for an ordinary artifact.
 
     Raises:

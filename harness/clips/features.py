@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from whisper_parity.clips import audio, features
+from whisper_parity.clips import audio
 from whisper_parity.clips.clip import Clip
 from whisper_parity.errors import AudioError, OutputError
 from whisper_parity.system import serial
@@ -48,8 +48,13 @@ class Features:
     """Hash of the audio file's bytes."""
 
 
-def compute(path: Path, n_mels: int) -> Features:
+def compute(path: Path, n_mels: int, audio_sha256: str | None = None) -> Features:
     """Decode a file and take openai-whisper's log-mel of each 30 s window, zero padded.
+
+    Args:
+        path: the audio file.
+        n_mels: mel bands.
+        audio_sha256: hash of the file, where it is known.
 
     Raises:
         AudioError: see `whisper_parity.clips.audio.load`.
@@ -59,7 +64,7 @@ def compute(path: Path, n_mels: int) -> Features:
         windows=tuple(_window(i, piece, n_mels) for i, piece in enumerate(audio.windows(samples))),
         seconds=len(samples) / audio.SAMPLE_RATE,
         silent=audio.is_silent(samples),
-        audio_sha256=file_sha256(path),
+        audio_sha256=audio_sha256 or file_sha256(path),
     )
 
 
@@ -76,21 +81,36 @@ def _window(index: int, samples: audio.Samples, n_mels: int) -> Window:
     return Window(index, input_features, array_sha256(input_features))
 
 
-def clip_features(folder: Path, clip: Clip, n_mels: int) -> Features:
+def clip_features(folder: Path, clip: Clip, n_mels: int, audio_sha256: str | None = None) -> Features:
     """A clip's features, from the cache when the same bytes were seen before.
+
+    Args:
+        folder: the cache.
+        clip: the clip.
+        n_mels: mel bands.
+        audio_sha256: hash of its file, where it is known.
 
     Raises:
         AudioError: see `whisper_parity.clips.audio.load`.
     """
     if not clip.path.is_file():
-        return features.compute(clip.path, n_mels)
+        return compute(clip.path, n_mels)
+    audio_sha256 = audio_sha256 or clip_sha256(clip)
+    parts = [VERSION, audio_sha256, n_mels, *(version(name) for name in ("openai-whisper", "av", "torch"))]
+    path = folder / "features" / f"{serial.digest(parts)}.safetensors"
+    return _load_features(path, audio_sha256) or _save_features(path, compute(clip.path, n_mels, audio_sha256))
+
+
+def clip_sha256(clip: Clip) -> str:
+    """Hash of a clip's file.
+
+    Raises:
+        AudioError: it cannot be read.
+    """
     try:
-        audio_sha256 = file_sha256(clip.path)
+        return file_sha256(clip.path)
     except OSError as error:
         raise AudioError(f"{clip.path}: cannot be read ({error.strerror})", hint="Check its permissions") from error
-    parts = [features.VERSION, audio_sha256, n_mels, *(version(name) for name in ("openai-whisper", "av", "torch"))]
-    path = folder / "features" / f"{serial.digest(parts)}.safetensors"
-    return _load_features(path, audio_sha256) or _save_features(path, features.compute(clip.path, n_mels))
 
 
 def _load_features(path: Path, audio_sha256: str) -> Features | None:
@@ -102,7 +122,7 @@ def _load_features(path: Path, audio_sha256: str) -> Features | None:
             mels = file.get_tensor("input_features")
     except (OSError, SafetensorError, KeyError, ValueError, TypeError):
         return None
-    windows = tuple(Window(i, mel, features.array_sha256(mel)) for i, mel in enumerate(mels))
+    windows = tuple(Window(i, mel, array_sha256(mel)) for i, mel in enumerate(mels))
     return Features(windows, float(facts["seconds"]), bool(facts["silent"]), audio_sha256)
 
 

@@ -13,7 +13,7 @@ from whisper_parity.clips.clip import BadClip, Clip, ClipSet
 from whisper_parity.errors import ManifestError, UsageError, first_line
 from whisper_parity.system.files import exists, safe_name
 
-MANIFEST = project.packaged("clips", "manifest.jsonl")
+EMBEDDED = project.packaged("clips", "manifest.jsonl")
 
 
 DEFAULT_TAG = "default"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from whisper_parity.backend.contract import Float32, Session
+from whisper_parity.backend.contract import Float32, Halves
 from whisper_parity.decode.policy import DecodingPlan
 
 REALIGN_BACK, REALIGN_AHEAD = 4, 8
@@ -33,6 +33,28 @@ class TeacherForced:
     """int64 [n_steps]: what the policy would take at each step."""
     runners_up: NDArray[np.int64]
     """int64 [n_steps]: what it would take otherwise."""
+    limited: bool = False
+    """The sequence fills the policy's limit, so that no step predicts what follows it: n_steps is the number of tokens,
+    and one more otherwise."""
+
+    def __post_init__(self) -> None:
+        """Hold tokens, logits and choices together.
+
+        Raises:
+            ValueError: they do not belong together.
+        """
+        steps = len(self.tokens) + (not self.limited)
+        if self.logits.ndim != 2 or len(self.logits) != steps:
+            raise ValueError(f"logits {list(self.logits.shape)} for {len(self.tokens)} tokens, {steps} steps")
+        for chosen in (self.choices, self.runners_up):
+            if chosen.shape != (steps,) or chosen.dtype.kind != "i":
+                raise ValueError(f"choices {chosen.dtype} {list(chosen.shape)} for {steps} steps")
+            if not ((chosen >= 0) & (chosen < self.logits.shape[1])).all():
+                raise ValueError(f"a choice outside {self.logits.shape[1]} tokens")
+
+
+ENDS = ("eot", "length", "nonfinite")
+"""End-of-text; the policy's limit came first; a row of logits with NaN or infinity in it."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +64,22 @@ class Decoded:
     tokens: tuple[int, ...]
     """Free-running, without prompt and end-of-text."""
     ended: str
-    """"eot"; "length" when the policy's limit came first; "nonfinite" at a row with NaN or infinity in it."""
+    """One of ENDS."""
     teacher_forced: TeacherForced
     decoder_calls: int
 
+    def __post_init__(self) -> None:
+        """Refuse an end that nobody knows.
+
+        Raises:
+            ValueError: not one of ENDS.
+        """
+        if self.ended not in ENDS:
+            raise ValueError(f"ended {self.ended!r}: expected one of {', '.join(ENDS)}")
+
 
 def decode(
-    session: Session,
+    session: Halves,
     plan: DecodingPlan,
     encoder_output: Float32,
     draft: Sequence[int],
@@ -81,10 +112,10 @@ def decode(
 def teacher_forced(plan: DecodingPlan, tokens: Sequence[int], logits: Float32) -> TeacherForced:
     """Add the policy's choices to the logits of a fed sequence, float32 [n_steps, n_vocab]."""
     chosen = np.array([plan.choose(row, tokens[:i]) for i, row in enumerate(logits)], np.int64).reshape(-1, 2)
-    return TeacherForced(tuple(tokens), logits, chosen[:, 0], chosen[:, 1])
+    return TeacherForced(tuple(tokens), logits, chosen[:, 0], chosen[:, 1], limited=len(logits) == len(tokens))
 
 
-def rows_are_invariant(session: Session, plan: DecodingPlan, encoder_output: Float32) -> bool:
+def rows_are_invariant(session: Halves, plan: DecodingPlan, encoder_output: Float32) -> bool:
     """Whether rows of a prefix stay equal bit for bit when the suffix changes: what verified drafts stand on."""
     prefix = [*plan.prompt, *range(100, 116)]
     rows = range(len(prefix))
@@ -111,7 +142,7 @@ def _steps(plan: DecodingPlan, tokens: Sequence[int]) -> int:
 class _Loop:
     """One window's decoding: counts calls and remembers the first one's logits."""
 
-    def __init__(self, session: Session, plan: DecodingPlan, encoder_output: Float32) -> None:
+    def __init__(self, session: Halves, plan: DecodingPlan, encoder_output: Float32) -> None:
         self._session, self._plan, self._encoder_output = session, plan, encoder_output
         self.calls = 0
         self.first: Float32 = np.zeros((0, 0), np.float32)

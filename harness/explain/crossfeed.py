@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from whisper_parity.backend.artifact import Artifact, describe
-from whisper_parity.backend.contract import Float32, Session
+from whisper_parity.backend.contract import Float32, Halves
 from whisper_parity.clips.clip import Clip
 from whisper_parity.decode import policy
 from whisper_parity.decode.policy import DecodingPlan
@@ -24,7 +24,7 @@ from whisper_parity.trace.trace import WindowTrace
 
 EMBEDDING = "token_embedding"
 
-Decode = Callable[[Session, Float32], int | None]
+Decode = Callable[[Halves, Float32], int | None]
 """(decoder, encoder output) -> the token that the policy takes at the step; None where logits are not finite."""
 
 
@@ -90,9 +90,9 @@ def flip_step(pair: Pair, change: Change) -> int:
     raise UnavailableError(f"{pair.candidate} does not flip there when it is fed the reference's tokens")
 
 
-def _session(bench: Bench, spec: str) -> Session:
+def _session(bench: Bench, spec: str) -> Halves:
     found = bench.session(spec)
-    if not isinstance(found, Session):
+    if not isinstance(found, Halves):
         raise UnavailableError(f"{spec} gives text only: its encoder and decoder cannot be fed apart")
     return found
 
@@ -102,7 +102,7 @@ def _asking(pair: Pair, plan: DecodingPlan, step: int) -> Decode:
     fed = list(pair.ours.teacher_forced.tokens[:step])
     tokens = [*pair.ours.header.prompt, *fed]
 
-    def takes(decoder: Session, encoder_output: Float32) -> int | None:
+    def takes(decoder: Halves, encoder_output: Float32) -> int | None:
         row = decoder.decode(tokens, encoder_output, [len(tokens) - 1])[0]
         return int(plan.choose(row, fed)[0]) if np.isfinite(row).all() else None
 
@@ -145,11 +145,11 @@ def repeats(bench: Bench, pair: Pair, clip: Clip) -> bool:
 
 def not_again(candidate: str) -> str:
     """What is said of a stage whose record cannot be repeated."""
-    return f"{candidate}, opened afresh, does not do it again: its result depends on what ran before"
+    return f"{candidate}, does not reproduce it in a fresh session: its result depends on what ran before"
 
 
 def _not_again(candidate: str) -> CrossFeed:
-    return CrossFeed("state", ((f"{candidate} again, opened afresh", False),), not_again(candidate))
+    return CrossFeed("state", ((f"{candidate} again, in a fresh session", False),), not_again(candidate))
 
 
 def _finding(part: str, pair: Pair) -> str:
@@ -187,14 +187,14 @@ def _with_table(bench: Bench, pair: Pair, table: Float32, takes: Decode, wanted:
             if role == EMBEDDING:
                 np.save(Path(folder) / file.name, table)
             else:
-                _adopt(found.folder / file.name, Path(folder) / file.name)
+                _link_or_copy(found.folder / file.name, Path(folder) / file.name)
         names = {role: file.name for role, file in found.files.items()}
         hybrid = replace(found, folder=Path(folder), files=describe(Path(folder), names))
         session = bench.open(hybrid, stack)
-        return isinstance(session, Session) and takes(session, pair.ours.encoder_output) == wanted
+        return isinstance(session, Halves) and takes(session, pair.ours.encoder_output) == wanted
 
 
-def _adopt(source: Path, target: Path) -> None:
+def _link_or_copy(source: Path, target: Path) -> None:
     try:
         target.hardlink_to(source.resolve())
     except OSError:  # another file system

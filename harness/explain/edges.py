@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from whisper_parity.backend import registry
-from whisper_parity.backend.registry import Stage
+from whisper_parity.backend.stage import Edge, Stage
 from whisper_parity.explain.differences import differences, overlaps
 from whisper_parity.explain.explanation import Change, Entry
 from whisper_parity.trace.trace import Trace
@@ -20,29 +19,30 @@ def chain(stages: Sequence[Stage], spec: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def reference_of(stages: Sequence[Stage], spec: str) -> str | None:
+def reference_of(stages: Sequence[Stage], root: str, spec: str) -> str | None:
     """What a stage's tokens are held against: the root, and for the root what stands before it; None for the first."""
-    return chain(stages, registry.ROOT)[-2:-1][0] if spec == registry.ROOT and len(chain(stages, spec)) > 1 else (
-        registry.ROOT if spec in _behind_root(stages) else None
-    )  # fmt: skip
+    if spec == root:
+        return next(iter(chain(stages, root)[-2:-1]), None)
+    return root if root in chain(stages, spec)[:-1] else None
 
 
-def entry(change: Change, stages: Sequence[Stage], spec: str, traces: Mapping[str, Trace]) -> Entry:
+def entry(change: Change, stages: Sequence[Stage], root: str, spec: str, traces: Mapping[str, Trace]) -> Entry:
     """At which edge a difference enters, and which later edge undoes it.
 
     Args:
         change: between the reference of `spec` (see `reference_of`) and `spec`.
         stages: of the run.
+        root: the stage that the others are judged against.
         spec: the stage that shows it.
         traces: of this clip, by stage; a stage without one is passed over.
     """
-    reference = reference_of(stages, spec)
+    reference = reference_of(stages, root, spec)
     assert reference is not None  # noqa: S101 - a difference has a reference
     there = {name: _there(change, traces[reference], found) for name, found in traces.items()}
     path = [name for name in chain(stages, spec) if name in there]
     path = path[path.index(reference) :]
     first = _start(path, spec, [_same(there[name], change) for name in path])
-    edge = f"{path[first - 1]}->{path[first]}"
+    edge = str(Edge(path[first - 1], path[first]))
     undone = _undone(spec, change, stages, there)
     behind = f"; {undone} undoes it" if undone else ""
     said = tuple((name, each.candidate_text if each else change.reference_text) for name, each in there.items())
@@ -71,7 +71,7 @@ def _undone(spec: str, change: Change, stages: Sequence[Stage], there: Mapping[s
     for stage in stages:
         follows = stage.spec in there and stage.spec != spec and spec in chain(stages, stage.spec)
         if follows and _is_gone(there[stage.spec], change):
-            return stage.edge
+            return str(stage.edge)
     return ""
 
 
@@ -93,7 +93,3 @@ def _there(change: Change, reference: Trace, found: Trace) -> Change | None:
         if other.window == change.window and overlaps(other.reference_span, change.reference_span)
     )
     return next(at_place, None)
-
-
-def _behind_root(stages: Sequence[Stage]) -> set[str]:
-    return {stage.spec for stage in stages if registry.ROOT in chain(stages, stage.spec)[:-1]}

@@ -6,9 +6,10 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from whisper_parity.backend.contract import Switchable, Transcript
+from whisper_parity.backend.contract import Transcript
+from whisper_parity.backend.facets import Switchable
+from whisper_parity.backend.stage import Edge
 from whisper_parity.clips import audio
 from whisper_parity.clips.clip import Clip
 from whisper_parity.compare import comparison, tensor
@@ -27,13 +28,12 @@ from whisper_parity.explain.explanation import (
     Explanations,
     LayerFinding,
     Weight,
-    path,
 )
 from whisper_parity.explain.weight import Place
 from whisper_parity.judge import tolerance
 from whisper_parity.judge.verdict import Outcome
 from whisper_parity.model import vocabulary
-from whisper_parity.run import report as schema
+from whisper_parity.run.folder import RunFolder
 from whisper_parity.run.report import Report, Row
 from whisper_parity.system import serial
 from whisper_parity.trace import file
@@ -73,7 +73,7 @@ def explain(bench: Bench, clip: Clip, spec: str, *, detail: bool = False) -> Exp
         ParityError: the stage itself could not be run.
     """
     known, missing = _traces(bench, clip, spec)
-    reference = edges.reference_of(bench.plan.stages, spec)
+    reference = edges.reference_of(bench.plan.stages, bench.plan.root, spec)
     if reference is None or reference not in known:
         return Explanations(clip.name, spec, (), (), (*missing, _no_reference(spec, reference)), compared=False)
     missing += _unpaired(known[reference], known[spec])
@@ -83,7 +83,7 @@ def explain(bench: Bench, clip: Clip, spec: str, *, detail: bool = False) -> Exp
         result = Explanations(clip.name, spec, explained, (), tuple(missing), *_blame(explained))
     else:
         result = _without_change(bench, clip, spec, known, missing, detail)
-    serial.write(path(bench.plan.folder, clip.name, spec), result)
+    serial.write(bench.plan.folder.explanation(clip.name, spec), result)
     return result
 
 
@@ -101,7 +101,7 @@ def explain_files(found: ResultComparison, n_vocab: int) -> Explanations:
     explained = []
     for change in changes(first, second, n_vocab, language):
         said = policies.boundary(change, boundaries)
-        entry = Entry(f"{found.reference.name}->{found.candidate.name}", "", (), (), said)
+        entry = Entry(str(Edge(found.reference.name, found.candidate.name)), "", (), (), said)
         explained.append(Explanation("", sides[0].name, sides[1].name, change, entry, None, (), None, (reason,)))
     return Explanations(sides[0].name, sides[1].name, tuple(explained))
 
@@ -156,8 +156,10 @@ def _explanation(
     known: dict[str, Trace],
     detail: bool,
 ) -> Explanation:
-    entry = edges.entry(change, bench.plan.stages, spec, known)
-    parent, _, entered = entry.edge.partition("->")
+    entry = edges.entry(change, bench.plan.stages, bench.plan.root, spec, known)
+    edge = Edge.parse(entry.edge)
+    assert edge is not None  # noqa: S101 - made of two stages
+    parent, entered = edge.reference, edge.candidate
     result = Explanation(clip.name, parent, entered, change, entry, None, (), None, ())
     if entered != spec:
         return replace(result, missing=(f"it entered before, at {entry.edge}: ask for --stage {entered}",))
@@ -211,7 +213,7 @@ def _weight(bench: Bench, pair: Pair, clip: Clip, change: Change, where: Sequenc
     step = crossfeed.flip_step(pair, change)
     moved = weight.movements(_recorded(bench, pair.reference, pair.candidate))
     place: Place = (clip.name, change.window, step)
-    most = tolerance.for_edge(bench.plan.tolerances, pair.reference, pair.candidate).max_tie_margin
+    most = tolerance.for_edge(bench.plan.tolerances, Edge(pair.reference, pair.candidate)).max_tie_margin
     found = weight.weigh(pair.ours, pair.theirs, place, moved, where, most)
     if found is None:
         raise UnavailableError(f"{pair.candidate} does not flip there when it is fed the reference's tokens")
@@ -220,9 +222,8 @@ def _weight(bench: Bench, pair: Pair, clip: Clip, change: Change, where: Sequenc
 
 def _recorded(bench: Bench, reference: str, candidate: str) -> Iterator[tuple[Trace, Trace]]:
     """Pairs of the run's traces on an edge, those that are there."""
-    folder = bench.plan.folder / schema.TRACES
     for clip in bench.plan.clips:
-        paths = [folder / file.file_name(clip.name, spec) for spec in (reference, candidate)]
+        paths = [bench.plan.folder.trace(clip.name, spec) for spec in (reference, candidate)]
         with suppress(RecordError):
             if all(each.is_file() for each in paths):
                 yield file.load(paths[0]), file.load(paths[1])
@@ -267,7 +268,7 @@ def _without_change(
 ) -> Explanations:
     """No token differs: which part and layer moved the tensors, on the window where they moved most."""
     stage = bench.plan.stage(spec)
-    result, parent = Explanations(clip.name, spec, (), (), tuple(missing), stage.edge), stage.parent
+    result, parent = Explanations(clip.name, spec, (), (), tuple(missing), str(stage.edge or "")), stage.parent
     if parent is None or parent not in known or not (known[parent].windows and known[spec].windows):
         return replace(result, edge="")
     ours, theirs = min(zip(known[parent].windows, known[spec].windows), key=_kept_db)
@@ -300,7 +301,7 @@ def _kept_db(pair: tuple[WindowTrace, WindowTrace]) -> float:
 
 
 def explain_all(
-    run: Path, chosen: Sequence[tuple[str, str]], advance: Callable[[str], None], detail: bool
+    run: RunFolder, chosen: Sequence[tuple[str, str]], advance: Callable[[str], None], detail: bool
 ) -> Iterator[Explanations]:
     """Explain rows of a run, each clip with models opened afresh.
 
@@ -312,7 +313,7 @@ def explain_all(
             advance(f"{clip} · {stage}")
             try:
                 with opened_bench(run) as opened:
-                    yield explain(opened, opened.clip(clip), stage, detail=detail)
+                    yield explain(opened, opened.plan.clip(clip), stage, detail=detail)
             except ParityError as error:
                 if len(chosen) == 1:
                     raise

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
-
-EXPLANATIONS = "explain"
-"""Folder of a run that holds them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +174,3 @@ class Explanations:
     """The unit to blame; "" where none is, or none is known."""
     compared: bool = True
     """The tokens could be compared; `missing` says why not."""
-
-
-def path(run: Path, clip: str, stage: str) -> Path:
-    """Where a run keeps the explanations of a clip and stage."""
-    return run / EXPLANATIONS / f"{clip}--{stage.replace(':', '-')}.json"

@@ -15,6 +15,7 @@ from itertools import takewhile
 from statistics import median_low
 
 from whisper_parity.backend import taps
+from whisper_parity.backend.stage import Edge
 from whisper_parity.clips.clip import Clip
 from whisper_parity.errors import UsageError
 from whisper_parity.explain.bench import Bench
@@ -76,7 +77,7 @@ def locate(
     for spec in (reference, candidate):
         bench.plan.stage(spec)
     measurer = Measurer(bench, Question(reference, candidate, clip, window, component, detail))
-    edge = tolerance.for_edge(bench.plan.tolerances, reference, candidate)
+    edge = tolerance.for_edge(bench.plan.tolerances, Edge(reference, candidate))
     limit_db = (edge.encoder_output_snr_db if component == "encoder" else edge.logits_snr_db).passes
     return _halved(measurer, limit_db) if bisect or measurer.metered else _measured(measurer, limit_db)
 

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whisper_parity.backend import taps
-from whisper_parity.backend.contract import Float32, Metered, Session
+from whisper_parity.backend.contract import Float32, Halves
+from whisper_parity.backend.stage import StageName
 from whisper_parity.backend.taps import Taps
 from whisper_parity.clips.clip import Clip
 from whisper_parity.clips.features import array_sha256
@@ -23,9 +24,6 @@ from whisper_parity.errors import UnavailableError, UsageError
 from whisper_parity.explain.bench import Bench
 from whisper_parity.system import serial
 from whisper_parity.system.threads import side_by_side
-
-FOLDER = "taps"
-"""Folder of a run that holds what was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +131,7 @@ class Measurer:
     @cached_property
     def metered(self) -> bool:
         """Whether the stage runs on a device, where every probe costs."""
-        return isinstance(self._session(), Metered)
+        return self._session().usage() is not None
 
     @cached_property
     def shipped(self) -> Shipped:
@@ -147,7 +145,7 @@ class Measurer:
             return serial.read(Shipped, path)
         session = self._session()
         error = _error(self.final, self.hidden[self.final], self._output)
-        found = Shipped(session.label, error)
+        found = Shipped(session.facts.label, error)
         serial.write(path, found)
         return found
 
@@ -203,9 +201,9 @@ class Measurer:
             fed["encoder_output"] = self.inputs["encoder_output"]
         return fed
 
-    def _session(self) -> Session:
+    def _session(self) -> Halves:
         found = self._bench.session(self.question.candidate)
-        if not isinstance(found, Session):
+        if not isinstance(found, Halves):
             raise UnavailableError(f"{self.question.candidate} gives text only, so it has no layers to look at")
         return found
 
@@ -228,9 +226,9 @@ class Measurer:
 
     def _path(self, kind: str, key: str) -> Path:
         question = self.question
-        stages = "--".join(stage.replace(":", "-") for stage in (question.reference, question.candidate))
+        stages = "--".join(StageName.parse(stage).slug for stage in (question.reference, question.candidate))
         name = f"{question.clip.name}--{stages}--{question.component}-{question.window}-{kind}-{key}.json"
-        return self._bench.plan.folder / FOLDER / name
+        return self._bench.plan.folder.taps / name
 
 
 def _error(unit: str, reference: Float32, candidate: Float32) -> TapError:

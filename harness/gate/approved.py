@@ -10,7 +10,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +161,7 @@ def approve(report: Report, folder: Path, name: str | None = None) -> tuple[Path
 
 def _require_whole(report: Report) -> None:
     bad = [row for row in report.rows if not _has_result(row)]
-    if bad or not report.finished or not report.rows:
+    if bad or not report.finished or report.subset or not report.rows:
         which = f"{bad[0].clip} · {bad[0].stage}: {bad[0].verdict.reason}" if bad else "rows are missing"
         raise UsageError(f"run {report.run} has cells without a result, {which}", hint="Repair it, and run again")
 
@@ -187,7 +187,15 @@ def differences(expected: Approved, report: Report) -> list[Difference]:
     return found
 
 
-def worse_metrics(expected: Approved, edge: evidence.Edge, worse_by_db: float) -> tuple[list[Difference], int]:
+def of_subset(expected: Approved, report: Report) -> Approved:
+    """What is approved of the cells that a report is about: all of them, or those of its subset."""
+    if not report.subset:
+        return expected
+    keys = {(row.clip, row.stage) for row in report.rows}
+    return replace(expected, cells=tuple(cell for cell in expected.cells if (cell.clip, cell.stage) in keys))
+
+
+def worse_metrics(expected: Approved, edge: evidence.EdgeEvidence, worse_by_db: float) -> tuple[list[Difference], int]:
     """Figures of an edge that are worse than approved by more than a margin, worst first, and how many were compared.
 
     An SNR may fall by `worse_by_db`, and anywhere inside the pass band of the edge; flips may not become more.
@@ -195,14 +203,16 @@ def worse_metrics(expected: Approved, edge: evidence.Edge, worse_by_db: float) -
     known = {(cell.clip, cell.stage): cell for cell in expected.cells}
     found, compared = [], 0
     for pair in edge.pairs:
-        approved = known.get((pair.clip, edge.candidate))
+        approved = known.get((pair.clip, edge.edge.candidate))
         if pair.row is None or pair.missing or approved is None:
             continue
         obtained = measure.cell(pair.row)
         for name in [each for each in COMPARED if each in approved.metrics]:
             compared += 1
             if _is_worse(name, approved.metrics[name], obtained.get(name), edge, worse_by_db):
-                found.append(_difference(pair.clip, edge.candidate, name, approved.metrics[name], obtained.get(name)))
+                found.append(
+                    _difference(pair.clip, edge.edge.candidate, name, approved.metrics[name], obtained.get(name))
+                )
     return found, compared
 
 
@@ -242,7 +252,9 @@ def _of_cell(ours: Cell | None, theirs: Cell | None, clip: str, stage: str) -> l
     ]
 
 
-def _is_worse(name: str, approved: float, obtained: float | None, edge: evidence.Edge, worse_by_db: float) -> bool:
+def _is_worse(
+    name: str, approved: float, obtained: float | None, edge: evidence.EdgeEvidence, worse_by_db: float
+) -> bool:
     if obtained is None:
         return True
     if not name.endswith("_snr_db"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from whisper_parity.backend.registry import ROOT
+from whisper_parity.backend.stage import Edge
 from whisper_parity.compare.comparison import Comparison
 from whisper_parity.compare.text import ErrorCounts
 from whisper_parity.gate import measure
@@ -19,7 +19,7 @@ NOT_RUN = frozenset({Outcome.FAILED, Outcome.INVALID_INPUT, Outcome.NOT_COMPARED
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class CellEvidence:
     """One clip on one edge."""
 
     clip: str
@@ -44,25 +44,24 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class Edge:
+class EdgeEvidence:
     """An edge of the run, with its clips in the order of the run."""
 
-    reference: str
-    candidate: str
-    pairs: tuple[Pair, ...]
+    edge: Edge
+    pairs: tuple[CellEvidence, ...]
     tolerance: Tolerance
 
     @property
     def name(self) -> str:
-        """As the reports write it: "torchscript->tflite"."""
-        return f"{self.reference}->{self.candidate}"
+        """As the reports write it: "reference->candidate"."""
+        return str(self.edge)
 
     def languages(self) -> tuple[str, ...]:
         """Languages of its clips, sorted; "" for clips of unknown language."""
         return tuple(sorted({pair.language for pair in self.pairs}))
 
 
-def edges(report: Report, expected: Iterable[tuple[str, str]] = ()) -> tuple[Edge, ...]:
+def edges(report: Report, expected: Iterable[tuple[str, str]] = ()) -> tuple[EdgeEvidence, ...]:
     """All edges that the run's stages have: each stage against its parent, and against the root behind that.
 
     Args:
@@ -72,16 +71,18 @@ def edges(report: Report, expected: Iterable[tuple[str, str]] = ()) -> tuple[Edg
     rows = {(row.clip, row.stage): row for row in report.rows}
     languages = {row.clip: row.language for row in report.rows if row.language}
     excused = frozenset(expected)
-    found = []
-    for reference, candidate in _ends(report):
+    evidence = []
+    for edge in _ends(report):
+        reference, candidate = edge.reference, edge.candidate
         pairs = [
             _pair(clip, languages.get(clip, ""), rows.get((clip, reference)), rows.get((clip, candidate)), reference)
             for clip in clips(report)
+            if not report.subset or (clip, candidate) in rows
         ]
         pairs = [_excuse(pair) if (pair.clip, candidate) in excused else pair for pair in pairs]
-        limits = tolerance.for_edge(report.tolerances, reference, candidate)
-        found.append(Edge(reference, candidate, tuple(pairs), limits))
-    return tuple(found)
+        if pairs or not report.subset:
+            evidence.append(EdgeEvidence(edge, tuple(pairs), tolerance.for_edge(report.tolerances, edge)))
+    return tuple(evidence)
 
 
 def clips(report: Report) -> tuple[str, ...]:
@@ -89,31 +90,31 @@ def clips(report: Report) -> tuple[str, ...]:
     return tuple(dict.fromkeys(row.clip for row in report.rows if row.stage))
 
 
-def of_language(pairs: Sequence[Pair], language: str) -> tuple[Pair, ...]:
+def of_language(pairs: Sequence[CellEvidence], language: str) -> tuple[CellEvidence, ...]:
     """Pairs of one language; a clip whose language nobody knows belongs to each, so that it never goes missing."""
     return tuple(pair for pair in pairs if pair.language in (language, ""))
 
 
-def _ends(report: Report) -> list[tuple[str, str]]:
+def _ends(report: Report) -> list[Edge]:
     stages = {stage.spec: stage.parent for stage in report.stages}
-    found = []
+    edges = []
     for spec, parent in stages.items():
         if parent is not None:
-            found.append((parent, spec))
-        if parent not in (None, ROOT) and spec != ROOT and ROOT in stages:
-            found.append((ROOT, spec))
-    return found
+            edges.append(Edge(parent, spec))
+        if parent not in (None, report.root) and spec != report.root and report.root in stages:
+            edges.append(Edge(report.root, spec))
+    return edges
 
 
-def _pair(clip: str, language: str, reference_row: Row | None, row: Row | None, reference: str) -> Pair:
+def _pair(clip: str, language: str, reference_row: Row | None, row: Row | None, reference: str) -> CellEvidence:
     if row is None:
-        return Pair(clip, language, None, None, None, "not run")
+        return CellEvidence(clip, language, None, None, None, "not run")
     sides = (row.vs_parent, row.vs_root)
     judged = next((each for each in sides if each and each.comparison.reference == reference), None)
     truth = measure.errors_against_truth(row, reference_row) if reference_row else None
     missing = "" if judged else f"{row.verdict.outcome.value}: {row.verdict.reason}".rstrip(": ")
-    return Pair(clip, language, row, judged, truth, missing)
+    return CellEvidence(clip, language, row, judged, truth, missing)
 
 
-def _excuse(pair: Pair) -> Pair:
-    return Pair(pair.clip, pair.language, pair.row, pair.judged, pair.truth, pair.missing, expected=True)
+def _excuse(pair: CellEvidence) -> CellEvidence:
+    return CellEvidence(pair.clip, pair.language, pair.row, pair.judged, pair.truth, pair.missing, expected=True)

@@ -9,11 +9,12 @@ from pathlib import Path
 from whisper_parity import project
 from whisper_parity.gate import approved, evidence, expected, paired, rules
 from whisper_parity.gate.approved import Approved, Difference
-from whisper_parity.gate.evidence import Edge
-from whisper_parity.gate.result import GATE, GateResult, RuleResult, Statistic
+from whisper_parity.gate.evidence import EdgeEvidence
+from whisper_parity.gate.result import GateResult, RuleResult, Statistic
 from whisper_parity.gate.settings import Settings
-from whisper_parity.run import report as schema
-from whisper_parity.run.report import Report
+from whisper_parity.run import report as records
+from whisper_parity.run.folder import RunFolder
+from whisper_parity.run.report import Report, Row
 from whisper_parity.system import serial
 
 
@@ -26,17 +27,16 @@ class Judgement:
     """Lines of the difference to the approved result; empty when there is none."""
 
 
-def gate(folder: Path, settings: Settings, name: str | None = None) -> Judgement:
+def gate(folder: RunFolder, settings: Settings, name: str | None = None) -> Judgement:
     """Judge a recorded run, and write gate.json into its folder.
 
     Raises:
         RecordError: no run, or an approved result that cannot be read.
         ConfigError: a list of expected divergences that cannot be used.
     """
-    folder = folder if folder.is_dir() else folder.parent
-    judged = judge(schema.load(folder), settings, name)
-    serial.write(folder / GATE, judged.result)
-    return judged
+    judgement = judge(records.load(folder), settings, name)
+    serial.write(folder.gate, judgement.result)
+    return judgement
 
 
 def judge(report: Report, settings: Settings, name: str | None = None) -> Judgement:
@@ -45,6 +45,7 @@ def judge(report: Report, settings: Settings, name: str | None = None) -> Judgem
     known = approved.load(file) if file.is_file() else None
     listed = expected.match(expected.load(settings.folder), report, file.stem)
     edges = evidence.edges(report, listed.excused)
+    known = approved.of_subset(known, report) if known else None
     found = approved.differences(known, report) if known else _all_missing(report, file.stem)
     results = [
         _complete(report, settings),
@@ -58,7 +59,9 @@ def judge(report: Report, settings: Settings, name: str | None = None) -> Judgem
     return Judgement(result, tuple(approved.diff(file, found)))
 
 
-def _per_edge(edges: Sequence[Edge], settings: Settings, known: Approved | None, file: Path) -> list[RuleResult]:
+def _per_edge(
+    edges: Sequence[EdgeEvidence], settings: Settings, known: Approved | None, file: Path
+) -> list[RuleResult]:
     found = []
     for edge in edges:
         found += [rules.premises(edge), *rules.judge(edge, settings.table), _not_worse(edge, settings, known, file)]
@@ -93,20 +96,22 @@ def _complete(report: Report, settings: Settings) -> RuleResult:
     """Every cell has a result, every stage that the project asks for is there, and something was compared."""
     cells = {(row.clip, row.stage): row for row in report.rows}
     wanted = [(clip, stage.spec) for clip in evidence.clips(report) for stage in report.stages]
+    wanted = [key for key in wanted if not report.subset or key in cells]
     lacking = [key for key in wanted if key not in cells or cells[key].verdict.outcome in evidence.NOT_RUN]
     bad = [f"{row.clip}: {row.verdict.reason}" for row in report.rows if not row.stage]
     absent = [stage for stage in settings.stages if stage not in {each.spec for each in report.stages}]
     said = [f"{clip} · {stage}: {_why(cells.get((clip, stage)))}" for clip, stage in lacking] + bad
     said += [f"stage {stage} was not asked for" for stage in absent]
     said += [] if report.finished else ["the run is not finished"]
-    said += [] if any(each.parent for each in report.stages) and wanted else ["nothing was compared"]
-    actual = f"{len(said)} missing, first {said[0]}" if said else f"{len(wanted)} of {len(wanted)} cells"
+    said += [] if any(row.judged for row in report.rows) else ["nothing was compared"]
+    whole = report.subset or f"{len(wanted)} of {len(wanted)} cells"
+    actual = f"{len(said)} missing, first {said[0]}" if said else whole
     clips = tuple(dict.fromkeys([clip for clip, _ in lacking] + [row.clip for row in report.rows if not row.stage]))
     source = "parity.toml" if settings.stages else rules.DEFAULT
     return RuleResult("complete", "", "", "every stage has a result on every clip", actual, not said, clips, source)
 
 
-def _why(row: schema.Row | None) -> str:
+def _why(row: Row | None) -> str:
     return f"{row.verdict.outcome.value}: {row.verdict.reason}" if row else "not run"
 
 
@@ -136,7 +141,7 @@ def _as_approved(file: Path, known: Approved | None, found: Sequence[Difference]
     return RuleResult("approved", "", "", limit, actual, not found, clips, _shown(file))
 
 
-def _not_worse(edge: Edge, settings: Settings, known: Approved | None, file: Path) -> RuleResult:
+def _not_worse(edge: EdgeEvidence, settings: Settings, known: Approved | None, file: Path) -> RuleResult:
     allowed = rules.limit(settings.table, edge, "worse_by_db")
     name = "not_worse_than_approved"
     if allowed.value is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from whisper_parity.gate import statistics
-from whisper_parity.gate.evidence import Edge, Pair
+from whisper_parity.gate.evidence import CellEvidence, EdgeEvidence
 from whisper_parity.gate.result import Statistic
 from whisper_parity.gate.statistics import Counts, Estimate, Scores
 
@@ -14,7 +14,7 @@ CHANGES = (0.01, 0.001)
 NORM = "power 0.8 at alpha 0.05"
 
 
-def describe(edge: Edge) -> list[Statistic]:
+def describe(edge: EdgeEvidence) -> list[Statistic]:
     """The paired statistics of an edge, one set per language."""
     return [
         statistic
@@ -23,7 +23,7 @@ def describe(edge: Edge) -> list[Statistic]:
     ]
 
 
-def _of_language(edge: Edge, language: str, pairs: Sequence[Pair]) -> list[Statistic]:
+def _of_language(edge: EdgeEvidence, language: str, pairs: Sequence[CellEvidence]) -> list[Statistic]:
     found, metric = _scores(pairs), _metric(pairs)
     unit = "words" if metric == "wer" else "characters"
     size = f"{found.clips} of {len(pairs)} clips, {int(found.lengths.sum())} {unit}"
@@ -59,13 +59,13 @@ def _estimates(found: Scores, metric: str) -> list[tuple[str, Estimate, bool | N
     ]
 
 
-def _scores(pairs: Sequence[Pair]) -> Scores:
+def _scores(pairs: Sequence[CellEvidence]) -> Scores:
     known = [pair.truth for pair in pairs if pair.truth]
     ours, theirs = [each.errors for each, _ in known], [each.errors for _, each in known]
     return statistics.scores(ours, theirs, [each.length for _, each in known])
 
 
-def _metric(pairs: Sequence[Pair]) -> str:
+def _metric(pairs: Sequence[CellEvidence]) -> str:
     """What leads in this language: "wer" or "cer"."""
     texts = [pair.comparison.text for pair in pairs if not pair.missing and pair.comparison.text]
     return texts[0].leading if texts else "wer"

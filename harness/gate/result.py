@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-GATE = "gate.json"
 """Name of the file beside a run's report."""
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from whisper_parity import project
+from whisper_parity.backend import stage
+from whisper_parity.backend.registry import Backends
 from whisper_parity.compare.text import total
 from whisper_parity.errors import ConfigError, ParityError
 from whisper_parity.gate import evidence, measure
-from whisper_parity.gate.evidence import Edge, Pair
+from whisper_parity.gate.evidence import CellEvidence, EdgeEvidence
 from whisper_parity.gate.result import RuleResult
 from whisper_parity.judge import verdict
 from whisper_parity.judge.tolerance import Tolerance
@@ -46,7 +48,7 @@ class Rule:
     rung: str
     limit: str
     """With {} for the number: "at least {} dB"."""
-    measure: Callable[[str, Sequence[Pair], Tolerance], Measured]
+    measure: Callable[[str, Sequence[CellEvidence], Tolerance], Measured]
     by_language: bool = False
     """Judged per language even where none has a limit of its own: WER and CER are never mixed."""
 
@@ -60,15 +62,19 @@ class Limit:
     source: str
 
 
-def load(overrides: Table | None = None, backends: Collection[str] = ()) -> dict[str, dict[str, Any]]:
-    """The reviewed table with a project's overrides over it, checked; every value as (value, source).
+def load(backends: Backends, overrides: Table | None = None) -> dict[str, dict[str, Any]]:
+    """The reviewed rules, ours and those of the backends, with a project's overrides over them, checked.
+
+    Every value stands as (value, source).
 
     Raises:
-        ConfigError: an edge of no registered backend, an unknown key, or a value of the wrong form.
+        ConfigError: an edge of no installed backend, an unknown key, or a value of the wrong form.
     """
     table = {edge: _sourced(edge, values, DEFAULT, FILE.name) for edge, values in project.read_toml(FILE).items()}
+    for _, of_backend in backends.limits():
+        table |= {edge: _sourced(edge, values, DEFAULT, edge) for edge, values in of_backend.items()}
     for edge, values in (overrides or {}).items():
-        _check_edge(edge, backends)
+        _require_edge(edge, backends.names)
         if not isinstance(values, Mapping):
             raise ConfigError(f"[gate.edges] {edge!r}: expected a table of rules, found {values!r:.60}")
         added = _sourced(edge, values, project.FILE_NAME, project.FILE_NAME)
@@ -76,7 +82,7 @@ def load(overrides: Table | None = None, backends: Collection[str] = ()) -> dict
     return table
 
 
-def limit(table: Table, edge: Edge, name: str, language: str = "") -> Limit:
+def limit(table: Table, edge: EdgeEvidence, name: str, language: str = "") -> Limit:
     """The limit of a rule on an edge, its own value before more general ones, the language's before the rest."""
     value, source = _found(table, edge, name, language)
     if value == NOT_JUDGED:
@@ -87,14 +93,14 @@ def limit(table: Table, edge: Edge, name: str, language: str = "") -> Limit:
     return Limit(float(value), source)
 
 
-def judge(edge: Edge, table: Table) -> list[RuleResult]:
+def judge(edge: EdgeEvidence, table: Table) -> list[RuleResult]:
     """Every rule on one edge, in the order of the ladder."""
     return [
         _apply(rule, edge, pairs, language, table) for rule in RULES for language, pairs in _groups(rule, edge, table)
     ]
 
 
-def premises(edge: Edge) -> RuleResult:
+def premises(edge: EdgeEvidence) -> RuleResult:
     """Names, shapes, dtypes and finiteness hold on every clip: what rests on a broken one was not compared."""
     broken = {pair.clip: pair.comparison.broken for pair in edge.pairs if pair.judged and pair.comparison.broken}
     said = [f"{b.tensor}: {b.premise} broken on {clip}: {b.reason}" for clip, b in broken.items() if b]
@@ -105,7 +111,7 @@ def premises(edge: Edge) -> RuleResult:
     return _result("premises", edge, "", limit, found, DEFAULT, passed=kept, pairs=edge.pairs)
 
 
-def _groups(rule: Rule, edge: Edge, table: Table) -> list[tuple[str, Sequence[Pair]]]:
+def _groups(rule: Rule, edge: EdgeEvidence, table: Table) -> list[tuple[str, Sequence[CellEvidence]]]:
     """(language, its pairs): each language by itself where the rule asks for it or one has a limit of its own."""
     languages = edge.languages()
     own = [each for each in languages if rule.by_language or _has_own(table, edge, rule.name, each)]
@@ -113,11 +119,13 @@ def _groups(rule: Rule, edge: Edge, table: Table) -> list[tuple[str, Sequence[Pa
     if not known:
         return [("", edge.pairs)]
     rest = tuple(pair for pair in edge.pairs if pair.language not in known)
-    groups: list[tuple[str, Sequence[Pair]]] = [(each, evidence.of_language(edge.pairs, each)) for each in known]
+    groups: list[tuple[str, Sequence[CellEvidence]]] = [
+        (each, evidence.of_language(edge.pairs, each)) for each in known
+    ]
     return groups + ([("", rest)] if any(pair.language for pair in rest) else [])
 
 
-def _apply(rule: Rule, edge: Edge, pairs: Sequence[Pair], language: str, table: Table) -> RuleResult:
+def _apply(rule: Rule, edge: EdgeEvidence, pairs: Sequence[CellEvidence], language: str, table: Table) -> RuleResult:
     allowed = limit(table, edge, rule.name, language)
     if allowed.value is None:
         return RuleResult(rule.name, edge.name, language, UNJUDGED, NOT_JUDGED, True, (), allowed.source)
@@ -130,14 +138,14 @@ def _apply(rule: Rule, edge: Edge, pairs: Sequence[Pair], language: str, table: 
 
 def _result(
     name: str,
-    edge: Edge,
+    edge: EdgeEvidence,
     language: str,
     said: str,
     found: Measured,
     source: str,
     *,
     passed: bool,
-    pairs: Sequence[Pair],
+    pairs: Sequence[CellEvidence],
 ) -> RuleResult:
     """The result of a rule; a clip without a result never lets it pass."""
     missing = [pair for pair in pairs if pair.missing or (pair.comparison.broken and name != "premises")]
@@ -157,7 +165,7 @@ def number(name: str, value: float) -> str:
     return f"{value:.3g}"
 
 
-def _worst_clip(name: str, pairs: Sequence[Pair], _: Tolerance) -> Measured:
+def _worst_clip(name: str, pairs: Sequence[CellEvidence], _: Tolerance) -> Measured:
     """The worst clip of a figure; a clip on which it was not measured makes it unknown."""
     figure = getattr(measure, name)
     values = {pair.clip: figure(pair.comparison) for pair in pairs}
@@ -170,22 +178,22 @@ def _worst_clip(name: str, pairs: Sequence[Pair], _: Tolerance) -> Measured:
     return Measured(worst, f"{number(name, worst)}{unit} on {ranked[0]}", tuple(ranked[:5]))
 
 
-def _faults(_: str, pairs: Sequence[Pair], tolerance: Tolerance) -> Measured:
+def _faults(_: str, pairs: Sequence[CellEvidence], tolerance: Tolerance) -> Measured:
     return _no_steps(pairs) or _summed(_flips(pairs, tolerance, faults=True), 1, "fault")
 
 
-def _ties(_: str, pairs: Sequence[Pair], tolerance: Tolerance) -> Measured:
+def _ties(_: str, pairs: Sequence[CellEvidence], tolerance: Tolerance) -> Measured:
     ties = _flips(pairs, tolerance, faults=False)
     return _no_steps(pairs) or _per_thousand(ties, sum(pair.comparison.steps for pair in pairs), "tie", "step")
 
 
-def _steps_at_risk(_: str, pairs: Sequence[Pair], __: Tolerance) -> Measured:
+def _steps_at_risk(_: str, pairs: Sequence[CellEvidence], __: Tolerance) -> Measured:
     counts = {pair.clip: pair.comparison.steps_at_risk for pair in pairs}
     steps = sum(pair.comparison.steps for pair in pairs)
     return _no_steps(pairs) or _per_thousand(counts, steps, "step at risk", "step")
 
 
-def _flips(pairs: Sequence[Pair], tolerance: Tolerance, *, faults: bool) -> dict[str, int]:
+def _flips(pairs: Sequence[CellEvidence], tolerance: Tolerance, *, faults: bool) -> dict[str, int]:
     """Faults, or ties, of each clip; those of expected divergences are not counted."""
     return {
         pair.clip: 0
@@ -195,7 +203,7 @@ def _flips(pairs: Sequence[Pair], tolerance: Tolerance, *, faults: bool) -> dict
     }
 
 
-def _no_steps(pairs: Sequence[Pair]) -> Measured | None:
+def _no_steps(pairs: Sequence[CellEvidence]) -> Measured | None:
     """Unknown, where a clip has no logits: no flip was seen because nobody looked."""
     unknown = tuple(pair.clip for pair in pairs if not pair.comparison.steps)
     if unknown or not pairs:
@@ -203,7 +211,7 @@ def _no_steps(pairs: Sequence[Pair]) -> Measured | None:
     return None
 
 
-def _text_rate(name: str, pairs: Sequence[Pair], _: Tolerance) -> Measured:
+def _text_rate(name: str, pairs: Sequence[CellEvidence], _: Tolerance) -> Measured:
     texts = {pair.clip: pair.comparison.text for pair in pairs}
     counts = {clip: text.leading_counts for clip, text in texts.items() if text}
     if len(counts) < len(texts) or not texts:
@@ -212,7 +220,7 @@ def _text_rate(name: str, pairs: Sequence[Pair], _: Tolerance) -> Measured:
     return _rate(name, errors, total(counts.values()).length)
 
 
-def _text_delta(name: str, pairs: Sequence[Pair], _: Tolerance) -> Measured:
+def _text_delta(name: str, pairs: Sequence[CellEvidence], _: Tolerance) -> Measured:
     unknown = tuple(pair.clip for pair in pairs if not pair.truth)
     if unknown or not pairs:
         return Measured(None, f"nothing to count errors against on {_count(len(unknown), 'clip')}", unknown)
@@ -222,7 +230,7 @@ def _text_delta(name: str, pairs: Sequence[Pair], _: Tolerance) -> Measured:
     return _rate(name, errors, sum(pair.truth[1].length for pair in pairs if pair.truth), sign="+")
 
 
-def _punctuation(_: str, pairs: Sequence[Pair], __: Tolerance) -> Measured:
+def _punctuation(_: str, pairs: Sequence[CellEvidence], __: Tolerance) -> Measured:
     found = {pair.clip: measure.punctuation(pair.comparison) for pair in pairs}
     counts = {pair.clip: 0 if pair.expected else int(found[pair.clip] or 0) for pair in pairs}
     if None in found.values() or not pairs:
@@ -231,7 +239,7 @@ def _punctuation(_: str, pairs: Sequence[Pair], __: Tolerance) -> Measured:
     return _per_thousand(counts, sum(lengths), "edit of punctuation or case", "unit of text")
 
 
-def _no_regression(name: str, pairs: Sequence[Pair], _: Tolerance) -> Measured:
+def _no_regression(name: str, pairs: Sequence[CellEvidence], _: Tolerance) -> Measured:
     unknown = tuple(pair.clip for pair in pairs if not pair.truth)
     if unknown or not pairs:
         return Measured(None, f"nothing to count errors against on {_count(len(unknown), 'clip')}", unknown)
@@ -291,8 +299,8 @@ RULES = (
 KEYS = frozenset({rule.name for rule in RULES} | {"worse_by_db"})
 
 
-def _found(table: Table, edge: Edge, name: str, language: str) -> tuple[Any, str]:
-    for section in sections(edge):
+def _found(table: Table, edge: EdgeEvidence, name: str, language: str) -> tuple[Any, str]:
+    for section in edge.edge.sections:
         values = table.get(section, {})
         for found in (values.get(language, {}).get(name) if language else None, values.get(name)):
             if found is not None:
@@ -300,14 +308,8 @@ def _found(table: Table, edge: Edge, name: str, language: str) -> tuple[Any, str
     raise ConfigError(f"{FILE.name}: no limit for {name} on {edge.name}", hint="Add it under [default]")
 
 
-def _has_own(table: Table, edge: Edge, name: str, language: str) -> bool:
-    return bool(language) and any(name in table.get(each, {}).get(language, {}) for each in sections(edge))
-
-
-def sections(edge: Edge) -> tuple[str, ...]:
-    """Sections of the table that concern an edge, the most specific first."""
-    backend = edge.candidate.partition(":")[0]
-    return tuple(dict.fromkeys((edge.name, f"*->{edge.candidate}", f"*->{backend}", "default")))
+def _has_own(table: Table, edge: EdgeEvidence, name: str, language: str) -> bool:
+    return bool(language) and any(name in table.get(each, {}).get(language, {}) for each in edge.edge.sections)
 
 
 def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -343,7 +345,7 @@ def _check_value(edge: str, key: str, value: Any, where: str) -> None:
 def _check_language(edge: str, key: str, where: str) -> None:
     from whisper_parity.decode import policy
 
-    if "." in edge.rpartition("->")[2]:
+    if "." in edge.rpartition(stage.ARROW)[2]:
         raise ConfigError(f"{where}: gate edge {edge!r}: {key!r} is a table inside a language's table")
     try:
         policy.check_language(key)
@@ -351,11 +353,10 @@ def _check_language(edge: str, key: str, where: str) -> None:
         raise ConfigError(f"{where}: gate edge {edge!r}: {error}") from error
 
 
-def _check_edge(edge: str, backends: Collection[str]) -> None:
+def _require_edge(section: str, backends: Sequence[str]) -> None:
     """A misspelt edge would be a rule that nobody applies."""
-    reference, arrow, candidate = edge.partition("->")
-    sides = [side.partition(":")[0] for side in (reference, candidate)]
-    if edge != "default" and (not arrow or sides[1] not in backends or sides[0] not in (*backends, "*")):
+    edge = stage.Edge.parse(section)
+    if section != "default" and (edge is None or not edge.is_among(backends)):
         raise ConfigError(
-            f"[gate.edges] {edge!r}: no such edge", hint=f'Write "reference->candidate" of {", ".join(backends)}'
+            f"[gate.edges] {section!r}: no such edge", hint=f'Write "reference->candidate" of {", ".join(backends)}'
         )

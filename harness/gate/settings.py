@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from whisper_parity.backend import registry
+from whisper_parity.backend.registry import Backends
 from whisper_parity.errors import ConfigError
 from whisper_parity.gate import rules
-from whisper_parity.project import FILE_NAME, Project
+from whisper_parity.project import FILE_NAME, Project, require_known
 
 
 @dataclass(frozen=True)
@@ -27,20 +27,30 @@ class Settings:
     """Rules by edge."""
 
 
-def of(config: Project) -> Settings:
+KEYS = ("folder", "approved", "stages", "edges")
+
+
+def of(project: Project, backends: Backends) -> Settings:
     """Settings of a project; an absent section is an empty one.
+
+    Args:
+        project: its parity.toml.
+        backends: those that are installed: their stages may have rules.
 
     Raises:
         ConfigError: a value that cannot be used.
     """
-    given = config.gate
+    given = project.gate
+    require_known(given, KEYS, f"{project.folder / FILE_NAME} [gate]")
     name = given.get("approved")
     if name is not None and not isinstance(name, str):
         raise ConfigError(f"{FILE_NAME} [gate] approved: expected a name, found {name!r:.60}")
     edges = given.get("edges", {})
     if not isinstance(edges, Mapping):
-        raise ConfigError(f"{FILE_NAME} [gate] edges: expected tables", hint='Write [gate.edges."tflite->dla"]')
-    return Settings(_folder(config), name, _stages(given), rules.load(edges, registry.names()))
+        raise ConfigError(
+            f"{FILE_NAME} [gate] edges: expected tables", hint='Write [gate.edges."reference->candidate"]'
+        )
+    return Settings(_folder(project), name, _stages(given, backends), rules.load(backends, edges))
 
 
 def _folder(project: Project) -> Path:
@@ -50,11 +60,11 @@ def _folder(project: Project) -> Path:
     return project.at(folder)
 
 
-def _stages(given: Mapping[str, Any]) -> tuple[str, ...]:
+def _stages(given: Mapping[str, Any], backends: Backends) -> tuple[str, ...]:
     stages = given.get("stages", ())
     words = stages.split(",") if isinstance(stages, str) else stages
-    if not isinstance(words, (list, tuple)) or not all(isinstance(each, str) and each.strip() for each in words):
+    if not isinstance(words, (list, tuple)) or not all(isinstance(word, str) and word.strip() for word in words):
         raise ConfigError(f"{FILE_NAME} [gate] stages: expected names, found {stages!r:.60}")
-    found = tuple(each.strip() for each in words)
-    registry.plan(found)
-    return found
+    names = tuple(word.strip() for word in words)
+    backends.chain(names)
+    return names

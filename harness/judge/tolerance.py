@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from whisper_parity import project
+from whisper_parity.backend.registry import Backends
+from whisper_parity.backend.stage import Edge
 from whisper_parity.errors import ConfigError
 from whisper_parity.judge import noise
 
@@ -22,6 +25,20 @@ class Limit:
 
     passes: float
     drifts: float
+    higher_is_better: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse bounds that judge nothing, or in the wrong order.
+
+        Raises:
+            ConfigError: a bound is NaN, or what passes would not drift.
+        """
+        stricter, looser = (self.passes, self.drifts) if self.higher_is_better else (self.drifts, self.passes)
+        if math.isnan(self.passes) or math.isnan(self.drifts) or stricter < looser:
+            order = "at least" if self.higher_is_better else "at most"
+            raise ConfigError(
+                f"limits [{self.passes:g}, {self.drifts:g}]: expected [pass, drift], the first {order} the second"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +56,24 @@ class Tolerance:
     reason: str
 
 
+HIGHER_IS_BETTER = ("encoder_output_snr_db", "logits_snr_db")
 LIMITS = ("encoder_output_snr_db", "logits_snr_db", "kl_max", "text_rate", "punctuation_edits")
 MULTIPLES = ("encoder_output_snr_db", "logits_snr_db", "kl_max", "max_tie_margin")
 """Limits that can be multiples of measured noise: "3 x threads"."""
 _OR_MULTIPLES = ', or multiples of noise as "3 x threads"'
 
 
-def load(overrides: Table | None = None, backends: Collection[str] = ()) -> dict[str, dict[str, Any]]:
-    """The table of the reviewed file with a project's overrides laid over it, checked.
+def load(backends: Backends, overrides: Table | None = None) -> dict[str, dict[str, Any]]:
+    """The reviewed limits, ours and those of the backends, with a project's overrides laid over them, checked.
 
     Raises:
-        ConfigError: an edge of no registered backend, an unknown key, or a value of the wrong form.
+        ConfigError: an edge of no installed backend, an unknown key, or a value of the wrong form.
     """
     table = {edge: dict(values) for edge, values in project.read_toml(FILE).items()}
+    for of_backend, _ in backends.limits():
+        table |= {edge: dict(values) for edge, values in of_backend.items()}
     for edge, values in (overrides or {}).items():
-        _check_edge(edge, backends)
+        _require_edge(edge, backends.names)
         if not isinstance(values, Mapping):
             raise ConfigError(f"[tolerances] {edge!r}: expected a table of values, found {values!r:.60}")
         _check(edge, values, project.FILE_NAME)
@@ -63,24 +83,26 @@ def load(overrides: Table | None = None, backends: Collection[str] = ()) -> dict
     return table
 
 
-def for_edge(table: Table, reference: str, candidate: str) -> Tolerance:
+def for_edge(table: Table, edge: Edge) -> Tolerance:
     """The tolerance of an edge, its own values before more general ones; multiples are numbers by now."""
     merged: dict[str, Any] = {}
-    for name in ("default", f"*->{candidate.partition(':')[0]}", f"*->{candidate}", f"{reference}->{candidate}"):
-        merged |= table.get(name, {})
-    values: dict[str, Any] = {
-        key: Limit(*map(float, value)) if key in LIMITS else value for key, value in merged.items()
-    }
+    for section in reversed(edge.sections):
+        merged |= table.get(section, {})
+    values: dict[str, Any] = {key: _limit(key, value) if key in LIMITS else value for key, value in merged.items()}
     return Tolerance(**{**values, "max_tie_margin": float(values["max_tie_margin"])})
 
 
-def _check_edge(edge: str, backends: Collection[str]) -> None:
+def _limit(key: str, value: Any) -> Limit:
+    passes, drifts = map(float, value)
+    return Limit(passes, drifts, key in HIGHER_IS_BETTER)
+
+
+def _require_edge(section: str, backends: Sequence[str]) -> None:
     """A misspelt edge would be a tolerance that nobody applies."""
-    reference, arrow, candidate = edge.partition("->")
-    sides = [side.partition(":")[0] for side in (reference, candidate)]
-    if edge != "default" and (not arrow or sides[1] not in backends or sides[0] not in (*backends, "*")):
+    edge = Edge.parse(section)
+    if section != "default" and (edge is None or not edge.is_among(backends)):
         raise ConfigError(
-            f"[tolerances] {edge!r}: no such edge", hint=f'Write "reference->candidate" of {", ".join(backends)}'
+            f"[tolerances] {section!r}: no such edge", hint=f'Write "reference->candidate" of {", ".join(backends)}'
         )
 
 
@@ -97,6 +119,15 @@ def _check(edge: str, values: Mapping[str, Any], where: str) -> None:
             good, expected = key == "reason" and isinstance(value, str), f"one of the keys in {FILE.name}"
         if not good:
             raise ConfigError(f"{where}: tolerance {edge!r}, {key}: expected {expected}, found {value!r:.60}")
+        if key in LIMITS and all(map(_is_number, value)):
+            _require_order(edge, key, value, where)
+
+
+def _require_order(edge: str, key: str, value: Any, where: str) -> None:
+    try:
+        _limit(key, value)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: tolerance {edge!r}, {key}: {error}") from error
 
 
 def _is_limit(key: str, value: Any) -> bool:

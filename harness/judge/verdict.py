@@ -112,8 +112,8 @@ def is_fault(flip: Flip, tolerance: Tolerance) -> bool:
     return flip.kind == "fault" or flip.margin > tolerance.max_tie_margin
 
 
-def _grade(value: float, limit: Limit, *, higher_is_better: bool) -> Grade:
-    sign = 1 if higher_is_better else -1
+def _grade(value: float, limit: Limit) -> Grade:
+    sign = 1 if limit.higher_is_better else -1
     if sign * value >= sign * limit.passes:
         return Grade.PASS
     return Grade.DRIFT if sign * value >= sign * limit.drifts else Grade.FAIL
@@ -127,7 +127,7 @@ def _snr_result(rung: str, comparison: Comparison, name: str, limit: Limit) -> R
     worst = comparison.worst(name)
     if worst is None:
         return RungResult(rung, Grade.NOT_COMPARED, "text and tokens only")
-    grade = _grade(worst.snr_db, limit, higher_is_better=True)
+    grade = _grade(worst.snr_db, limit)
     reason = (
         f"{name} SNR {worst.snr_db:.1f} dB (pass from {limit.passes:g}, drift from {limit.drifts:g}), "
         f"largest error {worst.max_abs_err:.3g} of {worst.max_abs_ref:.3g} at {list(worst.max_abs_err_index)}"
@@ -142,7 +142,7 @@ def _logits_rung(comparison: Comparison, tolerance: Tolerance) -> RungResult:
     kl = max(diff.kl_max for diff in comparison.logits)
     limit = tolerance.kl_max
     reason = f"largest KL of a step {kl:.3g} nat (pass to {limit.passes:g}, drift to {limit.drifts:g})"
-    by_kl = RungResult("logits", _grade(kl, limit, higher_is_better=False), reason)
+    by_kl = RungResult("logits", _grade(kl, limit), reason)
     return max(by_snr, by_kl, key=lambda result: _WORSE.index(result.grade))
 
 
@@ -180,7 +180,7 @@ def _text_rung(comparison: Comparison, tolerance: Tolerance) -> RungResult:
     counts = text.leading_counts
     by_rate = _rate_grade(counts.rate, bool(counts.errors), tolerance.text_rate)
     marks = text.count("punctuation") + text.count("case")
-    by_marks = _grade(marks, tolerance.punctuation_edits, higher_is_better=False)
+    by_marks = _grade(marks, tolerance.punctuation_edits)
     grade = max(by_rate, by_marks, key=_WORSE.index)
     rate = "n/a" if counts.rate is None else f"{counts.rate:.1%}"
     first = next(iter(text.edits), None)
@@ -194,7 +194,7 @@ def _text_rung(comparison: Comparison, tolerance: Tolerance) -> RungResult:
 def _rate_grade(rate: float | None, has_errors: bool, limit: Limit) -> Grade:
     """An undefined rate (nothing was to be said) with errors is at best a drift, where drift is allowed at all."""
     if rate is not None:
-        return _grade(rate, limit, higher_is_better=False)
+        return _grade(rate, limit)
     if not has_errors:
         return Grade.PASS
     return Grade.DRIFT if limit.drifts > limit.passes else Grade.FAIL

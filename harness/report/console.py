@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -13,9 +12,10 @@ from rich.table import Table
 
 from whisper_parity.compare.text import TextDiff, total
 from whisper_parity.judge.verdict import Outcome
+from whisper_parity.report import numbers
 from whisper_parity.report.numbers import rate, snr
 from whisper_parity.run import order, placement
-from whisper_parity.run.report import Report, Row, StateCheck
+from whisper_parity.run.report import OrderCheck, Report, Row
 from whisper_parity.system import terminal
 
 STYLES = {
@@ -64,8 +64,11 @@ def table(report: Report) -> Table:
     grid.add_column("clip", footer="all clips", overflow="fold")
     for stage in report.stages:
         footer = _corpus([row for row in report.rows if row.stage == stage.spec])
-        fell_back = " fell back" if any(each.fell_back for each in stage.placement) else ""
-        grid.add_column(stage.spec, footer=f"{escape(footer)}[yellow]{fell_back}[/]" if fell_back else escape(footer))
+        fell_back = " fell back" if any(placed.fell_back for placed in stage.placement) else ""
+        title = f"{stage.spec} ({stage.source})" if stage.source else stage.spec
+        grid.add_column(
+            escape(title), footer=f"{escape(footer)}[yellow]{fell_back}[/]" if fell_back else escape(footer)
+        )
     cells = {(row.clip, row.stage): cell(row) for row in report.rows}
     for clip in dict.fromkeys(row.clip for row in report.rows):
         whole = cells.get((clip, ""))
@@ -101,8 +104,21 @@ def lines(report: Report) -> list[Line]:
             found.append(Line(f"{outcome.value}: {where}: {row.verdict.reason}{command}", STYLES[outcome]))
         elif outcome is Outcome.DRIFT:
             found.append(Line(f"drift: {where}: {row.verdict.reason}", STYLES[outcome]))
-    beside = [*_transcripts(report), *_risks(report), *_placed(report), *_states(report), *_limits(report)]
+    beside = [
+        *_subset(report),
+        *_transcripts(report),
+        *_risks(report),
+        *_placed(report),
+        *_states(report),
+        *_limits(report),
+    ]
     return [*beside, *_devices(report), *found, *_notes(report)]
+
+
+def _subset(report: Report) -> list[Line]:
+    """What a selection left out, and which files were taken for what."""
+    lines = [Line(f"subset: {report.subset}; nothing is said of the others", "yellow")] if report.subset else []
+    return lines + [Line(f"given: {info.spec}: {note}", "dim") for info in report.stages for note in info.notes]
 
 
 def _notes(report: Report) -> list[Line]:
@@ -169,23 +185,17 @@ def _states(report: Report) -> list[Line]:
     return found + [Line(order.describe(check), _state_style(check)) for check in others]
 
 
-def _state_style(check: StateCheck) -> str:
+def _state_style(check: OrderCheck) -> str:
     return "bold red" if check.stateful else "bold magenta" if check.error_code else "yellow"
 
 
 def _limits(report: Report) -> list[Line]:
     """The limits that were written as multiples of noise, as numbers and as they were written."""
     return [
-        Line(f"tolerance {edge}: {key} {_number(report.tolerances[edge][key])} = {origin}", "dim")
+        Line(f"tolerance {edge}: {key} {numbers.limit(report.tolerances[edge][key])} = {origin}", "dim")
         for edge, origins in report.tolerance_origins.items()
         for key, origin in origins.items()
     ]
-
-
-def _number(value: Any) -> str:
-    numbers = value if isinstance(value, list) else [value]
-    text = ", ".join(f"{float(number):.4g}" for number in numbers)
-    return f"[{text}]" if isinstance(value, list) else text
 
 
 def _devices(report: Report) -> list[Line]:

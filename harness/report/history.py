@@ -16,7 +16,8 @@ from rich.table import Table
 from whisper_parity.compare.text import TextDiff, total
 from whisper_parity.errors import OutputError, ParityError, UsageError, printable
 from whisper_parity.gate import measure
-from whisper_parity.run import report as schema
+from whisper_parity.run import report as records
+from whisper_parity.run.folder import RunFolder
 from whisper_parity.run.report import Report, StageInfo
 from whisper_parity.system import terminal
 from whisper_parity.system.files import replacing
@@ -170,19 +171,19 @@ def _rates(texts: Sequence[TextDiff], suffix: str) -> dict[str, float]:
     return {f"{name}{suffix}": rate for name, rate in rates.items() if rate is not None}
 
 
-def _runs(reports: Path) -> list[Path]:
+def _runs(reports: Path) -> list[RunFolder]:
     """Every folder that is to be a run: neither hidden, nor a page that was written elsewhere, as the sample is."""
-    found = sorted(path for path in reports.iterdir() if path.is_dir() and not path.name.startswith("."))
-    return [folder for folder in found if [path.name for path in folder.iterdir()] != [schema.PAGE]]
+    folders = sorted(path for path in reports.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return [run for run in map(RunFolder, folders) if not run.is_page_alone()]
 
 
-def _insert(database: sqlite3.Connection, folder: Path) -> None:
-    if not (folder / schema.REPORT).exists():
-        reason = f"no {schema.REPORT}: cut off, or no run"
+def _insert(database: sqlite3.Connection, folder: RunFolder) -> None:
+    if not folder.report.exists():
+        reason = f"no {folder.report.name}: cut off, or no run"
         database.execute("insert or replace into skipped values (?, ?)", (printable(folder.name), reason))
         return
     try:
-        report = schema.load(folder)
+        report = records.load(folder)
     except ParityError as error:
         database.execute("insert or replace into skipped values (?, ?)", (printable(folder.name), str(error)))
         return
@@ -190,14 +191,14 @@ def _insert(database: sqlite3.Connection, folder: Path) -> None:
     database.executemany("insert or replace into figures values (?, ?, ?, ?, ?)", list(_figures(report, folder)))
 
 
-def _run(report: Report, folder: Path) -> tuple[str, ...]:
+def _run(report: Report, folder: RunFolder) -> tuple[str, ...]:
     commit = (report.machine.commit or "") + ("+" if report.machine.dirty else "")
     clips = "\n".join(sorted({row.clip for row in report.rows if row.stage}))
     facts = (report.created, report.checkpoint, report.checkpoint_sha256, report.policy, commit, clips)
     return (printable(folder.name), *facts)
 
 
-def _figures(report: Report, folder: Path) -> Iterator[tuple[str, str, str, str, float]]:
+def _figures(report: Report, folder: RunFolder) -> Iterator[tuple[str, str, str, str, float]]:
     for stage in report.stages:
         for name, value in figures(report, stage).items():
             yield printable(folder.name), stage.spec, stage.sha256, name, value

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from rich.console import Console
 
-from whisper_parity.compare import comparison
+from whisper_parity.backend.stage import Edge
+from whisper_parity.compare.comparison import compare
 from whisper_parity.compare.results import ResultComparison
 from whisper_parity.errors import RecordError
 from whisper_parity.judge import tolerance, verdict
@@ -16,6 +16,7 @@ from whisper_parity.judge.verdict import Outcome, Verdict
 from whisper_parity.report import history
 from whisper_parity.report.numbers import rate, snr
 from whisper_parity.run import report
+from whisper_parity.run.folder import RunFolder
 from whisper_parity.run.report import Report, Row
 from whisper_parity.trace import file
 
@@ -54,7 +55,7 @@ class RunComparison:
         return 1 if self.missing or any(change.is_worse for change in self.changes) else 0
 
 
-def compare_runs(first: Path, second: Path) -> RunComparison:
+def compare_runs(first: RunFolder, second: RunFolder) -> RunComparison:
     """Compare two runs row by row: verdicts, texts, and traces where both kept them.
 
     Raises:
@@ -71,7 +72,9 @@ def compare_runs(first: Path, second: Path) -> RunComparison:
         else:
             changes.append(Change(row.clip, row.stage, row, other, _judge_traces(first, second, row, table)))
     if not changes:
-        raise RecordError(f"{first} and {second} have no row in common", hint="Run the same clips and stages twice")
+        raise RecordError(
+            f"{first.path} and {second.path} have no row in common", hint="Run the same clips and stages twice"
+        )
     return RunComparison(before, after, tuple(changes), tuple(missing))
 
 
@@ -182,18 +185,14 @@ def _artifact_changes(found: RunComparison) -> list[str]:
     ]
 
 
-def _judge_traces(first: Path, second: Path, row: Row, table: tolerance.Table) -> Verdict | None:
-    paths = [_folder(run) / report.TRACES / file.file_name(row.clip, row.stage) for run in (first, second)]
+def _judge_traces(first: RunFolder, second: RunFolder, row: Row, table: tolerance.Table) -> Verdict | None:
+    paths = [run.trace(row.clip, row.stage) for run in (first, second)]
     if not all(path.is_file() for path in paths):
         return None
     before, after = (file.load(path) for path in paths)
     return verdict.judge(
-        comparison.compare(before, after, before.header.n_vocab), tolerance.for_edge(table, row.stage, row.stage)
+        compare(before, after, before.header.n_vocab), tolerance.for_edge(table, Edge(row.stage, row.stage))
     )
-
-
-def _folder(run: Path) -> Path:
-    return run if run.is_dir() else run.parent
 
 
 def _rank(row: Row) -> tuple[int, bool]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from whisper_parity.gate.result import GATE, GateResult
+from whisper_parity.gate.result import GateResult
+from whisper_parity.run.folder import RunFolder
 from whisper_parity.system import serial
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ TEXTS = {
 FORMATS = ("console", *TEXTS, "html")
 
 
-def text(form: str, run: Path) -> str:
+def text(form: str, run: RunFolder) -> str:
     """A recorded run in one of TEXTS.
 
     Args:
@@ -33,13 +33,12 @@ def text(form: str, run: Path) -> str:
     Raises:
         RecordError: no run, or a gate.json that cannot be read.
     """
-    from whisper_parity.run import report as schema
+    from whisper_parity.run import report
 
     module, _, name = TEXTS[form].partition(":")
     render: Callable[[Report, GateResult | None], str] = getattr(importlib.import_module(module), name)
-    folder = run if run.is_dir() else run.parent
-    gate = serial.read(GateResult, folder / GATE) if (folder / GATE).is_file() else None
-    return render(schema.load(folder), gate)
+    gate = serial.read(GateResult, run.gate) if run.gate.is_file() else None
+    return render(report.load(run), gate)
 
 
 def as_json(report: Report, gate: GateResult | None) -> str:  # noqa: ARG001 - as the other forms are called

@@ -1,14 +1,13 @@
-"""One row: a stage on a clip, judged against its parent and against the root."""
+"""One cell: a stage on a clip, judged against its parent and against the root."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from whisper_parity.backend import registry
-from whisper_parity.backend.registry import Stage
+from whisper_parity.backend.stage import Edge, Stage
 from whisper_parity.clips.clip import Clip
-from whisper_parity.compare import comparison as compare
+from whisper_parity.clips.manifest import EMBEDDED
+from whisper_parity.compare.comparison import compare
 from whisper_parity.compare.normalise import compare_texts
 from whisper_parity.compare.text import TextDiff
 from whisper_parity.errors import ParityError
@@ -17,27 +16,39 @@ from whisper_parity.judge.verdict import Outcome, Verdict
 from whisper_parity.run import options, report
 from whisper_parity.run.plan import Plan
 from whisper_parity.run.report import Judged, Row
+from whisper_parity.run.traces import Traces
 from whisper_parity.trace.trace import Trace
 
-Traces = Callable[[str, Clip], Trace]
-"""(stage, clip) -> its trace; raises a ParityError where it could not be recorded."""
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One clip in one stage: what a run records, and then judges."""
+
+    stage: Stage
+    clip: Clip
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """(clip, stage): what tells it apart in a report."""
+        return self.clip.name, self.stage.spec
+
+    def __str__(self) -> str:
+        """As progress shows it."""
+        return f"{self.stage.spec} · {self.clip.name}"
 
 
-def judged(plan: Plan, stage: Stage, clip: Clip, trace: Traces) -> Row:
-    """Judge a stage on a clip.
+def judged(plan: Plan, cell: Cell, traces: Traces) -> Row:
+    """Judge a cell.
 
     Raises:
         ParityError: its trace, or that of a stage that it is judged against, could not be recorded.
     """
-    found = trace(stage.spec, clip)
-
-    def against(reference: str) -> Judged:
-        return _judge(plan, reference, found, clip, trace)
-
-    vs_parent = against(stage.parent) if stage.parent else None
-    has_root = stage.parent not in (None, registry.ROOT) and stage.spec != registry.ROOT
-    vs_root = against(registry.ROOT) if has_root else None
-    header = found.header
+    stage, clip = cell.stage, cell.clip
+    trace = traces.get(stage.spec, clip)
+    vs_parent = _judge(plan, Edge(stage.parent, stage.spec), trace, clip, traces) if stage.parent else None
+    has_root = stage.parent not in (None, plan.root) and stage.spec != plan.root
+    vs_root = _judge(plan, Edge(plan.root, stage.spec), trace, clip, traces) if has_root else None
+    header = trace.header
     return Row(
         clip=clip.name,
         stage=stage.spec,
@@ -51,21 +62,21 @@ def judged(plan: Plan, stage: Stage, clip: Clip, trace: Traces) -> Row:
         decoder_calls=sum(window.decoder_calls for window in header.windows),
         vs_parent=vs_parent,
         vs_root=vs_root,
-        vs_transcript=_vs_transcript(clip, found),
-        notes=_notes(found),
-        reproduce=_reproduce(plan, stage, clip),
+        vs_transcript=_vs_transcript(clip, trace),
+        notes=_notes(trace),
+        reproduce=_reproduce(plan, cell),
         usage=header.usage,
         language=header.language or "",
         token_ids=header.tokens,
     )
 
 
-def of_error(plan: Plan, stage: Stage, clip: Clip, error: ParityError) -> Row:
-    """The row of what could not be judged."""
-    found = verdict.of_error(error)
+def of_error(plan: Plan, cell: Cell, error: ParityError) -> Row:
+    """The row of a cell that could not be judged."""
+    outcome = verdict.of_error(error)
     if isinstance(error, _NotComparedError):
-        found = Verdict(Outcome.NOT_COMPARED, "", str(error), ())
-    return report.row_without_trace(clip.name, stage.spec, found, _reproduce(plan, stage, clip))
+        outcome = Verdict(Outcome.NOT_COMPARED, "", str(error), ())
+    return report.row_without_trace(cell.clip.name, cell.stage.spec, outcome, _reproduce(plan, cell))
 
 
 class _NotComparedError(ParityError):
@@ -75,39 +86,37 @@ class _NotComparedError(ParityError):
         super().__init__(f"not compared, since its reference {reference} did not run: {error}")
 
 
-def _judge(plan: Plan, reference: str, candidate: Trace, clip: Clip, trace: Traces) -> Judged:
+def _judge(plan: Plan, edge: Edge, candidate: Trace, clip: Clip, traces: Traces) -> Judged:
     try:
-        known = trace(reference, clip)
+        reference = traces.get(edge.reference, clip)
     except ParityError as error:
-        raise _NotComparedError(reference, error) from error
-    comparison = compare.compare(known, candidate, plan.checkpoint.dims.n_vocab)
-    edge = tolerance.for_edge(plan.tolerances, reference, candidate.header.stage)
-    return Judged(comparison, verdict.judge(comparison, edge))
+        raise _NotComparedError(edge.reference, error) from error
+    comparison = compare(reference, candidate, plan.checkpoint.dims.n_vocab)
+    return Judged(comparison, verdict.judge(comparison, tolerance.for_edge(plan.tolerances, edge)))
 
 
-def _vs_transcript(clip: Clip, found: Trace) -> TextDiff | None:
+def _vs_transcript(clip: Clip, trace: Trace) -> TextDiff | None:
     if clip.text is None:
         return None
-    return compare_texts(reference=clip.text, hypothesis=found.header.text, language=found.header.language)
+    return compare_texts(reference=clip.text, hypothesis=trace.header.text, language=trace.header.language)
 
 
 def _worst(vs_parent: Judged | None, vs_root: Judged | None) -> Verdict:
     """The verdict of a row; where there are two references, its reason says which one."""
-    judged = [each for each in (vs_parent, vs_root) if each]
-    if not judged:
+    sides = [side for side in (vs_parent, vs_root) if side]
+    if not sides:
         return Verdict(Outcome.REFERENCE, "", "", ())
-    worst = max(judged, key=lambda each: verdict.severity(each.verdict))
-    found = worst.verdict
-    if len(judged) == 1 or not found.reason:
-        return found
-    reason = f"against {worst.comparison.reference}: {found.reason}"
-    if worst is vs_parent and vs_root and not vs_root.verdict.outcome.exit_code and found.outcome.exit_code:
+    worst = max(sides, key=lambda side: verdict.severity(side.verdict))
+    if len(sides) == 1 or not worst.verdict.reason:
+        return worst.verdict
+    reason = f"against {worst.comparison.reference}: {worst.verdict.reason}"
+    if worst is vs_parent and vs_root and not vs_root.verdict.outcome.exit_code and worst.verdict.outcome.exit_code:
         reason += f"; it agrees with the root {vs_root.comparison.reference}, so look at {worst.comparison.reference}"
-    return replace(found, reason=reason)
+    return replace(worst.verdict, reason=reason)
 
 
-def _notes(found: Trace) -> tuple[str, ...]:
-    header = found.header
+def _notes(trace: Trace) -> tuple[str, ...]:
+    header = trace.header
     notes = []
     if header.silent:
         notes.append("the audio is silent (every sample is 0): any text is invented")
@@ -120,9 +129,17 @@ def _notes(found: Trace) -> tuple[str, ...]:
     return (*notes, *header.notes, *(header.usage.notes if header.usage else ()))
 
 
-def _reproduce(plan: Plan, stage: Stage, clip: Clip) -> str:
-    needed = [stage.spec]
-    while (parent := plan.stage(needed[0]).parent) is not None:
-        needed.insert(0, parent)
-    from_manifest = plan.options.manifest.parent.resolve() in clip.path.resolve().parents
-    return options.command(plan.options, clip.name if from_manifest else str(clip.path), needed)
+def _reproduce(plan: Plan, cell: Cell) -> str:
+    stages = [cell.stage.spec]
+    while (parent := plan.stage(stages[0]).parent) is not None:
+        stages.insert(0, parent)
+    return options.command(plan.options, _named(plan, cell.clip), stages)
+
+
+def _named(plan: Plan, clip: Clip) -> str:
+    """A clip as a user types it: by name from the manifest, else by its path, from the project's folder where it can."""
+    listing = plan.options.manifest or EMBEDDED
+    if listing.parent.resolve() in clip.path.resolve().parents:
+        return clip.name
+    folder = plan.project.folder
+    return str(clip.path.relative_to(folder) if clip.path.is_relative_to(folder) else clip.path)

@@ -3,55 +3,77 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from whisper_parity.backend import artifact
-from whisper_parity.backend.registry import Stage
+from whisper_parity.backend.stage import Stage
 from whisper_parity.judge.verdict import Outcome, Verdict
-from whisper_parity.run import orders, placement
-from whisper_parity.run import report as schema
+from whisper_parity.run import order_checks, placement, report
+from whisper_parity.run.cell import Cell
 from whisper_parity.run.plan import Plan
-from whisper_parity.run.report import Report, Row, StageInfo, StateCheck
-from whisper_parity.system import serial
-from whisper_parity.system.machine import describe as describe_machine
+from whisper_parity.run.report import SCHEMA_VERSION, OrderCheck, Report, Row, StageInfo
+from whisper_parity.run.schedule import every_cell
+from whisper_parity.system import machine, serial
+
+NOTHING = "nothing was compared: ask for at least two stages and one clip"
 
 
-def collect(plan: Plan, seconds: float) -> Report:
-    """Gather the rows that were written into the report, and write that."""
-    known = {(row.clip, row.stage): row for row in _written_rows(plan)}
-    wanted = [(clip, stage) for clip in plan.clips for stage in plan.stages]
-    rows = [known[clip.name, stage.spec] for clip, stage in wanted if (clip.name, stage.spec) in known]
+def collect(plan: Plan, seconds: float, selection: Collection[tuple[str, str]] | None = None) -> Report:
+    """Gather the rows that were written into the report, and write that.
+
+    Args:
+        plan: the run.
+        seconds: how long it took.
+        selection: (clip, stage) of the cells that were asked for; None for all. Others are no gap: the report is one
+            of a subset.
+    """
+    written = {(row.clip, row.stage): row for row in _written_rows(plan)}
+    cells = every_cell(plan)
+    rows = [written[cell.key] for cell in cells if cell.key in written]
     rows += [_row_of_bad_clip(bad.name, bad.error) for bad in plan.bad_clips]
     stages = tuple(stage_info(plan, stage) for stage in plan.stages)
-    checks = tuple(check for stage in plan.stages for check in _written_states(plan, stage))
+    checks = tuple(check for stage in plan.stages for check in _written_checks(plan, stage))
     misplaced = tuple(placement.misplaced(stages)) if plan.options.require_placement else ()
     outcome, exit_code, summary = _overall(rows, _troubles(checks, misplaced))
-    report = Report(
-        schema_version=schema.SCHEMA_VERSION,
+    subset = _subset(cells, written, selection)
+    gathered = Report(
+        schema_version=SCHEMA_VERSION,
         run=plan.folder.name,
         created=artifact.now(),
-        finished=all((clip.name, stage.spec) in known for clip, stage in wanted),
+        finished=all(cell.key in written for cell in cells if selection is None or cell.key in selection),
         verdict=outcome,
         exit_code=exit_code,
-        summary=summary,
+        summary=f"{summary} ({subset})" if subset else summary,
         checkpoint=plan.checkpoint.name,
         checkpoint_sha256=plan.checkpoint.sha256,
         checkpoint_note=plan.checkpoint.note,
         policy=plan.policy.name,
         policy_options=dict(plan.policy.options),
         tolerances={edge: {k: _written(v) for k, v in values.items()} for edge, values in plan.tolerances.items()},
-        machine=describe_machine(),
+        machine=machine.describe(plan.project.folder, plan.backends.packages([stage.spec for stage in plan.stages])),
         stages=stages,
         rows=tuple(rows),
         seconds=seconds,
         states=checks,
         misplaced=misplaced,
         tolerance_origins={edge: dict(values) for edge, values in plan.tolerance_origins.items()},
+        root=plan.root,
+        subset=subset,
     )
-    serial.write(plan.folder / schema.REPORT, report)
-    return report
+    serial.write(plan.folder.report, gathered)
+    return gathered
+
+
+def _subset(
+    cells: Sequence[Cell], written: Collection[tuple[str, str]], selection: Collection[tuple[str, str]] | None
+) -> str:
+    """What part of a run was selected, where others were left out: "2 of 6 cells"."""
+    if selection is None:
+        return ""
+    there = sum(cell.key in written or cell.key in selection for cell in cells)
+    return f"{there} of {len(cells)} cells" if there < len(cells) else ""
 
 
 def _written(limit: Any) -> Any:
@@ -62,11 +84,11 @@ def _written(limit: Any) -> Any:
 
 
 def _row_of_bad_clip(name: str, error: str) -> Row:
-    return schema.row_without_trace(name, "", Verdict(Outcome.INVALID_INPUT, "", error, ()), "")
+    return report.row_without_trace(name, "", Verdict(Outcome.INVALID_INPUT, "", error, ()), "")
 
 
 def _written_rows(plan: Plan) -> list[Row]:
-    return [serial.read(Row, path) for path in sorted((plan.folder / schema.ROWS).glob("*.json"))]
+    return [serial.read(Row, path) for path in plan.folder.rows()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,20 +100,20 @@ class _Trouble:
     words: str
 
 
-def _troubles(states: Sequence[StateCheck], misplaced: Sequence[str]) -> list[_Trouble]:
+def _troubles(states: Sequence[OrderCheck], misplaced: Sequence[str]) -> list[_Trouble]:
     """Stateful stages, checks of state that an error ended, and stages that are not where they have to be."""
     stateful = [f"{check.stage} ({check.sequence})" for check in states if check.stateful]
     ended = [check for check in states if check.error_code and not check.stateful]
-    found = [_Trouble(Outcome.DIVERGED, 1, f"stateful: {', '.join(stateful)}")] if stateful else []
+    troubles = [_Trouble(Outcome.DIVERGED, 1, f"stateful: {', '.join(stateful)}")] if stateful else []
     if ended:
         code = max(check.error_code for check in ended)
         names = ", ".join(dict.fromkeys(check.stage for check in ended))
         outcome = Outcome.INVALID_INPUT if code == Outcome.INVALID_INPUT.exit_code else Outcome.FAILED
-        found.append(_Trouble(outcome, code, f"state and order not checked: {names}"))
+        troubles.append(_Trouble(outcome, code, f"state and order not checked: {names}"))
     if misplaced:
         stages = ", ".join(dict.fromkeys(line.partition(": ")[0] for line in misplaced))
-        found.append(_Trouble(Outcome.FAILED, 1, f"not placed as required: {stages}"))
-    return found
+        troubles.append(_Trouble(Outcome.FAILED, 1, f"not placed as required: {stages}"))
+    return troubles
 
 
 def _overall(rows: Sequence[Row], troubles: Sequence[_Trouble]) -> tuple[Outcome, int, str]:
@@ -101,7 +123,7 @@ def _overall(rows: Sequence[Row], troubles: Sequence[_Trouble]) -> tuple[Outcome
     outcome = _of_rows(rows, counts)
     worst = max(troubles, key=lambda trouble: trouble.exit_code, default=None)
     if worst is None and outcome is Outcome.NOT_COMPARED and not counts[outcome]:
-        return outcome, outcome.exit_code, "nothing was compared: ask for at least two stages and one clip"
+        return outcome, outcome.exit_code, NOTHING
     code = outcome.exit_code
     if worst is not None and worst.exit_code > code:
         outcome, code = worst.outcome, worst.exit_code
@@ -117,14 +139,14 @@ def _of_rows(rows: Sequence[Row], counts: Mapping[Outcome, int]) -> Outcome:
     return Outcome.DRIFT if counts[Outcome.DRIFT] else Outcome.PASS
 
 
-def _written_states(plan: Plan, stage: Stage) -> tuple[StateCheck, ...]:
-    found = orders.read(plan, stage.spec)
-    return found.checks if found else ()
+def _written_checks(plan: Plan, stage: Stage) -> tuple[OrderCheck, ...]:
+    record = order_checks.read(plan, stage.spec)
+    return record.checks if record else ()
 
 
 def stage_info(plan: Plan, stage: Stage) -> StageInfo:
     """What was written of a stage, with where it ran."""
-    path = plan.folder / schema.STAGES / f"{stage.spec.replace(':', '-')}.json"
+    path = plan.folder.stage(stage.spec)
     if not path.is_file():
         return StageInfo(stage.spec, stage.parent, False, "not run")
     info = serial.read(StageInfo, path)

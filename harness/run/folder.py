@@ -1,31 +1,138 @@
-"""Recorded runs: which one is meant."""
+"""A run's folder: where each of its files is, and which run is meant."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+from whisper_parity.backend.stage import StageName
 from whisper_parity.errors import RecordError
 
 REPORT = "report.json"
+TRACE_SUFFIX = ".safetensors"
 
 
-def find(given: Path | None) -> Path:
-    """The folder of a run, by path, by name under reports/, or the newest.
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The folder of one run; no other module knows how a file in it is called."""
 
-    Raises:
-        RecordError: there is none.
-    """
-    from whisper_parity.run.options import Options
+    path: Path
 
-    reports = Options().report_dir
-    if given is None:
+    @classmethod
+    def open(cls, given: Path | None, reports: Path) -> RunFolder:
+        """A recorded run by the path of its folder or report, by its name under `reports`, or the newest for None.
+
+        Raises:
+            RecordError: there is none.
+        """
+        if given is None:
+            return cls._newest(reports)
+        for path in (given, reports / given):
+            if path.name == REPORT and path.is_file():
+                return cls(path.parent)
+            if (path / REPORT).is_file():
+                return cls(path)
+        raise RecordError(
+            f"{given}: neither a run nor a result file", hint=f"Give a folder with {REPORT}, or two JSON results"
+        )
+
+    @classmethod
+    def _newest(cls, reports: Path) -> RunFolder:
         found = sorted(reports.glob(f"*/{REPORT}"), key=lambda path: path.stat().st_mtime)
         if not found:
             raise RecordError(f"{reports}: no run yet", hint="Run `parity run` first")
-        return found[-1].parent
-    for path in (given, reports / given):
-        if (path / REPORT).is_file() or (path.name == REPORT and path.is_file()):
-            return path
-    raise RecordError(
-        f"{given}: neither a run nor a result file", hint=f"Give a folder with {REPORT}, or two JSON results"
-    )
+        return cls(found[-1].parent)
+
+    @property
+    def name(self) -> str:
+        """Name of the run."""
+        return self.path.name
+
+    @property
+    def reports(self) -> Path:
+        """The folder that it lies in."""
+        return self.path.parent
+
+    @property
+    def report(self) -> Path:
+        """All cells, judged."""
+        return self.path / REPORT
+
+    @property
+    def options(self) -> Path:
+        """What the run was asked for."""
+        return self.path / "options.json"
+
+    @property
+    def conditions(self) -> Path:
+        """What its numbers depend on."""
+        return self.path / "run.json"
+
+    @property
+    def gate(self) -> Path:
+        """What the gate said of it."""
+        return self.path / "gate.json"
+
+    @property
+    def page(self) -> Path:
+        """The page about it."""
+        return self.path / "index.html"
+
+    @property
+    def taps(self) -> Path:
+        """Folder of what probes measured."""
+        return self.path / "taps"
+
+    @property
+    def traces(self) -> Path:
+        """Folder of its traces."""
+        return self.path / "traces"
+
+    def row(self, clip: str, stage: str) -> Path:
+        """One judged cell."""
+        return self.path / "rows" / f"{_cell(clip, stage)}.json"
+
+    def rows(self) -> Iterator[Path]:
+        """All judged cells, by name."""
+        return iter(sorted((self.path / "rows").glob("*.json")))
+
+    def trace(self, clip: str, stage: str) -> Path:
+        """What a stage did with a clip."""
+        return self.traces / f"{_cell(clip, stage)}{TRACE_SUFFIX}"
+
+    def lock(self, clip: str, stage: str) -> Path:
+        """Held while a cell is recorded: two processes never record the same one."""
+        return self.path / ".locks" / _cell(clip, stage)
+
+    def stage(self, stage: str) -> Path:
+        """A stage's artifact and where it came from."""
+        return self.path / "stages" / f"{_slug(stage)}.json"
+
+    def order(self, stage: str) -> Path:
+        """A stage's checks of state and order."""
+        return self.path / "states" / f"{_slug(stage)}.json"
+
+    def placement(self, stage: str) -> Path:
+        """Where a stage really ran."""
+        return self.path / "placement" / f"{_slug(stage)}.json"
+
+    def explanation(self, clip: str, stage: str) -> Path:
+        """What was found about the differences of a cell."""
+        return self.path / "explain" / f"{_cell(clip, stage)}.json"
+
+    def explanations(self) -> Iterator[Path]:
+        """All explanations, by name."""
+        return iter(sorted((self.path / "explain").glob("*.json")))
+
+    def is_page_alone(self) -> bool:
+        """Whether nothing lies in it but a page that was written elsewhere, as in the sample."""
+        return [path.name for path in self.path.iterdir()] == [self.page.name]
+
+
+def _slug(stage: str) -> str:
+    return StageName.parse(stage).slug
+
+
+def _cell(clip: str, stage: str) -> str:
+    return f"{clip}--{_slug(stage)}"

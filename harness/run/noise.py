@@ -7,22 +7,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from whisper_parity import project
-from whisper_parity.backend import artifact, build, registry
+from whisper_parity.backend import artifact as artifacts
+from whisper_parity.backend import build, registry
 from whisper_parity.backend.artifact import Artifact
-from whisper_parity.backend.contract import Float32, Perturbable, Perturbation, Session
+from whisper_parity.backend.contract import Float32, Halves
+from whisper_parity.backend.facets import Perturbable, Perturbation
+from whisper_parity.backend.registry import Backends
 from whisper_parity.clips import manifest
 from whisper_parity.clips.clip import Clip
 from whisper_parity.clips.features import Features, clip_features
-from whisper_parity.compare import comparison as compare
-from whisper_parity.compare.comparison import Comparison
+from whisper_parity.compare.comparison import Comparison, compare
 from whisper_parity.decode import draft, policy
 from whisper_parity.decode.loop import teacher_forced
 from whisper_parity.decode.policy import Policy
@@ -31,9 +31,10 @@ from whisper_parity.judge import noise
 from whisper_parity.judge.noise import NOISE_VERSION, Noise, SourceNoise, TensorNoise
 from whisper_parity.model import checkpoint
 from whisper_parity.model.checkpoint import Checkpoint
-from whisper_parity.run.options import Options
+from whisper_parity.project import Project
+from whisper_parity.run.options import RunOptions
 from whisper_parity.run.plan import workshop
-from whisper_parity.system.machine import describe as describe_machine
+from whisper_parity.system import machine
 from whisper_parity.trace.record import Recorder, record
 from whisper_parity.trace.trace import Trace, WindowTrace
 
@@ -48,7 +49,8 @@ DECODER = ("logits",)
 class Subject:
     """What is measured on what."""
 
-    found: Artifact
+    backends: Backends
+    artifact: Artifact
     policy: Policy
     clips: tuple[tuple[Clip, Features], ...]
     threads: int
@@ -57,14 +59,14 @@ class Subject:
     @property
     def checkpoint(self) -> Checkpoint:
         """Whose noise it is."""
-        return self.found.checkpoint
+        return self.artifact.checkpoint
 
 
 @dataclass(frozen=True)
 class Pass:
     """One way to compute all clips again."""
 
-    session: Session
+    session: Halves
     tensors: tuple[str, ...] = BOTH
     """What it can move; without the encoder, the first pass's encoder output is fed."""
     suffix: tuple[int, ...] = ()
@@ -82,7 +84,7 @@ class Source:
     passes: tuple[Pass, ...]
 
 
-def measure(options: Options, own_policies: Mapping[str, Mapping[str, Any]]) -> Noise:
+def measure(options: RunOptions, project: Project) -> Noise:
     """Measure the root's noise on the clips of a run's options.
 
     Raises:
@@ -90,59 +92,60 @@ def measure(options: Options, own_policies: Mapping[str, Mapping[str, Any]]) -> 
         ParityError: the checkpoint cannot be used or run here.
     """
     started = time.perf_counter()
-    subject = _subject(options, policy.named(options.policy, own_policies))
-    backend = registry.backend(registry.ROOT)
+    subject = _subject(options, project)
+    root = subject.backends.root
+    backend = subject.backends.get(root)
     with mapped(BackendError, "measuring noise failed"):
-        with backend.open(subject.found, subject.threads) as session:
-            if not isinstance(session, Session) or not isinstance(session, Perturbable):
-                raise UnavailableError(
-                    f"{registry.ROOT}: this backend cannot be perturbed", hint="Use the built-in one"
-                )
+        with backend.open(subject.artifact, subject.threads) as session:
+            if not isinstance(session, Halves) or not isinstance(session, Perturbable):
+                raise UnavailableError(f"{root}: this backend cannot be perturbed", hint="Use the built-in one")
             first = {clip.name: _first(subject, session, clip, features) for clip, features in subject.clips}
             sources = [*_unperturbed(subject, session, first), *_perturbed(subject, session, first)]
-            label = session.label
+            label = session.facts.label
         sources.append(_threads(subject, first))
-    return _noise(subject, label, sources, time.perf_counter() - started)
+    return _noise(subject, project.folder, label, sources, time.perf_counter() - started)
 
 
-def target(out: Path | None, options: Options) -> Path:
+def target(out: Path | None, options: RunOptions, project: Project) -> Path:
     """Where the noise of a checkpoint goes: the approved file, unless that is another checkpoint's.
 
     Raises:
         UsageError: it is, and no other file was named.
     """
-    if out is not None or not project.find().noise.is_file():
-        return out or project.find().noise
-    known, found = noise.load(project.find().noise), checkpoint.resolve(options.checkpoint)
-    if known.checkpoint_sha256 != found.sha256:
+    file = project.noise
+    if out is not None or not file.is_file():
+        return out or file
+    known, weights = noise.load(file), checkpoint.resolve(options.checkpoint)
+    if known.checkpoint_sha256 != weights.sha256:
         raise UsageError(
-            f"{project.find().noise} holds the noise of {known.checkpoint}, not of {found.name}",
-            hint="Name a file by --out",
+            f"{file} holds the noise of {known.checkpoint}, not of {weights.name}", hint="Name a file by --out"
         )
-    return project.find().noise
+    return file
 
 
-def _subject(options: Options, chosen: Policy) -> Subject:
+def _subject(options: RunOptions, project: Project) -> Subject:
+    chosen = policy.named(options.policy, project.policies)
     policy.check_language(options.language)
-    clips, bad = manifest.select(options.clips, options.manifest, options.language)
-    found = build.obtain(workshop(options, checkpoint.resolve(options.checkpoint)), registry.ROOT)
-    n_mels = found.checkpoint.dims.n_mels
+    clips, bad = manifest.select(options.clips, options.manifest or manifest.EMBEDDED, options.language)
+    backends = registry.load(project.backends, options.settings)
+    artifact = build.obtain(workshop(options, backends, checkpoint.resolve(options.checkpoint)), backends.root)
     if bad:  # a floor of fewer clips than were named would not be what it says
         raise UsageError(f"{bad[0].name}: {bad[0].error}", hint="Leave it out")
-    usable = [(clip, clip_features(options.cache, clip, n_mels)) for clip in clips]
-    return Subject(found, chosen, tuple(usable), options.threads, options.cache)
+    n_mels = artifact.checkpoint.dims.n_mels
+    usable = tuple((clip, clip_features(options.cache, clip, n_mels)) for clip in clips)
+    return Subject(backends, artifact, chosen, usable, options.threads, options.cache)
 
 
-def _first(subject: Subject, session: Session, clip: Clip, features: Features) -> Trace:
+def _first(subject: Subject, session: Halves, clip: Clip, features: Features) -> Trace:
     """The pass that all others are held against: what a run records."""
     recorder = Recorder(
-        registry.ROOT, session, subject.found.sha256, subject.checkpoint.dims, subject.policy,
+        subject.backends.root, session, subject.artifact.sha256, subject.checkpoint.dims, subject.policy,
         drafts=lambda sha, plan, greedy: draft.root_draft(subject.cache, subject.checkpoint, sha, plan, greedy),
     )  # fmt: skip
     return record(recorder, clip, features, None, clip.language)
 
 
-def _unperturbed(subject: Subject, session: Session, first: dict[str, Trace]) -> list[SourceNoise]:
+def _unperturbed(subject: Subject, session: Halves, first: dict[str, Trace]) -> list[SourceNoise]:
     end = policy.concrete(subject.policy, subject.checkpoint.dims, "en").eot
     return [
         _measured(subject, first, Source("repeat", "the same, twice more", (Pass(session), Pass(session)))),
@@ -167,7 +170,7 @@ def _unperturbed(subject: Subject, session: Session, first: dict[str, Trace]) ->
     ]
 
 
-def _perturbed(subject: Subject, session: Session, first: dict[str, Trace]) -> list[SourceNoise]:
+def _perturbed(subject: Subject, session: Halves, first: dict[str, Trace]) -> list[SourceNoise]:
     assert isinstance(session, Perturbable)  # noqa: S101 - asked by the caller
     with session.perturbed(Perturbation(half_weights=True)) as half:
         how = "weights rounded to float16, arithmetic in float32, against float32 weights"
@@ -184,13 +187,13 @@ def _perturbed(subject: Subject, session: Session, first: dict[str, Trace]) -> l
 
 def _threads(subject: Subject, first: dict[str, Trace]) -> SourceNoise:
     """Other thread counts; the last thing that is measured, since the count is the whole process's."""
-    others = sorted({1, 2, Options().threads} - {subject.threads})
-    backend, comparisons = registry.backend(registry.ROOT), []
+    others = sorted({1, 2, RunOptions().threads} - {subject.threads})
+    backend, comparisons = subject.backends.get(subject.backends.root), []
     for count in others:
-        with backend.open(subject.found, count) as session:
-            assert isinstance(session, Session)  # noqa: S101 - the root is one
+        with backend.open(subject.artifact, count) as session:
+            assert isinstance(session, Halves)  # noqa: S101 - the root is one
             comparisons += _compared(subject, first, _all(subject, first, Pass(session)))
-    with backend.open(subject.found, subject.threads):
+    with backend.open(subject.artifact, subject.threads):
         pass  # the process computes with its own count again
     how = f"{' and '.join(map(str, others))} thread(s) against {subject.threads}"
     return SourceNoise("threads", how, _tensors(comparisons, BOTH))
@@ -204,7 +207,7 @@ def _measured(subject: Subject, base: dict[str, Trace], source: Source) -> Sourc
 
 
 def _compared(subject: Subject, base: dict[str, Trace], again: dict[str, Trace]) -> list[Comparison]:
-    return [compare.compare(base[name], again[name], subject.checkpoint.dims.n_vocab) for name in base]
+    return [compare(base[name], again[name], subject.checkpoint.dims.n_vocab) for name in base]
 
 
 def _all(subject: Subject, base: dict[str, Trace], way: Pass) -> dict[str, Trace]:
@@ -271,18 +274,18 @@ def _tensor(comparisons: Sequence[Comparison], name: str) -> TensorNoise:
     )
 
 
-def _noise(subject: Subject, label: str, sources: Sequence[SourceNoise], seconds: float) -> Noise:
+def _noise(subject: Subject, folder: Path, label: str, sources: Sequence[SourceNoise], seconds: float) -> Noise:
     return Noise(
         noise_version=NOISE_VERSION,
         checkpoint=subject.checkpoint.name,
         checkpoint_sha256=subject.checkpoint.sha256,
-        stage=registry.ROOT,
+        stage=subject.backends.root,
         label=label,
         policy=subject.policy.name,
         clips=tuple(clip.name for clip, _ in subject.clips),
         threads=subject.threads,
-        created=artifact.now(),
+        created=artifacts.now(),
         seconds=round(seconds, 1),
-        machine=describe_machine(),
+        machine=machine.describe(folder, subject.backends.packages([subject.backends.root])),
         sources=tuple(sources),
     )

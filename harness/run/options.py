@@ -1,127 +1,341 @@
-"""What a user may choose, and how it is written down."""
+"""What a user may choose: one table, from which every face of a run reads its options.
+
+Each field of `RunOptions` carries an `Option`: its help, how it is typed, and what it decides. The command line,
+`--parity-*` of pytest, [run] of parity.toml, the command that reproduces a row and the record of a run are read from
+it.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from whisper_parity import project
-from whisper_parity.backend import registry
-from whisper_parity.clips.manifest import MANIFEST
-from whisper_parity.errors import ConfigError
+from whisper_parity import project as projects
+from whisper_parity.errors import ConfigError, RecordError
+from whisper_parity.project import FILE_NAME, Project
 from whisper_parity.system import files
 
-OPTIONS = "options.json"
-"""Name of the file in a run's folder that holds its options."""
+MAX_THREADS = 1024
+RESERVED = ("default", "all")
+"""Words for clips that no folder of that name takes over."""
+
+
+class Kind(Enum):
+    """How an option's value is written."""
+
+    TEXT = "text"
+    SOURCE = "a name, or a file that is there"
+    PATH = "a path"
+    NAMES = "names separated by commas"
+    CLIPS = "names, or paths that are there, separated by commas"
+    WORDS = "BACKEND.KEY=VALUE, as often as needed"
+    FLAG = "true or false"
+    COUNT = "a number"
+    MASK = "a negative number"
+    FOLDER_NAME = "a name of letters, digits, '.', '_' and '-'"
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class Option:
+    """What every face of a run needs to know about one option."""
+
+    name: str
+    """Field of `RunOptions`, and key of [run]."""
+    kind: Kind
+    help: str
+    metavar: str
+    default: str
+    """The default in words, for help."""
+    flag: str
+    """On the command line: "--mask-value"; pytest has "--parity-mask-value"."""
+    commands: tuple[str, ...]
+    """Commands of `parity` that take it."""
+    repeated: bool
+    """It decides numbers or their judgement, so the command that reproduces a row repeats it."""
+    recorded: bool
+    """A run's record holds it; the others are of the machine that it ran on."""
+    configurable: bool
+    """[run] of parity.toml may set it."""
+
+    @property
+    def is_flag(self) -> bool:
+        """Whether it stands alone, without a value."""
+        return self.kind is Kind.FLAG
+
+    @property
+    def is_list(self) -> bool:
+        """Whether it may be given several times."""
+        return self.kind is Kind.WORDS
+
+
+ALL = ("run", "build", "noise")
+
+
+def _option(
+    value: Any,
+    kind: Kind,
+    text: str,
+    *,
+    metavar: str = "",
+    shown: str = "",
+    flag: str = "",
+    commands: tuple[str, ...] = ("run",),
+    repeated: bool = False,
+    recorded: bool = True,
+    configurable: bool = True,
+) -> Any:
+    facts = {
+        "kind": kind, "help": text, "metavar": metavar, "default": shown, "flag": flag, "commands": commands,
+        "repeated": repeated, "recorded": recorded, "configurable": configurable,
+    }  # fmt: skip
+    return dataclasses.field(**{"default_factory" if callable(value) else "default": value}, metadata=facts)
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
     """What a user may choose; the same names and defaults on the command line, in pytest and in parity.toml."""
 
-    checkpoint: str | None = None
-    """openai-whisper name or path; None for the embedded micro checkpoint."""
-    stages: tuple[str, ...] = registry.DEFAULT_STAGES
-    artifacts: Path | None = None
-    """Folder of converted files that are used instead of building."""
-    clips: tuple[str, ...] = ("default",)
-    """Names, tags, "default", "all", or paths of audio files and folders."""
-    manifest: Path = MANIFEST
-    policy: str = "whisper"
-    language: str | None = None
-    """For clips that do not name theirs; None to detect."""
-    threads: int = field(default_factory=lambda: os.cpu_count() or 1)
-    mask_value: str = "-inf"
-    """Causal mask of built decoders: -inf as in openai-whisper, or a finite value for NPUs."""
-    report_dir: Path = field(default_factory=lambda: project.folder() / "reports")
-    run_id: str | None = None
-    """Name of the run's folder; None for time and checkpoint. An existing run of that name is continued."""
-    cache: Path = field(default_factory=project.cache)
-    soc: str | None = None
-    """SoC that a DLA is compiled for; None as parity.toml says, else MT8371."""
-    serial: tuple[str, ...] = ()
-    """Devices, as adb names them, used side by side; empty for the only one attached."""
-    tflite_converter: str | None = None
-    """litert or mtk; None as parity.toml says, else litert."""
-    noise: Path | None = None
-    """File of measured noise that tolerances are multiples of; None for the approved one."""
-    state: bool = False
-    """Check state and order by the whole set of sequences, not the small one."""
-    require_placement: bool = False
-    """A stage of which a part fell back to the CPU, or that does not say where it runs, fails the run."""
+    checkpoint: str | None = _option(
+        None, Kind.SOURCE, "Whisper name, or checkpoint file", metavar="NAME|FILE", shown="the embedded micro checkpoint",
+        commands=ALL, repeated=True,
+    )  # fmt: skip
+    stages: tuple[str, ...] = _option(
+        (), Kind.NAMES, "stages, variants as name:variant", metavar="A,B", shown="those of the installed backends",
+        commands=("run", "build"),
+    )  # fmt: skip
+    artifacts: Path | None = _option(
+        None, Kind.PATH, "folder of converted files to judge", metavar="DIR", shown="build them",
+        commands=("run", "build"), repeated=True,
+    )  # fmt: skip
+    build_missing: bool = _option(
+        False, Kind.FLAG, "build the stages of which --artifacts holds no file", commands=("run", "build"),
+        repeated=True,
+    )  # fmt: skip
+    clips: tuple[str, ...] = _option(
+        ("default",), Kind.CLIPS, "names, tags, default, all, or audio files and folders", metavar="A,B",
+        shown="default", commands=("run", "noise"),
+    )  # fmt: skip
+    manifest: Path | None = _option(
+        None, Kind.PATH, "JSON-lines manifest of clips", metavar="FILE", shown="the embedded clips",
+        commands=("run", "noise"), repeated=True,
+    )  # fmt: skip
+    policy: str = _option(
+        "whisper", Kind.TEXT, "decode policy: whisper, plain, or one of parity.toml", metavar="NAME", shown="whisper",
+        commands=("run", "noise"), repeated=True,
+    )  # fmt: skip
+    language: str | None = _option(
+        None, Kind.TEXT, "language of clips that do not name theirs", metavar="CODE", shown="detected",
+        commands=("run", "noise"), repeated=True,
+    )  # fmt: skip
+    threads: int = _option(
+        lambda: os.cpu_count() or 1, Kind.COUNT, "threads of every runtime", metavar="N", shown="all cores",
+        commands=ALL, repeated=True,
+    )  # fmt: skip
+    mask_value: str = _option(
+        "-inf", Kind.MASK, "causal mask of built decoders: -inf as in openai-whisper, or finite for an NPU",
+        metavar="X", shown="-inf", commands=("run", "build"), repeated=True,
+    )  # fmt: skip
+    settings: tuple[str, ...] = _option(
+        (), Kind.WORDS, "a setting of a backend; `parity backends` lists them", metavar="BACKEND.KEY=VALUE",
+        flag="--set", commands=ALL, repeated=True, configurable=False,
+    )  # fmt: skip
+    report_dir: Path = _option(
+        lambda: projects.find().reports, Kind.PATH, "folder that gets the run's folder", metavar="DIR",
+        shown="reports in the project", recorded=False,
+    )  # fmt: skip
+    run_id: str | None = _option(
+        None, Kind.FOLDER_NAME, "name of the run; an existing one is continued", metavar="NAME",
+        shown="time and checkpoint", recorded=False, configurable=False,
+    )  # fmt: skip
+    cache: Path = _option(
+        projects.cache, Kind.PATH, "folder of built artifacts", metavar="DIR", shown="the user's cache folder",
+        commands=ALL, recorded=False,
+    )  # fmt: skip
+    noise: Path | None = _option(
+        None, Kind.PATH, "measured noise that tolerances are multiples of", metavar="FILE",
+        shown="noise.json among the approved results", repeated=True,
+    )  # fmt: skip
+    state: bool = _option(False, Kind.FLAG, "check state and order by the whole set of sequences")
+    require_placement: bool = _option(
+        False, Kind.FLAG, "fail where a stage fell back to the CPU, or does not say where it runs"
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse values that no run can have.
+
+        Raises:
+            ConfigError: a thread count, mask value or run name that cannot be used.
+        """
+        if not 1 <= self.threads <= MAX_THREADS:
+            raise ConfigError(f"threads {self.threads}: expected a number from 1 to {MAX_THREADS}")
+        if not _is_negative(self.mask_value):
+            raise ConfigError(
+                f"mask value {self.mask_value!r:.60}: expected a negative number", hint="Use -inf or -10000"
+            )
+        if self.run_id is not None and self.run_id != files.safe_name(self.run_id):
+            raise ConfigError(f"run id {self.run_id!r:.60}: use letters, digits, '.', '_' and '-'")
 
 
-def options_from(given: Mapping[str, Any], configured: Mapping[str, Any]) -> Options:
-    """Options with parity.toml's [run] under what was given; None means not given.
+OPTIONS: Mapping[str, Option] = {
+    field.name: Option(
+        field.name, **{**field.metadata, "flag": field.metadata["flag"] or f"--{field.name.replace('_', '-')}"}
+    )
+    for field in dataclasses.fields(RunOptions)
+}
+"""The table, by field of `RunOptions`."""
+
+
+def of(command: str) -> tuple[Option, ...]:
+    """The options that a command of `parity` takes."""
+    return tuple(option for option in OPTIONS.values() if command in option.commands)
+
+
+def read(given: Mapping[str, Any], project: Project) -> RunOptions:
+    """Options with [run] of parity.toml under what was given; None means not given.
+
+    Relative paths that were given start at the working folder, those of parity.toml at the project's.
 
     Raises:
-        ConfigError: a configured value of the wrong type.
+        ConfigError: an unknown key of [run], or a value of the wrong type.
     """
-    merged = {**configured, **{key: value for key, value in given.items() if value is not None}}
-    where = {key: _option(key) if given.get(key) is not None else f"{project.FILE_NAME} [run] {key}" for key in merged}
-    return replace(Options(), **{key: _typed(key, value, where[key]) for key, value in merged.items()})
+    where = f"{project.folder / FILE_NAME} [run]"
+    configurable = tuple(name for name, option in OPTIONS.items() if option.configurable)
+    if moved := sorted(set(project.run) - set(configurable)):
+        raise ConfigError(
+            f"{where}: unknown key {', '.join(moved)}",
+            hint=f"Known: {', '.join(sorted(configurable))}; settings of a backend go into [backends.NAME]",
+        )
+    values = {
+        name: _typed(OPTIONS[name], value, f"{where} {name}", project.folder) for name, value in project.run.items()
+    }
+    for name, value in given.items():
+        if value is not None and value != ():
+            values[name] = _typed(OPTIONS[name], value, OPTIONS[name].flag, Path.cwd())
+    return replace(RunOptions(report_dir=project.reports), **values)
 
 
-def command(options: Options, clip: str, stages: Sequence[str]) -> str:
-    """The shell command that repeats one clip of this run."""
-    default = Options()
+def command(options: RunOptions, clip: str, stages: Sequence[str]) -> str:
+    """The shell command that repeats one clip of this run, typed in the project's folder."""
     words = ["parity", "run", "--clips", clip, "--stages", ",".join(stages)]
-    repeated = ("checkpoint", "artifacts", "manifest", "policy", "language", "mask_value", "noise")
-    for name in (*repeated, *registry.TARGET_OPTIONS):
-        if (value := getattr(options, name)) != getattr(default, name):
-            words += [_option(name), ",".join(value) if isinstance(value, tuple) else str(value)]
+    default = RunOptions(report_dir=options.report_dir)
+    for option in OPTIONS.values():
+        value = getattr(options, option.name)
+        if option.repeated and (value != getattr(default, option.name) or option.kind is Kind.COUNT):
+            words += _words(option, value)
     return " ".join(_quoted(word) for word in words)
 
 
-_LISTS = ("stages", "clips", "serial")
+def write(options: RunOptions, path: Path, folder: Path) -> None:
+    """Record the options of a run; paths inside the project's folder are written relative to it.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    record = {name: getattr(options, name) for name, option in OPTIONS.items() if option.recorded}
+    files.write_text(
+        path, json.dumps({name: _portable(value, folder) for name, value in record.items()}, indent=1) + "\n"
+    )
 
 
-_PATHS = ("artifacts", "manifest", "report_dir", "cache", "noise")
+def load(path: Path, folder: Path) -> RunOptions:
+    """Read the options of a run back, relative paths from the project's folder.
+
+    Raises:
+        RecordError: missing, not JSON, or written by another version of this program.
+    """
+    try:
+        record = json.loads(path.read_text("utf-8"))
+        given = {name: value for name, value in record.items() if value is not None and value != []}
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise RecordError(f"{path}: not the options of a run ({error})", hint="Give the folder of a run") from error
+    local = {name for name, option in OPTIONS.items() if not option.recorded}
+    if unknown := sorted(set(given) - set(OPTIONS)):
+        raise RecordError(
+            f"{path}: written by another version of this program (it has {', '.join(unknown)})", hint="Run again"
+        )
+    try:
+        typed = {
+            name: _typed(OPTIONS[name], value, f"{path} {name}", folder)
+            for name, value in given.items()
+            if name not in local
+        }
+        return replace(RunOptions(), **typed)
+    except ConfigError as error:
+        raise RecordError(str(error), hint="Run again") from error
 
 
-_FLAGS = ("state", "require_placement")
-
-
-def _typed(key: str, value: Any, where: str) -> Any:
-    """A value as the option's type: "a,b" or a list for lists, text for paths."""
-    if key not in {each.name for each in fields(Options)}:
-        raise ConfigError(f"{where}: unknown option {key!r}")
-    if key in _LISTS:
-        return _words(key, value, where)
-    if key in _PATHS and isinstance(value, (str, Path)):
-        return Path(value).absolute()
-    if key in _FLAGS:
-        if type(value) is not bool:
-            raise ConfigError(f"{where}: expected true or false, found {value!r:.60}")
-        return value
-    if key == "threads":
-        if type(value) is not int or not 1 <= value <= 1024:
-            raise ConfigError(f"{where}: expected a number from 1 to 1024, found {value!r:.60}")
-        return value
-    if key == "mask_value" and type(value) in (int, float):
+def _typed(option: Option, value: Any, where: str, folder: Path) -> Any:
+    """A value as the option's type; relative paths from `folder`."""
+    if option.kind is Kind.FLAG:
+        return _require(value, type(value) is bool, where, "true or false")
+    if option.kind is Kind.COUNT:
+        return _require(
+            value, type(value) is int and 1 <= value <= MAX_THREADS, where, f"a number from 1 to {MAX_THREADS}"
+        )
+    if option.kind is Kind.WORDS:
+        return tuple(_require(value, isinstance(value, (list, tuple)), where, option.kind.value))
+    if option.kind is Kind.MASK and type(value) in (int, float):
         return str(value)
-    if not isinstance(value, str) or key in _PATHS:
-        raise ConfigError(f"{where}: expected text, found {value!r:.60}", hint="Put it into quotes")
-    if key == "run_id" and value != files.safe_name(value):
-        raise ConfigError(f"run id {value!r:.60}: use letters, digits, '.', '_' and '-'")
+    if option.kind is Kind.PATH and isinstance(value, (str, Path)) and str(value):
+        return Path(os.path.normpath(folder / value))
+    if option.kind in (Kind.NAMES, Kind.CLIPS):
+        names = _names(value, where, folder if option.kind is Kind.CLIPS else None)
+        return tuple(_placed(name, folder) for name in names) if option.kind is Kind.CLIPS else names
+    text = _require(value, isinstance(value, str) and bool(value), where, "text in quotes")
+    return _placed(text, folder) if option.kind is Kind.SOURCE else text
+
+
+def _require(value: Any, good: bool, where: str, expected: str) -> Any:
+    if not good:
+        raise ConfigError(f"{where}: expected {expected}, found {value!r:.60}")
     return value
 
 
-def _words(key: str, value: Any, where: str) -> tuple[str, ...]:
-    if key == "clips" and isinstance(value, str) and files.exists(Path(value)):
-        return (value,)  # one file, whatever commas and blanks are in its name
+def _names(value: Any, where: str, folder: Path | None) -> tuple[str, ...]:
+    """Words of a list, or of a text with commas; a clip's path may hold commas and blanks."""
+    if folder is not None and isinstance(value, str) and files.exists(folder / value):
+        return (value,)
     words = value.split(",") if isinstance(value, str) else value
     if not isinstance(words, (list, tuple)) or not words or not all(isinstance(w, str) and w.strip() for w in words):
         raise ConfigError(f"{where}: expected names separated by commas, found {value!r:.60}")
     return tuple(word.strip() for word in words)
 
 
-def _option(key: str) -> str:
-    return f"--{key.replace('_', '-')}"
+def _placed(text: str, folder: Path) -> str:
+    """A word that names a file or folder, from `folder` on, as an absolute path; any other word as it is."""
+    is_path = text not in RESERVED and files.exists(folder / text)
+    return os.path.normpath(folder / text) if is_path else text
+
+
+def _portable(value: Any, folder: Path) -> Any:
+    """A value as JSON has it, paths inside `folder` relative to it."""
+    if isinstance(value, tuple):
+        return [_portable(word, folder) for word in value]
+    if isinstance(value, (str, Path)) and Path(value).is_absolute() and Path(value).is_relative_to(folder):
+        return str(Path(value).relative_to(folder))
+    return str(value) if isinstance(value, Path) else value
+
+
+def _words(option: Option, value: Any) -> list[str]:
+    if option.is_flag:
+        return [option.flag]
+    if option.is_list:
+        return [word for each in value for word in (option.flag, each)]
+    return [option.flag, ",".join(value) if isinstance(value, tuple) else str(value)]
+
+
+def _is_negative(text: str) -> bool:
+    try:
+        return float(text) < 0
+    except ValueError:
+        return False
 
 
 def _quoted(word: str) -> str:

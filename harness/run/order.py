@@ -13,27 +13,20 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from whisper_parity.backend.contract import Float32, Session, Transcriber
+from whisper_parity.backend.contract import Facts, Float32, Halves, Program, Usage
 from whisper_parity.compare.comparison import NOISE_SIGMAS
 from whisper_parity.errors import ParityError
-from whisper_parity.run.report import StateCheck
+from whisper_parity.run.report import OrderCheck
 from whisper_parity.trace.trace import Trace
 
-Opened = Session | Transcriber
-Traces = Sequence[Trace]
-
-
-class OneSessionError(ParityError):
-    """Two sessions at once cannot be had; no fault of the stage."""
-
-    exit_code = 0
+Session = Halves | Program
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +50,18 @@ class Sound:
 
 @dataclass(frozen=True)
 class Player:
-    """How sessions of a stage are had, and how one runs a clip."""
+    """How to open sessions of a stage, and to run a clip in one."""
 
     stage: str
-    play: Callable[[Opened, str], Trace]
-    fresh: Callable[[], AbstractContextManager[Opened]]
+    play: Callable[[Session, str], Trace]
+    fresh: Callable[[], AbstractContextManager[Session]]
     """A session that has run nothing yet."""
-    pair: Callable[[], AbstractContextManager[tuple[Opened, Opened]]]
+    pair: Callable[[], AbstractContextManager[tuple[Session, Session]]]
     """Two of them at once; OneSessionError where there can be but one."""
-    used: Callable[[], AbstractContextManager[Opened]] | None = None
+    used: Callable[[], AbstractContextManager[Session]] | None = None
     """The session that the run has used already: taken for the first pass, since opening costs time."""
-    known: Mapping[str, Trace] = field(default_factory=dict)
-    """What that session said of clips in the run: half of the first pass, then."""
+    recorded: Callable[[Session, str], Trace | None] = lambda session, clip: None  # noqa: ARG005
+    """What that very session said of a clip in the run: half of the first pass, then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +78,7 @@ class Difference:
 
     def __str__(self) -> str:
         """Where, what and how far."""
-        far = f" by {_decibels(self.distance)}" if self.what in TENSORS else ""
+        far = f": {_decibels(self.distance)}" if self.what in TENSORS else ""
         return f"{self.what} of {self.clip} ({self.place}) differs{far}"
 
 
@@ -129,17 +122,17 @@ def _two(sounds: Sequence[Sound]) -> tuple[str, str]:
     return (*speaking, "", "")[0], (*speaking, "", "")[1]
 
 
-def describe(check: StateCheck) -> str:
+def describe(check: OrderCheck) -> str:
     """One check in words."""
     said = "stateful" if check.stateful else "state" if check.checked else "not checked"
     return f"{said}: {check.stage}: {check.sequence or 'state and order'}: {check.reason or 'steady'}"
 
 
-def check(player: Player, order: Order, *, at_once: bool = False) -> StateCheck:
+def check(player: Player, order: Order, *, at_once: bool = False) -> OrderCheck:
     """Run a sequence and judge it; what keeps it from being run becomes the reason."""
     started = time.perf_counter()
     clips = tuple(dict.fromkeys(filter(None, order.clips)))
-    blank = StateCheck(player.stage, order.name, clips, False, order.missing, checked=not order.missing)
+    blank = OrderCheck(player.stage, order.name, clips, False, order.missing, checked=not order.missing)
     if order.missing:
         return blank
     counted = _Counting(player)
@@ -180,14 +173,14 @@ class _Counting:
     def __init__(self, player: Player) -> None:
         self.player, self.runs = player, 0
 
-    def run(self, session: Opened, clip: str) -> Trace:
+    def run(self, session: Session, clip: str) -> Trace:
         self.runs += 1
         return self.player.play(session, clip)
 
-    def sequence(self, session: Opened, clips: Sequence[str]) -> list[Trace]:
+    def sequence(self, session: Session, clips: Sequence[str]) -> list[Trace]:
         return [self.run(session, clip) for clip in clips]
 
-    def afresh(self, clips: Sequence[str]) -> list[Trace]:
+    def in_fresh_session(self, clips: Sequence[str]) -> list[Trace]:
         with self.player.fresh() as session:
             return self.sequence(session, clips)
 
@@ -196,12 +189,12 @@ def _judged(player: _Counting, order: Order) -> _Finding:
     """One pass; two more in fresh sessions where something differs."""
     used, clips = player.player.used, order.clips
     first = _first_pass(player, clips)
-    if not within(*first):
+    if not _within(*first):
         return _Finding(False, True, "")
-    second, third = player.afresh(clips), player.afresh(clips)
-    noise = between(second, third, clips)
-    effects = max(within(second, clips), within(third, clips), key=len)
-    apart = against(dict(zip(clips, second)), *first, "in the session of the run, not in a fresh one")
+    second, third = player.in_fresh_session(clips), player.in_fresh_session(clips)
+    noise = _between(second, third, clips)
+    effects = max(_within(second, clips), _within(third, clips), key=len)
+    apart = _against(dict(zip(clips, second)), *first, "in the session of the run, not in a fresh one")
     if not effects and used:  # fresh sessions are steady: it is what ran before this sequence that still acts
         effects = apart
     elif not effects:  # three fresh sessions, one of which differs
@@ -211,33 +204,34 @@ def _judged(player: _Counting, order: Order) -> _Finding:
 
 def _first_pass(player: _Counting, clips: tuple[str, ...]) -> tuple[list[Trace], tuple[str, ...]]:
     """Results and their clips: what the run itself recorded by the same session spares half of the sequence."""
-    used, known = player.player.used, player.player.known
-    names = tuple(dict.fromkeys(clips))
+    used = player.player.used
     if used is None:
-        return player.afresh(clips), clips
-    spared = all(name in known for name in names) and len(clips) > len(names)
-    left = clips[len(clips) // 2 :] if spared else clips
+        return player.in_fresh_session(clips), clips
+    names = tuple(dict.fromkeys(clips))
     with used() as session:
-        found = player.sequence(session, left)
-    return ([*(known[name] for name in names), *found], (*names, *left)) if spared else (found, clips)
+        recorded = [trace for name in names if (trace := player.player.recorded(session, name))]
+        if len(recorded) < len(names) or len(clips) == len(names):
+            return player.sequence(session, clips), clips
+        rest = clips[len(clips) // 2 :]
+        return [*recorded, *player.sequence(session, rest)], (*names, *rest)
 
 
 def _two_sessions(player: _Counting, order: Order) -> _Finding:
     """A alone and B alone, then A while B is run in between its encoder and its decoder."""
     one, other = order.clips
-    alone = player.afresh([one]) + player.afresh([other])
+    alone = player.in_fresh_session([one]) + player.in_fresh_session([other])
     together = _interrupted(player, one, other)
-    effects = between(alone, together, order.clips, "beside a second session")
+    effects = _between(alone, together, order.clips, "beside a second session")
     if not effects:
         return _Finding(False, True, "")
-    again = player.afresh([one]) + player.afresh([other])
-    noise = between(alone, again, order.clips) + between(together, _interrupted(player, one, other), order.clips)
+    again = player.in_fresh_session([one]) + player.in_fresh_session([other])
+    noise = _between(alone, again, order.clips) + _between(together, _interrupted(player, one, other), order.clips)
     return _verdict(effects, noise)
 
 
 def _interrupted(player: _Counting, one: str, other: str) -> list[Trace]:
     with player.player.pair() as (first, second):
-        if isinstance(first, Transcriber):  # nothing can be put in between
+        if isinstance(first, Program):  # nothing can be put in between
             return [player.run(first, one), player.run(second, other)]
         meanwhile: list[Trace] = []
         found = player.run(_Interrupted(first, lambda: meanwhile.append(player.run(second, other))), one)
@@ -247,9 +241,15 @@ def _interrupted(player: _Counting, one: str, other: str) -> list[Trace]:
 class _Interrupted:
     """A session with something else run behind its first encoder pass."""
 
-    def __init__(self, session: Session, interrupt: Callable[[], None]) -> None:
+    def __init__(self, session: Halves, interrupt: Callable[[], None]) -> None:
         self._session, self._interrupt, self._done = session, interrupt, False
-        self.label = session.label
+
+    @property
+    def facts(self) -> Facts:
+        return self._session.facts
+
+    def usage(self) -> Usage | None:
+        return self._session.usage()
 
     def encode(self, input_features: Float32) -> Float32:
         output = self._session.encode(input_features)
@@ -292,7 +292,7 @@ def _trend(beyond: Sequence[Difference]) -> list[str]:
     return [f"it grows with every run, from {_decibels(steps[0])}"] if grows else []
 
 
-def within(traces: Traces, clips: Sequence[str]) -> list[Difference]:
+def _within(traces: Sequence[Trace], clips: Sequence[str]) -> list[Difference]:
     """Every later result of a clip against its first one in the same sequence."""
     first: dict[str, Trace] = {}
     found: list[Difference] = []
@@ -302,12 +302,12 @@ def within(traces: Traces, clips: Sequence[str]) -> list[Difference]:
     return found
 
 
-def against(base: Mapping[str, Trace], traces: Traces, clips: Sequence[str], place: str) -> list[Difference]:
+def _against(base: Mapping[str, Trace], traces: Sequence[Trace], clips: Sequence[str], place: str) -> list[Difference]:
     """Every result of a clip against one that is taken to be right."""
     return [each for clip, trace in zip(clips, traces) for each in _differences(clip, base[clip], trace, place)]
 
 
-def between(one: Traces, other: Traces, clips: Sequence[str], place: str = "") -> list[Difference]:
+def _between(one: Sequence[Trace], other: Sequence[Trace], clips: Sequence[str], place: str = "") -> list[Difference]:
     """Two passes of one sequence, position by position."""
     found: list[Difference] = []
     for number, (clip, first, second) in enumerate(zip(clips, one, other)):
@@ -359,4 +359,4 @@ def _distance(first: NDArray[Any], second: NDArray[Any]) -> float:
 
 def _decibels(distance: float) -> str:
     """A relative distance as the SNR that everything else is told in."""
-    return f"{-20 * math.log10(distance):.0f} dB SNR" if 0 < distance < math.inf else "more than can be said"
+    return f"{-20 * math.log10(distance):.0f} dB SNR" if 0 < distance < math.inf else "its distance is not finite"

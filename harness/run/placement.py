@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from whisper_parity.backend.contract import Placement
+from whisper_parity.run.folder import RunFolder
 from whisper_parity.run.report import Report, StageInfo
 from whisper_parity.system import serial
-
-FOLDER = "placement"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,20 +19,20 @@ class Located:
     placement: tuple[Placement, ...]
 
 
-def remember(run: Path, spec: str, artifact_sha256: str, found: tuple[Placement, ...]) -> None:
+def remember(run: RunFolder, spec: str, artifact_sha256: str, placements: tuple[Placement, ...]) -> None:
     """Keep what an opened stage says, for the report: a file of its own, since workers share a run."""
-    path, located = _path(run, spec), Located(artifact_sha256, found)
-    if not path.is_file() or serial.read(Located, path) != located:
+    path, located = run.placement(spec), Located(artifact_sha256, placements)
+    if placements and (not path.is_file() or serial.read(Located, path) != located):
         serial.write(path, located)
 
 
-def of_stage(run: Path, spec: str, artifact_sha256: str) -> tuple[Placement, ...]:
+def of_stage(run: RunFolder, spec: str, artifact_sha256: str) -> tuple[Placement, ...]:
     """What this artifact's session said in this run; empty when nothing ran, or nothing was said."""
-    path = _path(run, spec)
+    path = run.placement(spec)
     if not path.is_file():
         return ()
-    found = serial.read(Located, path)
-    return found.placement if found.artifact_sha256 == artifact_sha256 else ()
+    located = serial.read(Located, path)
+    return located.placement if located.artifact_sha256 == artifact_sha256 else ()
 
 
 def fallbacks(info: StageInfo) -> list[str]:
@@ -65,7 +63,7 @@ def of_report(report: Report) -> list[str]:
 def describe(placed: Placement) -> str:
     """One placement in words."""
     if not placed.target:
-        return f"{placed.component}: nobody can say where it runs ({placed.note})"
+        return f"{placed.component}: placement unknown ({placed.note})"
     if placed.elsewhere:
         return f"{placed.component}: also on {', '.join(placed.elsewhere)}, not only on {placed.target} ({placed.note})"
     if placed.nodes is None or placed.delegated is None:
@@ -80,7 +78,3 @@ def _short(placed: Placement) -> str:
     others = "".join(f" + {each}" for each in placed.elsewhere)
     simulated = " (simulated)" if "simulated" in placed.note else ""
     return f"{placed.component} {placed.target or 'unknown'}{others}{share}{simulated}"
-
-
-def _path(run: Path, spec: str) -> Path:
-    return run / FOLDER / f"{spec.replace(':', '-')}.json"

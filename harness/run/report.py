@@ -1,9 +1,8 @@
-"""What reports/<run>/report.json holds: every number of a run; tables and pages are views of it."""
+"""What a run's report holds: every number of a run; tables and pages are views of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from whisper_parity.backend.artifact import ArtifactFile
@@ -12,16 +11,11 @@ from whisper_parity.compare.comparison import Comparison
 from whisper_parity.compare.text import TextDiff
 from whisper_parity.errors import RecordError
 from whisper_parity.judge.verdict import Outcome, Verdict
+from whisper_parity.run.folder import RunFolder
 from whisper_parity.system import serial
 from whisper_parity.system.machine import Machine
 
 SCHEMA_VERSION = 3
-REPORT = "report.json"
-ROWS = "rows"
-TRACES = "traces"
-STAGES = "stages"
-RUN = "run.json"
-PAGE = "index.html"
 
 
 @dataclass(frozen=True)
@@ -34,7 +28,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Row:
-    """One cell of the table: a stage on a clip."""
+    """One judged cell: a stage on a clip."""
 
     clip: str
     stage: str
@@ -84,7 +78,7 @@ class StageInfo:
     reason: str
     """Versions, or why it is not available."""
     origin: str = ""
-    """"checkpoint", "built", "cached", "external", or "" when there is no artifact."""
+    """"checkpoint", "given", "built" or "cached"; "" when there is no artifact."""
     folder: str = ""
     sha256: str = ""
     parent_sha256: str | None = None
@@ -95,10 +89,17 @@ class StageInfo:
     build_seconds: float = 0.0
     placement: tuple[Placement, ...] = ()
     """Where its files really ran; empty when nothing ran or the runtime does not say."""
+    notes: tuple[str, ...] = ()
+    """Which file was taken for what, where its name did not say."""
+
+    @property
+    def source(self) -> str:
+        """How a table says where its files come from: "given", "built", or "" for the checkpoint and for nothing."""
+        return {"given": "given", "external": "given", "built": "built", "cached": "built"}.get(self.origin, "")
 
 
 @dataclass(frozen=True)
-class StateCheck:
+class OrderCheck:
     """Whether a stage's result on a clip depends on what ran before."""
 
     stage: str
@@ -148,22 +149,27 @@ class Report:
     stages: tuple[StageInfo, ...]
     rows: tuple[Row, ...]
     seconds: float
-    states: tuple[StateCheck, ...] = ()
+    states: tuple[OrderCheck, ...] = ()
     """Checks of state and order; a stateful stage fails the run."""
     misplaced: tuple[str, ...] = ()
     """Why stages do not meet `require_placement`; empty when they do, or when it was not asked for."""
     tolerance_origins: dict[str, dict[str, str]] = field(default_factory=dict)
     """By edge and limit: the multiples of measured noise that a limit was written as, and whose noise it is."""
+    root: str = "pytorch"  # runs of before this was recorded had no other
+    """The stage that every later one is judged against."""
+    subset: str = ""
+    """"2 of 6 cells": the others were not selected, and nothing is said of them; "" for a whole run."""
 
 
-def load(folder: Path) -> Report:
+def load(folder: RunFolder) -> Report:
     """Read a run's report.
 
     Raises:
         RecordError: there is none, or it was written by another version.
     """
-    path = folder / REPORT if folder.is_dir() else folder
-    report = serial.read(Report, path)
+    report = serial.read(Report, folder.report)
     if report.schema_version != SCHEMA_VERSION:
-        raise RecordError(f"{path}: schema version {report.schema_version}, this program reads {SCHEMA_VERSION}")
+        raise RecordError(
+            f"{folder.report}: schema version {report.schema_version}, this program reads {SCHEMA_VERSION}"
+        )
     return report

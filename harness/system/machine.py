@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -12,12 +13,8 @@ from importlib import metadata
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
-from whisper_parity import project
-
-PACKAGES = (
-    "torch", "openai-whisper", "litert-torch", "litert-converter", "ai-edge-litert", "ai-edge-quantizer",
-    "tflite-runtime", "numpy", "av", "jiwer", "rapidfuzz", "safetensors", "tiktoken",
-)  # fmt: skip
+PACKAGES = ("whisper-parity", "openai-whisper", "numpy", "av", "jiwer", "rapidfuzz", "safetensors", "tiktoken")
+"""Distributions that every number depends on; a backend names its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +32,22 @@ class Machine:
     """Whether files differ from that commit."""
 
 
-def describe() -> Machine:
-    """Describe this machine."""
-    commit = _git("rev-parse", "HEAD")
+def describe(folder: Path, packages: Iterable[str] = ()) -> Machine:
+    """Describe this machine.
+
+    Args:
+        folder: of the project, for its commit.
+        packages: distributions to name besides PACKAGES.
+    """
+    commit = _git(folder, "rev-parse", "HEAD")
     return Machine(
         platform=platform.platform(),
         processor=_processor(),
         cpus=os.cpu_count() or 1,
         python=platform.python_version(),
-        packages=versions(*PACKAGES),
+        packages=versions(*dict.fromkeys((*PACKAGES, *packages))),
         commit=commit,
-        dirty=None if commit is None else bool(_git("status", "--porcelain", "--untracked-files=no")),
+        dirty=None if commit is None else bool(_git(folder, "status", "--porcelain", "--untracked-files=no")),
     )
 
 
@@ -58,11 +60,9 @@ def versions(*packages: str) -> dict[str, str]:
     return found
 
 
-def _git(*arguments: str) -> str | None:
+def _git(folder: Path, *arguments: str) -> str | None:
     try:
-        found = subprocess.run(
-            ["git", *arguments], cwd=project.folder(), capture_output=True, text=True, timeout=10, check=True
-        )
+        found = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return found.stdout.strip()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,6 @@ from whisper_parity.errors import OutputError, RecordError, first_line
 from whisper_parity.system import serial
 from whisper_parity.system.files import replacing
 from whisper_parity.trace.trace import TRACE_VERSION, Trace, TraceHeader, WindowHeader, WindowTrace
-
-
-def file_name(clip: str, stage: str) -> str:
-    """Name of a trace's file: "en-01--tflite-int8.safetensors"."""
-    return f"{clip}--{stage.replace(':', '-')}.safetensors"
 
 
 def save(trace: Trace, path: Path) -> None:
@@ -55,7 +49,7 @@ def load(path: Path) -> Trace:
         with safe_open(path, framework="numpy") as file:
             header = serial.loads(TraceHeader, (file.metadata() or {})["trace"], str(path))
             windows = tuple(_window(window, file) for window in header.windows)
-    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise RecordError(
             f"{path}: not a whole trace ({first_line(error)})", hint="Delete it and run the clip again"
         ) from error
@@ -79,15 +73,7 @@ def _window(header: WindowHeader, file: Any) -> WindowTrace:
         name: file.get_tensor(f"{header.index}.{name}")
         for name in ("encoder_output", "logits", "choices", "runners_up")
     }
-    forced = TeacherForced(header.forced_tokens, read["logits"], read["choices"], read["runners_up"])
-    if not _agree(forced):
-        raise KeyError(f"tokens, logits and choices of window {header.index} do not belong together")
+    forced = TeacherForced(
+        header.forced_tokens, read["logits"], read["choices"], read["runners_up"], limited=header.forced_limited
+    )
     return WindowTrace(header, read["encoder_output"], forced)
-
-
-def _agree(forced: TeacherForced) -> bool:
-    """One row of logits, one choice and one runner-up for each token that was fed, and for what follows them."""
-    steps, chosen = len(forced.tokens) + 1, (forced.choices, forced.runners_up)
-    if forced.logits.ndim != 2 or any(each.shape != (steps,) or each.dtype.kind != "i" for each in chosen):
-        return False
-    return len(forced.logits) == steps and all(((each >= 0) & (each < forced.logits.shape[1])).all() for each in chosen)

@@ -6,17 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from whisper_parity.backend.contract import (
-    CheckedSession,
-    DraftingSession,
-    Float32,
-    Metered,
-    Noted,
-    Session,
-    Transcriber,
-    Transcript,
-    Usage,
-)
+from whisper_parity.backend.contract import CheckedHalves, Float32, Halves, Program, Transcript, Usage
+from whisper_parity.backend.facets import Drafting
 from whisper_parity.clips import audio
 from whisper_parity.clips.clip import Clip
 from whisper_parity.clips.features import Features, Window
@@ -37,7 +28,7 @@ class Recorder:
     """An opened stage, ready to record clips."""
 
     stage: str
-    session: Session | Transcriber
+    session: Halves | Program
     artifact_sha256: str
     dims: Dims
     policy: Policy
@@ -59,16 +50,14 @@ def record(recorder: Recorder, clip: Clip, features: Features, reference: Trace 
         BackendError: the runtime failed.
         ArtifactError: its outputs do not have the shapes of the checkpoint.
     """
-    before = _usage(recorder)
-    if isinstance(recorder.session, Transcriber):
-        return _transcribe(recorder, recorder.session, clip, features, language)
-    checked = CheckedSession(recorder.session, recorder.stage, recorder.dims)
-    found = _decode_windows(recorder, checked, clip, features, reference, language)
-    return replace(found, header=replace(found.header, usage=_whole_usage(before, _usage(recorder))))
-
-
-def _usage(recorder: Recorder) -> Usage | None:
-    return recorder.session.usage() if isinstance(recorder.session, Metered) else None
+    session = recorder.session
+    before = session.usage()
+    if isinstance(session, Program):
+        trace = _transcribe(recorder, session, clip, features, language)
+    else:
+        checked = CheckedHalves(session, recorder.stage, recorder.dims)
+        trace = _decode_windows(recorder, checked, clip, features, reference, language)
+    return replace(trace, header=replace(trace.header, usage=_whole_usage(before, session.usage())))
 
 
 def _whole_usage(before: Usage | None, clip: Usage | None) -> Usage | None:
@@ -83,7 +72,7 @@ def _whole_usage(before: Usage | None, clip: Usage | None) -> Usage | None:
     )
 
 
-def detect_language(session: Session, dims: Dims, encoder_output: Float32) -> str:
+def detect_language(session: Halves, dims: Dims, encoder_output: Float32) -> str:
     """The likeliest language at the start-of-transcript position, as `whisper.detect_language` does."""
     if not vocabulary.is_multilingual(dims.n_vocab):
         return "en"
@@ -93,17 +82,15 @@ def detect_language(session: Session, dims: Dims, encoder_output: Float32) -> st
     return str(best[1])
 
 
-def _transcribe(
-    recorder: Recorder, session: Transcriber, clip: Clip, features: Features, language: str | None
-) -> Trace:
+def _transcribe(recorder: Recorder, session: Program, clip: Clip, features: Features, language: str | None) -> Trace:
     started = time.perf_counter()
-    found = session.transcribe(audio.load(clip.path), language)
-    return Trace(_header(recorder, clip, features, found, time.perf_counter() - started, ()), ())
+    transcript = session.transcribe(audio.load(clip.path), language)
+    return Trace(_header(recorder, clip, features, transcript, time.perf_counter() - started, ()), ())
 
 
 def _decode_windows(
     recorder: Recorder,
-    session: Session,
+    session: Halves,
     clip: Clip,
     features: Features,
     reference: Trace | None,
@@ -123,13 +110,13 @@ def _decode_windows(
     n_vocab, seconds = recorder.dims.n_vocab, time.perf_counter() - started
     words = vocabulary.tokenizer(n_vocab, language)
     texts = [words.decode(list(vocabulary.spoken(n_vocab, window.tokens))).strip() for window in headers]
-    found = Transcript(" ".join(filter(None, texts)), decoded, (), language)
-    return Trace(_header(recorder, clip, features, found, seconds, headers), tuple(windows))
+    transcript = Transcript(" ".join(filter(None, texts)), decoded, (), language)
+    return Trace(_header(recorder, clip, features, transcript, seconds, headers), tuple(windows))
 
 
 def _decode_window(
     recorder: Recorder,
-    session: Session,
+    session: Halves,
     window: Window,
     encoder_output: Float32,
     encode_s: float,
@@ -143,7 +130,7 @@ def _decode_window(
     seconds = time.perf_counter() - started
     header = WindowHeader(
         window.index, window.sha256, plan.prompt, decoded.tokens, decoded.ended, decoded.teacher_forced.tokens,
-        1, decoded.decoder_calls, encode_s, seconds,
+        1, decoded.decoder_calls, encode_s, seconds, decoded.teacher_forced.limited,
     )  # fmt: skip
     return WindowTrace(header, encoder_output, decoded.teacher_forced)
 
@@ -157,7 +144,7 @@ def _draft(
 ) -> tuple[list[int], list[int] | None]:
     """The guess to verify, and the tokens to feed for the teacher-forced record (None: one's own)."""
     if reference is None:
-        if not isinstance(recorder.session, DraftingSession):
+        if not isinstance(recorder.session, Drafting):
             raise BackendError(f"{recorder.stage}: the root reference must be able to decode by itself (greedy)")
         greedy = recorder.session.greedy
         return recorder.drafts(window.sha256, plan, lambda: greedy(encoder_output, plan.options)), None
@@ -181,7 +168,7 @@ def _header(
     recorder: Recorder,
     clip: Clip,
     features: Features,
-    found: Transcript,
+    transcript: Transcript,
     seconds: float,
     windows: tuple[WindowHeader, ...],
 ) -> TraceHeader:
@@ -189,20 +176,20 @@ def _header(
         trace_version=TRACE_VERSION,
         clip=clip.name,
         stage=recorder.stage,
-        label=recorder.session.label,
+        label=recorder.session.facts.label,
         artifact_sha256=recorder.artifact_sha256,
         audio_sha256=features.audio_sha256,
         n_vocab=recorder.dims.n_vocab,
         policy=recorder.policy.name,
-        language=found.language,
+        language=transcript.language,
         audio_s=features.seconds,
         silent=features.silent,
-        text=found.text.strip(),
-        tokens=vocabulary.spoken(recorder.dims.n_vocab, found.tokens),
-        timestamped_tokens=found.tokens,
-        segments=found.segments,
+        text=transcript.text.strip(),
+        tokens=vocabulary.spoken(recorder.dims.n_vocab, transcript.tokens),
+        timestamped_tokens=transcript.tokens,
+        segments=transcript.segments,
         step_by_step=recorder.step_by_step,
         seconds=seconds,
         windows=windows,
-        notes=recorder.session.notes if isinstance(recorder.session, Noted) else (),
+        notes=recorder.session.facts.notes,
     )

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whisper_parity.backend.contract import Usage
-from whisper_parity.decode.loop import TeacherForced
+from whisper_parity.decode.loop import ENDS, TeacherForced
 
 TRACE_VERSION = 2
 
@@ -30,6 +30,17 @@ class WindowHeader:
     decoder_calls: int
     encode_s: float
     decode_s: float
+    forced_limited: bool = False
+    """The fed tokens fill the policy's limit: no row predicts what follows them."""
+
+    def __post_init__(self) -> None:
+        """Refuse an end that nobody knows.
+
+        Raises:
+            ValueError: `ended` is not one of ENDS.
+        """
+        if self.ended not in ENDS:
+            raise ValueError(f"ended {self.ended!r}: expected one of {', '.join(ENDS)}")
 
 
 @dataclass(frozen=True)
@@ -40,6 +51,15 @@ class WindowTrace:
     encoder_output: NDArray[np.float32]
     """float32 [1, n_audio_ctx, n_audio_state]."""
     teacher_forced: TeacherForced
+
+    def __post_init__(self) -> None:
+        """Hold the header's tokens against those of the tensors.
+
+        Raises:
+            ValueError: they are not the same.
+        """
+        if self.header.forced_tokens != self.teacher_forced.tokens:
+            raise ValueError(f"window {self.header.index}: the header names other tokens than were fed")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from tests.support import orders
 from tests.support.orders import AfterSilence, Drifting, Random, Shared, Stale, Steady
 from whisper_parity.run import order as state
 from whisper_parity.run.order import Order, Sound
-from whisper_parity.run.report import StateCheck
+from whisper_parity.run.report import OrderCheck
 
 A, B, SILENCE = orders.A, orders.B, orders.SILENCE
 SOUNDS = (Sound(A, 2.0, False), Sound(B, 5.0, False), Sound(SILENCE, 3.0, True))
@@ -19,7 +19,7 @@ ABA = state.small(SOUNDS)[0]
 WHOLE = {order.name: order for order in state.whole(SOUNDS)}
 
 
-def checked(make: Callable[[], Steady], order: Order = ABA, **options) -> StateCheck:
+def checked(make: Callable[[], Steady], order: Order = ABA, **options) -> OrderCheck:
     return state.check(orders.player(make, **options), order)
 
 
@@ -30,7 +30,7 @@ def stateful(make: Callable[[], Steady]) -> set[str]:
     return {name for name, bad in found.items() if bad}
 
 
-def at_once(make: Callable[[], Steady], **options) -> StateCheck:
+def at_once(make: Callable[[], Steady], **options) -> OrderCheck:
     return state.check(orders.player(make, **options), state.two_sessions(SOUNDS), at_once=True)
 
 

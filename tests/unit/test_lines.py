@@ -13,7 +13,7 @@ from whisper_parity.compare.comparison import compare
 from whisper_parity.judge import tolerance
 from whisper_parity.judge.verdict import Outcome, Verdict, judge
 from whisper_parity.report import console
-from whisper_parity.run.report import SCHEMA_VERSION, Judged, Report, Row, StageInfo, StateCheck
+from whisper_parity.run.report import SCHEMA_VERSION, Judged, Report, Row, StageInfo, OrderCheck
 from whisper_parity.trace.trace import Trace
 
 
@@ -78,7 +78,7 @@ def test_where_stages_ran_and_what_fell_back():
 
 def test_checks_of_state_are_one_line_where_nothing_is_to_be_said():
     """What is steady by sequence; what is not, could not be checked, or is not reproducible on its own."""
-    steady = StateCheck("pytorch", "A B A", ("a", "b"), False, "")
+    steady = OrderCheck("pytorch", "A B A", ("a", "b"), False, "")
     bad = dataclasses.replace(steady, stage="tflite", stateful=True, reason="logits of a (run 3, after b) differs")
     unchecked = dataclasses.replace(steady, stage="dla", checked=False, reason="one device")
     dice = dataclasses.replace(steady, stage="torchscript", reproducible=False, reason="not reproducible: ...")

@@ -24,7 +24,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any, cast
 
-from whisper_parity.backend.artifact import Artifact, Options
+from whisper_parity.backend.artifact import Artifact, BuildOptions
 from whisper_parity.backends.split.embedding import adopt_token_embedding, write_token_embedding
 from whisper_parity.backends.tflite.litert import trial
 from whisper_parity.backends.tflite.litert.forkserver import last_line
@@ -188,7 +188,7 @@ def workers() -> Iterator[Workers]:
             found.stop()
 
 
-def build_files(parent: Artifact, out: Path, names: Mapping[str, str], variant: str, options: Options) -> None:
+def build_files(parent: Artifact, out: Path, names: Mapping[str, str], variant: str, options: BuildOptions) -> None:
     """Write encoder, decoder and token embedding into `out`.
 
     Raises:

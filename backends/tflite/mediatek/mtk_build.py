@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from whisper_parity.backend.artifact import Artifact
-from whisper_parity.backend.contract import Session
+from whisper_parity.backend.contract import Halves
 from whisper_parity.backends.split.embedding import adopt_token_embedding
 from whisper_parity.backends.tflite import session
 from whisper_parity.backends.tflite.mediatek import mtk
@@ -63,7 +63,7 @@ def script_sides(parent: Artifact) -> dict[str, Sides]:
     sides = session.shapes(parent.checkpoint.dims)
     features, encoded = (np.zeros(shape, np.float32) for side in sides["encoder"] for shape in side.values())
     with TorchScriptBackend().open(parent, torch.get_num_threads()) as opened:
-        assert isinstance(opened, Session)  # noqa: S101 - an ordinary artifact gives no probe
+        assert isinstance(opened, Halves)  # noqa: S101 - an ordinary artifact gives no probe
         gives = {"encoder": opened.encode(features).shape}
         logits = opened.decode([0], encoded, [0])
     gives["decoder"] = (1, parent.checkpoint.dims.n_text_ctx, logits.shape[-1])

@@ -137,6 +137,26 @@ def inspect(path: Path) -> Inspection:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What tells files apart, without a look at any constant."""
+
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    weights: frozenset[str]
+    """Types of its constants."""
+
+
+def outline(path: Path) -> Outline:
+    """Read a file's inputs, outputs and types of constants.
+
+    Raises:
+        ArtifactError: not a TFLite file, cut short or hostile.
+    """
+    model = flatfile.read(path)
+    return Outline(_ports(model, "inputs"), _ports(model, "outputs"), frozenset(_weights(model)))
+
+
 def _converter(model: Any) -> str:
     """MediaTek's converter announces itself in the description; Google's calls every file "MLIR Converted."."""
     description = tensors.text(model.description)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal
 
+from whisper_parity.backend.settings import setting
 from whisper_parity.backends.tflite.mtkext import tensors
 from whisper_parity.errors import first_line
 
@@ -50,18 +51,14 @@ class Assumptions:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
-    gelu: Literal["erf", "tanh"] = "erf"
-    """What MTKEXT_GELU computes where its options do not say."""
-    gelu_option: str = "approximate"
-    """Key of MTKEXT_GELU's options that asks for tanh when it is true; "" to let `gelu` decide alone."""
-    layer_norm_order: Order = "x_axis_gamma_beta"
-    """Operands of MTKEXT_LAYER_NORMALIZATION."""
-    rms_norm_order: Order = "x_axis_gamma_beta"
-    """Operands of MTKEXT_RMS_NORMALIZATION."""
-    layer_norm_epsilon: float = 1e-5
-    """Where the options do not hold one."""
-    rms_norm_epsilon: float = 2.0**-23
-    """Where the options do not hold one."""
+    gelu: Literal["erf", "tanh"] = setting("erf", "what MTKEXT_GELU computes where its options do not say")
+    gelu_option: str = setting(
+        "approximate", "key of MTKEXT_GELU's options that asks for tanh when it is true; empty to let gelu decide alone"
+    )
+    layer_norm_order: Order = setting("x_axis_gamma_beta", "operands of MTKEXT_LAYER_NORMALIZATION")
+    rms_norm_order: Order = setting("x_axis_gamma_beta", "operands of MTKEXT_RMS_NORMALIZATION")
+    layer_norm_epsilon: float = setting(1e-5, "where the options do not hold one")
+    rms_norm_epsilon: float = setting(2.0**-23, "where the options do not hold one")
 
 
 KNOWN_FROM = {

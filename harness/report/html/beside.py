@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from whisper_parity.compare.text import total
 from whisper_parity.report import two_runs
 from whisper_parity.report.html.names import Cell, cell, cell_anchor
 from whisper_parity.report.numbers import rate, snr
 from whisper_parity.report.two_runs import Change, RunComparison
+from whisper_parity.run.folder import RunFolder
 from whisper_parity.run.report import Report, Row
 
 
@@ -54,7 +54,7 @@ class Beside:
     missing: tuple[str, ...]
 
 
-def beside(earlier: Path, run: Path) -> Beside:
+def beside(earlier: RunFolder, run: RunFolder) -> Beside:
     """Compare a run with an earlier one.
 
     Raises:

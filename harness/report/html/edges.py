@@ -10,6 +10,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+from whisper_parity.backend import stage as chain
 from whisper_parity.explain.explanation import Explanation, LayerFinding
 from whisper_parity.judge import tolerance
 from whisper_parity.judge.tolerance import Tolerance
@@ -104,7 +105,7 @@ def limits_of(recorded: Recorded, reference: str, candidate: str) -> Tolerance |
     """The tolerances of an edge as the run used them; None when the report does not hold them."""
     if "default" not in recorded.report.tolerances:
         return None
-    return tolerance.for_edge(recorded.report.tolerances, reference, candidate)
+    return tolerance.for_edge(recorded.report.tolerances, chain.Edge(reference, candidate))
 
 
 def sample(reference: Trace, candidate: Trace, share: int) -> Iterator[Point]:

@@ -11,18 +11,19 @@ from whisper_parity.errors import BuildError, OutputError, mapped
 from whisper_parity.report.html import edges, plots, story
 from whisper_parity.report.html.plots import Plot
 from whisper_parity.report.html.recorded import load
+from whisper_parity.run.folder import RunFolder
 
 FORMATS = ("svg", "png")
 WIDTH = 560
 PIXELS_PER_POINT = 2.0
 
 
-def export(run: Path, out: Path, form: str) -> list[Path]:
+def export(run: RunFolder, out: Path, form: str) -> list[Path]:
     """Write each plot of a recorded run to a file.
 
     Args:
         run: its folder.
-        out: folder for the files: snr-tflite.svg, scatter-tflite.svg, layers-tflite.svg, margins.svg.
+        out: folder for the files: snr-STAGE.svg, scatter-STAGE.svg, layers-STAGE.svg, margins.svg.
         form: one of FORMATS.
 
     Raises:
@@ -44,7 +45,7 @@ def export(run: Path, out: Path, form: str) -> list[Path]:
     return written
 
 
-def drawings(run: Path) -> Iterator[Plot]:
+def drawings(run: RunFolder) -> Iterator[Plot]:
     """Every plot of a run that has something to draw."""
     recorded = load(run)
     gathered = story.gather(recorded)

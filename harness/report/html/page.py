@@ -14,11 +14,12 @@ from whisper_parity.compare.comparison import RISK_SIGMAS
 from whisper_parity.compare.text import EDIT_CLASSES
 from whisper_parity.errors import OutputError, mapped
 from whisper_parity.judge.verdict import Outcome
+from whisper_parity.report import numbers
 from whisper_parity.report.html import edges, engine, names, plots, sound, story, strip
 from whisper_parity.report.html.beside import Beside, beside
 from whisper_parity.report.html.recorded import Recorded, load
-from whisper_parity.report.numbers import rate, snr
-from whisper_parity.run.report import PAGE, Row
+from whisper_parity.run.folder import RunFolder
+from whisper_parity.run.report import Row
 from whisper_parity.system.files import write_text
 
 if TYPE_CHECKING:
@@ -39,12 +40,12 @@ class Gap:
     why: str
 
 
-def write(run: Path, out: Path | None = None, earlier: Path | None = None) -> Path:
+def write(run: RunFolder, out: Path | None = None, earlier: RunFolder | None = None) -> Path:
     """Write the page of a recorded run.
 
     Args:
         run: a run's folder.
-        out: file to write; None for index.html in the run's folder.
+        out: file to write; None for the run's own page.
         earlier: another run to lay beside it.
 
     Raises:
@@ -52,9 +53,9 @@ def write(run: Path, out: Path | None = None, earlier: Path | None = None) -> Pa
         OutputError: the file cannot be written.
     """
     recorded = load(run)
-    path = out or recorded.folder / PAGE
+    path = out or run.page
     with mapped(OutputError, f"{path}: the page cannot be made"):
-        text = render(recorded, beside(earlier, recorded.folder) if earlier else None)
+        text = render(recorded, beside(earlier, run) if earlier else None)
     write_text(path, text)
     return path
 
@@ -105,7 +106,7 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )  # fmt: skip
     found.filters |= {
-        "shown": shown, "db": _db, "number": _number, "size": _size, "rate": rate, "css": names.css_class,
+        "shown": shown, "db": numbers.decibels, "number": numbers.number, "size": numbers.size, "rate": numbers.rate, "css": names.css_class,
         "token": token, "clip_anchor": names.clip_anchor, "cell_anchor": names.cell_anchor,
         "edge_anchor": names.edge_anchor, "place": names.place,
     }  # fmt: skip
@@ -203,15 +204,3 @@ def _policy(*scripts: str) -> str:
 @cache
 def _asset(name: str) -> str:
     return (resources.files(PACKAGE) / "static" / name).read_text("utf-8")
-
-
-def _db(value: float | None) -> str:
-    return "n/a" if value is None else f"{snr(value)} dB"
-
-
-def _number(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.3g}"
-
-
-def _size(count: int) -> str:
-    return f"{count / 2**20:.1f} MiB" if count >= 2**20 else f"{count / 1024:.1f} KiB"

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from whisper_parity import project
 from whisper_parity.clips import manifest
 from whisper_parity.clips.clip import Clip
 from whisper_parity.errors import ParityError, RecordError
-from whisper_parity.explain.explanation import EXPLANATIONS, Explanations
-from whisper_parity.gate.result import GATE, GateResult
-from whisper_parity.run import report as schema
-from whisper_parity.run.options import OPTIONS, Options
+from whisper_parity.explain.explanation import Explanations
+from whisper_parity.gate.result import GateResult
+from whisper_parity.run import options as run_options
+from whisper_parity.run import report as records
+from whisper_parity.run.folder import RunFolder
+from whisper_parity.run.options import RunOptions
 from whisper_parity.run.report import Report, Row, StageInfo
 from whisper_parity.system import serial
 from whisper_parity.trace import file
@@ -24,11 +27,11 @@ from whisper_parity.trace.trace import Trace
 class Recorded:
     """A run as its folder tells it; what is not there is None or empty, and `missing` says so."""
 
-    folder: Path
+    folder: RunFolder
     report: Report
     gate: GateResult | None
     explanations: tuple[Explanations, ...]
-    options: Options | None
+    options: RunOptions | None
     """What the run was asked for; None for a folder without options.json."""
     clips: Mapping[str, Clip]
     """The clips that can still be found, by name."""
@@ -53,7 +56,7 @@ class Recorded:
 class Traces:
     """Traces of a run, read when they are asked for; two are kept, so that a long clip costs two traces of memory."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
         self._read = lru_cache(maxsize=2)(file.load)
         self.unread: dict[str, str] = {}
@@ -61,10 +64,8 @@ class Traces:
 
     def get(self, clip: str, stage: str) -> Trace | None:
         """A trace; None when the run kept none, or one that cannot be read."""
-        path = self._folder / schema.TRACES / file.file_name(clip, stage)
-        if (
-            path.parent != self._folder / schema.TRACES or not path.is_file()
-        ):  # a name that leaves the folder is no name
+        path = self._folder.trace(clip, stage)
+        if path.parent != self._folder.traces or not path.is_file():  # a name that leaves the folder is no name
             return None
         try:
             return self._read(path)
@@ -73,25 +74,32 @@ class Traces:
         return None
 
 
-def load(run: Path) -> Recorded:
+def load(folder: RunFolder) -> Recorded:
     """Read a run's folder.
 
     Raises:
         RecordError: there is no report in it, or one of another version.
     """
-    folder = run if run.is_dir() else run.parent
-    report = schema.load(folder)
+    report = records.load(folder)
     missing: list[str] = []
-    options = _optional(Options, folder / OPTIONS, missing)
+    options = _options(folder, missing)
     return Recorded(
         folder=folder,
         report=report,
-        gate=_optional(GateResult, folder / GATE, missing) if (folder / GATE).is_file() else None,
+        gate=_optional(GateResult, folder.gate, missing) if folder.gate.is_file() else None,
         explanations=_explanations(folder, missing),
         options=options,
         clips=_clips(options, missing) if options else {},
         missing=tuple(missing),
     )
+
+
+def _options(folder: RunFolder, missing: list[str]) -> RunOptions | None:
+    try:
+        return run_options.load(folder.options, project.around(folder.path))
+    except RecordError as error:
+        missing.append(str(error))
+        return None
 
 
 def _optional(kind: type, path: Path, missing: list[str]):  # type: ignore[no-untyped-def,type-arg]
@@ -103,15 +111,15 @@ def _optional(kind: type, path: Path, missing: list[str]):  # type: ignore[no-un
         return None
 
 
-def _explanations(folder: Path, missing: list[str]) -> tuple[Explanations, ...]:
-    paths = sorted((folder / EXPLANATIONS).glob("*.json"))
-    return tuple(found for path in paths if (found := _optional(Explanations, path, missing)))
+def _explanations(folder: RunFolder, missing: list[str]) -> tuple[Explanations, ...]:
+    records = (_optional(Explanations, path, missing) for path in folder.explanations())
+    return tuple(record for record in records if record)
 
 
-def _clips(options: Options, missing: list[str]) -> Mapping[str, Clip]:
+def _clips(options: RunOptions, missing: list[str]) -> Mapping[str, Clip]:
     """The clips that the run was made of: they may have moved since, and then the page goes without sound."""
     try:
-        clips, _ = manifest.select(options.clips, options.manifest, options.language)
+        clips, _ = manifest.select(options.clips, options.manifest or manifest.EMBEDDED, options.language)
     except ParityError as error:
         missing.append(f"audio and log-mel pictures: {error}")
         return {}

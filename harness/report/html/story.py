@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from whisper_parity.backend import registry
 from whisper_parity.explain.explanation import Explanation
 from whisper_parity.judge.verdict import Outcome
 from whisper_parity.model import vocabulary
@@ -169,7 +168,7 @@ def _speaker(trace: Trace) -> strip.TokenText:
 
 def _alignment(recorded: Recorded, name: str, rows: list[Row], language: str) -> Alignment | None:
     """All texts, the root's in front; the clip's transcript too, where it has one."""
-    texts = dict(sorted(_texts(recorded, name, rows), key=lambda pair: pair[0] != registry.ROOT))
+    texts = dict(sorted(_texts(recorded, name, rows), key=lambda pair: pair[0] != recorded.report.root))
     return align(texts, language or None) if texts else None
 
 
@@ -191,7 +190,7 @@ def _first(recorded: Recorded, name: str, traces: Traces) -> Trace | None:
 
 def _first_with_windows(recorded: Recorded, name: str, traces: Traces) -> Trace | None:
     """The root's trace, or the first that has windows."""
-    specs = sorted((stage.spec for stage in recorded.report.stages), key=lambda spec: spec != registry.ROOT)
+    specs = sorted((stage.spec for stage in recorded.report.stages), key=lambda spec: spec != recorded.report.root)
     found = (traces.get(name, spec) for spec in specs)
     return next((trace for trace in found if trace and trace.windows), None)
 

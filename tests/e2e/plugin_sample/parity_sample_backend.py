@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from whisper_parity.backend.artifact import Artifact, Options
+from whisper_parity.backend.artifact import Artifact, BuildOptions
 from whisper_parity.backend.contract import Availability, Float32
 from whisper_parity.errors import ArtifactError, first_line
 from whisper_parity.model.checkpoint import Checkpoint, read
@@ -42,7 +42,7 @@ class RoundedBackend:
         """rounded_base_float16.pt: one file holds both halves."""
         return {"weights": f"rounded_{checkpoint.name}_{variant or 'float16'}.pt"}
 
-    def build(self, parent: Artifact, out: Path, variant: str, options: Options) -> None:
+    def build(self, parent: Artifact, out: Path, variant: str, options: BuildOptions) -> None:
         """Round every weight and save."""
         import torch
 

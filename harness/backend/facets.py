@@ -1,0 +1,112 @@
+"""What a backend or a session may offer besides the contract; each one is asked for where it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from whisper_parity.backend.contract import Backend, Float32, Halves, Program, Transcript
+from whisper_parity.model.checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    from whisper_parity.backend.taps import Taps
+
+Table = Mapping[str, Mapping[str, Any]]
+"""Values by section: an edge such as "*->name"."""
+
+
+@runtime_checkable
+class Configurable(Protocol):
+    """**Protocol:** a backend that has settings: [backends.NAME] of parity.toml, `--set NAME.KEY=VALUE`."""
+
+    settings_type: type[Any]
+    """A dataclass: its fields are the settings (`backend.settings.setting` gives their help)."""
+
+    def configured(self, settings: Any) -> Backend:
+        """The same backend with these settings, an instance of `settings_type`."""
+
+
+@runtime_checkable
+class Limited(Protocol):
+    """**Protocol:** a backend that brings limits for the edges to its stages."""
+
+    def tolerances(self) -> Table:
+        """Sections as in `judge/tolerances.toml`: "*->name", "*->name:variant", "other->name"."""
+
+    def gate_rules(self) -> Table:
+        """Sections as in `gate/rules.toml`."""
+
+
+@runtime_checkable
+class Recognising(Protocol):
+    """**Protocol:** a backend that can tell what a file is without its name."""
+
+    def recognise(self, path: Path, checkpoint: Checkpoint, variant: str) -> str | None:
+        """The role ("encoder", "decoder") of a file of this variant, by its inputs and outputs; None when it is none.
+
+        The file is untrusted: nothing in it is run.
+        """
+
+
+@runtime_checkable
+class Spreading(Protocol):
+    """**Protocol:** a backend whose sessions can run side by side, on several devices: it opens a `Fleet`."""
+
+    def width(self, variant: str) -> int:
+        """How many clips may be in work at once, as far as the settings tell; nothing is opened for it."""
+
+
+@runtime_checkable
+class Tappable(Protocol):
+    """**Protocol:** a backend that can build probes: it understands the build option `taps`."""
+
+    def probe_names(self, checkpoint: Checkpoint, variant: str, wanted: Taps) -> dict[str, str]:
+        """Names of a probe's files by role, "_probe" in those that must not ship by mistake."""
+
+    def probe_tools(self) -> dict[str, str]:
+        """Versions of everything that decides a probe's content beside `tools`: ordinary artifacts keep their keys."""
+
+
+@runtime_checkable
+class Preparable(Protocol):
+    """**Protocol:** a backend whose first build waits for something that can start earlier, beside other work."""
+
+    def prepared(self) -> AbstractContextManager[None]:
+        """Start it and return at once; leaving the context frees what it holds."""
+
+
+@runtime_checkable
+class Drafting(Halves, Protocol):
+    """**Protocol:** halves that can also decode by themselves: the root, which has no other stage to draft from."""
+
+    def greedy(self, encoder_output: Float32, options: Mapping[str, Any]) -> list[int]:
+        """openai-whisper's own greedy decoding under its DecodingOptions: tokens without prompt and end-of-text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Perturbation:
+    """Another way for the root to compute the same model: what its own noise is measured by."""
+
+    half_weights: bool = False
+    """Weights rounded to half precision; arithmetic stays float32."""
+    mask_value: float | None = None
+    """Value of the causal mask, added to the scores by attention written out; None for the fused attention."""
+
+
+@runtime_checkable
+class Perturbable(Halves, Protocol):
+    """**Protocol:** halves that can compute the same in another way: the root."""
+
+    def perturbed(self, change: Perturbation) -> AbstractContextManager[Halves]:
+        """A session under a change, next to this one, which stays as it is."""
+
+
+@runtime_checkable
+class Switchable(Program, Protocol):
+    """**Protocol:** a program whose decode policy can be switched part by part."""
+
+    def transcribe_with(self, samples: Float32, language: str | None, switches: Mapping[str, Any]) -> Transcript:
+        """`transcribe` with other arguments of `whisper.transcribe` than its defaults."""

@@ -1,0 +1,134 @@
+"""Settings of a backend: [backends.NAME] of parity.toml and `--set NAME.KEY=VALUE`, described by its own dataclass."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from whisper_parity.errors import ConfigError
+
+S = TypeVar("S")
+_HELP, _DECIDES, _VARIABLE = "help", "decides_numbers", "environment"
+
+
+def setting(default: Any, text: str, *, decides_numbers: bool = True, environment: str = "") -> Any:
+    """A field of a settings dataclass.
+
+    Args:
+        default: its value where the site says nothing.
+        text: what it is, for `parity backends` and the documentation.
+        decides_numbers: whether a run made with another value may give other numbers; a run is bound to those.
+        environment: variable that gives the value where parity.toml does not; tuples take one word.
+    """
+    metadata = {_HELP: text, _DECIDES: decides_numbers, _VARIABLE: environment}
+    if callable(default):
+        return dataclasses.field(default_factory=default, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def read(kind: type[S], name: str, table: Mapping[str, Any]) -> S:
+    """The settings of a backend, with the environment under what the site says.
+
+    Args:
+        kind: the dataclass of its settings.
+        name: of the backend, for messages.
+        table: [backends.NAME], with `--set` over it.
+
+    Raises:
+        ConfigError: an unknown key, or a value of the wrong type.
+    """
+    given = _environment(kind)
+    if not table:
+        return kind(**given)  # text each; files run where pydantic is not installed
+    from pydantic import TypeAdapter, ValidationError
+
+    words = {key: _split(kind, key, value) for key, value in table.items()}
+    known = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    if unknown := sorted(set(words) - set(known)):
+        raise ConfigError(f"[backends.{name}]: unknown setting {', '.join(unknown)}", hint=f"Known: {', '.join(known)}")
+    try:
+        return TypeAdapter(kind).validate_python({**given, **words})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(
+            f"[backends.{name}] {key}: {first['msg']}", hint=f"`parity backends {name}` lists its settings"
+        ) from error
+
+
+def of_words(words: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Tables by backend from `--set` words: "name.key=value", "name.table.key=value".
+
+    Raises:
+        ConfigError: not of that form.
+    """
+    tables: dict[str, dict[str, Any]] = {}
+    for word in words:
+        place, equals, value = word.partition("=")
+        name, *keys = (part.strip() for part in place.split("."))
+        if not equals or not keys or not all((name, *keys)):
+            raise ConfigError(
+                f"--set {word!r:.80}: expected BACKEND.KEY=VALUE", hint="`parity backends` lists the keys"
+            )
+        table = tables.setdefault(name, {})
+        for key in keys[:-1]:
+            table = table.setdefault(key, {})
+        table[keys[-1]] = value.strip()
+    return tables
+
+
+def laid_over(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """A table with another one over it, tables inside them too."""
+    merged = dict(under)
+    for key, value in over.items():
+        inner = merged.get(key)
+        merged[key] = laid_over(inner, value) if isinstance(inner, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def that_decide(settings: Any) -> dict[str, Any]:
+    """The values that numbers depend on, by key, as JSON has them."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(settings):
+        if field.metadata.get(_DECIDES, True):
+            value = getattr(settings, field.name)
+            value = dataclasses.asdict(value) if _is_table(value) else value
+            found[field.name] = list(value) if isinstance(value, tuple) else value
+    return found
+
+
+def described(kind: type[Any]) -> list[tuple[str, str, str]]:
+    """(key, default, help) of every setting, those of inner tables by their dotted keys."""
+    lines: list[tuple[str, str, str]] = []
+    empty = kind()
+    for field in dataclasses.fields(kind):
+        value, text = getattr(empty, field.name), field.metadata.get(_HELP, "")
+        if _is_table(value):
+            lines += [(f"{field.name}.{key}", default, inner) for key, default, inner in described(type(value))]
+        else:
+            shown = ",".join(map(str, value)) if isinstance(value, tuple) else "" if value is None else str(value)
+            variable = field.metadata.get(_VARIABLE)
+            lines.append((field.name, shown, f"{text}; environment: {variable}" if variable else text))
+    return lines
+
+
+def _is_table(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def _environment(kind: type[Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(kind):
+        variable = field.metadata.get(_VARIABLE)
+        if variable and (value := os.environ.get(variable)):
+            found[field.name] = (value,) if isinstance(field.default, tuple) else value
+    return found
+
+
+def _split(kind: type[Any], key: str, value: Any) -> Any:
+    """Words of the command line as the list that a setting takes."""
+    field = next((field for field in dataclasses.fields(kind) if field.name == key), None)
+    takes_list = field is not None and "tuple" in str(field.type)
+    return tuple(part.strip() for part in value.split(",")) if takes_list and isinstance(value, str) else value

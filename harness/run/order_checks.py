@@ -1,0 +1,105 @@
+"""The checks of state and order of a run's stages: chosen by its clips, run by its sessions, kept beside its rows."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+
+from whisper_parity.backend.stage import Stage
+from whisper_parity.clips.clip import Clip
+from whisper_parity.errors import ParityError
+from whisper_parity.run import order
+from whisper_parity.run.order import Order, Player, Sound
+from whisper_parity.run.plan import Plan
+from whisper_parity.run.report import OrderCheck
+from whisper_parity.run.sessions import Sessions
+from whisper_parity.run.traces import Traces
+from whisper_parity.system import serial
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedStage:
+    """What is kept of a stage."""
+
+    artifact_sha256: str
+    clips: tuple[str, ...]
+    """The clips of the run, of which the sequences were made."""
+    whole: bool
+    """Whether it is the whole set."""
+    checks: tuple[OrderCheck, ...]
+
+
+def of_stage(plan: Plan, sessions: Sessions, traces: Traces, stage: Stage) -> tuple[OrderCheck, ...]:
+    """Check a stage, unless that was done in this run for this artifact; errors become checks that say so."""
+    try:
+        sha256 = sessions.artifact(stage.spec).sha256
+        record = read(plan, stage.spec)
+        if record and _holds(record, plan, sha256):
+            return record.checks
+        checks = _checked(plan, sessions, traces, stage.spec)
+    except ParityError as error:
+        sha256 = ""
+        checks = (OrderCheck(stage.spec, "", (), False, str(error), checked=False, error_code=error.exit_code),)
+    clips = tuple(clip.name for clip in plan.clips)
+    serial.write(plan.folder.order(stage.spec), CheckedStage(sha256, clips, plan.options.state, checks))
+    return checks
+
+
+def read(plan: Plan, spec: str) -> CheckedStage | None:
+    """What was checked of a stage in this run."""
+    path = plan.folder.order(spec)
+    return serial.read(CheckedStage, path) if path.is_file() else None
+
+
+def _holds(record: CheckedStage, plan: Plan, sha256: str) -> bool:
+    """Whether it need not be done again: an error may be gone by now, and a device be back."""
+    if any(check.error_code for check in record.checks):
+        return False
+    same_clips = record.clips == tuple(clip.name for clip in plan.clips)
+    return record.artifact_sha256 == sha256 and same_clips and record.whole >= plan.options.state
+
+
+def _checked(plan: Plan, sessions: Sessions, traces: Traces, spec: str) -> tuple[OrderCheck, ...]:
+    sounds = _sounds(plan, traces)
+    orders = order.whole(sounds) if plan.options.state else order.small(sounds)
+    pair = order.two_sessions(sounds)
+    player = _player(plan, sessions, traces, spec, (*orders, pair))
+    checks = [order.check(player, sequence) for sequence in orders]
+    if plan.options.state:
+        checks.append(order.check(player, pair, at_once=True))
+    if not checks:
+        reason = "no clip of the run can be read and says something"
+        checks.append(OrderCheck(spec, "A B A", (), False, reason, checked=False))
+    return tuple(checks)
+
+
+def _player(plan: Plan, sessions: Sessions, traces: Traces, spec: str, orders: tuple[Order, ...]) -> Player:
+    """Everything is prepared before the first session is opened: preparing may run the root."""
+    names = {name for sequence in orders for name in sequence.clips if name}
+    clips = {clip.name: clip for clip in plan.clips if clip.name in names}
+    tasks = {name: traces.prepare(spec, clip) for name, clip in clips.items()}
+    return Player(
+        stage=spec,
+        play=lambda session, clip: traces.play(spec, session, tasks[clip]),
+        fresh=lambda: sessions.fresh(spec),
+        pair=lambda: sessions.pair(spec),
+        recorded=lambda session, clip: traces.of_session(spec, clips[clip], session),
+        used=None if plan.options.state else lambda: sessions.session(spec),
+    )
+
+
+def _sounds(plan: Plan, traces: Traces) -> list[Sound]:
+    """The clips that can be read, each audio once; no more of them than the small set needs, if that is all."""
+    sounds: dict[str, Sound] = {}
+    for clip in plan.clips:
+        if not plan.options.state and sum(not sound.silent for sound in sounds.values()) == 2:
+            break
+        with suppress(ParityError):  # the row of such a clip says what is wrong with it
+            sha256, sound = _sound(traces, clip)
+            sounds.setdefault(sha256, sound)
+    return list(sounds.values())
+
+
+def _sound(traces: Traces, clip: Clip) -> tuple[str, Sound]:
+    features = traces.features(clip)
+    return features.audio_sha256, Sound(clip.name, features.seconds, features.silent)

@@ -1,0 +1,187 @@
+"""Opened stages: their artifacts, and one session of one stage at a time, so that memory is that of one model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from whisper_parity.backend import build
+from whisper_parity.backend.artifact import Artifact
+from whisper_parity.backend.contract import Fleet, Halves, Opened, Probing, Program, Stepper
+from whisper_parity.backend.stage import Stage
+from whisper_parity.decode.cached import Cached
+from whisper_parity.errors import BackendError, OneSessionError, ParityError, UnavailableError, mapped
+from whisper_parity.run import placement
+from whisper_parity.run.plan import Plan
+from whisper_parity.run.report import StageInfo
+from whisper_parity.system import serial
+
+Session = Halves | Program
+"""What a run asks for results: a stepper answers as halves."""
+
+
+class Sessions:
+    """Opens the stages of a plan; holds at most one of them open, unless it is asked for several by `open`."""
+
+    def __init__(self, plan: Plan, *, write_stages: bool = True) -> None:
+        """Take a plan.
+
+        Args:
+            plan: what is run.
+            write_stages: record each artifact in the run's folder. Off for readers such as `explain`.
+        """
+        self.plan = plan
+        self._write_stages = write_stages
+        self._artifacts: dict[str, Artifact | ParityError] = {}
+        self._current: tuple[str, Opened] | None = None
+        self._stack = ExitStack()
+        self.openings = 0
+        """How often a stage was opened: sessions of one opening are the same ones."""
+
+    def close(self) -> None:
+        """Free the open stage."""
+        self._current = None
+        self._stack.close()
+
+    def artifact(self, stage: str) -> Artifact:
+        """A stage's artifact, obtained once; a failure is remembered and raised again.
+
+        Raises:
+            ParityError: there is none here, and it cannot be built.
+        """
+        if stage not in self._artifacts:
+            try:
+                self._artifacts[stage] = build.obtain(self.plan.workshop, stage)
+            except ParityError as error:
+                self._artifacts[stage] = error
+            if self._write_stages:
+                info = self._info(self.plan.stage(stage), self._artifacts[stage])
+                serial.write(self.plan.folder.stage(stage), info)
+        artifact = self._artifacts[stage]
+        if isinstance(artifact, ParityError):
+            raise artifact
+        return artifact
+
+    @contextmanager
+    def session(self, stage: str) -> Iterator[Session]:
+        """A session of a stage for one clip; the stage is opened if need be, and stays open.
+
+        Raises:
+            ParityError: it cannot be opened.
+        """
+        opened = self._opened(stage)
+        with mapped(BackendError, f"{stage} cannot be used"), _leased(opened) as session:
+            placement.remember(self.plan.folder, stage, self.artifact(stage).sha256, session.facts.placement)
+            yield session
+
+    @contextmanager
+    def fresh(self, stage: str) -> Iterator[Session]:
+        """A session that has run nothing yet; what was open is closed, since a device has room for one.
+
+        Raises:
+            ParityError: it cannot be opened.
+        """
+        self.close()
+        with self.session(stage) as session:
+            yield session
+
+    @contextmanager
+    def pair(self, stage: str) -> Iterator[tuple[Session, Session]]:
+        """Two sessions that have run nothing yet, side by side.
+
+        Raises:
+            OneSessionError: one device, which has room for one.
+            ParityError: they cannot be opened.
+        """
+        self.close()
+        opened = self._opened(stage)
+        if isinstance(opened, Fleet) and opened.size < 2:
+            raise OneSessionError(f"{stage}: one device, which runs one session at a time", hint="Name two of them")
+        with ExitStack() as stack, mapped(BackendError, f"{stage} cannot be opened twice"):
+            second = opened if isinstance(opened, Fleet) else stack.enter_context(self._opening(self.artifact(stage)))
+            yield stack.enter_context(_leased(opened)), stack.enter_context(_leased(second))
+
+    def open(self, artifact: Artifact, stack: ExitStack) -> Session:
+        """Open an artifact beside what is open, until `stack` is closed; of a fleet one device is taken.
+
+        Raises:
+            ParityError: it cannot be opened.
+        """
+        with mapped(BackendError, f"{artifact.stage} cannot be opened"):
+            opened = stack.enter_context(self._opening(artifact))
+            return stack.enter_context(_leased(opened))
+
+    @contextmanager
+    def probe(self, artifact: Artifact) -> Iterator[Probing]:
+        """Open a stage's probe; of a fleet one device is taken.
+
+        Raises:
+            UnavailableError: its backend opens no probe.
+            ParityError: it cannot be opened.
+        """
+        with ExitStack() as stack:
+            with mapped(BackendError, f"a probe of {artifact.stage} cannot be opened"):
+                opened = stack.enter_context(self._opening(artifact))
+                probe = stack.enter_context(opened.lease()) if isinstance(opened, Fleet) else opened
+            if not isinstance(probe, Probing):
+                backend = self.plan.backends.of(artifact.stage).name
+                raise UnavailableError(f"{artifact.stage}: backend {backend} cannot open probes")
+            yield probe
+
+    def _opened(self, stage: str) -> Opened:
+        if self._current is None or self._current[0] != stage:
+            self.close()
+            with mapped(BackendError, f"{stage} cannot be opened"):
+                self.openings += 1
+                self._current = (stage, self._stack.enter_context(self._opening(self.artifact(stage))))
+        return self._current[1]
+
+    @contextmanager
+    def _opening(self, artifact: Artifact) -> Iterator[Opened]:
+        with self.plan.backends.of(artifact.stage).open(artifact, self.plan.options.threads) as opened:
+            yield opened
+
+    def _info(self, stage: Stage, artifact: Artifact | ParityError) -> StageInfo:
+        if isinstance(artifact, ParityError):
+            return StageInfo(stage.spec, stage.parent, False, str(artifact))
+        return StageInfo(
+            spec=stage.spec,
+            parent=stage.parent,
+            available=True,
+            reason=self.plan.backends.availability(stage.name.backend).reason,
+            origin=artifact.origin,
+            folder=str(artifact.folder),
+            sha256=artifact.sha256,
+            parent_sha256=artifact.parent_sha256,
+            files=dict(artifact.files),
+            tools=dict(artifact.tools or {}),
+            options=dict(artifact.options or {}),
+            created=artifact.created,
+            build_seconds=artifact.build_seconds,
+            notes=artifact.notes,
+        )
+
+
+@contextmanager
+def _leased(opened: Opened) -> Iterator[Session]:
+    """A session for one clip: the opened one, or a free one of a fleet; a stepper under the adapter.
+
+    Raises:
+        BackendError: it is a probe.
+    """
+    with ExitStack() as stack:
+        session = stack.enter_context(opened.lease()) if isinstance(opened, Fleet) else opened
+        yield as_session(session)
+
+
+def as_session(opened: object) -> Session:
+    """What the run asks: the one place that tells the kinds of session apart.
+
+    Raises:
+        BackendError: neither halves, nor a stepper, nor a program.
+    """
+    if isinstance(opened, (Halves, Program)):
+        return opened
+    if isinstance(opened, Stepper):
+        return Cached(opened)
+    raise BackendError(f"{type(opened).__name__}: neither halves, nor a stepper, nor a program was opened")

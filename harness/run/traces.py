@@ -1,0 +1,194 @@
+"""Traces of a run: read where they are there, recorded otherwise."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+
+from whisper_parity.backend.artifact import Artifact
+from whisper_parity.backend.contract import Halves
+from whisper_parity.clips.clip import Clip
+from whisper_parity.clips.features import Features, clip_features, clip_sha256
+from whisper_parity.decode import draft, policy
+from whisper_parity.decode.loop import rows_are_invariant
+from whisper_parity.errors import BackendError, ParityError, mapped
+from whisper_parity.run.plan import Plan
+from whisper_parity.run.sessions import Session, Sessions
+from whisper_parity.system import serial
+from whisper_parity.system.files import locked
+from whisper_parity.trace import file
+from whisper_parity.trace.record import Recorder, record
+from whisper_parity.trace.trace import Trace
+
+IN_HAND = 3
+"""Traces that are kept: a cell is judged by its own, its parent's and the root's."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A clip, ready for a stage."""
+
+    clip: Clip
+    features: Features
+    reference: Trace | None
+    """The root's trace, whose tokens are the draft; None for the root and for what stands before it."""
+    language: str | None
+
+
+class Traces:
+    """The traces of a plan's cells; each file is read once while it is in hand, each clip hashed once."""
+
+    def __init__(self, plan: Plan, sessions: Sessions) -> None:
+        self.plan = plan
+        self._sessions = sessions
+        self._hashes: dict[Path, str] = {}
+        self._in_hand: OrderedDict[tuple[str, str], Trace] = OrderedDict()
+        self._lock = Lock()
+        self._recorded_by: dict[tuple[str, str], tuple[int, int]] = {}
+
+    def get(self, stage: str, clip: Clip) -> Trace:
+        """A stage's trace of a clip: read when it is there, recorded otherwise.
+
+        Raises:
+            ParityError: it could not be recorded.
+        """
+        if trace := self._in_hand.get((stage, clip.name)):
+            return self._keep(stage, clip, trace)
+        path = self.plan.folder.trace(clip.name, stage)
+        with locked(self.plan.folder.lock(clip.name, stage)):
+            if path.is_file():
+                trace = file.load(path)
+                if not self.changed(trace, stage, clip):
+                    return self._keep(stage, clip, trace)
+            trace = self._record(stage, clip)
+            file.save(trace, path)
+        return self._keep(stage, clip, trace)
+
+    def of_session(self, stage: str, clip: Clip, session: Session) -> Trace | None:
+        """The trace that this very session has recorded in this process; None for one of another session."""
+        same = self._recorded_by.get((stage, clip.name)) == (self._sessions.openings, id(session))
+        return self.get(stage, clip) if same else None
+
+    def changed(self, trace: Trace, stage: str, clip: Clip) -> str:
+        """What a trace was recorded with and is another now: "audio", "language", "artifact", or "" for nothing."""
+        try:
+            audio = self._sha256(clip)
+        except ParityError:  # it went away since
+            return "audio"
+        if trace.header.audio_sha256 != audio:
+            return "audio"
+        if clip.language not in (None, trace.header.language):
+            return "language"
+        return "" if trace.header.artifact_sha256 == self._sessions.artifact(stage).sha256 else "artifact"
+
+    def prepare(self, stage: str, clip: Clip) -> Task:
+        """What a stage needs for a clip; the root may be run for it.
+
+        Raises:
+            ParityError: the clip cannot be used, or the root could not record it.
+        """
+        policy.check_language(clip.language)
+        features = self.features(clip)
+        reference = self.reference(stage, clip)
+        language = reference.header.language if reference else clip.language
+        if language is None and stage != self.plan.root:
+            language = self._detected_language(clip)
+        return Task(clip, features, reference, language)
+
+    def features(self, clip: Clip) -> Features:
+        """A clip's input features.
+
+        Raises:
+            AudioError: it gives none.
+        """
+        known = self._sha256(clip) if clip.path.is_file() else None
+        return clip_features(self.plan.options.cache, clip, self.plan.checkpoint.dims.n_mels, known)
+
+    def reference(self, stage: str, clip: Clip) -> Trace | None:
+        """The root's trace for every stage behind it; None for the root and for what stands before.
+
+        Raises:
+            ParityError: the root could not record it.
+        """
+        before_root = self.plan.stage(self.plan.root).parent
+        return None if stage in (self.plan.root, before_root) else self.get(self.plan.root, clip)
+
+    def play(self, stage: str, session: Session, task: Task) -> Trace:
+        """Record a clip by an opened session of a stage.
+
+        Raises:
+            ParityError: it failed.
+        """
+        with mapped(BackendError, f"{stage} failed on {task.clip.name}"):
+            try:
+                recorder = self._recorder(stage, self._sessions.artifact(stage), session)
+                return record(recorder, task.clip, task.features, task.reference, task.language)
+            except ParityError:
+                session.usage()  # what a failed clip spent is not the next one's
+                raise
+
+    def warm_up(self, stage: str) -> None:
+        """Check the rows of a stage once, before several threads would; a failure shows in its cells."""
+        with suppress(ParityError), self._sessions.session(stage) as session:
+            self._recorder(stage, self._sessions.artifact(stage), session)
+
+    def _record(self, stage: str, clip: Clip) -> Trace:
+        task = self.prepare(stage, clip)
+        with self._sessions.session(stage) as session:
+            trace = self.play(stage, session, task)
+            self._recorded_by[stage, clip.name] = (self._sessions.openings, id(session))
+        return trace
+
+    def _keep(self, stage: str, clip: Clip, trace: Trace) -> Trace:
+        with self._lock:
+            self._in_hand.pop((stage, clip.name), None)
+            self._in_hand[stage, clip.name] = trace
+            while len(self._in_hand) > IN_HAND:
+                self._in_hand.popitem(last=False)
+        return trace
+
+    def _sha256(self, clip: Clip) -> str:
+        if clip.path not in self._hashes:
+            self._hashes[clip.path] = clip_sha256(clip)
+        return self._hashes[clip.path]
+
+    def _detected_language(self, clip: Clip) -> str | None:
+        """What the root detects; it records all clips that need a language in a row, so that models stay loaded."""
+        for other in self.plan.clips:
+            if other.language is None and other != clip:
+                with suppress(ParityError):
+                    self.get(self.plan.root, other)
+        return self.get(self.plan.root, clip).header.language
+
+    def _recorder(self, stage: str, artifact: Artifact, session: Session) -> Recorder:
+        plan = self.plan
+        cache, weights = plan.options.cache, plan.checkpoint
+        invariant = True
+        if isinstance(session, Halves):
+            path = draft.invariance_path(cache, artifact.sha256, session.facts.label, plan.options.threads)
+            invariant = bool(serial.remembered(path, _check(plan, session)))
+        return Recorder(
+            stage=stage,
+            session=session,
+            artifact_sha256=artifact.sha256,
+            dims=weights.dims,
+            policy=plan.policy,
+            drafts=lambda sha256, decoding, greedy: draft.root_draft(cache, weights, sha256, decoding, greedy),
+            step_by_step=not invariant,
+        )
+
+
+def _check(plan: Plan, session: Halves) -> Callable[[], bool]:
+    def rows_hold() -> bool:
+        dims = plan.checkpoint.dims
+        shape = (1, dims.n_audio_ctx, dims.n_audio_state)
+        encoder_output = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+        return rows_are_invariant(session, policy.concrete(plan.policy, dims, "en"), encoder_output)
+
+    return rows_hold
