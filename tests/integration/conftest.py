@@ -1,0 +1,38 @@
+"""Fixtures that several files share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.simulated import Bench, bench_of
+from whisper_parity.backends.dla.link import adb
+from whisper_parity.backends.dla.link.adb import Adb
+from whisper_parity.errors import UnavailableError
+
+
+@pytest.fixture(scope="module")
+def adb_server() -> Iterator[Adb]:
+    """A real adb server on a port of its own."""
+    try:
+        binary = adb.find(os.environ.get("ADB"))
+    except UnavailableError as error:
+        pytest.skip(str(error))
+    with adb.private_server(binary, usb=False) as found:
+        yield found
+
+
+@pytest.fixture(params=["modern", "legacy"])
+def bench(adb_server: Adb, request: pytest.FixtureRequest) -> Iterator[Bench]:
+    """A simulated device of either mode, connected."""
+    with bench_of(adb_server, legacy=request.param == "legacy") as found:
+        yield found
+
+
+@pytest.fixture
+def modern(adb_server: Adb) -> Iterator[Bench]:
+    """A simulated device of today's adbd, connected."""
+    with bench_of(adb_server) as found:
+        yield found
