@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.support import runners
+from tests.support.runners import Models
 from tests.support.simulated import Bench, bench_of
+from whisper_parity.backends.dla import native
 from whisper_parity.backends.dla.link import adb
 from whisper_parity.backends.dla.link.adb import Adb
-from whisper_parity.errors import UnavailableError
+from whisper_parity.errors import BuildError, UnavailableError
 
 
 @pytest.fixture(scope="module")
@@ -36,3 +40,20 @@ def modern(adb_server: Adb) -> Iterator[Bench]:
     """A simulated device of today's adbd, connected."""
     with bench_of(adb_server) as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def runner_built() -> None:
+    """The runner and its runtimes, compiled before any time is taken; a machine without a compiler says so once."""
+    try:
+        native.runner()
+        for api in ("both", "v1", "v2"):
+            native.stand_in_runtime(api)
+    except (BuildError, UnavailableError) as error:
+        pytest.skip(f"no runner can be built here: {error}")
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Models:
+    """Small files to start a runner on, for the stand-in runtime without a model."""
+    return runners.small_models(tmp_path)
