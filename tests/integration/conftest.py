@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support import runners
+from tests.support import runners, sound
+from tests.support.givenfiles import Folder
+from tests.support.refusals import require_no_traceback
 from tests.support.runners import Models
 from tests.support.simulated import Bench, bench_of
 from whisper_parity.backends.dla import native
@@ -57,3 +60,25 @@ def runner_built() -> None:
 def models(tmp_path: Path) -> Models:
     """Small files to start a runner on, for the stand-in runtime without a model."""
     return runners.small_models(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def built_artifacts(parity_in, scripted_checkpoint, tmp_path_factory) -> Path:
+    """Good torchscript and tflite files of the tiny checkpoint, and beside them a run of the root on a clip."""
+    folder = tmp_path_factory.mktemp("built")
+    parity = parity_in(folder)
+    require_no_traceback(parity("build", "--stages", "torchscript,tflite", "--out", folder / "artifacts"), 0)
+    good = sound.write_wav(folder / "good.wav", sound.warble(1.0))
+    parity("run", "--language", "en", "--stages", "pytorch", "--clips", good, "--run-id", "one")
+    return folder
+
+
+@pytest.fixture
+def artifacts(parity, built_artifacts, scripted_checkpoint, tmp_path, capfd) -> Folder:
+    """A copy of the built artifacts to spoil: every file is a link that is replaced, never written through."""
+    for name in ("artifacts", "reports"):
+        shutil.copytree(built_artifacts / name, tmp_path / name, copy_function=os.link)
+    os.link(built_artifacts / "good.wav", tmp_path / "good.wav")
+    for record in (tmp_path / "artifacts").glob("*.lineage.json"):
+        record.unlink()
+    return Folder(tmp_path / "artifacts", scripted_checkpoint.stem, parity, tmp_path / "reports", capfd)
