@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support import runners, sound
+from tests.support.commands import RUN, Finished
 from tests.support.givenfiles import Folder
-from tests.support.refusals import require_no_traceback
+from tests.support.refusals import files_of, line_of, require_no_traceback
 from tests.support.runners import Models
 from tests.support.simulated import Bench, bench_of
 from whisper_parity.backends.dla import native
@@ -82,3 +83,31 @@ def artifacts(parity, built_artifacts, scripted_checkpoint, tmp_path, capfd) -> 
     for record in (tmp_path / "artifacts").glob("*.lineage.json"):
         record.unlink()
     return Folder(tmp_path / "artifacts", scripted_checkpoint.stem, parity, tmp_path / "reports", capfd)
+
+
+@pytest.fixture(scope="session")
+def good_run(parity_in, tmp_path_factory) -> Finished:
+    """A run of one good clip, made before anything goes wrong."""
+    folder = tmp_path_factory.mktemp("kept")
+    good = sound.write_wav(folder / "good.wav", sound.warble(1.0))
+    result = parity_in(folder)(*RUN, "--clips", good, "--run-id", "kept")
+    require_no_traceback(result, 0)
+    return Finished(folder, result, folder / "reports" / "kept")
+
+
+@pytest.fixture
+def refuse(good_run: Finished, parity) -> Iterator[Callable[..., str]]:
+    """The line with which a command is refused that would have continued the good run; that one stays as it is."""
+    before = files_of(good_run.run)
+
+    def refused(*words: object, exit_code: int = 2) -> str:
+        defaults = {
+            "--clips": good_run.folder / "good.wav",
+            "--report-dir": good_run.folder / "reports",
+            "--run-id": "kept",
+        }
+        missing = [word for option, value in defaults.items() if option not in words for word in (option, value)]
+        return line_of(parity("run", *words, *missing), exit_code)
+
+    yield refused
+    assert files_of(good_run.run) == before
