@@ -1,10 +1,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from benchmarks import detection
+from tests.support import runs
+from tests.support.gates import Gate
+from whisper_parity.gate import approved, judging, settings
+from whisper_parity.gate.judging import Judgement
+from whisper_parity.project import Project
+from whisper_parity.run.report import Report
 
 
 @pytest.fixture(scope="module")
@@ -12,3 +19,20 @@ def ports() -> Iterator[None]:
     """The backend `port`, registered as another package's would be."""
     with detection.registered():
         yield
+
+
+@pytest.fixture
+def not_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A person's machine, unless a test says otherwise."""
+    monkeypatch.delenv("CI", raising=False)
+
+
+@pytest.fixture
+def gate(tmp_path: Path, not_in_ci: None) -> Gate:
+    """Judges a run against the approved result of the unbroken one."""
+    approved.approve(runs.report(), tmp_path)
+
+    def judge(report: Report, **given: object) -> Judgement:
+        return judging.judge(report, settings.of(Project(Path(), gate={"folder": str(tmp_path), **given})))
+
+    return judge

@@ -1,0 +1,204 @@
+"""TorchScript files that are foreign or of another model: a row that says so, and never a crash."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.support.givenfiles import Folder, dump, replace
+from whisper_parity.backends.split import modules
+from whisper_parity.fixtures import scripted
+from whisper_parity.judge.verdict import Outcome
+from whisper_parity.model import dims
+
+N_STATE = 64
+
+
+def save(module: Any, path: Path) -> None:
+    """Put another TorchScript module in a file's place."""
+    path.unlink()
+    module.save(str(path))
+
+
+class Repeats(nn.Module):
+    """Loops as often as a number says that it is fed, below a branch."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        if features.shape[0] > 0:
+            for _ in range(int(features.sum().item()) + 3):
+                features = features + 1
+        return features
+
+
+class RunsAtLoad(nn.Module):
+    """Has a `__setstate__`, which TorchScript calls while it loads a file."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loaded = torch.zeros(1)
+
+    @torch.jit.export
+    def __getstate__(self) -> tuple[Tensor, bool]:
+        return self.loaded, self.training
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[Tensor, bool]) -> None:
+        self.loaded = state[0] + 1
+        self.training = state[1]
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features + self.loaded
+
+
+class WithoutForward(nn.Module):
+    """Nothing to call."""
+
+    @torch.jit.export
+    def other(self, features: Tensor) -> Tensor:
+        return features
+
+
+class Gives(nn.Module):
+    """Gives one thing, whatever it is fed."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, features: Tensor) -> Any:
+        shape = (1, 1500, N_STATE)
+        if self.kind == "a pair":
+            return features, features
+        if self.kind == "another shape":
+            return torch.zeros(1, N_STATE, 1500)
+        return torch.zeros(shape, dtype=torch.float64 if self.kind == "float64" else torch.bfloat16)
+
+
+def traced(module: nn.Module, *inputs: Tensor) -> Any:
+    with modules.explicit_attention():
+        return torch.jit.trace(module, inputs, check_trace=False)
+
+
+FOREIGN_TORCHSCRIPT: dict[str, tuple[Callable[[], Any], str]] = {
+    "loops": (lambda: torch.jit.script(Repeats()), "{path}: holds prim::Loop, which a traced Whisper does not. Trace"),
+    "code at load": (
+        lambda: torch.jit.script(RunsAtLoad()),
+        "{path}: runs code of its own when loaded (",
+    ),
+    "no forward": (lambda: torch.jit.script(WithoutForward()), "{path}: not a TorchScript file ("),
+    "another size": (
+        lambda: traced(modules.SplitEncoder(model(n_state=128).encoder.eval()), torch.zeros(1, 80, 3000)),
+        "{path}: no weight of shape [64, 80, 3] (first convolution). Is it from the given checkpoint?",
+    ),
+    "another size, frozen": (
+        lambda: torch.jit.freeze(
+            traced(modules.SplitEncoder(model(n_state=128).encoder.eval()), torch.zeros(1, 80, 3000)).eval()
+        ),
+        "torchscript: encoder output: expected float32 [1, 1500, 64], found float32 [1, 1500, 128]. Is this",
+    ),
+    "two inputs": (
+        lambda: torch.jit.trace(lambda a, b: a + b, (torch.zeros(1, 80, 3000), torch.zeros(1, 80, 3000))),
+        "torchscript encoder: failed on inputs [1, 80, 3000] (",
+    ),
+    **{
+        f"gives {kind}": (
+            lambda kind=kind: torch.jit.trace(Gives(kind), torch.zeros(1, 80, 3000), check_trace=False),
+            said,
+        )
+        for kind, said in {
+            "a pair": "torchscript encoder: expected one float32 tensor as output, found tuple. Trace it again",
+            "another shape": "torchscript: encoder output: expected float32 [1, 1500, 64], found float32 [1, 64, 1500]",
+            "float64": "torchscript encoder: expected one float32 tensor as output, found torch.float64. Trace",
+            "bfloat16": "torchscript encoder: expected one float32 tensor as output, found torch.bfloat16. Trace it",
+        }.items()
+    },
+}
+
+
+def model(n_state: int = N_STATE, n_vocab: int = 51865, seed: int = 1) -> Any:
+    """Another tiny Whisper than that of the checkpoint."""
+    return scripted.model(scripted.dimensions(n_vocab=n_vocab, n_state=n_state), seed=seed, steps=12)
+
+
+@pytest.mark.parametrize("case", FOREIGN_TORCHSCRIPT)
+def test_a_foreign_torchscript_encoder_is_refused(artifacts: Folder, case: str):
+    """Whatever it is, it is bad input and not a failure of this machine."""
+    make, said = FOREIGN_TORCHSCRIPT[case]
+    path = artifacts.file("torchscript", "encoder")
+    save(make(), path)
+    assert artifacts.refused("torchscript").startswith(said.format(path=path))
+
+
+def test_a_checkpoint_is_no_torchscript_file(artifacts: Folder, scripted_checkpoint: Path):
+    """Both are called .pt."""
+    path = artifacts.file("torchscript", "encoder")
+    replace(path, scripted_checkpoint.read_bytes())
+    assert artifacts.refused("torchscript").startswith(f"{path}: not a TorchScript file (")
+
+
+def test_encoder_and_decoder_in_each_others_place_are_refused(artifacts: Folder):
+    """The weights tell which is which."""
+    encoder, decoder = artifacts.file("torchscript", "encoder"), artifacts.file("torchscript", "decoder")
+    encoder.rename(artifacts.path / "swap.pt")
+    decoder.rename(encoder)
+    (artifacts.path / "swap.pt").rename(decoder)
+    assert artifacts.refused("torchscript").startswith(f"{encoder}: no weight of shape [64, 80, 3] (first convolution)")
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"n_vocab": 51864}, "torchscript: logits: expected float32 [13, 51865], found float32 [13, 51864]. Is"),
+        ({"n_state": 128}, "torchscript decoder: failed on inputs [1, 448, 64], [1, 1500, 64] ("),
+    ],
+    ids=["another vocabulary", "another size"],
+)
+def test_a_decoder_of_another_model_is_refused(artifacts: Folder, changes: dict[str, int], said: str, frozen: bool):
+    """Its weights tell, and where a frozen file shows none, what it does."""
+    path, other = artifacts.file("torchscript", "decoder"), model(**changes)
+    _, inputs = modules.example_inputs(dims.Dims(**vars(other.dims)))
+    module = traced(modules.split(other)[1], *inputs).eval()
+    save(torch.jit.freeze(module) if frozen else module, path)
+    weights = f"{path}: no weight of shape [51865, 64] (output projection). Is it from the given checkpoint?"
+    assert artifacts.refused("torchscript").startswith(said if frozen else weights)
+
+
+@pytest.mark.parametrize("parts", [("decoder",), ("decoder", "token_embedding"), ("token_embedding",)])
+def test_a_decoder_of_another_checkpoint_of_the_same_size_diverges(artifacts: Folder, parts: tuple[str, ...]):
+    """Nothing in the shapes tells them apart; the verdict does, and says where to look."""
+    other = model()
+    if "decoder" in parts:
+        _, inputs = modules.example_inputs(dims.Dims(**vars(other.dims)))
+        save(traced(modules.split(other)[1], *inputs), artifacts.file("torchscript", "decoder"))
+    if "token_embedding" in parts:
+        dump(other.decoder.token_embedding.weight.detach().numpy(), artifacts.token_embedding)
+    row = artifacts.judged("torchscript", 1)
+    assert row.verdict.outcome is Outcome.DIVERGED
+    assert row.verdict.reason.endswith(
+        "; the encoder agrees: look at the decoder and the token embedding (of the same checkpoint?)"
+    )
+
+
+def test_an_encoder_of_another_checkpoint_of_the_same_size_diverges(artifacts: Folder):
+    """It does so on the first rung: its output."""
+    save(traced(modules.split(model())[0], torch.zeros(1, 80, 3000)), artifacts.file("torchscript", "encoder"))
+    row = artifacts.judged("torchscript", 1)
+    assert (row.verdict.outcome, row.verdict.rung) == (Outcome.DIVERGED, "tensor")
+    assert row.verdict.reason.startswith("tensor: encoder_output SNR ")
+
+
+def test_weights_that_are_not_finite_diverge(artifacts: Folder):
+    """Found, counted and located; the text that comes out of it is not compared."""
+    table = np.load(artifacts.token_embedding).copy()
+    table[50258] = np.nan
+    dump(table, artifacts.token_embedding)
+    row = artifacts.judged("torchscript", 1)
+    assert row.verdict.outcome is Outcome.DIVERGED
+    assert "values of the candidate are NaN or infinite, first at [" in row.verdict.reason

@@ -1,0 +1,57 @@
+"""A name that is unknown, or that two files share, is refused before anything runs."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from tests.support.refusals import line_of
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--stages", "pytorch,onnx"), "no backend called 'onnx'. Use one of whisper, pytorch, torchscript, tflite"),
+        (("--stages", "tflite:int4"), "stage 'tflite:int4': tflite has no variant 'int4'. Variants: fp32, fp16, int8"),
+        (("--stages", "pytorch:fp16"), "stage 'pytorch:fp16': pytorch has no variant 'fp16'. Write pytorch"),
+        (("--stages", "tflite:"), "stage 'tflite:': tflite has no variant ''. Variants: fp32"),
+        (("--stages", "pytorch,,tflite"), "--stages: expected names separated by commas, found 'pytorch,,tflite'"),
+        (("--policy", "beam"), "no policy called 'beam'. Use one of whisper, plain"),
+        (("--language", "xx"), "unknown language 'xx'. Use a Whisper code such as en, zh or de"),
+        (("--language", "English"), "unknown language 'English'. Use a Whisper code such as en, zh or de"),
+        (("--checkpoint", "huge"), "huge: neither a file nor a Whisper name. Names: tiny.en, tiny"),
+        (("--checkpoint", "x" * 300), "neither a file nor a Whisper name. Names: tiny.en, tiny"),
+        (("--mask-value", "10000"), "mask value '10000': expected a negative number. Use -inf or -10000"),
+        (("--mask-value", "nan"), "mask value 'nan': expected a negative number. Use -inf or -10000"),
+        (("--run-id", "../elsewhere"), "run id '../elsewhere': use letters, digits, '.', '_' and '-'"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_known_ones(refuse, words, said):
+    """The line lists what can be used instead, and nothing runs."""
+    assert said in refuse(*words)
+
+
+@pytest.mark.parametrize("name", ["nobody", "missing.wav", "x" * 300, "a\nb"])
+def test_an_unknown_clip_is_refused_with_the_manifest_to_look_into(refuse, tmp_path, name):
+    """A name or a file that does not exist is more likely a typo than a clip."""
+    manifest = tmp_path / "clips.jsonl"
+    manifest.write_text('{"audio_filepath": "a.wav", "tags": ["short"]}\n', "utf-8")
+    line = refuse("--clips", name, "--manifest", manifest)
+    assert line.startswith(f"no clip, tag or audio file called {name!r}. Use default, all, a file, ")
+    assert line.endswith(f"one of the tags short or a name in {manifest}")
+
+
+def test_a_run_that_is_not_there_is_refused(parity):
+    """`parity report` and `parity compare` say what a run is."""
+    said = "nothing: neither a run nor a result file. Give a folder with report.json, or two JSON results"
+    assert line_of(parity("report", "nothing"), 2) == said
+    assert line_of(parity("compare", "nothing", "nothing"), 2) == said
+
+
+def test_two_files_of_one_name_are_refused(refuse, tmp_path, clip):
+    """One of them would be passed over silently."""
+    (tmp_path / "other").mkdir()
+    twin = shutil.copy(clip, tmp_path / "other" / clip.name)
+    line = refuse("--clips", f"{clip},{twin}")
+    assert line == f"two clips are called warble: {clip} and {twin}. Rename one, or name both in a manifest"
