@@ -13,7 +13,7 @@ import argparse
 import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,11 +30,11 @@ from whisper_parity.fixtures.breakages import BREAKAGES, Breakage
 from whisper_parity.judge import tolerance
 from whisper_parity.judge.verdict import Outcome
 from whisper_parity.run import plan as planning
+from whisper_parity.run import schedule
+from whisper_parity.run.cell import Cell
 from whisper_parity.run.options import RunOptions
 from whisper_parity.run.plan import Plan
 from whisper_parity.run.report import Row
-from whisper_parity.run import schedule
-from whisper_parity.run.cell import Cell
 from whisper_parity.run.traces import Traces
 from whisper_parity.system.terminal import progress, stdout, unfolded
 from whisper_parity.trace.trace import Trace

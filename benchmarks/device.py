@@ -25,10 +25,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.host import SIZES, random_checkpoint
+from tests.support import sites
 from tests.support.checkout import CHECKOUT
 from whisper_parity.backend import build
 from whisper_parity.backend.artifact import Artifact
-from whisper_parity.backend.build import Workshop
 from whisper_parity.backends.dla import settings
 from whisper_parity.backends.dla.fleet import DeviceFleet, DeviceSession
 from whisper_parity.backends.dla.link import adb, device
@@ -38,7 +38,6 @@ from whisper_parity.backends.dla.sessions.neuronrt import NeuronrtSession
 from whisper_parity.backends.dla.sessions.resident import ResidentSession
 from whisper_parity.backends.dla.simulator.device import USB2_BYTES_PER_S, SimulatedDevice
 from whisper_parity.backends.dla.simulator.outfit import started
-from whisper_parity.model import checkpoint
 
 TOKENS = tuple(range(1000, 1025))
 PROMPT = (50258, 50259, 50359, 50363)
@@ -73,9 +72,7 @@ def main() -> None:
 
 def artifact_of(size: str) -> Artifact:
     """The stand-in DLA files of a checkpoint of published dimensions, and how long they took to build."""
-    workshop = Workshop(
-        checkpoint.describe(random_checkpoint(size)), CHECKOUT / "build" / "benchmarks", None, {"mask_value": "-inf"}
-    )
+    workshop = sites.workshop(random_checkpoint(size), CHECKOUT / "build" / "benchmarks")
     return build.obtain(workshop, "dla:simulated")
 
 

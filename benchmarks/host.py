@@ -33,10 +33,11 @@ from whisper_parity.decode.loop import decode
 from whisper_parity.fixtures import scripted
 from whisper_parity.project import Project
 from whisper_parity.run import schedule
-from whisper_parity.run.cell import Cell
-from whisper_parity.run.schedule import Schedule
+from whisper_parity.run.cell import Cell, judged
 from whisper_parity.run.options import RunOptions
 from whisper_parity.run.plan import Plan, make
+from whisper_parity.run.schedule import Schedule
+from whisper_parity.run.traces import Traces
 
 SIZES = {"tiny": (384, 6, 4), "base": (512, 8, 6), "small": (768, 12, 12)}
 """State, heads, layers."""
@@ -122,17 +123,18 @@ def peak_memory_gib(options: RunOptions) -> float:
 def run_ratios(options: RunOptions, repeats: int) -> tuple[float, float]:
     """(a) over all clips and (b) on the first, bare passes and rows taken turn by turn."""
     plan = make(options, Project(Path()))
-    shutil.rmtree(plan.folder)
+    shutil.rmtree(plan.folder.path)
     bare = whole = naive = drafted = 0.0
-    with evaluation(plan) as running:
+    with schedule.opened(plan) as running:
         for stage in plan.stages:
             for clip in plan.clips:
-                running.row(stage, clip)  # outside the clock: first calls import, allocate and compile
+                cell = Cell(stage, clip)
+                running.row(cell)  # outside the clock: first calls import, allocate and compile
                 passes = Passes(running, plan, stage.spec, clip)
                 for _ in range(repeats):
                     remove_trace(plan, stage.spec, clip.name)
                     bare += timed(passes.bare)
-                    whole += timed(partial(running.row, stage, clip))
+                    whole += timed(partial(judged, plan, cell, Traces(plan, running.sessions)))
                 if clip is plan.clips[0]:
                     drafted += timed(passes.drafted)
                     naive += timed(passes.step_by_step)
@@ -142,12 +144,12 @@ def run_ratios(options: RunOptions, repeats: int) -> tuple[float, float]:
 class Passes:
     """What is timed of one stage on one clip, its model loaded."""
 
-    def __init__(self, running: Evaluation, plan: Plan, stage: str, clip: Clip) -> None:
-        session = running._opened(stage)
-        self.session = cast(Halves, session)
+    def __init__(self, running: Schedule, plan: Plan, stage: str, clip: Clip) -> None:
+        with running.sessions.session(stage) as session:
+            self.session = cast(Halves, session)  # it stays open with the schedule
         self.plan = policy.concrete(plan.policy, plan.checkpoint.dims, "en")
         self.features = features.clip_features(plan.options.cache, clip, 80).windows[0].input_features
-        self.tokens = running.trace(stage, clip).header.windows[0].tokens
+        self.tokens = running.traces.get(stage, clip).header.windows[0].tokens
 
     def bare(self) -> None:
         """One encoder and one decoder call."""
@@ -165,7 +167,7 @@ class Passes:
 
 def remove_trace(plan: Plan, stage: str, clip: str) -> None:
     """Let the next row record again."""
-    (plan.folder / "traces" / f"{clip}--{stage}.safetensors").unlink()
+    plan.folder.trace(clip, stage).unlink()
 
 
 def timed(call: Callable[[], object]) -> float:

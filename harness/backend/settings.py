@@ -114,6 +114,12 @@ def described(kind: type[Any]) -> list[tuple[str, str, str]]:
     return lines
 
 
+def environment_of(kind: type[Any]) -> tuple[str, ...]:
+    """Variables that give settings where parity.toml does not."""
+    variables = (field.metadata.get(_VARIABLE) for field in dataclasses.fields(kind))
+    return tuple(name for name in variables if name)
+
+
 def _is_table(value: Any) -> bool:
     return dataclasses.is_dataclass(value) and not isinstance(value, type)
 

@@ -8,16 +8,17 @@ from typing import Any
 
 import pytest
 
-from whisper_parity.backend import build, registry
+from tests.support import sites
+from whisper_parity.backend import build
 from whisper_parity.backend.artifact import cache_key
 from whisper_parity.backend.build import Workshop
 from whisper_parity.backends.split.embedding import write_metadata, write_token_embedding
 from whisper_parity.backends.split.names import tflite_names, torchscript_names
 from whisper_parity.judge.verdict import Outcome
-from whisper_parity.model import checkpoint
 from whisper_parity.model.checkpoint import Checkpoint
 from whisper_parity.model.dims import Dims
-from whisper_parity.run import report as schema
+from whisper_parity.run import report as records
+from whisper_parity.run.folder import RunFolder
 
 BASE = Checkpoint("base", Path("base.pt"), "0" * 64, Dims(80, 1500, 512, 8, 6, 51865, 448, 512, 8, 6))
 
@@ -78,14 +79,14 @@ def test_the_key_follows_parent_options_and_tools():
 
 @pytest.fixture(scope="module")
 def workshop(scripted_checkpoint, cache_dir) -> Workshop:
-    return Workshop(checkpoint.describe(scripted_checkpoint), cache_dir, None, {"mask_value": "-inf"})
+    return sites.workshop(scripted_checkpoint, cache_dir)
 
 
 def test_tflite_descends_from_the_checkpoint_and_is_judged_against_torchscript(workshop):
     """litert-torch takes modules, not TorchScript: the lineage says so, and the edge is still that of the chain."""
     artifact = build.obtain(workshop, "tflite")
     assert artifact.parent_sha256 == build.obtain(workshop, "pytorch").sha256
-    stages = {stage.spec: stage for stage in registry.plan(("torchscript", "tflite"))}
+    stages = {stage.spec: stage for stage in sites.backends().chain(("torchscript", "tflite"))}
     assert stages["tflite"].edge == "torchscript->tflite"
 
 
@@ -99,7 +100,7 @@ def test_quantised_variants_are_smaller_and_drift(parity, clip, tmp_path):
     result = parity("run", "--clips", clip, "--language", "en", "--stages", "pytorch,tflite,tflite:fp16,tflite:int8",
                     "--run-id", "variants")  # fmt: skip
     assert result.exit_code == 0, result.output
-    report = schema.load(tmp_path / "reports" / "variants")
+    report = records.load(RunFolder(tmp_path / "reports" / "variants"))
     sizes = {stage.spec: stage.files["encoder"].size_bytes for stage in report.stages if "encoder" in stage.files}
     assert sizes["tflite:int8"] < sizes["tflite:fp16"] < sizes["tflite"]
     worst = {row.stage: row.vs_parent.comparison.worst("logits").snr_db for row in report.rows if row.vs_parent}
@@ -111,7 +112,7 @@ def test_a_missing_interpreter_is_a_row_with_a_reason_never_a_pass(parity, clip,
     monkeypatch.setattr("whisper_parity.backends.tflite.INTERPRETERS", {})
     result = parity("run", "--clips", clip, "--language", "en", "--stages", "torchscript,tflite", "--run-id", "missing")
     assert result.exit_code == 3
-    rows = {row.stage: row.verdict for row in schema.load(tmp_path / "reports" / "missing").rows}
+    rows = {row.stage: row.verdict for row in records.load(RunFolder(tmp_path / "reports" / "missing")).rows}
     assert rows["torchscript"].outcome is Outcome.PASS
     assert rows["tflite"].outcome is Outcome.FAILED
     assert "pip install ai-edge-litert" in rows["tflite"].reason
@@ -125,7 +126,7 @@ def test_a_converter_that_fails_is_a_row_with_its_last_line(parity, clip, tmp_pa
         "run", "--clips", clip, "--language", "en", "--stages", "tflite", "--run-id", "failed", "--cache", cache
     )
     assert result.exit_code == 3
-    row = schema.load(tmp_path / "reports" / "failed").rows[-1]
+    row = records.load(RunFolder(tmp_path / "reports" / "failed")).rows[-1]
     assert row.verdict.outcome is Outcome.FAILED
     assert "converting the fp32 encoder failed (exit code 1): it printed nothing" in row.verdict.reason
     assert not [path for path in cache.glob("*tflite*") if path.is_dir()]

@@ -16,7 +16,8 @@ from tests.support.commands import RUN, STAGES, Finished
 from tests.support.damage import content, cut
 from tests.support.refusals import require_line, require_no_traceback, rows_of
 from whisper_parity.judge.verdict import Outcome
-from whisper_parity.run import report as schema
+from whisper_parity.run import report as records
+from whisper_parity.run.folder import RunFolder
 
 
 def encoded(codec: str, sample_format: str, keep: float = 1.0) -> Callable[[Path], None]:
@@ -116,7 +117,7 @@ def test_other_clips_run_beside_bad_audio(bad_audio: Finished):
     for name in ("good-first.wav", "good-last.wav", "silent.wav"):
         outcomes = [rows[name, stage].verdict.outcome for stage in STAGES]
         assert outcomes == [Outcome.REFERENCE, Outcome.PASS]
-    report = schema.load(bad_audio.run)
+    report = records.load(RunFolder(bad_audio.run))
     assert (report.finished, report.exit_code, report.verdict) == (True, 2, Outcome.INVALID_INPUT)
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from whisper_parity.backend import build, registry
-from whisper_parity.backend.build import Workshop
+from tests.support import sites
+from whisper_parity.backend import build
 from whisper_parity.backends.split import modules
 from whisper_parity.decode import policy
 from whisper_parity.decode.loop import rows_are_invariant
 from whisper_parity.fixtures import scripted
 from whisper_parity.judge.verdict import Outcome
 from whisper_parity.model import checkpoint, vocabulary
-from whisper_parity.run import report as schema
+from whisper_parity.run import report as records
+from whisper_parity.run.folder import RunFolder
 
 KINDS = {
     "tiny.en": (51864, 80, (50257, 50362), 50256),
@@ -58,7 +61,7 @@ def test_it_runs_through_the_chain(kind, parity, clip, tmp_path):
         "pytorch,torchscript",
     )
     assert result.exit_code == 0, result.output
-    report = schema.load(tmp_path / "reports" / "kind")
+    report = records.load(RunFolder(tmp_path / "reports" / "kind"))
     assert report.rows[-1].verdict.outcome is Outcome.PASS
     assert report.rows[-1].tokens == 8
     assert report.stages[-1].files["encoder"].name == f"encoder_{name}_3000.pt"
@@ -68,10 +71,10 @@ def test_tflite_of_large_v3_has_its_shapes(tmp_path, cache_dir):
     """128 mels and 51866 tokens go through the converter and back."""
     dims = scripted.dimensions(n_vocab=vocabulary.LARGE_V3, n_mels=128, n_state=32)
     path = scripted.save(scripted.model(dims, steps=8), tmp_path / "large-v3.pt")
-    workshop = Workshop(checkpoint.describe(path), cache_dir, None, {"mask_value": "-inf"})
+    workshop = sites.workshop(path, cache_dir)
     artifact = build.obtain(workshop, "tflite")
     assert artifact.files["encoder"].name == "encoder_large-v3_128x3000.tflite"
-    with registry.backend("tflite").open(artifact, 2) as session:
+    with sites.backends().get("tflite").open(artifact, 2) as session:
         output = session.encode(np.zeros((1, 128, 3000), np.float32))
         assert session.decode([50258], output, [0]).shape == (1, 51866)
 
@@ -115,8 +118,8 @@ def test_a_decoder_that_also_takes_shorter_inputs_works(scripted_checkpoint, par
         "sliced",
     )
     assert result.exit_code == 0, result.output
-    report = schema.load(tmp_path / "reports" / "sliced")
-    assert report.stages[-1].origin == "external"
+    report = records.load(RunFolder(tmp_path / "reports" / "sliced"))
+    assert report.stages[-1].origin == "given"
 
 
 def test_a_finite_mask_gives_the_same_rows(scripted_checkpoint, cache_dir):
@@ -124,8 +127,8 @@ def test_a_finite_mask_gives_the_same_rows(scripted_checkpoint, cache_dir):
     found = checkpoint.describe(scripted_checkpoint)
     rows = {}
     for mask in ("-inf", "-10000"):
-        artifact = build.obtain(Workshop(found, cache_dir, None, {"mask_value": mask}), "torchscript")
-        with registry.backend("torchscript").open(artifact, 2) as session:
+        artifact = build.obtain(replace(sites.workshop(found, cache_dir), options={"mask_value": mask}), "torchscript")
+        with sites.backends().get("torchscript").open(artifact, 2) as session:
             output = np.random.default_rng(0).standard_normal((1, 1500, 64), dtype=np.float32)
             rows[mask] = session.decode([50258, 50259, 400], output, [0, 2])
             assert rows_are_invariant(session, policy.concrete(policy.named("plain"), found.dims, "en"), output)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support import sound
+from tests.support import sites, sound
 from tests.support.fakes import FakeSession
 from whisper_parity.backend import build, registry
 from whisper_parity.backend.build import Workshop
@@ -17,7 +17,6 @@ from whisper_parity.backend.contract import Fleet, Session, Transcriber
 from whisper_parity.clips import features
 from whisper_parity.decode import policy
 from whisper_parity.decode.loop import decode, rows_are_invariant
-from whisper_parity.model import checkpoint
 from whisper_parity.run.evaluation import leased
 
 STAGES = (
@@ -45,7 +44,7 @@ WRONG_DRAFTS = {
 
 @pytest.fixture(scope="module")
 def workshop(scripted_checkpoint: Path, cache_dir: Path) -> Workshop:
-    return Workshop(checkpoint.describe(scripted_checkpoint), cache_dir, None, {"mask_value": "-inf"})
+    return sites.workshop(scripted_checkpoint, cache_dir)
 
 
 @pytest.fixture(scope="module", params=STAGES)
@@ -53,7 +52,7 @@ def session(request: pytest.FixtureRequest, workshop: Workshop) -> Iterator[Sess
     stage, _, mode = request.param.partition(" by ")
     registry.configure({"dla": {"mode": mode}} if mode else {})
     artifact = build.obtain(workshop, stage)
-    backend = registry.backend(stage.partition(":")[0])
+    backend = sites.backends().of(stage)
     opened: AbstractContextManager[Session | Transcriber | Fleet] = backend.open(artifact, 2)
     with opened as found, leased(found) as session:
         assert isinstance(session, Session)
@@ -78,8 +77,8 @@ def plan(workshop: Workshop, name: str = "whisper") -> policy.DecodingPlan:
 
 def test_it_says_what_really_runs(session: Session):
     """A label with the runtime and its version."""
-    assert "(" in session.label
-    assert any(character.isdigit() for character in session.label)
+    assert "(" in session.facts.label
+    assert any(character.isdigit() for character in session.facts.label)
 
 
 def test_shapes_dtypes_and_finiteness(session: Session, encoder_output: np.ndarray):
@@ -131,7 +130,7 @@ def test_any_draft_gives_the_tokens_of_step_by_step_decoding(
     session: Session, workshop: Workshop, encoder_output: np.ndarray, stepwise: dict, name: str, kind: str
 ):
     """For each backend and policy."""
-    key = (session.label, name)
+    key = (session.facts.label, name)
     if key not in stepwise:
         stepwise[key] = decode(session, plan(workshop, name), encoder_output, [], step_by_step=True).tokens
     expected = stepwise[key]

@@ -9,7 +9,8 @@ from tests.support.commands import RUN
 from tests.support.damage import cut
 from tests.support.refusals import files_of, require_no_traceback, rows_of
 from whisper_parity.judge.verdict import Outcome
-from whisper_parity.run import report as schema
+from whisper_parity.run import report as records
+from whisper_parity.run.folder import RunFolder
 
 
 def test_a_bad_clip_joins_a_run_and_the_good_rows_stay(parity, good_run, tmp_path):
@@ -51,22 +52,22 @@ def test_a_trace_that_was_cut_short_is_named_and_the_rest_runs(parity, good_run,
 
 def test_an_interrupted_run_is_continued(parity, good_run, tmp_path, monkeypatch):
     """Ctrl-C in the second stage: what was recorded before is there, and is not recorded again."""
-    from whisper_parity.run import evaluation
+    from whisper_parity.run.schedule import Schedule
 
-    judged = evaluation.Evaluation.row
+    judged = Schedule.row
 
-    def interrupted(self: Any, stage: Any, clip: Any) -> Any:
-        if stage.spec == "torchscript":
+    def interrupted(self: Any, cell: Any) -> Any:
+        if cell.stage.spec == "torchscript":
             raise KeyboardInterrupt
-        return judged(self, stage, clip)
+        return judged(self, cell)
 
     words = (*RUN, "--clips", good_run.folder / "good.wav", "--run-id", "cut")
     with monkeypatch.context() as patched:
-        patched.setattr(evaluation.Evaluation, "row", interrupted)
+        patched.setattr(Schedule, "row", interrupted)
         assert parity(*words).exit_code == 1
     folder = tmp_path / "reports" / "cut"
     before = files_of(folder / "traces")
     assert list(before) == ["good--pytorch.safetensors"]
     require_no_traceback(parity(*words), 0)
     assert before.items() <= files_of(folder / "traces").items()
-    assert schema.load(folder).finished
+    assert records.load(RunFolder(folder)).finished

@@ -11,9 +11,8 @@ import pytest
 from click.testing import Result
 
 from tests.support.checkout import CHECKOUT
-from whisper_parity.explain import explanation
 from whisper_parity.explain.explanation import Explanations
-from whisper_parity.run import report
+from whisper_parity.run.folder import RunFolder
 from whisper_parity.system import serial
 from whisper_parity.trace import file
 from whisper_parity.trace.trace import Trace
@@ -48,7 +47,7 @@ def explain(run: Path, parity_in: Callable[[Path], Cli]) -> Cli:
 
 
 def explained(run: Path, clip: str, stage: str) -> Explanations:
-    return serial.read(Explanations, explanation.path(run, clip, stage))
+    return serial.read(Explanations, RunFolder(run).explanation(clip, stage))
 
 
 def test_a_word_is_explained_down_to_the_layer(run, explain):
@@ -113,7 +112,7 @@ def test_tensors_are_explained_where_no_token_differs(run, explain):
 
 def test_a_trace_that_is_gone_is_recorded_again(run, explain):
     """Models run for what the record does not hold."""
-    for path in (run / report.TRACES).glob(f"{WORD}--tflite-int8*"):
+    for path in RunFolder(run).traces.glob(f"{WORD}--tflite-int8*"):
         path.unlink()
     assert "car -> carry" in explain(WORD, "--stage", "tflite:int8").stdout
 
@@ -150,7 +149,7 @@ def test_rows_that_cannot_be_explained_are_said_and_counted(tmp_path, parity_in)
     parity = parity_in(tmp_path)
     parity("run", "--checkpoint", MICRO, "--stages", "pytorch,tflite", "--clips", f"{WORD},{COMMA}", "--run-id", "old")
     run = tmp_path / "reports" / "old"
-    for path in (run / report.TRACES).glob("*--tflite.safetensors"):
+    for path in RunFolder(run).traces.glob("*--tflite.safetensors"):
         recorded = file.load(path)
         file.save(Trace(replace(recorded.header, artifact_sha256="0" * 64), recorded.windows), path)
     found = parity("explain", "--run", run, "--stage", "tflite")

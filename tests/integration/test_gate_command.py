@@ -20,7 +20,8 @@ from tests.support.checkout import CHECKOUT
 from whisper_parity.errors import OutputError
 from whisper_parity.gate.result import GATE, GateResult
 from whisper_parity.report import history, two_runs
-from whisper_parity.run import report as schema
+from whisper_parity.run import report as records
+from whisper_parity.run.folder import RunFolder
 from whisper_parity.system import serial
 
 ITEMS = {
@@ -55,9 +56,9 @@ def cli(project: Path, parity_in: Callable[[Path], Cli]) -> Cli:
     return parity_in(project)
 
 
-def record(folder: Path, name: str, report: schema.Report) -> Path:
+def record(folder: Path, name: str, report: records.Report) -> Path:
     """Write a report as a run under reports/."""
-    serial.write(folder / "reports" / name / schema.REPORT, report)
+    serial.write(folder / "reports" / RunFolder(name).report, report)
     return folder / "reports" / name
 
 

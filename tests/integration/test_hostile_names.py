@@ -15,7 +15,8 @@ from tests.support import sound
 from tests.support.commands import Finished
 from tests.support.refusals import require_line, require_no_traceback, rows_of
 from whisper_parity.judge.verdict import Outcome
-from whisper_parity.run import report as schema
+from whisper_parity.run import report as records
+from whisper_parity.run.folder import RunFolder
 
 HOSTILE = (
     "two words.wav",
@@ -52,7 +53,7 @@ def hostile(parity_in, tmp_path_factory) -> Finished:
 def test_hostile_file_names_run(hostile: Finished):
     """Each is a row of its own under a name that is safe everywhere, on a line of its own; nothing is executed."""
     require_no_traceback(hostile.result, 1)  # one stage alone: nothing is compared
-    report = schema.load(hostile.run)
+    report = records.load(RunFolder(hostile.run))
     assert {row.verdict.outcome for row in report.rows} == {Outcome.REFERENCE}
     names = {row.clip for row in report.rows}
     assert len(names) == len(HOSTILE)
@@ -66,7 +67,7 @@ def test_hostile_file_names_survive_the_shell(hostile: Finished):
     bash = shutil.which("bash")
     if bash is None:
         pytest.skip("no bash")
-    commands = [row.reproduce for row in schema.load(hostile.run).rows]
+    commands = [row.reproduce for row in records.load(RunFolder(hostile.run)).rows]
     assert all(command.isprintable() for command in commands)
     script = "\n".join(f"printf '%s\\0' {command}" for command in commands)
     found = subprocess.run([bash, "-c", script], capture_output=True, check=True).stdout.split(b"\0")

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from whisper_parity.backend import build, registry
-from whisper_parity.backend.build import Workshop
+from tests.support import sites
+from whisper_parity.backend import build
 from whisper_parity.backend.contract import Session
 from whisper_parity.clips import features, manifest
 from whisper_parity.decode import policy
@@ -20,8 +20,8 @@ CLIPS = ("en-comma-01", "zh-question-01")
 @pytest.fixture(scope="module", params=["pytorch", "torchscript", "tflite", "tflite:int8"])
 def session(request, cache_dir) -> Iterator[Session]:
     """Each stage on the embedded micro checkpoint."""
-    workshop = Workshop(checkpoint.resolve(None), cache_dir, None, {"mask_value": "-inf"})
-    with registry.backend(request.param.partition(":")[0]).open(build.obtain(workshop, request.param), 2) as opened:
+    workshop = sites.workshop(None, cache_dir)
+    with sites.backends().of(request.param).open(build.obtain(workshop, request.param), 2) as opened:
         assert isinstance(opened, Session)
         yield opened
 
@@ -30,7 +30,7 @@ def session(request, cache_dir) -> Iterator[Session]:
 @pytest.mark.parametrize("kind", ["whisper", "plain"])
 def test_any_draft_gives_the_tokens_of_step_by_step_decoding(session, name, kind):
     """Right in one call; with a comma more or less, a wrong token or too many, the same tokens all the same."""
-    (clip,), _ = manifest.select((name,), manifest.MANIFEST)
+    (clip,), _ = manifest.select((name,), manifest.EMBEDDED)
     plan = policy.concrete(policy.named(kind), checkpoint.resolve(None).dims, clip.language)
     encoder_output = session.encode(features.compute(clip.path, 80).windows[0].input_features)
     expected = decode(session, plan, encoder_output, [], step_by_step=True).tokens

@@ -13,14 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support import mtkfiles, mtkpython
+from tests.support import mtkfiles, mtkpython, sites
 from tests.support.mtkfiles import normal
-from whisper_parity.backend import build, registry
+from whisper_parity.backend import build
 from whisper_parity.backend.artifact import Artifact
-from whisper_parity.backend.build import Workshop
 from whisper_parity.backends.tflite.mediatek import checking
 from whisper_parity.fixtures import scripted
-from whisper_parity.model import checkpoint
 
 SIZES_MIB = {"encoder": (70, 85), "decoder": (190, 210)}
 """As people know them: 79 and 200 MB."""
@@ -47,18 +45,15 @@ def built(kept: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> A
     """Both files by the stand-in; LiteRT's own conversions lie beside, by the hash of their TorchScript file."""
     python = mtkpython.make(tmp_path_factory.mktemp("mtk") / "venv")
     (kept / "stock").mkdir(parents=True, exist_ok=True)
-    registry.configure({"tflite": {"converter": "mtk", "mtk_python": str(python)}})
-    try:
-        with pytest.MonkeyPatch.context() as patched:
-            patched.setenv("MTK_STANDIN_STOCK", str(kept / "stock"))
-            return build.obtain(Workshop(checkpoint.describe(base), kept, None, {"mask_value": "-inf"}), "tflite")
-    finally:
-        registry.configure({})
+    site = {"converter": "mtk", "mtk_python": str(python)}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("MTK_STANDIN_STOCK", str(kept / "stock"))
+        return build.obtain(sites.workshop(base, kept, tflite=site), "tflite")
 
 
 def stock_of(kept: Path, base: Path, role: str) -> Path:
     """LiteRT's own conversion of the same TorchScript file."""
-    parent = build.obtain(Workshop(checkpoint.describe(base), kept, None, {"mask_value": "-inf"}), "torchscript")
+    parent = build.obtain(sites.workshop(base, kept), "torchscript")
     return kept / "stock" / f"{parent.files[role].sha256}.tflite"
 
 

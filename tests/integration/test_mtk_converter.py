@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from tests.support import mtkfiles, mtkpython
+from tests.support import mtkfiles, mtkpython, sites
 from tests.support.mtkfiles import Given, Node, normal
 from tests.support.refusals import line_of, require_no_traceback
-from whisper_parity import cli
+from whisper_parity import cli, project
 from whisper_parity.backend import build, registry
 from whisper_parity.backend.artifact import Artifact
-from whisper_parity.backend.build import Workshop
-from whisper_parity.backend.contract import Configurable
+from whisper_parity.backend.facets import Configurable
+from whisper_parity.backend.settings import environment_of
 from whisper_parity.backends.tflite import TFLiteBackend, session, settings
 from whisper_parity.backends.tflite.mediatek import mtk, mtk_build, mtk_worker
 from whisper_parity.backends.tflite.mtkext import flatfile, lowered
@@ -27,9 +27,10 @@ from whisper_parity.backends.tflite.mtkext.inspection import inspect
 from whisper_parity.errors import BuildError, ConfigError, UnavailableError
 from whisper_parity.judge.verdict import Outcome
 from whisper_parity.model import checkpoint
-from whisper_parity.run import options as options_module
-from whisper_parity.run import plan, report
-from whisper_parity.run.options import options_from
+from whisper_parity.project import Project
+from whisper_parity.run import options as run_options
+from whisper_parity.run import report
+from whisper_parity.run.folder import RunFolder
 
 VERSION = "8.16.0+standin"
 DESCRIPTION = f"Exported by NeuroPilot converter v{VERSION} (stand-in)"
@@ -39,10 +40,9 @@ FILES = {"encoder": "encoder_{}_80x3000.tflite", "decoder": "decoder_{}_448.tfli
 @pytest.fixture(autouse=True)
 def nothing_set(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No MediaTek tools but those that a test names, and none left to the next test."""
-    for name in settings.ENVIRONMENT.values():
+    for name in environment_of(settings.Settings):
         monkeypatch.delenv(name, raising=False)
     yield
-    registry.configure({})
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def site(tmp_path: Path) -> Callable[..., None]:
 @pytest.fixture
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where lowered files of this test go."""
-    monkeypatch.setattr(lowered, "FOLDER", tmp_path / "lowered")
+    monkeypatch.setenv(project.CACHE_VARIABLE, str(tmp_path))
     return tmp_path / "lowered"
 
 
@@ -73,12 +73,8 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def built(python: Path, cache_dir: Path, scripted_checkpoint: Path) -> Artifact:
     """The tiny checkpoint's files by the stand-in's converter."""
     found = checkpoint.describe(scripted_checkpoint)
-    registry.configure({"tflite": {"converter": "mtk", "mtk_python": str(python)}})
-    try:
-        workshop = Workshop(found, mtkpython.cache(cache_dir), None, {"mask_value": "-inf"})
-        return build.obtain(workshop, "tflite")
-    finally:
-        registry.configure({})
+    site = {"converter": "mtk", "mtk_python": str(python)}
+    return build.obtain(sites.workshop(found, mtkpython.cache(cache_dir), tflite=site), "tflite")
 
 
 @pytest.fixture
@@ -88,7 +84,7 @@ def kept_there(cache_dir: Path) -> tuple[object, ...]:
 
 
 def row_of(tmp_path: Path, run_id: str, stage: str = "tflite") -> report.Row:
-    rows = report.load(tmp_path / "reports" / run_id).rows
+    rows = report.load(RunFolder(tmp_path / "reports" / run_id)).rows
     return next(row for row in rows if row.stage == stage)
 
 
@@ -158,27 +154,27 @@ def test_the_interpreter_can_be_chosen(built, python, kept, interpreter, label):
     """Auto takes MediaTek's where it is."""
     backend = TFLiteBackend(settings.read({"interpreter": interpreter, "mtk_python": str(python)}))
     with backend.open(built, 2) as opened:
-        assert label in opened.label
+        assert label in opened.facts.label
 
 
 def test_auto_leaves_stock_files_to_litert(python, cache_dir, scripted_checkpoint, kept):
     """No MTKEXT op, and not MediaTek's description: nothing of MediaTek's is started."""
     found = checkpoint.describe(scripted_checkpoint)
-    stock = build.obtain(Workshop(found, cache_dir, None, {"mask_value": "-inf"}), "tflite")
+    stock = build.obtain(sites.workshop(found, cache_dir), "tflite")
     with TFLiteBackend(settings.read({"mtk_python": "/nowhere/python"})).open(stock, 2) as opened:
-        assert opened.label.startswith("tflite (LiteRT ")
-        assert "lowered" not in opened.label
+        assert opened.facts.label.startswith("tflite (LiteRT ")
+        assert "lowered" not in opened.facts.label
     assert not kept.exists()
 
 
 def test_lowering_a_stand_ins_file_gives_what_the_stock_conversion_gives(built, cache_dir, scripted_checkpoint, kept):
     """Encoder and decoder, to 1e-5 of the largest number."""
     found = checkpoint.describe(scripted_checkpoint)
-    stock = build.obtain(Workshop(found, cache_dir, None, {"mask_value": "-inf"}), "tflite")
+    stock = build.obtain(sites.workshop(found, cache_dir), "tflite")
     features = normal(1, 80, 3000)
     backend, rows = TFLiteBackend(settings.Settings()), list(range(8))
     with backend.open(stock, 2) as theirs, backend.open(built, 2) as ours:
-        assert ours.label.endswith("MTKEXT lowered)")
+        assert ours.facts.label.endswith("MTKEXT lowered)")
         encoded = theirs.encode(features)
         pairs = {
             "encoder": (encoded, ours.encode(features)),
@@ -219,17 +215,11 @@ def test_the_environment_and_the_sdk_folder_can_name_it(monkeypatch, python, tmp
 
 def test_an_option_chooses_the_converter():
     """Over parity.toml, and in the command that repeats a clip."""
-    from whisper_parity.project import Project
-
-    options = options_from({"tflite_converter": "mtk"}, {})
-    try:
-        plan.configure_backends(options, Project(Path(), backends={"tflite": {"converter": "litert"}}))
-        assert registry.backend("tflite").source("") == "torchscript"
-        plan.configure_backends(options_from({}, {}), Project(Path()))
-        assert registry.backend("tflite").source("") == "pytorch"
-    finally:
-        registry.configure({})
-    assert "--tflite-converter mtk" in options_module.command(options, "one", ["tflite"])
+    site = {"tflite": {"converter": "litert"}}
+    assert registry.load(site, ("tflite.converter=mtk",)).get("tflite").source("") == "torchscript"
+    assert registry.load(site).get("tflite").source("") == "pytorch"
+    options = run_options.read({"settings": ("tflite.converter=mtk",)}, Project(Path()))
+    assert "--set tflite.converter=mtk" in run_options.command(options, "one", ["tflite"])
 
 
 def test_an_unknown_converter_is_a_usage_error(parity, clip):
@@ -376,9 +366,12 @@ def test_the_backend_is_configurable_and_doctor_tells_what_is_there(python):
     """The stand-in's version beside LiteRT's; a wrong path is told, and LiteRT still runs what is given."""
     backend = TFLiteBackend()
     assert isinstance(backend, Configurable)
-    assert "mtk_converter" not in backend.probe().reason
-    assert f"mtk_converter {VERSION}" in backend.configured({"mtk_python": str(python)}).probe().reason
-    wrong = backend.configured({"converter": "mtk", "mtk_python": "/nowhere/python"}).probe()
+    assert "mtk_converter" not in backend.availability().reason
+    assert (
+        f"mtk_converter {VERSION}"
+        in backend.configured(settings.read({"mtk_python": str(python)})).availability().reason
+    )
+    wrong = backend.configured(settings.read({"converter": "mtk", "mtk_python": "/nowhere/python"})).availability()
     assert wrong.usable
     assert "/nowhere/python: cannot be started (No such file or directory)" in wrong.reason
 

@@ -10,11 +10,12 @@ import pytest
 from tests.support import sound
 from tests.support.checkout import CHECKOUT
 from tests.support.noises import noise
-from whisper_parity.clips.manifest import MANIFEST
+from whisper_parity.clips.manifest import EMBEDDED
 from whisper_parity.fixtures import scripted
 from whisper_parity.judge import noise as floor
 from whisper_parity.model import checkpoint
-from whisper_parity.run import report as schema
+from whisper_parity.run import report as records
+from whisper_parity.run.folder import RunFolder
 from whisper_parity.system import serial
 
 
@@ -73,7 +74,7 @@ def test_a_run_by_multiples_shows_numbers_and_where_they_come_from(parity, scrip
         "(noise of tiny, measured 2026-01-02)" in result.stdout
     )
     assert "(pass from 390.458, drift from 380)" in result.stdout
-    report = schema.load(tmp_path / "reports" / "n")
+    report = records.load(RunFolder(tmp_path / "reports" / "n"))
     assert report.tolerances["pytorch->torchscript"]["encoder_output_snr_db"] == pytest.approx(
         [390.458, 380.0], abs=0.01
     )
@@ -87,7 +88,7 @@ def test_the_approved_noise_is_of_the_embedded_checkpoint():
     found = floor.load(CHECKOUT / "fixtures" / "approved" / "noise.json")
     assert found.checkpoint_sha256 == checkpoint.resolve(None).sha256
     assert {each.source for each in found.sources} >= {"repeat", "threads", "fp16", "position", "mask"}
-    assert len(found.clips) == MANIFEST.read_text("utf-8").count('"default"')
+    assert len(found.clips) == EMBEDDED.read_text("utf-8").count('"default"')
 
 
 def test_the_noise_of_one_checkpoint_does_not_replace_that_of_another(parity, scripted_checkpoint):

@@ -12,17 +12,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support import sites
 from whisper_parity import project
 from whisper_parity.backend import build, registry, taps
 from whisper_parity.backend.artifact import lineage_name
 from whisper_parity.backend.contract import Availability, Float32
+from whisper_parity.backend.registry import Backends
 from whisper_parity.backends.dla.link.faults import DeviceError, Fault
 from whisper_parity.errors import UnavailableError, UsageError
 from whisper_parity.explain import layers
 from whisper_parity.explain.bench import Bench
-from whisper_parity.explain.measured import FOLDER, Measurer, Question
+from whisper_parity.explain.measured import Measurer, Question
 from whisper_parity.run import plan
-from whisper_parity.run.options import Options
+from whisper_parity.run.options import RunOptions
 
 STAGES = ("pytorch", "torchscript", "tflite", "tflite:fp16", "tflite:int8", "dla:simulated")
 EXACT = STAGES[:-1]
@@ -34,7 +36,7 @@ CLIP = "en-comma-01"
 def bench(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Iterator[Bench]:
     """A run of the micro checkpoint over all stages."""
     folder = tmp_path_factory.mktemp("probes")
-    options = Options(
+    options = RunOptions(
         stages=("whisper", *STAGES), clips=(CLIP,), policy="plain", language="en", threads=2, run_id="run",
         report_dir=folder, cache=cache_dir,
     )  # fmt: skip
@@ -43,7 +45,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Iterator
 
 
 def inputs(bench: Bench, component: str) -> dict[str, np.ndarray]:
-    return Measurer(bench, Question("pytorch", "pytorch", bench.clip(CLIP), 0, component)).inputs
+    return Measurer(bench, Question("pytorch", "pytorch", bench.plan.clip(CLIP), 0, component)).inputs
 
 
 def shipped(bench: Bench, stage: str, component: str) -> Float32:
@@ -100,7 +102,7 @@ def test_probes_are_marked_and_ordinary_files_keep_their_keys(bench):
     assert record["options"]["taps"] == "entire:encoder.conv"
     assert {"probes", "conversion"} <= set(record["tools"])
     for name in ("torchscript", "tflite", "dla"):
-        assert not {"probes", "conversion"} & set(registry.backend(name).tools())
+        assert not {"probes", "conversion"} & set(sites.backends().get(name).tools())
     assert bench.artifact("tflite:int8").options == {"mask_value": "-inf"}
 
 
@@ -136,29 +138,29 @@ def test_a_backend_without_probes_is_not_asked_for_one(bench, monkeypatch):
 def test_text_alone_has_no_layers(bench):
     """On either side."""
     with pytest.raises(UnavailableError, match="whisper gives text only, so it has no layers"):
-        layers.locate(bench, "pytorch", "whisper", bench.clip(CLIP), 0, "encoder")
+        layers.locate(bench, "pytorch", "whisper", bench.plan.clip(CLIP), 0, "encoder")
     with pytest.raises(UnavailableError, match="whisper gives text only, so no layer can be compared"):
-        layers.locate(bench, "whisper", "pytorch", bench.clip(CLIP), 0, "encoder")
+        layers.locate(bench, "whisper", "pytorch", bench.plan.clip(CLIP), 0, "encoder")
 
 
 @pytest.mark.parametrize(("window", "component"), [(1, "encoder"), (-1, "decoder"), (0, "embedding")])
 def test_what_is_not_there_is_refused(bench, window, component):
     """A window or component that does not exist."""
     with pytest.raises(UsageError, match=r"has no window|no component"):
-        layers.locate(bench, "pytorch", "torchscript", bench.clip(CLIP), window, component)
+        layers.locate(bench, "pytorch", "torchscript", bench.plan.clip(CLIP), window, component)
 
 
 def test_a_stage_that_the_run_does_not_have_is_refused(bench):
     """By name, with those that it has."""
     with pytest.raises(UsageError, match=r"run run has no stage 'dla'\. It has whisper, pytorch, "):
-        layers.locate(bench, "pytorch", "dla", bench.clip(CLIP), 0, "encoder")
+        layers.locate(bench, "pytorch", "dla", bench.plan.clip(CLIP), 0, "encoder")
 
 
 @pytest.mark.parametrize(("reference", "candidate"), [("pytorch", "torchscript"), ("torchscript", "tflite")])
 @pytest.mark.parametrize("component", taps.COMPONENTS)
 def test_sound_files_have_no_culprit(bench, reference, candidate, component):
     """Every unit within the limit, the probe faithful, two probes."""
-    found = layers.locate(bench, reference, candidate, bench.clip(CLIP), 0, component)
+    found = layers.locate(bench, reference, candidate, bench.plan.clip(CLIP), 0, component)
     assert (found.culprit, found.faithful) == ("", True)
     assert found.finding.startswith("no unit fails")
     assert [unit.unit for unit in found.units] == list(taps.units(bench.plan.checkpoint.dims, component))
@@ -166,7 +168,7 @@ def test_sound_files_have_no_culprit(bench, reference, candidate, component):
 
 def test_int8_is_measured_unit_by_unit(bench):
     """Every unit that holds a matrix loses something, the sums around them nothing."""
-    found = layers.locate(bench, "tflite", "tflite:int8", bench.clip(CLIP), 0, "decoder")
+    found = layers.locate(bench, "tflite", "tflite:int8", bench.plan.clip(CLIP), 0, "decoder")
     single = {unit.unit: unit.single_snr_db for unit in found.units}
     assert found.faithful
     assert 25 < single["decoder.blocks.0"] < 60
@@ -178,7 +180,7 @@ def test_a_device_is_halved_of_itself(bench):
     strict = {**bench.plan.tolerances, "*->dla": {**bench.plan.tolerances["*->dla"], "encoder_output_snr_db": [90, 80]}}
     with ExitStack() as stack:
         strictly = Bench(replace(bench.plan, tolerances=strict), stack)
-        found = layers.locate(strictly, "tflite", "dla:simulated", bench.clip(CLIP), 0, "encoder")
+        found = layers.locate(strictly, "tflite", "dla:simulated", bench.plan.clip(CLIP), 0, "encoder")
     assert found.faithful
     assert "found by halving" in found.finding
     assert found.culprit == "encoder.conv"  # the first that rounds to fp16
@@ -186,23 +188,23 @@ def test_a_device_is_halved_of_itself(bench):
     with ExitStack() as stack:
         strictly = Bench(replace(bench.plan, tolerances=strict), stack)
         strictly.probe = None  # nothing is opened again
-        again = layers.locate(strictly, "tflite", "dla:simulated", bench.clip(CLIP), 0, "encoder")
+        again = layers.locate(strictly, "tflite", "dla:simulated", bench.plan.clip(CLIP), 0, "encoder")
     assert again == replace(found, probes=0)
-    kept = [path.name for path in (bench.plan.folder / FOLDER).glob(f"{CLIP}--tflite--dla-simulated--encoder-0-*")]
+    kept = [path.name for path in bench.plan.folder.taps.glob(f"{CLIP}--tflite--dla-simulated--encoder-0-*")]
     assert len(kept) == found.probes + 1
 
 
 @pytest.fixture
-def reversed_handles() -> Iterator[None]:
+def reversed_handles(bench: Bench) -> Bench:
     """A compiler that numbers tensors from the last one, as the settings have it."""
-    registry.configure({"dla": {"probe_order": "reversed"}})
-    yield
-    registry.configure({})
+    site = Backends({"dla": {"probe_order": "reversed"}})
+    plan = replace(bench.plan, workshop=replace(bench.plan.workshop, backends=site))
+    return Bench(plan, bench._stack)
 
 
-@pytest.mark.usefixtures("reversed_handles")
-def test_handles_in_another_order_are_found(bench):
+def test_handles_in_another_order_are_found(reversed_handles):
     """By their shapes where those differ; where they do not, the final output is not the shipped file's."""
+    bench = reversed_handles
     output = shipped(bench, "dla:simulated", "encoder")
     with bench.probe(bench.artifact("dla:simulated", "entire:encoder.conv")) as probe:
         found = probe.tapped("encoder", inputs(bench, "encoder"))

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.support import sound
-from whisper_parity.run import report as schema
+from whisper_parity.run import report as records
+from whisper_parity.run.folder import RunFolder
 
 FILES = {
     "conftest.py": 'pytest_plugins = ["whisper_parity.pytest_plugin"]\n',
@@ -66,7 +67,7 @@ def test_one_item_per_clip_and_stage_and_one_table(gate, pytester):
         ]
     )
     assert (pytester.path / "reports" / "gate" / "index.html").is_file()
-    report = schema.load(pytester.path / "reports" / "gate")
+    report = records.load(RunFolder(pytester.path / "reports" / "gate"))
     assert (report.finished, len(report.rows)) == (True, 4)
 
 
@@ -80,7 +81,7 @@ def test_workers_of_xdist_share_one_run(gate, pytester):
     """Every row is in one report, whoever recorded it, and nothing is recorded twice."""
     result = gate("-n", "2")
     result.assert_outcomes(passed=6)
-    report = schema.load(pytester.path / "reports" / "gate")
+    report = records.load(RunFolder(pytester.path / "reports" / "gate"))
     assert (report.finished, len(report.rows), report.exit_code) == (True, 4, 0)
     assert len(list((pytester.path / "reports").iterdir())) == 1
     assert [(check.stage, check.checked, check.stateful) for check in report.states] == [

@@ -17,6 +17,7 @@ from tests.support.browsing import pixels, share_near
 from whisper_parity.report import views
 from whisper_parity.report.html import export, page
 from whisper_parity.run import report
+from whisper_parity.run.folder import RunFolder
 from whisper_parity.system import serial
 
 
@@ -61,7 +62,7 @@ def test_json_is_the_report(parity, run):
     """As it stands in report.json; the exit code is the run's."""
     result = parity("report", run, "--format", "json")
     assert result.exit_code == 1
-    assert json.loads(result.stdout) == json.loads((run / report.REPORT).read_text("utf-8"))
+    assert json.loads(result.stdout) == json.loads((RunFolder(run).report).read_text("utf-8"))
 
 
 def test_console_goes_to_a_file_too(parity, run, tmp_path):
@@ -89,12 +90,12 @@ def test_forms_of_the_gate(run, form):
 def test_another_run_lies_beside(parity, run, tmp_path):
     """What changed is on the page: verdict, text, artifact, what is missing."""
     earlier = shutil.copytree(run, tmp_path / "reports" / "earlier")
-    before = report.load(earlier)
+    before = report.load(RunFolder(earlier))
     changed = dataclasses.replace(before.rows[0], text="Something else")
     lost = dataclasses.replace(before.rows[1], clip="only-before")
     stages = tuple(dataclasses.replace(stage, sha256="f" * 64) for stage in before.stages)
     rows = (changed, lost, *before.rows[1:])
-    serial.write(earlier / report.REPORT, dataclasses.replace(before, run="earlier", rows=rows, stages=stages))
+    serial.write(RunFolder(earlier).report, dataclasses.replace(before, run="earlier", rows=rows, stages=stages))
     result = parity("report", run, "--format", "html", "--against", earlier)
     assert result.exit_code == 1
     text = (run / "index.html").read_text("utf-8")
@@ -143,8 +144,8 @@ def test_plots_as_png(run, tmp_path):
 def test_a_stage_of_a_foreign_report_names_no_file_outside(run, tmp_path):
     """A report is a file of somebody's: what it calls its stages is no path."""
     spec = "../../escaped"
-    found = (run / report.REPORT).read_text("utf-8").replace("tflite:int8", spec)
-    (run / report.REPORT).write_text(found, "utf-8")
+    found = (RunFolder(run).report).read_text("utf-8").replace("tflite:int8", spec)
+    (RunFolder(run).report).write_text(found, "utf-8")
     written = export.export(run, tmp_path / "plots", "svg")
     assert {path.parent for path in written} == {tmp_path / "plots"}
     assert any("escaped" in path.name for path in written)
@@ -169,7 +170,7 @@ def test_a_large_run_stays_small(tmp_path, cache_dir):
 
 def test_what_is_not_there_is_said(run):
     """Traces, options and explanations gone or broken: the page is written, and says what it lacks."""
-    shutil.rmtree(run / report.TRACES)
+    shutil.rmtree(RunFolder(run).traces)
     (run / "options.json").unlink()
     (run / "gate.json").write_text("{}")
     text = page.write(run).read_text("utf-8")
@@ -182,7 +183,7 @@ def test_what_is_not_there_is_said(run):
 
 def test_a_trace_that_cannot_be_read_is_a_gap(run):
     """Cut off, it is named with the reason; the clips beside it keep their pictures."""
-    cut = sorted((run / report.TRACES).glob("*--tflite-int8.safetensors"))[-1]
+    cut = sorted(RunFolder(run).traces.glob("*--tflite-int8.safetensors"))[-1]
     cut.write_bytes(cut.read_bytes()[:900])
     text = page.write(run).read_text("utf-8")
     assert f"trace {cut.name}" in text

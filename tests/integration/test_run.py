@@ -12,14 +12,15 @@ import pytest
 
 from tests.support import sound
 from whisper_parity.judge.verdict import Outcome
-from whisper_parity.run import report as schema
+from whisper_parity.run import report as records
+from whisper_parity.run.folder import RunFolder
 from whisper_parity.run.report import Report
 from whisper_parity.system import serial
 from whisper_parity.trace import file
 
 
 def report_of(folder: Path) -> Report:
-    return schema.load(folder)
+    return records.load(RunFolder(folder))
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def test_every_stage_is_fed_the_same_features(finished):
 
 def test_traces_hold_what_the_report_says(finished):
     """Tensors, tokens and choices can be read back and fit together."""
-    found = file.load(finished / "traces" / file.file_name("warble", "torchscript"))
+    found = file.load(RunFolder(finished).trace("warble", "torchscript"))
     (window,) = found.windows
     assert window.encoder_output.shape == (1, 1500, 64)
     assert window.teacher_forced.logits.shape == (len(window.header.tokens) + 1, 51865)
@@ -80,7 +81,7 @@ def test_traces_hold_what_the_report_says(finished):
 
 def test_the_report_survives_a_round_trip(finished):
     """Every number, infinities included, and valid JSON throughout."""
-    path = finished / schema.REPORT
+    path = RunFolder(finished).report
     report = report_of(finished)
     assert serial.loads(Report, serial.dumps(report), "memory") == report
     json.loads(path.read_text("utf-8"), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
@@ -167,9 +168,9 @@ def test_a_run_is_not_continued_under_another_policy(parity, clip, finished):
 def test_changed_audio_is_recorded_again(parity, clip, finished):
     """A trace belongs to the bytes of its audio file."""
     sound.write_wav(clip, sound.warble(1.5, seed=4))
-    before = file.load(finished / "traces" / file.file_name("warble", "pytorch")).header.audio_sha256
+    before = file.load(RunFolder(finished).trace("warble", "pytorch")).header.audio_sha256
     parity("run", "--clips", clip, "--language", "en", *THREE, "--run-id", "one")
-    after = file.load(finished / "traces" / file.file_name("warble", "pytorch")).header
+    after = file.load(RunFolder(finished).trace("warble", "pytorch")).header
     assert (after.audio_sha256 != before, after.audio_s) == (True, 1.5)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.support import sites
 from tests.support.runners import (
     ROWS,
     SMALL,
@@ -26,7 +27,6 @@ from tests.support.runners import (
     start,
 )
 from whisper_parity.backend import build
-from whisper_parity.backend.build import Workshop
 from whisper_parity.backends.dla import native
 from whisper_parity.backends.dla.sessions import protocol
 from whisper_parity.backends.dla.sessions.protocol import ErrorCode, RunnerDims
@@ -136,7 +136,7 @@ def test_taps_of_a_probe_variant(tmp_path):
 def real_models(scripted_checkpoint, cache_dir, tmp_path_factory) -> Models:
     """The tiny checkpoint's TFLite files with fp16 weights, as stand-in DLA files."""
     found = checkpoint.describe(scripted_checkpoint)
-    artifact = build.obtain(Workshop(found, cache_dir, None, {"mask_value": "-inf"}), "tflite:fp16")
+    artifact = build.obtain(sites.workshop(found, cache_dir), "tflite:fp16")
     folder = tmp_path_factory.mktemp("real")
     dims = RunnerDims.of(found.dims)
     files = {}

@@ -10,7 +10,8 @@ import pytest
 
 from tests.support import sound
 from whisper_parity.backends.torchscript import TorchScriptSession
-from whisper_parity.run import report as schema
+from whisper_parity.run import report as records
+from whisper_parity.run.folder import RunFolder
 
 STAGES = ("--stages", "pytorch,torchscript")
 
@@ -51,14 +52,14 @@ def test_every_run_checks_the_small_set_and_the_whole_one_on_request(run, tmp_pa
     result = run()
     assert result.exit_code == 0, result.output
     assert "state: nothing depends on what ran before: A B A (pytorch, torchscript)" in result.stdout
-    states = schema.load(tmp_path / "reports" / "s").states
+    states = records.load(RunFolder(tmp_path / "reports" / "s")).states
     assert [(check.stage, check.sequence, check.clips, check.stateful, check.runs) for check in states] == [
         ("pytorch", "A B A", ("one", "two"), False, 3),
         ("torchscript", "A B A", ("one", "two"), False, 3),
     ]
     result = run("--state")
     assert result.exit_code == 0, result.output
-    whole = schema.load(tmp_path / "reports" / "s").states
+    whole = records.load(RunFolder(tmp_path / "reports" / "s")).states
     assert [(check.sequence, check.checked, check.stateful) for check in whole if check.stage == "torchscript"] == [
         ("same clip twice", True, False),
         ("A B A", True, False),
@@ -68,13 +69,15 @@ def test_every_run_checks_the_small_set_and_the_whole_one_on_request(run, tmp_pa
         ("two sessions", True, False),
     ]
     assert run().exit_code == 0
-    assert schema.load(tmp_path / "reports" / "s").states == whole  # a run that is continued keeps what was checked
+    assert (
+        records.load(RunFolder(tmp_path / "reports" / "s")).states == whole
+    )  # a run that is continued keeps what was checked
 
 
 def test_a_stateful_stage_fails_the_run(run, stale, tmp_path):
     """Exit code 1, the stage and the sequence in the last line, the tensor and the place in a line of its own."""
     result = run()
-    report = schema.load(tmp_path / "reports" / "s")
+    report = records.load(RunFolder(tmp_path / "reports" / "s"))
     assert (result.exit_code, report.exit_code) == (1, 1)
     assert result.stdout.splitlines()[-1].endswith("; stateful: torchscript (A B A)")
     assert "stateful: torchscript: A B A: logits of one (run 3, after two) differs by" in result.stdout
@@ -95,11 +98,11 @@ def test_a_stage_that_fails_in_between_is_not_checked(run, monkeypatch, tmp_path
     result = run()
     assert result.exit_code == 3
     assert "not checked: torchscript: A B A: torchscript failed on one: RuntimeError: out of order" in result.stdout
-    check = schema.load(tmp_path / "reports" / "s").states[-1]
+    check = records.load(RunFolder(tmp_path / "reports" / "s")).states[-1]
     assert (check.checked, check.stateful, check.error_code) == (False, False, 3)
     monkeypatch.setattr(TorchScriptSession, "encode", encode)
     assert run().exit_code == 0  # it is checked again once the error is gone
-    assert schema.load(tmp_path / "reports" / "s").states[-1].checked
+    assert records.load(RunFolder(tmp_path / "reports" / "s")).states[-1].checked
 
 
 def test_a_device_is_checked_too(parity, clips, tmp_path):
@@ -107,7 +110,9 @@ def test_a_device_is_checked_too(parity, clips, tmp_path):
     stages = "pytorch,tflite,dla:simulated"
     result = parity("run", "--clips", clips, "--language", "en", "--stages", stages, "--run-id", "s", "--state")
     assert result.exit_code == 0, result.output
-    found = {c.sequence: c for c in schema.load(tmp_path / "reports" / "s").states if c.stage == "dla:simulated"}
+    found = {
+        c.sequence: c for c in records.load(RunFolder(tmp_path / "reports" / "s")).states if c.stage == "dla:simulated"
+    }
     assert [(name, check.checked, check.stateful) for name, check in found.items()] == [
         ("same clip twice", True, False),
         ("A B A", True, False),

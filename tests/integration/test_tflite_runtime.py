@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support import tfliteruntime
+from tests.support import sites, tfliteruntime
 from tests.support.checkout import CHECKOUT
-from whisper_parity.backend import build, registry
-from whisper_parity.backend.build import Workshop
+from whisper_parity.backend import build
 from whisper_parity.model import checkpoint
 
 TOKENS, ROWS = [50258, 50259, 50359, 50363, 400], [3, 4]
@@ -22,18 +21,19 @@ CHILD = """
 import json, sys
 import numpy as np
 from pathlib import Path
-from harness import artifact, registry
-from harness.checkpoint import Checkpoint, Dims
+from whisper_parity.backend import artifact, registry
+from whisper_parity.model.checkpoint import Checkpoint
+from whisper_parity.model.dims import Dims
 
 task = json.load(sys.stdin)
 found = Checkpoint(task["name"], Path("x.pt"), task["sha256"], Dims(**task["dims"]))
 loaded = artifact.read_lineage(Path(task["folder"]), "tflite", found, "cached")
 given = np.load(task["arrays"])
-with registry.backend("tflite").open(loaded, 2) as session:
+with registry.Backends().get("tflite").open(loaded, 2) as session:
     encoder_output = session.encode(given["input_features"])
     logits = session.decode(task["tokens"], given["encoder_output"], task["rows"])
 worst = [float(np.abs(a - b).max()) for a, b in ((encoder_output, given["encoder_output"]), (logits, given["logits"]))]
-print(json.dumps({"label": session.label, "numpy": np.__version__, "torch": "torch" in sys.modules, "worst": worst}))
+print(json.dumps({"label": session.facts.label, "numpy": np.__version__, "torch": "torch" in sys.modules, "worst": worst}))
 """
 
 
@@ -45,10 +45,10 @@ def interpreter(cache_dir: Path) -> Path:
 def test_it_runs_the_same_files_to_the_same_numbers(interpreter, scripted_checkpoint, cache_dir, tmp_path):
     """Named truthfully, without torch, within float32 accuracy of LiteRT."""
     found = checkpoint.describe(scripted_checkpoint)
-    artifact = build.obtain(Workshop(found, cache_dir, None, {"mask_value": "-inf"}), "tflite")
+    artifact = build.obtain(sites.workshop(found, cache_dir), "tflite")
     input_features = np.random.default_rng(0).standard_normal((1, 80, 3000), dtype=np.float32)
-    with registry.backend("tflite").open(artifact, 2) as session:
-        assert session.label.startswith("tflite (LiteRT ")
+    with sites.backends().get("tflite").open(artifact, 2) as session:
+        assert session.facts.label.startswith("tflite (LiteRT ")
         encoder_output = session.encode(input_features)
         logits = session.decode(TOKENS, encoder_output, ROWS)
     arrays = tmp_path / "arrays.npz"

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import detection
-from tests.support import runs
+from tests.support import runs, sites
 from tests.support.gates import Gate
+from whisper_parity.fixtures import ports as fixture_ports
 from whisper_parity.gate import approved, judging, settings
 from whisper_parity.gate.judging import Judgement
 from whisper_parity.project import Project
@@ -17,7 +17,7 @@ from whisper_parity.run.report import Report
 @pytest.fixture(scope="module")
 def ports() -> Iterator[None]:
     """The backend `port`, registered as another package's would be."""
-    with detection.registered():
+    with fixture_ports.installed():
         yield
 
 
@@ -33,6 +33,8 @@ def gate(tmp_path: Path, not_in_ci: None) -> Gate:
     approved.approve(runs.report(), tmp_path)
 
     def judge(report: Report, **given: object) -> Judgement:
-        return judging.judge(report, settings.of(Project(Path(), gate={"folder": str(tmp_path), **given})))
+        return judging.judge(
+            report, settings.of(Project(Path(), gate={"folder": str(tmp_path), **given}), sites.backends())
+        )
 
     return judge

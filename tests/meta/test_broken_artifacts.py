@@ -14,6 +14,7 @@ from tests.support import sound
 from whisper_parity.fixtures import scripted
 from whisper_parity.judge.verdict import Outcome
 from whisper_parity.run import report
+from whisper_parity.run.folder import RunFolder
 from whisper_parity.run.report import Row
 
 NAME = "tiny"
@@ -59,7 +60,7 @@ def judged(whole: Path, tmp_path: Path, parity) -> Callable[..., Row]:
             "--run-id",
             "broken",
         )
-        return report.load(tmp_path / "reports" / "broken").rows[-1]
+        return report.load(RunFolder(tmp_path / "reports" / "broken")).rows[-1]
 
     return judge
 

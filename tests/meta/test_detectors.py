@@ -8,16 +8,15 @@ import math
 import numpy as np
 import pytest
 
-from tests.support import traces
+from tests.support import sites, traces
 from tests.support.traces import N_VOCAB, TOKENS, changed, flipped, trace
 from whisper_parity.compare.comparison import compare
-from whisper_parity.judge import tolerance
 from whisper_parity.judge.verdict import Grade, Outcome, Verdict, judge
 from whisper_parity.trace.trace import Trace
 
 
 def verdict(reference: Trace, candidate: Trace) -> Verdict:
-    edge = tolerance.for_edge(tolerance.load(), reference.header.stage, candidate.header.stage)
+    edge = sites.limits_of(reference.header.stage, candidate.header.stage)
     return judge(compare(reference, candidate, N_VOCAB), edge)
 
 

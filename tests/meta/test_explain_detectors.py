@@ -17,9 +17,9 @@ from whisper_parity.explain.explain import explain
 from whisper_parity.explain.explanation import Explanations
 from whisper_parity.model.vocabulary import token_text
 from whisper_parity.run import plan as planning
-from whisper_parity.run import report
-from whisper_parity.run.evaluation import evaluation
-from whisper_parity.run.options import OPTIONS, Options
+from whisper_parity.run import schedule
+from whisper_parity.run.cell import Cell
+from whisper_parity.run.options import RunOptions
 from whisper_parity.run.plan import Plan
 from whisper_parity.system import serial
 from whisper_parity.trace import file
@@ -31,12 +31,12 @@ COMMA, FULL_STOP = 11, 13
 
 def recorded(folder: Path, cache: Path, stages: tuple[str, ...], **policies: dict[str, object]) -> Plan:
     """A run of the micro checkpoint on one clip, under the policy "own" where one is given."""
-    options = Options(stages=stages, clips=(CLIP,), policy="own" if policies else "plain", language="en", threads=2,
+    options = RunOptions(stages=stages, clips=(CLIP,), policy="own" if policies else "plain", language="en", threads=2,
                       run_id="run", report_dir=folder, cache=cache)  # fmt: skip
     plan = planning.make(options, project.Project(Path(), policies=policies))
-    with evaluation(plan) as running:
+    with schedule.opened(plan) as running:
         for stage in plan.stages:
-            running.row(stage, plan.clips[0])
+            running.row(Cell(stage, plan.clips[0]))
     return plan
 
 
@@ -53,7 +53,7 @@ def explained(plan: Plan, stage: str) -> Explanations:
 
 def change(plan: Plan, stage: str, edit: Callable[[Trace], Trace]) -> None:
     """Rewrite a stage's record."""
-    path = plan.folder / report.TRACES / file.file_name(CLIP, stage)
+    path = plan.folder.trace(CLIP, stage)
     file.save(edit(file.load(path)), path)
 
 
@@ -148,11 +148,15 @@ def test_a_run_of_another_checkpoint_or_policy_is_refused(tmp_path, cache_dir, m
     """What would run now is not what was recorded."""
     monkeypatch.chdir(tmp_path)
     plan = recorded(tmp_path, cache_dir, ("pytorch", "torchscript"))
-    options = serial.read(dict, plan.folder / OPTIONS)
-    for other, named in (({"policy": "whisper"}, "policy, policy_options"), ({"mask_value": "-100"}, "build_options")):
-        serial.write(plan.folder / OPTIONS, {**options, **other})
+    options = serial.read(dict, plan.folder.options)
+    for other, named in (
+        ({"policy": "whisper"}, r"policy \(plain then, whisper now\), policy_options \("),
+        ({"mask_value": "-100"}, r"build_options \("),
+        ({"threads": 1}, r"threads \(2 then, 1 now\)"),
+    ):
+        serial.write(plan.folder.options, {**options, **other})
         with (
-            pytest.raises(UsageError, match=f"run run was made with another {named} than there is now"),
+            pytest.raises(UsageError, match=f"run run was made with another {named}"),
             bench(plan.folder),
         ):
             pass
@@ -161,7 +165,7 @@ def test_a_run_of_another_checkpoint_or_policy_is_refused(tmp_path, cache_dir, m
 def test_a_record_of_another_artifact_is_refused_and_kept(tmp_path, cache_dir):
     """It is not recorded over: it is what the report rests on."""
     plan = recorded(tmp_path, cache_dir, ("pytorch", "torchscript"))
-    path = plan.folder / report.TRACES / file.file_name(CLIP, "torchscript")
+    path = plan.folder.trace(CLIP, "torchscript")
     change(plan, "torchscript", lambda trace: Trace(replace(trace.header, artifact_sha256="0" * 64), trace.windows))
     before = path.read_bytes()
     with pytest.raises(RecordError, match="torchscript on en-comma-01: the run recorded it with another artifact"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support import runs, traces
+from tests.support import runs, sites, traces
 from tests.support.gates import EDGE, rule
 from whisper_parity.compare import logits, tensor, text
 from whisper_parity.errors import ConfigError, UsageError
@@ -78,4 +78,4 @@ def test_limits_of_a_language_and_of_a_project(gate):
 def test_settings_that_cannot_be_used(given, named):
     """One line that names the place; a misspelt rule would be one that nobody applies."""
     with pytest.raises((ConfigError, UsageError), match=named):
-        gate_settings.of(Project(Path(), gate=given))
+        gate_settings.of(Project(Path(), gate=given), sites.backends())

@@ -18,10 +18,9 @@ from whisper_parity.errors import UnavailableError
 from whisper_parity.explain import layers
 from whisper_parity.explain.bench import Bench
 from whisper_parity.explain.explanation import LayerFinding
-from whisper_parity.explain.measured import FOLDER
 from whisper_parity.fixtures.breakages import BREAKAGES
 from whisper_parity.run import plan
-from whisper_parity.run.options import Options
+from whisper_parity.run.options import RunOptions
 
 pytestmark = pytest.mark.usefixtures("ports")
 
@@ -35,7 +34,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def bench(tmp_path: Path, reports: Path) -> Iterator[Bench]:
     """A run of the micro checkpoint on one sentence with a comma; what was built and measured goes with the test."""
-    options = Options(
+    options = RunOptions(
         stages=("pytorch", "port", "port:unfaithful", *(f"port:{name}" for name in BREAKAGES)),
         clips=("en-comma-01",), policy="plain", language="en", threads=1, run_id="run",
         report_dir=reports, cache=tmp_path / "cache",
@@ -45,12 +44,12 @@ def bench(tmp_path: Path, reports: Path) -> Iterator[Bench]:
         yield found
     gc.collect()  # modules refer to each other in circles, and hold all weights until somebody looks
     shutil.rmtree(tmp_path / "cache", ignore_errors=True)
-    shutil.rmtree(found.plan.folder / FOLDER, ignore_errors=True)
+    shutil.rmtree(found.plan.folder.taps, ignore_errors=True)
 
 
 def located(bench: Bench, variant: str, component: str, **how: bool) -> LayerFinding:
     spec = f"port:{variant}" if variant else "port"
-    return layers.locate(bench, "pytorch", spec, bench.clip("en-comma-01"), 0, component, **how)
+    return layers.locate(bench, "pytorch", spec, bench.plan.clip("en-comma-01"), 0, component, **how)
 
 
 def test_nothing_is_found_in_a_sound_model(bench):
@@ -72,7 +71,7 @@ def test_halving_names_the_same_unit_with_few_probes(bench, variant):
     assert "found by halving" in found.finding
     again = located(bench, variant, breakage.component, bisect=True)
     assert again == replace(found, probes=0)
-    assert list((bench.plan.folder / FOLDER).glob("*.json"))
+    assert list(bench.plan.folder.taps.glob("*.json"))
 
 
 def test_a_halving_that_was_cut_off_goes_on(bench, monkeypatch):

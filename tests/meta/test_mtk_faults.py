@@ -14,21 +14,21 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from tests.support import mtkfiles, mtkpython
+from tests.support import mtkfiles, mtkpython, sites
 from tests.support.mtkfiles import Given, Node, normal
 from tests.support.refusals import require_no_traceback
-from whisper_parity import cli
-from whisper_parity.backend import build, registry
+from whisper_parity import cli, project
+from whisper_parity.backend import build
 from whisper_parity.backend.artifact import Artifact
-from whisper_parity.backend.build import Workshop
+from whisper_parity.backend.settings import environment_of
 from whisper_parity.backends.tflite import TFLiteBackend, settings
 from whisper_parity.backends.tflite.mediatek import mtk, mtk_process
-from whisper_parity.backends.tflite.mtkext import flatfile, lowered
+from whisper_parity.backends.tflite.mtkext import flatfile
 from whisper_parity.backends.tflite.settings import Settings
 from whisper_parity.errors import BackendError, BuildError, ParityError, UnavailableError
 from whisper_parity.judge.verdict import Outcome
-from whisper_parity.model import checkpoint
 from whisper_parity.run import report
+from whisper_parity.run.folder import RunFolder
 from whisper_parity.system.threads import side_by_side
 
 FAULT = "MTK_STANDIN_FAULT"
@@ -50,7 +50,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def found(python: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """The stand-in's Python, with limits that a test can wait for."""
-    for name in (*settings.ENVIRONMENT.values(), FAULT):
+    for name in (*environment_of(settings.Settings), FAULT):
         monkeypatch.delenv(name, raising=False)
     return settings.read({"mtk_python": str(python), "run_limit_s": 3.0, "start_limit_s": 60.0})
 
@@ -91,7 +91,6 @@ def no_process_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     monkeypatch.setattr(mtk_process, "_started", remember)
     yield
-    registry.configure({})
     assert not leftovers(started)
 
 
@@ -225,7 +224,7 @@ def test_an_interpreter_that_died_is_started_again(found, file, monkeypatch):
 )
 def test_a_wrong_interpreter_path_is_named(words, said, monkeypatch):
     """With what to set."""
-    for name in settings.ENVIRONMENT.values():
+    for name in environment_of(settings.Settings):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(UnavailableError) as caught:
         mtk.version(settings.read(words))
@@ -282,18 +281,14 @@ def test_ctrl_c_ends_a_conversion_that_a_thread_waits_for(found, script, monkeyp
 
 @pytest.fixture(scope="module")
 def built(python: Path, cache_dir: Path, scripted_checkpoint: Path) -> Artifact:
-    registry.configure({"tflite": {"converter": "mtk", "mtk_python": str(python)}})
-    try:
-        described = checkpoint.describe(scripted_checkpoint)
-        return build.obtain(Workshop(described, mtkpython.cache(cache_dir), None, {"mask_value": "-inf"}), "tflite")
-    finally:
-        registry.configure({})
+    site = {"converter": "mtk", "mtk_python": str(python)}
+    return build.obtain(sites.workshop(scripted_checkpoint, mtkpython.cache(cache_dir), tflite=site), "tflite")
 
 
 @pytest.fixture
 def judged(parity, found, clip, cache_dir, tmp_path, monkeypatch) -> Callable[..., tuple[Outcome, str]]:
     """Runs torchscript and tflite; the former must pass whatever becomes of the latter."""
-    monkeypatch.setattr(lowered, "FOLDER", tmp_path / "lowered")
+    monkeypatch.setenv(project.CACHE_VARIABLE, str(tmp_path))
 
     def call(*words: object, **table: Any) -> tuple[Outcome, str]:
         given = {"converter": "mtk", "mtk_python": found.mtk_python, **table}
@@ -302,7 +297,7 @@ def judged(parity, found, clip, cache_dir, tmp_path, monkeypatch) -> Callable[..
         stages = ("--stages", "pytorch,torchscript,tflite", "--clips", clip, "--language", "en", "--run-id", "one")
         kept = () if "--cache" in words else ("--cache", mtkpython.cache(cache_dir))
         result = parity("run", *stages, *kept, *words)
-        rows = {row.stage: row.verdict for row in report.load(tmp_path / "reports" / "one").rows}
+        rows = {row.stage: row.verdict for row in report.load(RunFolder(tmp_path / "reports" / "one")).rows}
         assert rows["torchscript"].outcome is Outcome.PASS
         require_no_traceback(result, rows["tflite"].outcome.exit_code)
         return rows["tflite"].outcome, rows["tflite"].reason
@@ -414,7 +409,7 @@ def test_the_backend_says_once_that_the_converter_is_not_there(monkeypatch):
     monkeypatch.setattr(mtk, "version", version)
     backend = TFLiteBackend(Settings(converter="mtk", mtk_python="x"))
     for _ in range(2):
-        assert "not there" in backend.probe().reason
+        assert "not there" in backend.availability().reason
         with pytest.raises(UnavailableError):
             backend.tools()
     assert len(asked) == 1

@@ -7,8 +7,10 @@ import math
 import numpy as np
 import pytest
 
+from tests.support import sites
 from tests.support.noises import noise
 from tests.support.traces import N_VOCAB, changed, flipped, trace
+from whisper_parity.backend.stage import Edge
 from whisper_parity.compare import tensor
 from whisper_parity.compare.comparison import compare
 from whisper_parity.judge import noise as floor
@@ -30,8 +32,8 @@ def judged(tmp_path):
     serial.write(path, known)
 
     def judge_it(candidate: Trace, against: Trace = reference, **limits):
-        table, _ = floor.resolve(tolerance.load({EDGE: limits}, ("pytorch", "torchscript")), path, "right")
-        return judge(compare(against, candidate, N_VOCAB), tolerance.for_edge(table, "pytorch", "torchscript"))
+        table, _ = floor.resolve(tolerance.load(sites.backends(), {EDGE: limits}), path, "right")
+        return judge(compare(against, candidate, N_VOCAB), tolerance.for_edge(table, Edge("pytorch", "torchscript")))
 
     return judge_it
 

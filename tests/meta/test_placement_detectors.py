@@ -13,12 +13,14 @@ import pytest
 from tests.support import sound, tfliteruntime
 from tests.support.checkout import CHECKOUT
 from whisper_parity.backend.artifact import Artifact, ArtifactFile
+from whisper_parity.backend.contract import Facts
 from whisper_parity.backends.dla import placement as plans
 from whisper_parity.backends.pytorch import PyTorchBackend, PyTorchSession
 from whisper_parity.backends.tflite import placement
 from whisper_parity.backends.tflite.mtkext import flatfile
 from whisper_parity.judge.verdict import Outcome
-from whisper_parity.run import report as schema
+from whisper_parity.run import report as records
+from whisper_parity.run.folder import RunFolder
 
 STAGES = ("--stages", "pytorch,tflite")
 
@@ -71,8 +73,9 @@ class Mute:
     """A session that says nothing of its placement."""
 
     def __init__(self, session: PyTorchSession) -> None:
-        self.label, self.encode, self.decode, self.greedy = (
-            session.label, session.encode, session.decode, session.greedy,
+        self.facts = Facts(session.facts.label)
+        self.encode, self.decode, self.greedy, self.usage = (
+            session.encode, session.decode, session.greedy, session.usage,
         )  # fmt: skip
 
 
@@ -80,7 +83,7 @@ def test_a_whole_file_is_delegated_and_passes_where_placement_is_required(run, t
     """Every node of both files by XNNPACK, PyTorch where its weights lie: nothing to warn of."""
     result = run("--require-placement")
     assert result.exit_code == 0, result.output
-    report = schema.load(tmp_path / "reports" / "p")
+    report = records.load(RunFolder(tmp_path / "reports" / "p"))
     assert report.misplaced == ()
     tflite = report.stages[-1].placement
     assert [(each.component, each.target, each.share) for each in tflite] == [
@@ -95,7 +98,7 @@ def test_one_op_that_the_delegate_does_not_take_is_a_warning(run, artifacts, tmp
     """A share below 1, the op by name; the run passes all the same."""
     result = run("--artifacts", artifacts)
     assert result.exit_code == 0, result.output
-    encoder = schema.load(tmp_path / "reports" / "p").stages[-1].placement[0]
+    encoder = records.load(RunFolder(tmp_path / "reports" / "p")).stages[-1].placement[0]
     assert encoder.nodes - encoder.delegated == 1
     assert encoder.share == pytest.approx(1 - 1 / encoder.nodes)
     warning = next(line for line in result.stdout.splitlines() if line.startswith("warning: "))
@@ -110,7 +113,7 @@ def test_and_a_failure_where_placement_is_required(run, artifacts, tmp_path):
     """Exit code 1, by the option or by parity.toml, with the verdict in the last line."""
     (tmp_path / "parity.toml").write_text("[run]\nrequire_placement = true\n")
     result = run("--artifacts", artifacts)
-    report = schema.load(tmp_path / "reports" / "p")
+    report = records.load(RunFolder(tmp_path / "reports" / "p"))
     assert (result.exit_code, report.exit_code, report.verdict) == (1, 1, Outcome.FAILED)
     assert result.stdout.splitlines()[-1] == "parity failed: 1 pass, 1 reference; not placed as required: tflite"
     assert "placement required: tflite: encoder: " in result.stdout
@@ -128,7 +131,7 @@ def test_a_stage_that_does_not_say_where_it_runs_fails_too(run, monkeypatch, tmp
     monkeypatch.setattr(PyTorchBackend, "open", open_mute)
     result = run("--require-placement")
     assert result.exit_code == 1
-    assert schema.load(tmp_path / "reports" / "p").misplaced == ("pytorch: it does not say where it runs",)
+    assert records.load(RunFolder(tmp_path / "reports" / "p")).misplaced == ("pytorch: it does not say where it runs",)
 
 
 def test_nodes_are_counted_as_the_interpreter_places_them(artifacts, scripted_checkpoint):

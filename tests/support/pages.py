@@ -8,19 +8,20 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.support import sound
+from tests.support import sites, sound
 from tests.support.traces import N_VOCAB, TEXT, changed, flipped, trace
 from whisper_parity.clips import features
 from whisper_parity.clips.features import Features
 from whisper_parity.compare import comparison as compare
 from whisper_parity.compare.normalise import compare_texts
-from whisper_parity.explain import explanation
 from whisper_parity.explain.explanation import Change, Entry, Explanation, Explanations, LayerFinding, UnitError, Weight
-from whisper_parity.gate.result import GATE, GateResult, RuleResult, Statistic
-from whisper_parity.judge import tolerance, verdict
+from whisper_parity.gate.result import GateResult, RuleResult, Statistic
+from whisper_parity.judge import verdict
 from whisper_parity.judge.verdict import Outcome, Verdict
-from whisper_parity.run import report as schema
-from whisper_parity.run.options import OPTIONS, Options
+from whisper_parity.run import options as run_options
+from whisper_parity.run import report as records
+from whisper_parity.run.folder import RunFolder
+from whisper_parity.run.options import RunOptions
 from whisper_parity.run.report import Judged, Report, Row, StageInfo
 from whisper_parity.system import serial
 from whisper_parity.system.machine import Machine
@@ -44,14 +45,14 @@ def write(folder: Path, cache: Path, *, gate: bool = True, explained: bool = Tru
     wav = sound.write_wav(folder / "warble.wav", sound.warble(2.0))
     heard = features.compute(wav, 80)
     rows = [row for name in NAMES for row in _rows(run, name, heard)]
-    rows.append(schema.row_without_trace("line-7", "", _bad(f"not JSON: {SCRIPT}"), ""))
-    serial.write(run / schema.REPORT, report(rows))
-    serial.write(run / OPTIONS, Options(clips=(str(wav),), cache=cache))
+    rows.append(records.row_without_trace("line-7", "", _bad(f"not JSON: {SCRIPT}"), ""))
+    serial.write(RunFolder(run).report, report(rows))
+    run_options.write(RunOptions(clips=(str(wav),)), RunFolder(run).options, folder)
     if gate:
-        serial.write(run / GATE, _gate())
+        serial.write(RunFolder(run).gate, _gate())
     if explained:
         found = Explanations(NAMES[0], "tflite:int8", (_explanation(),))
-        serial.write(explanation.path(run, NAMES[0], "tflite:int8"), found)
+        serial.write(RunFolder(run).explanation(NAMES[0], "tflite:int8"), found)
     return run
 
 
@@ -60,8 +61,8 @@ def report(rows: list[Row]) -> Report:
     stages = tuple(StageInfo(spec, parent, True, f"{spec} 1.0", "built", sha256=spec * 8) for spec, parent in STAGES)
     machine = Machine("Linux", "a processor", 2, "3.11.7", {"torch": "2.13.0"}, None, None)
     return Report(
-        schema.SCHEMA_VERSION, "by-hand", "2026-01-01T00:00:00Z", True, Outcome.DIVERGED, 1, "diverged: 1 diverged",
-        "micro", "0" * 64, "made by hand", "whisper", {"sample_len": None}, tolerance.load(), machine,
+        records.SCHEMA_VERSION, "by-hand", "2026-01-01T00:00:00Z", True, Outcome.DIVERGED, 1, "diverged: 1 diverged",
+        "micro", "0" * 64, "made by hand", "whisper", {"sample_len": None}, sites.tolerances(), machine,
         (*stages, StageInfo("dla", "tflite:int8", False, f"no device: {SCRIPT}")), tuple(rows), 1.5,
     )  # fmt: skip
 
@@ -77,10 +78,10 @@ def many(folder: Path, cache: Path, clips: int, steps: int = 60) -> Path:
         shutil.copy(first, folder / "audio" / f"noise-{i:03}.wav")
         for row in rows[: len(STAGES)]:
             rows.append(dataclasses.replace(row, clip=f"noise-{i:03}"))
-            source, target = (file.file_name(name, row.stage) for name in ("noise-000", f"noise-{i:03}"))
-            shutil.copy(run / schema.TRACES / source, run / schema.TRACES / target)
-    serial.write(run / schema.REPORT, dataclasses.replace(report(rows), run="many"))
-    serial.write(run / OPTIONS, Options(clips=(str(folder / "audio"),), cache=cache))
+            source, target = (RunFolder(run).trace(name, row.stage) for name in ("noise-000", f"noise-{i:03}"))
+            shutil.copy(source, target)
+    serial.write(RunFolder(run).report, dataclasses.replace(report(rows), run="many"))
+    run_options.write(RunOptions(clips=(str(folder / "audio"),)), RunFolder(run).options, folder)
     return run
 
 
@@ -128,7 +129,7 @@ def _saved(run: Path, found: list[Trace], text: str) -> list[Row]:
     parents = dict(STAGES)
     by_stage = {each.header.stage: each for each in found}
     for each in found:
-        file.save(each, run / schema.TRACES / file.file_name(each.header.clip, each.header.stage))
+        file.save(each, RunFolder(run).trace(each.header.clip, each.header.stage))
         parent = parents[each.header.stage]
         rows.append(_row(each, by_stage[parent] if parent else None, text))
     return rows
@@ -138,7 +139,7 @@ def _row(found: Trace, reference: Trace | None, text: str) -> Row:
     judged = None
     if reference:
         comparison = compare.compare(reference, found, N_VOCAB)
-        limits = tolerance.for_edge(tolerance.load(), reference.header.stage, found.header.stage)
+        limits = sites.limits_of(reference.header.stage, found.header.stage)
         judged = Judged(comparison, verdict.judge(comparison, limits))
     header = found.header
     diff = compare_texts(reference=text, hypothesis=header.text, language="en")

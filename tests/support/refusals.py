@@ -10,6 +10,7 @@ from click.testing import Result
 
 from whisper_parity.backend.artifact import file_sha256
 from whisper_parity.run import report
+from whisper_parity.run.folder import RunFolder
 from whisper_parity.run.report import Row
 
 
@@ -40,7 +41,7 @@ def line_of(result: Result, exit_code: int) -> str:
 
 def rows_of(run: Path) -> dict[tuple[str, str], Row]:
     """Rows of a run's report by clip and stage."""
-    return {(row.clip, row.stage): row for row in report.load(run).rows}
+    return {(row.clip, row.stage): row for row in report.load(RunFolder(run)).rows}
 
 
 def require_line(result: Result, row: Row) -> None:

@@ -8,8 +8,9 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from whisper_parity.backend import build
+from whisper_parity.backend.build import Workshop
 from whisper_parity.explain.bench import expecting_probes
-from whisper_parity.run.options import OPTIONS
+from whisper_parity.run.folder import RunFolder
 
 
 class Slow:
@@ -35,13 +36,15 @@ class Plain:
         return "slow" + (f":{variant}" if variant else "")
 
 
-@pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the slow backend was told."""
-    said: list[str] = []
-    known = {"slow": Slow("first", said), "first": Slow(None, []), "plain": Plain()}
-    monkeypatch.setattr(build.registry, "backend", known.__getitem__)
-    return said
+class Site:
+    """What is installed: three backends by name."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.known = {"slow": Slow("first", self.told), "first": Slow(None, []), "plain": Plain()}
+
+    def get(self, name: str) -> object:
+        return self.known[name]
 
 
 @pytest.mark.parametrize(
@@ -56,21 +59,22 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         (("micro-slow-0123",), "slow", 1),
     ],
 )
-def test_a_chain_gets_ready_where_no_probe_is_there(tmp_path, told, there, stage, times):
+def test_a_chain_gets_ready_where_no_probe_is_there(tmp_path, there, stage, times):
     """Each stage of it that has none in the cache, until the end."""
     for name in there:
         (tmp_path / name).mkdir()
+    site = Site()
     with ExitStack() as stack:
-        build.prepare_probes(tmp_path, stage, stack)
-        assert told == ["begun"] * times
-    assert told == ["begun"] * times + ["left"] * times
+        build.prepare_probes(Workshop(site, None, tmp_path), stage, stack)
+        assert site.told == ["begun"] * times
+    assert site.told == ["begun"] * times + ["left"] * times
 
 
 @pytest.mark.parametrize("options", ["", "{}"])
 def test_what_cannot_get_ready_is_left_to_who_builds(tmp_path, options):
     """No run there, or a backend that is not."""
     if options:
-        (tmp_path / OPTIONS).write_text(options)
-    with expecting_probes(tmp_path, ["nobody"]):
+        RunFolder(tmp_path).options.write_text(options)
+    with expecting_probes(RunFolder(tmp_path), ["nobody"]):
         entered = True
     assert entered

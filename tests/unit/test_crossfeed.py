@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.support.traces import N_VOCAB, changed, says, tokens
+from whisper_parity.backend.contract import Facts
 from whisper_parity.decode.policy import BUILT_IN
 from whisper_parity.explain import crossfeed
 from whisper_parity.explain.crossfeed import Pair
@@ -24,7 +25,9 @@ CANDIDATE = 1.0
 class Decoder:
     """Chooses by whose encoder output it is given; NaN where the table says None."""
 
-    label = "by hand"
+    facts = Facts("by hand")
+
+    def usage(self) -> None: ...
 
     def __init__(self, by_reference: int | None, by_candidate: int | None) -> None:
         self._chooses = {0.0: by_reference, CANDIDATE: by_candidate}

@@ -49,7 +49,7 @@ def test_flags_can_differ_by_component_and_socs_can_be_added():
         ({"sok": 1}, "sok"),
         ({"mode": "telepathy"}, "mode"),
         ({"run_limit_s": "long"}, "run_limit_s"),
-        ({"flags": "--relax-fp32"}, "flags"),
+        ({"flags": 3}, "flags"),
         ({"serial": [1, {}]}, "serial"),
     ],
 )

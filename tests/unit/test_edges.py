@@ -25,8 +25,8 @@ def entry(spec: str, **said: str | Trace | tuple[int, ...]) -> Entry:
         names.get(name, name): each if isinstance(each, Trace) else says(each, stage=name)
         for name, each in said.items()
     }
-    reference = edges.reference_of(STAGES, spec)
-    return edges.entry(differences(found[reference], found[spec])[0], STAGES, spec, found)
+    reference = edges.reference_of(STAGES, "pytorch", spec)
+    return edges.entry(differences(found[reference], found[spec])[0], STAGES, "pytorch", spec, found)
 
 
 def test_a_chain_is_followed_back_to_its_first_stage():
@@ -41,12 +41,12 @@ def test_a_chain_is_followed_back_to_its_first_stage():
 )
 def test_stages_are_held_against_the_root_and_the_root_against_the_original(spec, reference):
     """Nothing stands before the first."""
-    assert edges.reference_of(STAGES, spec) == reference
+    assert edges.reference_of(STAGES, "pytorch", spec) == reference
 
 
 def test_a_root_that_comes_first_has_no_reference():
     """A run without openai-whisper."""
-    assert edges.reference_of((Stage("pytorch", None), Stage("tflite", "pytorch")), "pytorch") is None
+    assert edges.reference_of((Stage("pytorch", None), Stage("tflite", "pytorch")), "pytorch", "pytorch") is None
 
 
 @pytest.mark.parametrize(

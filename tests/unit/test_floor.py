@@ -7,7 +7,9 @@ import math
 import numpy as np
 import pytest
 
+from tests.support import sites
 from tests.support.noises import noise
+from whisper_parity.backend.stage import Edge
 from whisper_parity.compare import logits, tensor
 from whisper_parity.errors import ConfigError
 from whisper_parity.judge import noise as floor
@@ -25,7 +27,7 @@ def resolve(tmp_path):
     serial.write(path, noise())
 
     def values(**given):
-        table = tolerance.load({EDGE: given}, BACKENDS)
+        table = tolerance.load(sites.backends(), {EDGE: given})
         return floor.resolve(table, path, "right")
 
     return values
@@ -39,7 +41,7 @@ def test_each_limit_is_computed_by_its_own_rule(resolve):
         kl_max=["10x mask", 1e-3],
         max_tie_margin="2.5 x threads",
     )
-    found = tolerance.for_edge(table, *EDGE.split("->"))
+    found = tolerance.for_edge(table, Edge.parse(EDGE))
     assert (found.encoder_output_snr_db.passes, found.encoder_output_snr_db.drifts) == (100.0, 80.0)
     assert (found.logits_snr_db.passes, found.logits_snr_db.drifts) == (pytest.approx(93.979, abs=1e-3), 40)
     assert (found.kl_max.passes, found.kl_max.drifts) == (pytest.approx(1e-6), 1e-3)
@@ -71,13 +73,13 @@ def test_a_multiple_of_nothing_asks_for_identical_bits(resolve):
     table, _ = resolve(
         logits_snr_db=["3 x repeat", "3 x repeat"], kl_max=["3 x repeat", 1e-3], max_tie_margin="3 x repeat"
     )
-    found = tolerance.for_edge(table, *EDGE.split("->"))
+    found = tolerance.for_edge(table, Edge.parse(EDGE))
     assert (found.logits_snr_db.passes, found.kl_max.passes, found.max_tie_margin) == (math.inf, 0.0, 0.0)
 
 
 def test_numbers_alone_need_no_file(tmp_path):
     """The file is read when there is a multiple, and not before."""
-    table = tolerance.load({}, BACKENDS)
+    table = tolerance.load(sites.backends(), {})
     assert floor.resolve(table, tmp_path / "missing.json", "any") == (table, {})
 
 
@@ -99,7 +101,7 @@ def test_a_source_that_is_not_there_is_refused(resolve, given, named):
 
 def test_a_missing_file_and_noise_of_another_checkpoint_are_refused(tmp_path):
     """One line each, with what to do."""
-    table = tolerance.load({EDGE: {"max_tie_margin": "3 x threads"}}, BACKENDS)
+    table = tolerance.load(sites.backends(), {EDGE: {"max_tie_margin": "3 x threads"}})
     path = tmp_path / "noise.json"
     with pytest.raises(
         ConfigError, match=r"multiples of measured noise, but .*noise.json: cannot be read .*parity noise"
@@ -117,13 +119,13 @@ def test_a_missing_file_and_noise_of_another_checkpoint_are_refused(tmp_path):
 def test_what_is_no_multiple_is_refused_with_its_form(value):
     """Before any file is looked for."""
     with pytest.raises(ConfigError, match='multiples of noise as "3 x threads"'):
-        tolerance.load({EDGE: {"logits_snr_db": [value, 40]}}, BACKENDS)
+        tolerance.load(sites.backends(), {EDGE: {"logits_snr_db": [value, 40]}})
 
 
 def test_rates_of_text_are_no_multiples_of_noise():
     """Noise has no words."""
     with pytest.raises(ConfigError, match=r"text_rate: expected two numbers, \[pass, drift\], found"):
-        tolerance.load({EDGE: {"text_rate": ["3 x threads", 1]}}, BACKENDS)
+        tolerance.load(sites.backends(), {EDGE: {"text_rate": ["3 x threads", 1]}})
 
 
 @pytest.mark.parametrize("field", ["snr_db", "kl_max", "movement_rms"])
@@ -141,4 +143,4 @@ def test_noise_that_is_no_number_is_refused(tmp_path, field):
     limits = {"logits_snr_db": ["1 x mask", 1], "kl_max": ["1 x mask", 1], "max_tie_margin": "1 x mask"}
     key = dict(zip(("snr_db", "kl_max", "movement_rms"), limits))[field]
     with pytest.raises(ConfigError):
-        floor.resolve(tolerance.load({EDGE: {key: limits[key]}}, BACKENDS), tmp_path / "noise.json", "right")
+        floor.resolve(tolerance.load(sites.backends(), {EDGE: {key: limits[key]}}), tmp_path / "noise.json", "right")

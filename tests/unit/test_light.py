@@ -6,11 +6,15 @@ import inspect
 import subprocess
 import sys
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
 from whisper_parity import cli, pytest_plugin
-from whisper_parity.run.options import Options
+from whisper_parity.errors import ConfigError
+from whisper_parity.project import Project
+from whisper_parity.run import options as run_options
+from whisper_parity.run.options import OPTIONS, Kind, RunOptions
 
 HEAVY = ("torch", "whisper", "av", "litert_torch", "ai_edge_litert", "safetensors", "pydantic", "scipy")
 PLOTTING = ("altair", "jinja2", "vl_convert", "playwright")
@@ -25,14 +29,14 @@ def imported_by(statement: str) -> set[str]:
 @pytest.mark.parametrize(
     "statement",
     [
-        "import whisper_parity.cli, whisper_parity.run.plan, whisper_parity.run.evaluation, whisper_parity.pytest_plugin",
+        "import whisper_parity.cli, whisper_parity.run.schedule, whisper_parity.run.collect, whisper_parity.pytest_items",
         "from whisper_parity.gate import judging, paired; from whisper_parity.report import console, gated, history",
         "from whisper_parity.report import ci, json_schema, junit, markdown, views",
         "from whisper_parity.explain import explain; from whisper_parity.report import explained",
         "from whisper_parity.report.html import export, page",
         "from whisper_parity.compare import comparison, logits, tensor, text",
-        "import whisper_parity.backend.registry as r; [r.backend(name) for name in r.BUILT_IN]",
-        "from click.testing import CliRunner; from whisper_parity.cli import main; CliRunner().invoke(main, ['--help'])",
+        "from whisper_parity.backend.registry import Backends; b = Backends(); [b.get(name) for name in b.names]",
+        "from click.testing import CliRunner; from whisper_parity import cli; CliRunner().invoke(cli.main, ['--help'])",
     ],
 )
 def test_importing_the_harness_imports_nothing_heavy(statement):
@@ -40,25 +44,29 @@ def test_importing_the_harness_imports_nothing_heavy(statement):
     assert imported_by(statement) == set()
 
 
-def test_harness_never_imports_backends():
-    """The flow knows no representation: backends are reached through the registry alone."""
-    code = (
-        "import sys, whisper_parity.run.evaluation, whisper_parity.cli, whisper_parity.pytest_plugin;"
-        "print(any(name.startswith('backends') for name in sys.modules))"
-    )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "False"
+def test_every_face_of_a_run_offers_the_same_options():
+    """Command line, pytest and parity.toml are read from one table; defaults stand there alone."""
+    assert {option.name for option in cli.main.commands["run"].params} == set(OPTIONS)
+    assert set(OPTIONS) == {field.name for field in fields(RunOptions)}
+    assert not any(isinstance(option.default, (str, int, Path)) for option in cli.main.commands["run"].params)
+    parser = pytest.Parser(_ispytest=True)
+    pytest_plugin.pytest_addoption(parser)
+    added = {option.dest for option in parser.getgroup("parity").options}
+    assert {f"parity_{name}" for name in OPTIONS} < added
 
 
-def test_command_line_pytest_and_parity_toml_offer_the_same_options():
-    """Same names everywhere, each one a field of Options, with defaults there alone."""
-    names = {each.name for each in fields(Options)}
-    offered = {option.name for option in cli.main.commands["run"].params}
-    assert offered == names == set(pytest_plugin.HELP)
-    assert all(
-        option.default is None or not isinstance(option.default, (str, int))
-        for option in cli.main.commands["run"].params
-    )
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_option_of_a_run_can_be_set_in_parity_toml_or_says_that_it_cannot(name):
+    """A key that is offered is read."""
+    option = OPTIONS[name]
+    value = {Kind.FLAG: True, Kind.COUNT: 3, Kind.MASK: "-7"}.get(option.kind, "x")
+    project = Project(Path("/project"), run={name: value})
+    if not option.configurable:
+        with pytest.raises(ConfigError, match="unknown key"):
+            run_options.read({}, project)
+        return
+    expected = {Kind.PATH: Path("/project/x"), Kind.NAMES: ("x",), Kind.CLIPS: ("x",)}.get(option.kind, value)
+    assert getattr(run_options.read({}, project), name) == expected
 
 
 def test_every_public_function_of_the_flow_has_a_docstring():

@@ -6,14 +6,14 @@ import dataclasses
 
 import numpy as np
 
+from tests.support import sites
 from tests.support.noises import MACHINE
 from tests.support.traces import N_VOCAB, changed, flipped, trace
 from whisper_parity.backend.contract import Placement
 from whisper_parity.compare.comparison import compare
-from whisper_parity.judge import tolerance
 from whisper_parity.judge.verdict import Outcome, Verdict, judge
 from whisper_parity.report import console
-from whisper_parity.run.report import SCHEMA_VERSION, Judged, Report, Row, StageInfo, OrderCheck
+from whisper_parity.run.report import SCHEMA_VERSION, Judged, OrderCheck, Report, Row, StageInfo
 from whisper_parity.trace.trace import Trace
 
 
@@ -30,7 +30,7 @@ def report(*rows: Row, **changes) -> Report:
 def row(clip: str, reference: Trace, candidate: Trace) -> Row:
     """A judged row of torchscript."""
     comparison = compare(reference, candidate, N_VOCAB)
-    judged = Judged(comparison, judge(comparison, tolerance.for_edge(tolerance.load(), "pytorch", "torchscript")))
+    judged = Judged(comparison, judge(comparison, sites.limits_of("pytorch", "torchscript")))
     passed = Verdict(Outcome.PASS, "", "", ())
     return Row(clip, "torchscript", passed, "", "", 0, 0.0, 0.0, 1, 1, judged, None, None, (), "")
 

@@ -8,44 +8,48 @@ from pathlib import Path
 
 import pytest
 
-from whisper_parity.backend import registry
+from tests.support import sites
 from whisper_parity.clips import manifest as fixture
 from whisper_parity.errors import ConfigError, UsageError
-from whisper_parity.run.options import Options, options_from
+from whisper_parity.project import Project
+from whisper_parity.run import options as run_options
+from whisper_parity.run.options import RunOptions
 from whisper_parity.system import files
 
 
 def edges(*specs: str) -> list[str]:
-    return [stage.edge for stage in registry.plan(specs)]
+    return [str(stage.edge or stage.spec) for stage in sites.backends().chain(specs)]
 
 
 def test_stages_are_put_in_order_and_the_root_is_added():
     """However they were typed."""
-    assert edges("tflite", "torchscript") == ["->pytorch", "pytorch->torchscript", "torchscript->tflite"]
+    assert edges("tflite", "torchscript") == ["pytorch", "pytorch->torchscript", "torchscript->tflite"]
 
 
 def test_a_parent_is_the_nearest_earlier_stage_of_the_run():
     """Without torchscript the edge of tflite starts at pytorch; a variant's at its base stage."""
-    assert edges("tflite", "tflite:int8") == ["->pytorch", "pytorch->tflite", "tflite->tflite:int8"]
-    assert edges("whisper", "tflite:int8") == ["->whisper", "whisper->pytorch", "pytorch->tflite:int8"]
+    assert edges("tflite", "tflite:int8") == ["pytorch", "pytorch->tflite", "tflite->tflite:int8"]
+    assert edges("whisper", "tflite:int8") == ["whisper", "whisper->pytorch", "pytorch->tflite:int8"]
 
 
 @pytest.mark.parametrize("spec", ["onnx", "tflite:int4", "pytorch:x", "tflite:"])
 def test_unknown_stages_are_refused(spec):
     """With what there is."""
     with pytest.raises(UsageError, match=r"no backend called|has no variant"):
-        registry.plan((spec,))
+        sites.backends().chain((spec,))
 
 
 def test_what_is_typed_comes_before_parity_toml_and_that_before_defaults():
     """None means not typed."""
-    options = options_from({"policy": "plain", "stages": None}, {"policy": "x", "stages": "pytorch, tflite"})
-    assert (options.policy, options.stages, options.language) == ("plain", ("pytorch", "tflite"), Options().language)
+    options = run_options.read(
+        {"policy": "plain", "stages": None}, Project(Path(), {"policy": "x", "stages": "pytorch, tflite"})
+    )
+    assert (options.policy, options.stages, options.language) == ("plain", ("pytorch", "tflite"), RunOptions().language)
 
 
 def test_paths_are_absolute_since_workers_run_elsewhere():
     """A relative cache or folder of artifacts means the caller's."""
-    options = options_from({"cache": "cache", "artifacts": Path("models")}, {})
+    options = run_options.read({"cache": "cache", "artifacts": Path("models")}, Project(Path.cwd()))
     assert options.cache == Path.cwd() / "cache"
     assert options.artifacts == Path.cwd() / "models"
 
@@ -54,7 +58,7 @@ def test_paths_are_absolute_since_workers_run_elsewhere():
 def test_values_that_make_no_sense_are_refused(key, value):
     """Before anything runs."""
     with pytest.raises(ConfigError):
-        options_from({key: value}, {})
+        run_options.read({key: value}, Project(Path()))
 
 
 def test_the_language_option_is_for_clips_that_do_not_name_theirs(tmp_path):

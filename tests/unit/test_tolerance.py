@@ -4,42 +4,42 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support import sites
+from whisper_parity.backend.stage import Edge
 from whisper_parity.errors import ConfigError
 from whisper_parity.judge import tolerance
 from whisper_parity.judge.tolerance import Limit
-
-BACKENDS = ("whisper", "pytorch", "torchscript", "tflite")
 
 
 def test_an_edge_takes_its_own_value_before_more_general_ones():
     """Own edge, any reference, the backend without variant, default."""
     table = tolerance.load(
+        sites.backends(),
         {
             "*->tflite": {"max_tie_margin": 0.1, "kl_max": [1.0, 2.0]},
             "*->tflite:int8": {"max_tie_margin": 0.2},
             "torchscript->tflite:int8": {"max_tie_margin": 0.3},
         },
-        BACKENDS,
     )
     margins = [
-        tolerance.for_edge(table, reference, candidate).max_tie_margin
+        tolerance.for_edge(table, Edge(reference, candidate)).max_tie_margin
         for reference, candidate in (("torchscript", "tflite:int8"), ("pytorch", "tflite:int8"), ("pytorch", "tflite"))
     ]
     assert margins == [0.3, 0.2, 0.1]
-    assert tolerance.for_edge(table, "pytorch", "tflite").kl_max == Limit(1.0, 2.0)
-    assert tolerance.for_edge(table, "pytorch", "torchscript").max_tie_margin == 0.5
+    assert tolerance.for_edge(table, Edge("pytorch", "tflite")).kl_max == Limit(1.0, 2.0)
+    assert tolerance.for_edge(table, Edge("pytorch", "torchscript")).max_tie_margin == 0.5
 
 
 def test_every_section_of_the_reviewed_file_says_why():
     """A limit without a reason cannot be reviewed."""
-    assert all(values["reason"] for values in tolerance.load().values())
+    assert all(values["reason"] for values in sites.tolerances().values())
 
 
 @pytest.mark.parametrize("edge", ["pytorhc->torchscript", "pytorch->tflight", "pytorch-torchscript", "tflite", "*->*"])
 def test_a_misspelt_edge_is_refused(edge):
     """A tolerance that nobody applies would be worse than none."""
     with pytest.raises(ConfigError, match="no such edge"):
-        tolerance.load({edge: {"max_tie_margin": 9.0}}, BACKENDS)
+        tolerance.load(sites.backends(), {edge: {"max_tie_margin": 9.0}})
 
 
 @pytest.mark.parametrize(
@@ -56,4 +56,4 @@ def test_a_misspelt_edge_is_refused(edge):
 def test_a_value_of_the_wrong_form_is_refused(key, value):
     """Named with its edge and what was expected."""
     with pytest.raises(ConfigError, match=r"tolerance .pytorch->tflite., .*expected .*found"):
-        tolerance.load({"pytorch->tflite": {key: value}}, BACKENDS)
+        tolerance.load(sites.backends(), {"pytorch->tflite": {key: value}})

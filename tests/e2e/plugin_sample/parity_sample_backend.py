@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from whisper_parity.backend.artifact import Artifact, BuildOptions
-from whisper_parity.backend.contract import Availability, Float32
+from whisper_parity.backend.contract import Availability, Facts, Float32
 from whisper_parity.errors import ArtifactError, first_line
 from whisper_parity.model.checkpoint import Checkpoint, read
 
@@ -22,8 +22,11 @@ class RoundedBackend:
     name = "rounded"
     after: str | None = "pytorch"
     variants: tuple[str, ...] = ("bfloat16",)
+    is_root = False
+    default_stages: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ("torch",)
 
-    def probe(self) -> Availability:
+    def availability(self) -> Availability:
         """Needs torch and openai-whisper; asked often, so nothing heavy is imported."""
         try:
             return Availability(True, ", ".join(f"{name} {found}" for name, found in self.tools().items()))
@@ -41,6 +44,20 @@ class RoundedBackend:
     def file_names(self, checkpoint: Checkpoint, variant: str) -> dict[str, str]:
         """rounded_base_float16.pt: one file holds both halves."""
         return {"weights": f"rounded_{checkpoint.name}_{variant or 'float16'}.pt"}
+
+    def tolerances(self) -> dict[str, dict[str, Any]]:
+        """What the edges to its stages may do; a project overrides it in its parity.toml."""
+        return {
+            "*->rounded": {
+                "encoder_output_snr_db": [90.0, 60.0],
+                "logits_snr_db": [90.0, 60.0],
+                "reason": "weights rounded to 11 bits of mantissa",
+            }
+        }
+
+    def gate_rules(self) -> dict[str, dict[str, Any]]:
+        """Its edges are judged by the gate's default rules."""
+        return {}
 
     def build(self, parent: Artifact, out: Path, variant: str, options: BuildOptions) -> None:
         """Round every weight and save."""
@@ -74,7 +91,10 @@ class RoundedSession:
 
     def __init__(self, model: Any, stage: str) -> None:
         self._model = model
-        self.label = f"{stage} (torch {version('torch')})"
+        self.facts = Facts(f"{stage} (torch {version('torch')})")
+
+    def usage(self) -> None:
+        """It runs on this machine."""
 
     def encode(self, input_features: Float32) -> Float32:
         """float32 [1, n_mels, 3000] -> float32 [1, n_audio_ctx, n_audio_state]."""
