@@ -157,12 +157,12 @@ def test_whole_files_of_every_kind_are_read(tmp_path):
 
 def test_audio_that_cannot_be_opened_is_a_row(parity, clip, tmp_path, monkeypatch):
     """No permission to read it: the row says so, the run goes on."""
-    from harness import cache
+    from whisper_parity.clips import features
 
     def refuse(path: Path) -> str:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(cache, "file_sha256", refuse)
+    monkeypatch.setattr(features, "file_sha256", refuse)
     result = parity(*RUN, "--clips", clip, "--run-id", "locked")
     require_no_traceback(result, 2)
     row = rows_of(tmp_path / "reports" / "locked")["warble", "pytorch"]

@@ -146,7 +146,7 @@ def write_large(path: Path, count: int) -> Path:
 COST = """
 import json, re, sys
 from pathlib import Path
-from whisper_parity.backends.tflite import flatfile
+from whisper_parity.backends.tflite.mtkext import flatfile
 from whisper_parity.backends.tflite.mtkext.lowering import lower
 
 def peak_kib():  # of this program: ru_maxrss would start with the peak of the process that started it
