@@ -23,7 +23,7 @@ from whisper_parity.gate import settings as gate_settings
 from whisper_parity.gate.judging import Judgement
 from whisper_parity.judge.verdict import Outcome
 from whisper_parity.project import Project
-from whisper_parity.pytest_plugin import MARKER, named_file
+from whisper_parity.pytest_request import MARKER, named_file
 from whisper_parity.run import collect, order, placement
 from whisper_parity.run import options as run_options
 from whisper_parity.run import plan as plans

@@ -6,21 +6,17 @@ Hooks only, and nothing heavy: an installed plug-in is loaded by every pytest ru
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from whisper_parity import project
+from whisper_parity.pytest_request import MARKER, is_wanted
 from whisper_parity.run.options import OPTIONS, Kind, Option
 
 if TYPE_CHECKING:
     from whisper_parity.pytest_items import ParityFile
-
-MARKER = "parity"
-_ASKED_FOR = re.compile(rf"(?<!\w){MARKER}(?!\w)")
-_LEFT_OUT = re.compile(rf"(?<!\w)not\s+\(?\s*{MARKER}(?!\w)")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -58,17 +54,3 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> ParityFile
     from whisper_parity import pytest_items
 
     return pytest_items.collected(file_path, parent)
-
-
-def is_wanted(config: pytest.Config) -> bool:
-    """Whether parity is asked for: by -m, by naming parity.toml, or by --parity-gate."""
-    expression = config.option.markexpr or ""
-    if _LEFT_OUT.search(expression):
-        return False
-    return bool(_ASKED_FOR.search(expression)) or config.option.parity_gate or named_file(config) is not None
-
-
-def named_file(config: pytest.Config) -> Path | None:
-    """The parity.toml that was named as an argument; None where none was."""
-    paths = (config.invocation_params.dir / str(word).partition("::")[0] for word in config.args)
-    return next((path for path in paths if path.name == project.FILE_NAME and path.is_file()), None)

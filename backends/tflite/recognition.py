@@ -10,7 +10,7 @@ from whisper_parity.backends.tflite.session import INPUTS, OUTPUTS, Shapes, shap
 from whisper_parity.errors import ArtifactError, UnavailableError
 from whisper_parity.model.dims import Dims
 
-WEIGHTS = {"int8": "INT8", "fp16": "FLOAT16"}
+WEIGHTS = {"int8": "int8", "fp16": "float16"}
 """Type that the weights of a quantised variant have, by variant; those of the others have neither."""
 
 
@@ -37,5 +37,5 @@ def role(path: Path, dims: Dims, variant: str) -> str | None:
 
 def _fit(ports: tuple[Port, ...], expected: Shapes) -> bool:
     return sorted((port.dtype, port.shape) for port in ports) == sorted(
-        ("FLOAT32", shape) for shape in expected.values()
+        ("float32", shape) for shape in expected.values()
     )

@@ -37,7 +37,7 @@ class Artifact:
     """A stage's files and their lineage."""
 
     stage: str
-    """"pytorch", "tflite:int8"."""
+    """As typed: "backend", "backend:variant"."""
     folder: Path
     files: dict[str, ArtifactFile]
     """By role: checkpoint, encoder, decoder, token_embedding, ..."""

@@ -53,7 +53,7 @@ class Entry:
     """Where it first appears: the second answer."""
 
     edge: str
-    """"torchscript->tflite"; the edge at which the difference enters."""
+    """"reference->candidate"; the edge at which the difference enters."""
     undone_by: str
     """The later edge that undoes it, or ""."""
     stages: tuple[tuple[str, str], ...]
@@ -72,7 +72,7 @@ class CrossFeed:
     """"encoder", "decoder", "embedding", "both" (only together), "either" (each alone), or "state": the same artifact,
     opened afresh, does not do it again."""
     tried: tuple[tuple[str, bool], ...]
-    """("encoder of tflite, decoder of torchscript", reproduces the change)."""
+    """("encoder of STAGE, decoder of STAGE", reproduces the change)."""
     finding: str
 
 
@@ -167,7 +167,7 @@ class Explanations:
     missing: tuple[str, ...] = ()
     """What could not be looked at, and why."""
     edge: str = ""
-    """Where what is to blame comes in: "torchscript->tflite"."""
+    """Where what is to blame comes in: "reference->candidate"."""
     part: str = ""
     """What is to blame: a part as in CrossFeed, "policy", or "" where nothing is."""
     unit: str = ""

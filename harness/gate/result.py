@@ -15,7 +15,7 @@ class RuleResult:
     rule: str
     """Its name: "encoder_output_snr_db", "flips", "no_regression_rate", "approved", "expected_divergences"."""
     edge: str
-    """"torchscript->tflite", or "" for the whole run."""
+    """"reference->candidate", or "" for the whole run."""
     language: str
     """A Whisper code, or "" for all."""
     limit: str

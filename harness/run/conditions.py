@@ -24,7 +24,7 @@ def bind(plan: Plan) -> None:
         UsageError: the run was made under other conditions.
     """
     path = plan.folder.conditions
-    with locked(plan.folder.path / ".locks" / path.name):
+    with locked(plan.folder.path / ".locks" / path.name, hint="Choose another --report-dir"):
         now, then = of_plan(plan), _recorded(plan.folder)
         if changed := list(_changes(then, now)):
             raise UsageError(

@@ -288,13 +288,13 @@ def _typed(option: Option, value: Any, where: str, folder: Path) -> Any:
     if option.kind in (Kind.NAMES, Kind.CLIPS):
         names = _names(value, where, folder if option.kind is Kind.CLIPS else None)
         return tuple(_placed(name, folder) for name in names) if option.kind is Kind.CLIPS else names
-    text = _require(value, isinstance(value, str) and bool(value), where, "text in quotes")
+    text = _require(value, isinstance(value, str) and bool(value), where, "text", hint="Put it into quotes")
     return _placed(text, folder) if option.kind is Kind.SOURCE else text
 
 
-def _require(value: Any, good: bool, where: str, expected: str) -> Any:
+def _require(value: Any, good: bool, where: str, expected: str, hint: str = "") -> Any:
     if not good:
-        raise ConfigError(f"{where}: expected {expected}, found {value!r:.60}")
+        raise ConfigError(f"{where}: expected {expected}, found {value!r:.60}", hint=hint)
     return value
 
 

@@ -29,7 +29,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, hint: str = "Choose another folder") -> Iterator[None]:
     """Hold a file lock: two processes never build or record the same thing twice.
 
     Raises:
@@ -42,9 +42,7 @@ def locked(path: Path) -> Iterator[None]:
         lock = FileLock(path)
         lock.acquire()
     except OSError as error:
-        raise OutputError(
-            f"{path.parent}: cannot be written ({error.strerror})", hint="Choose another folder"
-        ) from error
+        raise OutputError(f"{path.parent}: cannot be written ({error.strerror})", hint=hint) from error
     try:
         yield
     finally:

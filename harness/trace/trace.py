@@ -70,7 +70,7 @@ class TraceHeader:
     clip: str
     stage: str
     label: str
-    """What really ran: "tflite (LiteRT 2.3.0)"."""
+    """What really ran, with its version: "pytorch (torch 2.13.0)"."""
     artifact_sha256: str
     audio_sha256: str
     n_vocab: int

@@ -87,7 +87,7 @@ def test_tflite_descends_from_the_checkpoint_and_is_judged_against_torchscript(w
     artifact = build.obtain(workshop, "tflite")
     assert artifact.parent_sha256 == build.obtain(workshop, "pytorch").sha256
     stages = {stage.spec: stage for stage in sites.backends().chain(("torchscript", "tflite"))}
-    assert stages["tflite"].edge == "torchscript->tflite"
+    assert str(stages["tflite"].edge) == "torchscript->tflite"
 
 
 def test_a_variant_descends_from_the_float32_file(workshop):
@@ -120,7 +120,7 @@ def test_a_missing_interpreter_is_a_row_with_a_reason_never_a_pass(parity, clip,
 
 def test_a_converter_that_fails_is_a_row_with_its_last_line(parity, clip, tmp_path, monkeypatch):
     """Nothing half built is left in the cache."""
-    monkeypatch.setattr("whisper_parity.backends.tflite.litert.worker.sys.executable", "/bin/false")
+    monkeypatch.setattr("whisper_parity.system.process.sys.executable", "/bin/false")
     cache = tmp_path / "cache"
     result = parity(
         "run", "--clips", clip, "--language", "en", "--stages", "tflite", "--run-id", "failed", "--cache", cache

@@ -15,7 +15,7 @@ from whisper_parity.system.files import locked, replacing
 WRITER = """
 import sys
 from pathlib import Path
-from harness.atomic import replacing
+from whisper_parity.system.files import replacing
 for _ in range(200):
     with replacing(Path(sys.argv[1])) as partial:
         partial.write_text(sys.argv[2] * 1000)
@@ -23,7 +23,7 @@ for _ in range(200):
 MAKER = """
 import sys, time
 from pathlib import Path
-from harness.atomic import locked, replacing
+from whisper_parity.system.files import locked, replacing
 path = Path(sys.argv[1])
 with locked(path.with_name('.lock')):
     if not path.exists():

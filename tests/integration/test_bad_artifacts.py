@@ -54,21 +54,55 @@ def test_an_empty_file_is_named(artifacts: Folder, stage: str):
 
 
 @pytest.mark.parametrize("stage", ROLES)
-def test_files_under_another_checkpoints_name_are_not_passed_over(artifacts: Folder, stage: str):
-    """The line says what was expected and what is there; nothing is built in their place."""
-    expected = [artifacts.file(stage, role) for role in ("encoder", "decoder")]
-    found = [path.rename(path.with_name(path.name.replace(artifacts.name, "base"))) for path in expected]
-    names = f"expected {expected[0].name} and {expected[1].name}, found {found[1].name}, {found[0].name}. The middle"
-    assert artifacts.refused(stage).startswith(f"{artifacts.path}: {names}")
-
-
-def test_a_folder_that_is_not_there_is_named(artifacts: Folder):
-    """Nothing is built in its place."""
-    shutil.rmtree(artifacts.path)
-    assert (
-        artifacts.refused("torchscript")
-        == f"{artifacts.path}: no such folder. Give the folder that holds the artifacts"
+def test_files_under_other_names_are_taken_where_they_can_be_one_thing_only(artifacts: Folder, stage: str):
+    """One encoder and one decoder by inputs and outputs; the report says which file was taken for what."""
+    usual = [artifacts.file(stage, role) for role in ("encoder", "decoder")]
+    given = [path.rename(path.with_name(f"{name}{path.suffix}")) for path, name in zip(usual, ("first", "second"))]
+    report = artifacts.report(stage)
+    assert report.exit_code == 0
+    info = report.stages[-1]
+    assert (info.origin, info.source) == ("given", "given")
+    assert info.notes == (
+        f"{given[0].name} taken as the encoder, by its inputs and outputs",
+        f"{given[1].name} taken as the decoder, by its inputs and outputs",
     )
+
+
+@pytest.mark.parametrize("stage", ROLES)
+def test_files_that_could_be_two_things_are_refused(artifacts: Folder, stage: str):
+    """A second encoder under a name that says nothing: the line lists what fits which half."""
+    for name, role in (("first", "encoder"), ("second", "decoder")):
+        path = artifacts.file(stage, role)
+        path.rename(path.with_name(f"{name}{path.suffix}"))
+    suffix = path.suffix
+    shutil.copy(artifacts.path / f"first{suffix}", artifacts.path / f"third{suffix}")
+    named = f"which files are {stage}? By their inputs and outputs: encoder: first{suffix}, third{suffix}; decoder: "
+    assert artifacts.refused(stage).startswith(f"{artifacts.path}: {named}second{suffix}. Name them encoder_")
+
+
+@pytest.mark.parametrize("stage", ROLES)
+def test_a_stage_without_files_is_red_unless_building_is_asked_for(artifacts: Folder, stage: str):
+    """The line says what was expected and what is there."""
+    usual = [artifacts.file(stage, role) for role in ("encoder", "decoder")]
+    for path in usual:
+        path.unlink()
+    reason = artifacts.refused(stage)
+    names = f"expected {usual[0].name} and {usual[1].name}; found: "
+    assert reason.startswith(f"no files of {stage} in {artifacts.path}: {names}")
+    assert "token_embedding.npy" in reason
+    assert reason.endswith("Rename them, or build the stage by --build-missing")
+    built = artifacts.report(stage, "--build-missing")
+    assert (built.exit_code, built.stages[-1].source) == (0, "built")
+
+
+def test_a_folder_that_is_not_there_is_refused_before_anything_runs(artifacts: Folder):
+    """One line; no run's folder is made."""
+    shutil.rmtree(artifacts.path)
+    line = line_of(
+        artifacts.run("run", "--artifacts", artifacts.path, "--stages", "torchscript", "--run-id", "other"), 2
+    )
+    assert line == f"{artifacts.path}: no such folder. Give the folder that holds the artifacts"
+    assert not (artifacts.reports / "other").exists()
 
 
 def test_a_bad_artifact_is_refused_by_build_too(artifacts: Folder):

@@ -112,5 +112,5 @@ def test_a_bad_checkpoint_builds_nothing(parity, tmp_path):
     """`parity build` refuses as `parity run` does, and leaves no folder."""
     (tmp_path / "model.pt").write_bytes(b"no model")
     line = line_of(parity("build", "--checkpoint", "model.pt", "--stages", "torchscript", "--out", "made"), 2)
-    assert line.startswith("model.pt: not a PyTorch checkpoint (")
+    assert line.startswith(f"{tmp_path / 'model.pt'}: not a PyTorch checkpoint (")
     assert not (tmp_path / "made").exists()

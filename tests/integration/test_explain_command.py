@@ -19,12 +19,7 @@ from whisper_parity.trace.trace import Trace
 
 WORD, COMMA = "en-near-tie-04", "en-number-01"
 MICRO = CHECKOUT / "fixtures" / "micro" / "micro.pt"
-ITEMS = {
-    "conftest.py": 'pytest_plugins = ["whisper_parity.pytest_plugin"]\n',
-    "test_gate.py": "import pytest\nfrom whisper_parity.pytest_plugin import assert_parity\n\n\n"
-    "@pytest.mark.parity\ndef test_parity(parity_row):\n    assert_parity(parity_row)\n",
-    "pytest.ini": "[pytest]\naddopts = -p no:anyio --strict-markers\n",
-}
+ITEMS = {"parity.toml": "", "pytest.ini": "[pytest]\naddopts = -p no:anyio --strict-markers\n"}
 
 Cli = Callable[..., Result]
 

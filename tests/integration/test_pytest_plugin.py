@@ -12,12 +12,7 @@ from tests.support import sound
 from whisper_parity.run import report as records
 from whisper_parity.run.folder import RunFolder
 
-FILES = {
-    "conftest.py": 'pytest_plugins = ["whisper_parity.pytest_plugin"]\n',
-    "test_gate.py": "import pytest\nfrom whisper_parity.pytest_plugin import assert_parity\n\n\n"
-    "@pytest.mark.parity\ndef test_parity(parity_row):\n    assert_parity(parity_row)\n",
-    "pytest.ini": "[pytest]\naddopts = -p no:anyio --strict-markers\n",
-}
+FILES = {"parity.toml": "", "pytest.ini": "[pytest]\naddopts = -p no:anyio --strict-markers\n"}
 
 
 @pytest.fixture
@@ -53,11 +48,11 @@ def test_one_item_per_clip_and_stage_and_one_table(gate, pytester):
     result.assert_outcomes(passed=6)
     result.stdout.fnmatch_lines(
         [
-            "parity: stages pytorch, torchscript; policy whisper; torch 2.13.0*",
-            "*test_parity?pytorch-one?*PASSED*",
-            "*test_parity?state-pytorch?*PASSED*",
-            "*test_parity?torchscript-two-b?*PASSED*",
-            "*test_parity?state-torchscript?*PASSED*",
+            "parity: stages pytorch, torchscript; policy whisper; *torch 2.13.0*",
+            "parity.toml::pytorch-one PASSED*",
+            "parity.toml::state-pytorch PASSED*",
+            "parity.toml::torchscript-two-b PASSED*",
+            "parity.toml::state-torchscript PASSED*",
             "*= parity =*",
             "*clip*pytorch*torchscript*",
             "state: nothing depends on what ran before: A B A (pytorch, torchscript)",
@@ -118,7 +113,6 @@ def test_a_bad_line_of_the_manifest_is_an_item_that_fails(gate, pytester):
 STALE = """
 from whisper_parity.backends.torchscript import TorchScriptSession
 
-pytest_plugins = ["whisper_parity.pytest_plugin"]
 encode, kept = TorchScriptSession.encode, []
 
 
@@ -144,8 +138,17 @@ def test_a_stateful_stage_fails_its_own_item(gate, pytester):
 MUTE = """
 from whisper_parity.backends.torchscript import TorchScriptSession
 
-pytest_plugins = ["whisper_parity.pytest_plugin"]
-TorchScriptSession.placement = lambda self: ()
+from whisper_parity.backend.contract import Facts
+
+load = TorchScriptSession.__init__
+
+
+def load_mute(self, *given):
+    load(self, *given)
+    self.facts = Facts(self.facts.label)
+
+
+TorchScriptSession.__init__ = load_mute
 """
 
 

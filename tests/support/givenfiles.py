@@ -13,7 +13,9 @@ from click.testing import Result
 
 from tests.support.refusals import files_of, require_line, require_no_traceback, rows_of
 from whisper_parity.judge.verdict import Outcome
-from whisper_parity.run.report import Row
+from whisper_parity.run import report as records
+from whisper_parity.run.folder import RunFolder
+from whisper_parity.run.report import Report, Row
 
 ROLES = {
     "torchscript": ("encoder_{}_3000.pt", "decoder_{}_448.pt"),
@@ -53,6 +55,13 @@ class Folder:
         if exit_code:
             require_line(result, rows["good", stage])
         return rows["good", stage]
+
+    def report(self, stage: str, *words: object) -> Report:
+        """A run on these files, whatever became of it."""
+        clip = self.reports.parent / "good.wav"
+        given = ("--artifacts", self.path, "--stages", stage, "--clips", clip, "--language", "en", "--run-id", "other")
+        self.run("run", *given, *words)
+        return records.load(RunFolder(self.reports / "other"))
 
     def refused(self, stage: str) -> str:
         """The reason with which the stage's files are refused: no number is compared."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.support.checkout import CHECKOUT
 
-STAND_IN = CHECKOUT / "tests" / "standin_mtk"
+STAND_IN = CHECKOUT / "tests" / "support" / "standin_mtk"
 
 
 def make(folder: Path, *, package: bool = True) -> Path:

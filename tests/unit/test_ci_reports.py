@@ -179,9 +179,9 @@ def _scripts(node: object) -> list[str]:
 
 
 def _pytest_options() -> set[str]:
-    from whisper_parity.pytest_plugin import HELP
+    from whisper_parity.run.options import OPTIONS
 
-    return {f"--parity-{name.replace('_', '-')}" for name in HELP} | {"--parity-gate", "--parity-approved"}
+    return {f"--parity-{option.flag[2:]}" for option in OPTIONS.values()} | {"--parity-gate", "--parity-approved"}
 
 
 def test_the_published_paths_exist():
