@@ -46,6 +46,11 @@ class Project:
     """[gate]: approved results and rules of one's own; `gate.settings` checks the values."""
 
     @property
+    def has_file(self) -> bool:
+        """Whether a parity.toml marks the folder."""
+        return (self.folder / FILE_NAME).is_file()
+
+    @property
     def reports(self) -> Path:
         """Folder that gets a run's folder, unless an option says otherwise."""
         return self.folder / "reports"

@@ -74,7 +74,10 @@ class ParityFile(pytest.File):
 
     def collect(self) -> Iterator[pytest.Item]:
         """One item for each clip and stage, one for the order checks of a stage, one for each bad line."""
-        stages, (clips, bad_clips) = _usable(run_of(self.config).selection)
+        try:
+            stages, (clips, bad_clips) = run_of(self.config).selection()
+        except ParityError as error:
+            raise self.CollectError(str(error)) from error
         for stage in stages:
             for clip in clips:
                 yield CellItem.from_parent(self, name=f"{stage.spec}-{clip.name}", cell=Cell(stage, clip))

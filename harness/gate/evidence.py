@@ -111,7 +111,7 @@ def _pair(clip: str, language: str, reference_row: Row | None, row: Row | None, 
         return CellEvidence(clip, language, None, None, None, "not run")
     sides = (row.vs_parent, row.vs_root)
     judged = next((each for each in sides if each and each.comparison.reference == reference), None)
-    truth = measure.errors_against_truth(row, reference_row) if reference_row else None
+    truth = measure.errors_against_truth(row, reference_row) if reference_row else measure.errors_by_text(row, judged)
     missing = "" if judged else f"{row.verdict.outcome.value}: {row.verdict.reason}".rstrip(": ")
     return CellEvidence(clip, language, row, judged, truth, missing)
 

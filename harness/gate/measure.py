@@ -6,6 +6,7 @@ import math
 
 from whisper_parity.compare import logits, tensor, text
 from whisper_parity.compare.comparison import Comparison
+from whisper_parity.compare.normalise import compare_texts
 from whisper_parity.compare.text import ErrorCounts
 from whisper_parity.run.report import Judged, Row
 
@@ -102,6 +103,18 @@ def cell(row: Row) -> dict[str, float]:
     if row.vs_transcript:
         found["errors"] = row.vs_transcript.leading_counts.errors
     return {name: value for name, value in found.items() if value is not None and not math.isnan(value)}
+
+
+def errors_by_text(row: Row, judged: Judged | None) -> tuple[ErrorCounts, ErrorCounts] | None:
+    """The same where the reference's own row was not selected: its text stands in the comparison."""
+    if judged is None or judged.comparison.text is None:
+        return None
+    text = judged.comparison.text
+    if row.vs_transcript is None:
+        return text.leading_counts, ErrorCounts(hits=text.leading_counts.length)
+    transcript, language = row.vs_transcript.reference, row.language or None
+    of_reference = compare_texts(reference=transcript, hypothesis=text.reference, language=language)
+    return row.vs_transcript.leading_counts, of_reference.leading_counts
 
 
 def _is_against(judged: Judged | None, reference: Row) -> bool:

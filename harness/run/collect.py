@@ -31,7 +31,8 @@ def collect(plan: Plan, seconds: float, selection: Collection[tuple[str, str]] |
     """
     written = {(row.clip, row.stage): row for row in _written_rows(plan)}
     cells = every_cell(plan)
-    rows = [written[cell.key] for cell in cells if cell.key in written]
+    keys = [(clip.name, stage.spec) for clip in plan.clips for stage in plan.stages]
+    rows = [written[key] for key in keys if key in written]
     rows += [_row_of_bad_clip(bad.name, bad.error) for bad in plan.bad_clips]
     stages = tuple(stage_info(plan, stage) for stage in plan.stages)
     checks = tuple(check for stage in plan.stages for check in _written_checks(plan, stage))

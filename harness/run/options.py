@@ -232,12 +232,15 @@ def command(options: RunOptions, clip: str, stages: Sequence[str]) -> str:
     return " ".join(_quoted(word) for word in words)
 
 
-def write(options: RunOptions, path: Path, folder: Path) -> None:
-    """Record the options of a run; paths inside the project's folder are written relative to it.
+def write(options: RunOptions, path: Path, project: Project) -> None:
+    """Record the options of a run; paths inside the folder of a parity.toml are written relative to it.
+
+    Without a parity.toml nobody could tell later where relative paths start.
 
     Raises:
         OutputError: the folder cannot be written.
     """
+    folder = project.folder if project.has_file else None
     record = {name: getattr(options, name) for name, option in OPTIONS.items() if option.recorded}
     files.write_text(
         path, json.dumps({name: _portable(value, folder) for name, value in record.items()}, indent=1) + "\n"
@@ -253,7 +256,9 @@ def load(path: Path, folder: Path) -> RunOptions:
     try:
         record = json.loads(path.read_text("utf-8"))
         given = {name: value for name, value in record.items() if value is not None and value != []}
-    except (OSError, ValueError, AttributeError, RecursionError) as error:
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read ({error.strerror})", hint="Give the folder of a run") from error
+    except (ValueError, AttributeError, RecursionError) as error:
         raise RecordError(f"{path}: not the options of a run ({error})", hint="Give the folder of a run") from error
     local = {name for name, option in OPTIONS.items() if not option.recorded}
     if unknown := sorted(set(given) - set(OPTIONS)):
@@ -314,11 +319,11 @@ def _placed(text: str, folder: Path) -> str:
     return os.path.normpath(folder / text) if is_path else text
 
 
-def _portable(value: Any, folder: Path) -> Any:
+def _portable(value: Any, folder: Path | None) -> Any:
     """A value as JSON has it, paths inside `folder` relative to it."""
     if isinstance(value, tuple):
         return [_portable(word, folder) for word in value]
-    if isinstance(value, (str, Path)) and Path(value).is_absolute() and Path(value).is_relative_to(folder):
+    if folder and isinstance(value, (str, Path)) and Path(value).is_relative_to(folder):
         return str(Path(value).relative_to(folder))
     return str(value) if isinstance(value, Path) else value
 

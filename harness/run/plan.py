@@ -114,7 +114,7 @@ def make(options: RunOptions, project: Project) -> Plan:
 
 def remember(plan: Plan) -> None:
     """Write a plan's options into its run's folder, so that the run can be asked about later."""
-    run_options.write(plan.options, plan.folder.options, plan.project.folder)
+    run_options.write(plan.options, plan.folder.options, plan.project)
 
 
 def of_run(folder: RunFolder, project: Project) -> Plan:

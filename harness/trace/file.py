@@ -73,7 +73,11 @@ def _window(header: WindowHeader, file: Any) -> WindowTrace:
         name: file.get_tensor(f"{header.index}.{name}")
         for name in ("encoder_output", "logits", "choices", "runners_up")
     }
-    forced = TeacherForced(
-        header.forced_tokens, read["logits"], read["choices"], read["runners_up"], limited=header.forced_limited
-    )
+    try:
+        forced = TeacherForced(
+            header.forced_tokens, read["logits"], read["choices"], read["runners_up"], limited=header.forced_limited
+        )
+    except ValueError as error:
+        where = f"tokens, logits and choices of window {header.index}"
+        raise ValueError(f"{where} do not belong together: {error}") from error
     return WindowTrace(header, read["encoder_output"], forced)

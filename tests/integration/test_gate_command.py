@@ -108,7 +108,7 @@ def test_a_configuration_that_cannot_be_used(cli, project):
     assert "expected.toml: entry 1: no stage" in bad.output
     (project / "parity.toml").write_text("[gate]\nfloor = 3\n")
     bad = cli("gate", project / "reports" / "first")
-    assert (bad.exit_code, "unknown key [gate] floor" in bad.output) == (2, True)
+    assert (bad.exit_code, "[gate]: unknown key floor" in bad.output) == (2, True)
 
 
 def test_history_names_the_cause(project, cli):

@@ -11,6 +11,7 @@ import pytest
 from tests.support import pages
 from tests.support.browsing import Visit, browser, needs_browser, pixels, share_near, visit
 from whisper_parity.report.html import page
+from whisper_parity.run.folder import RunFolder
 
 pytestmark = needs_browser
 
@@ -20,7 +21,7 @@ Visitor = Callable[..., Visit]
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Path:
     """The page of a run with hostile texts."""
-    return page.write(pages.write(tmp_path_factory.mktemp("page"), cache_dir))
+    return page.write(RunFolder(pages.write(tmp_path_factory.mktemp("page"), cache_dir)))
 
 
 @pytest.fixture(scope="module")

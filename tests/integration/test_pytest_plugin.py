@@ -173,7 +173,6 @@ def test_unknown_names_are_usage_errors(gate, option, value, named):
     """One line, before or instead of any item."""
     result = gate(f"--parity-{option}={value}")
     assert result.ret != 0
-    result.assert_outcomes(passed=0, errors=result.parseoutcomes().get("errors", 0))
     assert any(named.strip("*") in line for line in [*result.outlines, *result.errlines])
 
 

@@ -84,7 +84,7 @@ def test_forms_of_the_gate(run, form):
     pytest.importorskip(
         f"whisper_parity.report.{form}", reason=f"whisper_parity.report.{form} is not part of this checkout"
     )
-    assert views.text(form, run)
+    assert views.text(form, RunFolder(run))
 
 
 def test_another_run_lies_beside(parity, run, tmp_path):
@@ -135,7 +135,7 @@ def test_plots_as_svg(parity, run, tmp_path):
 
 def test_plots_as_png(run, tmp_path):
     """Pixels of the marks' colour on white."""
-    written = {path.name: path for path in export.export(run, tmp_path / "plots", "png")}
+    written = {path.name: path for path in export.export(RunFolder(run), tmp_path / "plots", "png")}
     picture = pixels(written["scatter-tflite-int8.png"].read_bytes())
     assert share_near(picture, "#ffffff", 1) > 0.5
     assert share_near(picture, "#3f7fd0", 90) > 1e-3
@@ -146,18 +146,18 @@ def test_a_stage_of_a_foreign_report_names_no_file_outside(run, tmp_path):
     spec = "../../escaped"
     found = (RunFolder(run).report).read_text("utf-8").replace("tflite:int8", spec)
     (RunFolder(run).report).write_text(found, "utf-8")
-    written = export.export(run, tmp_path / "plots", "svg")
+    written = export.export(RunFolder(run), tmp_path / "plots", "svg")
     assert {path.parent for path in written} == {tmp_path / "plots"}
     assert any("escaped" in path.name for path in written)
     assert not list(tmp_path.parent.glob("escaped*"))
-    assert page.write(run).is_file()
+    assert page.write(RunFolder(run)).is_file()
 
 
 def test_a_large_run_stays_small(tmp_path, cache_dir):
     """50 clips of 10 s of noise, which nothing makes smaller: below 8 MB, with as many sounds as fit."""
     run = pages.many(tmp_path, cache_dir, clips=50)
     started = time.process_time()
-    written = page.write(run)
+    written = page.write(RunFolder(run))
     spent = time.process_time() - started
     text = written.read_text("utf-8")
     assert 2_000_000 < written.stat().st_size < page.MAX_BYTES
@@ -173,7 +173,7 @@ def test_what_is_not_there_is_said(run):
     shutil.rmtree(RunFolder(run).traces)
     (run / "options.json").unlink()
     (run / "gate.json").write_text("{}")
-    text = page.write(run).read_text("utf-8")
+    text = page.write(RunFolder(run)).read_text("utf-8")
     assert "options.json: cannot be read" in text
     assert "gate.json: cannot be read as a GateResult" in text
     assert "no log-mel picture: the clip&#39;s audio file was not found" in text
@@ -185,7 +185,7 @@ def test_a_trace_that_cannot_be_read_is_a_gap(run):
     """Cut off, it is named with the reason; the clips beside it keep their pictures."""
     cut = sorted(RunFolder(run).traces.glob("*--tflite-int8.safetensors"))[-1]
     cut.write_bytes(cut.read_bytes()[:900])
-    text = page.write(run).read_text("utf-8")
+    text = page.write(RunFolder(run)).read_text("utf-8")
     assert f"trace {cut.name}" in text
     assert "Delete it and run the clip again" in text
     assert "data:image/png" in text
@@ -196,4 +196,4 @@ def test_the_audio_of_another_day_is_not_pictured(run, tmp_path):
     options = serial.read(page.load(run).options.__class__, run / "options.json")
     other = sound.write_wav(tmp_path / "warble.wav", sound.warble(2.0, seed=5))
     serial.write(run / "options.json", dataclasses.replace(options, clips=(str(other),)))
-    assert "the audio file is not the one that this run recorded" in page.write(run).read_text("utf-8")
+    assert "the audio file is not the one that this run recorded" in page.write(RunFolder(run)).read_text("utf-8")

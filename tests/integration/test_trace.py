@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
-from tests.support.traces import N_VOCAB, TOKENS, changed, trace
+from tests.support.traces import N_VOCAB, TOKENS, trace
+from whisper_parity.decode.loop import TeacherForced
 from whisper_parity.errors import RecordError
 from whisper_parity.trace import file
+from whisper_parity.trace.trace import Trace, WindowTrace
 
 STEPS = len(TOKENS) + 1
 
@@ -41,7 +47,43 @@ def test_a_trace_is_read_back_as_it_was_written(tmp_path):
 def test_parts_that_do_not_belong_together_are_refused(tmp_path, name, value):
     """A record is a file that anybody may have written: lengths that differ, tokens that no vocabulary has."""
     path = tmp_path / "torn.safetensors"
-    file.save(changed(trace(), **{name: value}), path)
+    file.save(trace(), path)
+    with safe_open(path, framework="numpy") as known:
+        facts, tensors = known.metadata(), {key: known.get_tensor(key) for key in known.keys()}  # noqa: SIM118
+    save_file({**tensors, f"0.{name}": np.ascontiguousarray(value)}, path, facts)
     with pytest.raises(RecordError, match="tokens, logits and choices of window 0 do not belong together") as found:
         file.load(path)
     assert len(str(found.value).splitlines()) == 1
+
+
+def test_a_window_that_reached_the_limit_is_read_back(tmp_path):
+    """One row for each token and none behind the last one: a loop that the policy's limit ended."""
+    whole = trace()
+    window = whole.windows[0]
+    forced = window.teacher_forced
+    cut = TeacherForced(forced.tokens, forced.logits[:-1], forced.choices[:-1], forced.runners_up[:-1], limited=True)
+    header = replace(window.header, ended="length", forced_limited=True)
+    limited = Trace(replace(whole.header, windows=(header,)), (WindowTrace(header, window.encoder_output, cut),))
+    path = tmp_path / "limited.safetensors"
+    file.save(limited, path)
+    (read,) = file.load(path).windows
+    assert (read.header.ended, read.teacher_forced.limited) == ("length", True)
+    assert read.teacher_forced.tokens == forced.tokens
+    np.testing.assert_array_equal(read.teacher_forced.logits, cut.logits)
+
+
+@pytest.mark.parametrize("limited", [True, False])
+def test_a_row_too_many_or_too_few_is_no_record(limited):
+    """The invariant stands in the dataclass: nobody can make what cannot be read back."""
+    forced = trace().windows[0].teacher_forced
+    kept = slice(None) if limited else slice(-1)
+    with pytest.raises(ValueError, match="for 8 tokens"):
+        TeacherForced(
+            forced.tokens, forced.logits[kept], forced.choices[kept], forced.runners_up[kept], limited=limited
+        )
+
+
+def test_an_end_that_nobody_knows_is_no_record():
+    """End-of-text, the limit, or values that are not finite."""
+    with pytest.raises(ValueError, match="ended 'tired'"):
+        replace(trace().windows[0].header, ended="tired")

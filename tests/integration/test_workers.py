@@ -19,6 +19,7 @@ from whisper_parity.backends.tflite.litert.worker import Job, workers
 from whisper_parity.errors import BuildError
 
 MODULE = "tests.support.tasks"
+
 HARNESS = f"""
 import signal
 import sys
@@ -34,6 +35,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts 
 with ThreadPoolExecutor() as pool:
     pool.submit(work).result()
 """
+
+
+@pytest.fixture(autouse=True)
+def tasks_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the server and its workers, which import nothing from the working folder."""
+    monkeypatch.setenv("PYTHONPATH", str(CHECKOUT))
 
 
 def job(path: Path, *task: str) -> Job:

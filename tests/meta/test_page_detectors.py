@@ -10,6 +10,7 @@ import pytest
 from tests.support import pages
 from tests.support.browsing import browser, needs_browser, visit
 from whisper_parity.report.html import page
+from whisper_parity.run.folder import RunFolder
 
 pytestmark = needs_browser
 
@@ -19,7 +20,7 @@ POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> str:
     """A page as it should be."""
-    return page.write(pages.write(tmp_path_factory.mktemp("detectors"), cache_dir)).read_text("utf-8")
+    return page.write(RunFolder(pages.write(tmp_path_factory.mktemp("detectors"), cache_dir))).read_text("utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def unescaped(tmp_path, cache_dir, monkeypatch) -> str:
     monkeypatch.setattr(page.environment(), "autoescape", False)
     page.environment().cache.clear()
     try:
-        return page.write(pages.write(tmp_path, cache_dir)).read_text("utf-8")
+        return page.write(RunFolder(pages.write(tmp_path, cache_dir))).read_text("utf-8")
     finally:
         page.environment().cache.clear()
 

@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.fakes import FakeSession, plan
+from tests.support.fakes import FakeSession, FakeStepper, plan
+from whisper_parity.decode.cached import Cached
 from whisper_parity.decode.loop import decode, realign
 
 ENCODER_OUTPUT = np.zeros((1, 4, 2), np.float32)
@@ -57,12 +58,13 @@ def test_calls_never_exceed_those_of_step_by_step_decoding(seed, draft):
 
 @given(seeds, tokens)
 def test_teacher_forced_rows_are_those_of_the_fed_tokens(seed, reference):
-    """Whatever the decoder would say itself, the record is of the reference's tokens, one row per step."""
-    reference = reference[:11]
+    """Whatever the decoder would say itself, the record is of the reference's tokens, one row per step, also of a loop that fills the limit."""
     decoded = decode(FakeSession(seed), plan(), ENCODER_OUTPUT, reference, reference=reference)
     stepwise = decode(FakeSession(seed), plan(), ENCODER_OUTPUT, [], reference=reference, step_by_step=True)
-    assert decoded.teacher_forced.tokens == tuple(reference)
-    assert decoded.teacher_forced.logits.shape[0] == len(reference) + 1
+    limit = plan().max_steps
+    assert decoded.teacher_forced.tokens == tuple(reference[:limit])
+    assert decoded.teacher_forced.logits.shape[0] == min(len(reference) + 1, limit)
+    assert decoded.teacher_forced.limited == (len(reference) >= limit)
     np.testing.assert_array_equal(decoded.teacher_forced.logits, stepwise.teacher_forced.logits)
 
 
@@ -81,3 +83,26 @@ def test_realigning_moves_on_or_finds_the_token(draft, data):
     token = data.draw(st.integers(1, 19))
     found = realign(draft, position, token)
     assert found == position + 1 or draft[found - 1] == token
+
+
+@given(seeds, st.lists(tokens, max_size=5))
+def test_a_stepper_under_the_adapter_answers_as_halves_do(seed, sequences):
+    """Whatever is asked in whatever order: rows of any sequence, the shared prefix kept, the rest taken back."""
+    stepper = FakeStepper(seed)
+    cached, halves = Cached(stepper), FakeSession(seed)
+    for sequence in filter(None, sequences):
+        rows = range(len(sequence))
+        expected = halves.decode(sequence, ENCODER_OUTPUT, rows)
+        np.testing.assert_array_equal(cached.decode(sequence, ENCODER_OUTPUT, rows), expected)
+    assert cached.calls == len(stepper.fed)
+
+
+@given(seeds, tokens)
+def test_a_stepper_decodes_to_the_same_tokens_for_one_pass_of_each(seed, draft):
+    """A clip at parity costs the prompt and its tokens; a wrong draft costs what follows the difference again."""
+    _, expected = alone(seed)
+    cached = Cached(FakeStepper(seed))
+    assert decode(cached, plan(), ENCODER_OUTPUT, draft).tokens == expected
+    at_parity = Cached(FakeStepper(seed))
+    decode(at_parity, plan(), ENCODER_OUTPUT, expected, reference=expected)
+    assert at_parity.calls <= len(plan().prompt) + len(expected)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from whisper_parity.backend.contract import Facts
 from whisper_parity.decode.policy import DecodingPlan
 
 VOCABULARY = 24
@@ -24,7 +25,7 @@ class FakeSession:
     """Logits of a position are drawn by a hash of all tokens up to it, so each prefix has its own, whatever follows."""
 
     seed: int = 0
-    label: str = "fake (numpy)"
+    facts: Facts = Facts("fake (numpy 2)")
     eot_bias: float = 0.4
     reads_suffix: bool = False
     """Breaks causality: the last token fed changes every row."""
@@ -32,6 +33,8 @@ class FakeSession:
     """Position whose row is NaN."""
     calls: list[tuple[int, int]] = field(default_factory=list)
     """(tokens fed, rows asked) of each decoder call."""
+
+    def usage(self) -> None: ...
 
     def encode(self, input_features: np.ndarray) -> np.ndarray:
         return np.zeros((1, 4, 2), np.float32)
@@ -49,3 +52,33 @@ class FakeSession:
         logits[20:] = -9
         logits[EOT] += self.eot_bias
         return logits.astype(np.float32)
+
+
+@dataclass
+class FakeStepper:
+    """The same decoder, fed one token at a time; it remembers what it was fed, as a KV cache does."""
+
+    seed: int = 0
+    facts: Facts = Facts("fake stepper (numpy 2)")
+    fed: list[int] = field(default_factory=list)
+    """Every token that was ever fed: decoder passes."""
+    forgets_to_rewind: bool = False
+    """The fault of KV ports: slots of tokens that were taken back are still seen."""
+    _cache: list[int] = field(default_factory=list)
+
+    def usage(self) -> None: ...
+
+    def encode(self, input_features: np.ndarray) -> np.ndarray:
+        return np.zeros((1, 4, 2), np.float32)
+
+    def begin(self, encoder_output: np.ndarray) -> None:
+        self._cache = []
+
+    def feed(self, token: int) -> np.ndarray:
+        self._cache.append(token)
+        self.fed.append(token)
+        return FakeSession(self.seed)._row(self._cache, len(self._cache) - 1)
+
+    def rewind(self, count: int) -> None:
+        if not self.forgets_to_rewind:
+            del self._cache[len(self._cache) - count :]

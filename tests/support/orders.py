@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tests.support import traces
-from whisper_parity.run.order import OneSessionError, Player
+from whisper_parity.backend.contract import Facts
+from whisper_parity.errors import OneSessionError
+from whisper_parity.run.order import Player
 from whisper_parity.trace.trace import Trace
 
 A, B, SILENCE = "a", "b", "silence"
@@ -21,7 +23,9 @@ FEATURES = {A: _RNG.standard_normal(8), B: _RNG.standard_normal(8), SILENCE: np.
 class Steady:
     """What a session has to be: an encoder that squares, a decoder that adds a sixteenth of its mean to logits."""
 
-    label: str = "steady"
+    facts: Facts = Facts("steady")
+
+    def usage(self) -> None: ...
 
     def encode(self, features: np.ndarray) -> np.ndarray:
         return (features**2).astype(np.float32)

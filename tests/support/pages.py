@@ -14,10 +14,12 @@ from whisper_parity.clips import features
 from whisper_parity.clips.features import Features
 from whisper_parity.compare import comparison as compare
 from whisper_parity.compare.normalise import compare_texts
+from whisper_parity.decode.loop import TeacherForced
 from whisper_parity.explain.explanation import Change, Entry, Explanation, Explanations, LayerFinding, UnitError, Weight
 from whisper_parity.gate.result import GateResult, RuleResult, Statistic
 from whisper_parity.judge import verdict
 from whisper_parity.judge.verdict import Outcome, Verdict
+from whisper_parity.project import Project
 from whisper_parity.run import options as run_options
 from whisper_parity.run import report as records
 from whisper_parity.run.folder import RunFolder
@@ -26,7 +28,7 @@ from whisper_parity.run.report import Judged, Report, Row, StageInfo
 from whisper_parity.system import serial
 from whisper_parity.system.machine import Machine
 from whisper_parity.trace import file
-from whisper_parity.trace.trace import Trace
+from whisper_parity.trace.trace import Trace, WindowTrace
 
 STAGES = (("pytorch", None), ("torchscript", "pytorch"), ("tflite:int8", "torchscript"))
 SCRIPT = "<script>window.ran = 1</script><img src=x onerror='window.ran = 1'>"
@@ -47,7 +49,7 @@ def write(folder: Path, cache: Path, *, gate: bool = True, explained: bool = Tru
     rows = [row for name in NAMES for row in _rows(run, name, heard)]
     rows.append(records.row_without_trace("line-7", "", _bad(f"not JSON: {SCRIPT}"), ""))
     serial.write(RunFolder(run).report, report(rows))
-    run_options.write(RunOptions(clips=(str(wav),)), RunFolder(run).options, folder)
+    run_options.write(RunOptions(clips=(str(wav),)), RunFolder(run).options, Project(folder))
     if gate:
         serial.write(RunFolder(run).gate, _gate())
     if explained:
@@ -81,7 +83,7 @@ def many(folder: Path, cache: Path, clips: int, steps: int = 60) -> Path:
             source, target = (RunFolder(run).trace(name, row.stage) for name in ("noise-000", f"noise-{i:03}"))
             shutil.copy(source, target)
     serial.write(RunFolder(run).report, dataclasses.replace(report(rows), run="many"))
-    run_options.write(RunOptions(clips=(str(folder / "audio"),)), RunFolder(run).options, folder)
+    run_options.write(RunOptions(clips=(str(folder / "audio"),)), RunFolder(run).options, Project(folder))
     return run
 
 
@@ -106,10 +108,8 @@ def _noisy_rows(run: Path, name: str, heard: Features, steps: int) -> list[Row]:
         base = _named(trace(spec), name, spec, heard)
         moved = logits + rng.standard_normal(logits.shape).astype(np.float32) * 0.3
         choices, second = moved.argmax(1), np.argsort(moved, 1)[:, -2]
-        window = changed(base, logits=moved, choices=choices, runners_up=second).windows[0]
-        forced = dataclasses.replace(window.teacher_forced, tokens=tokens)
-        header = dataclasses.replace(window.header, forced_tokens=tokens)
-        window = dataclasses.replace(window, header=header, teacher_forced=forced)
+        header = dataclasses.replace(base.windows[0].header, forced_tokens=tokens)
+        window = WindowTrace(header, base.windows[0].encoder_output, TeacherForced(tokens, moved, choices, second))
         found.append(Trace(dataclasses.replace(base.header, windows=(header,)), (window,)))
     return _saved(run, found, "word " * steps)
 
