@@ -78,7 +78,10 @@ class Difference:
 
     def __str__(self) -> str:
         """Where, what and how far."""
-        far = f": {_decibels(self.distance)}" if self.what in TENSORS else ""
+        far = ""
+        if self.what in TENSORS:
+            finite = 0 < self.distance < math.inf
+            far = f" by {_decibels(self.distance)}" if finite else "; its distance is not finite"
         return f"{self.what} of {self.clip} ({self.place}) differs{far}"
 
 
@@ -359,4 +362,4 @@ def _distance(first: NDArray[Any], second: NDArray[Any]) -> float:
 
 def _decibels(distance: float) -> str:
     """A relative distance as the SNR that everything else is told in."""
-    return f"{-20 * math.log10(distance):.0f} dB SNR" if 0 < distance < math.inf else "its distance is not finite"
+    return f"{-20 * math.log10(distance):.0f} dB SNR" if 0 < distance < math.inf else "an infinite distance"

@@ -14,8 +14,10 @@ import pytest
 
 from tests.support import pages, sound
 from tests.support.browsing import pixels, share_near
+from whisper_parity.project import Project
 from whisper_parity.report import views
 from whisper_parity.report.html import export, page
+from whisper_parity.run import options as run_options
 from whisper_parity.run import report
 from whisper_parity.run.folder import RunFolder
 from whisper_parity.system import serial
@@ -193,7 +195,8 @@ def test_a_trace_that_cannot_be_read_is_a_gap(run):
 
 def test_the_audio_of_another_day_is_not_pictured(run, tmp_path):
     """The log-mel's hash must be the recorded one."""
-    options = serial.read(page.load(run).options.__class__, run / "options.json")
+    options = page.load(RunFolder(run)).options
+    assert options
     other = sound.write_wav(tmp_path / "warble.wav", sound.warble(2.0, seed=5))
-    serial.write(run / "options.json", dataclasses.replace(options, clips=(str(other),)))
+    run_options.write(dataclasses.replace(options, clips=(str(other),)), RunFolder(run).options, Project(tmp_path))
     assert "the audio file is not the one that this run recorded" in page.write(RunFolder(run)).read_text("utf-8")

@@ -80,7 +80,7 @@ def test_a_stateful_stage_fails_the_run(run, stale, tmp_path):
     report = records.load(RunFolder(tmp_path / "reports" / "s"))
     assert (result.exit_code, report.exit_code) == (1, 1)
     assert result.stdout.splitlines()[-1].endswith("; stateful: torchscript (A B A)")
-    assert "stateful: torchscript: A B A: logits of one (run 3, after two) differs: " in result.stdout
+    assert "stateful: torchscript: A B A: logits of one (run 3, after two) differs by" in result.stdout
     assert [(check.stage, check.stateful) for check in report.states] == [("pytorch", False), ("torchscript", True)]
 
 

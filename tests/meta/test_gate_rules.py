@@ -11,7 +11,7 @@ from tests.support import runs, traces
 from tests.support.gates import EDGE, failed, noisy, rule
 from whisper_parity.gate.result import RuleResult
 from whisper_parity.gate.rules import UNJUDGED
-from whisper_parity.run.report import Report, StateCheck
+from whisper_parity.run.report import Report, OrderCheck
 
 pytestmark = pytest.mark.usefixtures("not_in_ci")
 
@@ -190,7 +190,7 @@ def test_text_only_where_logits_were_wanted(gate):
 
 def test_a_stateful_stage(gate):
     """A result that depends on what ran before fails one rule of the run."""
-    check = StateCheck("tflite", "A B A", ("one", "two"), True, "logits differ by 0.3")
+    check = OrderCheck("tflite", "A B A", ("one", "two"), True, "logits differ by 0.3")
     found = gate(runs.report(states=(check,)))
     assert failed(found) == [("stateless", "", "")]
     assert rule(found, "stateless", "").actual == "tflite, A B A: logits differ by 0.3"

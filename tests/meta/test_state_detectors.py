@@ -159,4 +159,4 @@ def test_values_that_are_not_finite_are_compared_too(value):
     assert not checked(Always).stateful
     found = checked(Second)
     assert found.stateful
-    assert found.reason.startswith("encoder_output of a (run 3, after b) differs by more than can be said")
+    assert found.reason.startswith("encoder_output of a (run 3, after b) differs; its distance is not finite")
