@@ -21,7 +21,7 @@ setup: $(STAMP)  ## create .venv with pinned dependencies
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[all,dev]'
 	@touch $@
 
 parity: $(STAMP)  ## judge every stage on the default clips
@@ -34,14 +34,14 @@ demo: $(STAMP)  ## the same at the terminal, without pytest
 	$(BIN)/parity demo
 
 runner: $(STAMP)  ## build the device runner for this machine and for aarch64 boards
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,aarch64]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[all,dev,aarch64]'
 	$(BIN)/parity device runner --target host,aarch64
 
 test: $(STAMP)  ## the whole test suite (what it tests is `make parity`)
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -m "not parity" -n $(WORKERS) --dist loadfile
 
 micro: $(STAMP)  ## remake the micro checkpoint and the clips (about an hour and a half on 2 cores; needs espeak-ng)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,micro]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[all,dev,micro]'
 	$(BIN)/python -m whisper_parity.fixtures.micro.render --work $(MICRO_WORK)
 	$(BIN)/python -m whisper_parity.fixtures.micro.train --work $(MICRO_WORK)
 	$(BIN)/python -m whisper_parity.fixtures.micro.export --work $(MICRO_WORK)

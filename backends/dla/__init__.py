@@ -121,6 +121,8 @@ class DLABackend:
             UnavailableError: no compiler here.
             BuildError: it failed, or placed something elsewhere than on the MDLA.
         """
+        if variant == SIMULATED:
+            provenance.require_extra("litert", "ai-edge-quantizer")
         found, checkpoint = taps.of_options(options, parent.checkpoint.dims), parent.checkpoint
         names = self.probe_names(checkpoint, variant, found) if found else self.file_names(checkpoint, variant)
         tool = compiler.find(self.settings, simulated=variant == SIMULATED)

@@ -157,6 +157,8 @@ class TFLiteBackend:
             UnavailableError: the chosen converter is not there, or has no such variant.
             BuildError: it failed.
         """
+        if self.settings.converter == "litert" or variant in QUANTISED:
+            provenance.require_extra("litert", "ai-edge-quantizer" if variant in QUANTISED else "litert-torch")
         names = self.file_names(parent.checkpoint, variant)
         if found := taps.of_options(options, parent.checkpoint.dims):
             self._build_probe(parent, out, variant, options, found)

@@ -223,7 +223,7 @@ def test_an_option_chooses_the_converter():
 
 
 def test_an_unknown_converter_is_a_usage_error(parity, clip):
-    line = line_of(parity("run", "--clips", clip, "--stages", "tflite", "--tflite-converter", "other"), 2)
+    line = line_of(parity("run", "--clips", clip, "--stages", "tflite", "--set", "tflite.converter=other"), 2)
     assert "[backends.tflite] converter: Input should be 'litert' or 'mtk'" in line
 
 

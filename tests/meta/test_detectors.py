@@ -129,8 +129,11 @@ def test_not_fed_the_same(reference, candidate, field, value, named):
 def test_not_forced_with_the_same_tokens(reference, candidate):
     """Teacher-forced logits of different tokens are not comparable."""
     window = candidate.windows[0]
-    forced = dataclasses.replace(window.teacher_forced, tokens=TOKENS[:-1])
-    found = verdict(reference, Trace(candidate.header, (dataclasses.replace(window, teacher_forced=forced),)))
+    other = (13, *TOKENS[1:])
+    forced = dataclasses.replace(window.teacher_forced, tokens=other)
+    header = dataclasses.replace(window.header, forced_tokens=other)
+    window = dataclasses.replace(window, header=header, teacher_forced=forced)
+    found = verdict(reference, Trace(candidate.header, (window,)))
     assert "fed different tokens" in found.reason
 
 

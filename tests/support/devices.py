@@ -29,7 +29,7 @@ class Prepared:
     checkpoint: Path
 
     def run(self, folder: Path, serials: Sequence[str], clips: Path | None = None, **settings: Any) -> Found:
-        """`parity run --stages pytorch,tflite,dla --serial ...` in a folder of its own."""
+        """`parity run --stages pytorch,tflite,dla --set dla.serial=...` in a folder of its own."""
         from click.testing import CliRunner
 
         from whisper_parity.cli import main
@@ -43,12 +43,13 @@ class Prepared:
             "pytorch,tflite,dla",
             "--artifacts",
             self.artifacts,
+            "--build-missing",
             "--checkpoint",
             self.checkpoint,
         ]
         words += ["--clips", clips or self.clips, "--language", "en", "--cache", self.cache, "--threads", 2]
         words += ["--report-dir", folder / "reports", "--run-id", "run" if clips is None else "other"]
-        words += ["--serial", ",".join(serials)] if serials else []
+        words += ["--set", f"dla.serial={','.join(serials)}"] if serials else []
         result = CliRunner().invoke(main, [str(word) for word in words])
         name = "run" if clips is None else "other"
         report = folder / "reports" / name / "report.json"

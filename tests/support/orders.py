@@ -123,4 +123,7 @@ def play(session: Steady, clip: str) -> Trace:
     """A trace of a clip: the encoder, then the decoder on it."""
     encoder_output = session.encode(FEATURES[clip])
     logits = session.decode(traces.TOKENS, encoder_output, range(len(LOGITS)))
-    return traces.changed(TRACE, encoder_output=encoder_output, logits=logits)
+    choices = np.zeros(len(logits), np.int64)
+    return traces.changed(
+        TRACE, encoder_output=encoder_output, logits=logits, choices=choices, runners_up=choices + 1
+    )

@@ -9,9 +9,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from whisper_parity.errors import BuildError, RecordError, mapped
+from whisper_parity.errors import BuildError, RecordError, UnavailableError, mapped
 from whisper_parity.report.html import plots
 from whisper_parity.system import serial
+from whisper_parity.system.machine import versions
 
 PACKAGES = ("altair", "vl-convert-python")
 SNIPPET = "window.vegaEmbed = vegaEmbed;"
@@ -26,6 +27,10 @@ class Engine:
     specifications: dict[str, dict[str, Any]]
 
 
+NOTHING_DRAWN = Engine("", {})
+"""Where no plot can be drawn: the page is written without them."""
+
+
 def engine(folder: Path | None) -> Engine:
     """Read the engine from the cache, or make it: five seconds, once.
 
@@ -33,8 +38,10 @@ def engine(folder: Path | None) -> Engine:
         folder: the cache; None to make it without keeping it.
 
     Raises:
+        UnavailableError: the packages that draw are not installed.
         BuildError: the library gives no script that can be inlined.
     """
+    require()
     if folder is None:
         return _make()
     path = folder / "pages" / f"{_key()}.json"
@@ -44,6 +51,18 @@ def engine(folder: Path | None) -> Engine:
         found = _make()
         serial.write(path, found)
         return found
+
+
+def require() -> None:
+    """Refuse to draw without what draws.
+
+    Raises:
+        UnavailableError: a package is not installed.
+    """
+    if missing := [package for package in PACKAGES if not versions(package)]:
+        raise UnavailableError(
+            f"{', '.join(missing)} is not installed", hint="Run `pip install 'whisper-parity[pages]'`"
+        )
 
 
 def source_hash(script: str) -> str:
@@ -63,6 +82,6 @@ def _make() -> Engine:
 
 
 def _key() -> str:
-    versions = [f"{name} {metadata.version(name)}" for name in PACKAGES]
+    installed = [f"{name} {metadata.version(name)}" for name in PACKAGES]
     source = Path(plots.__file__).read_text("utf-8")
-    return hashlib.sha256("\n".join([*versions, SNIPPET, source]).encode()).hexdigest()[:32]
+    return hashlib.sha256("\n".join([*installed, SNIPPET, source]).encode()).hexdigest()[:32]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from whisper_parity.errors import BuildError, OutputError, mapped
-from whisper_parity.report.html import edges, plots, story
+from whisper_parity.report.html import edges, engine, plots, story
 from whisper_parity.report.html.plots import Plot
 from whisper_parity.report.html.recorded import load
 from whisper_parity.run.folder import RunFolder
@@ -27,9 +27,11 @@ def export(run: RunFolder, out: Path, form: str) -> list[Path]:
         form: one of FORMATS.
 
     Raises:
+        UnavailableError: the packages that draw are not installed.
         RecordError: `run` is no run.
         OutputError: `out` cannot be written.
     """
+    engine.require()
     specifications = plots.specifications()
     written = []
     for plot in drawings(run):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from whisper_parity.compare.comparison import RISK_SIGMAS
 from whisper_parity.compare.text import EDIT_CLASSES
-from whisper_parity.errors import OutputError, mapped
+from whisper_parity.errors import OutputError, UnavailableError, mapped
 from whisper_parity.judge.verdict import Outcome
 from whisper_parity.report import numbers
 from whisper_parity.report.html import edges, engine, names, plots, sound, story, strip
@@ -62,11 +62,13 @@ def write(run: RunFolder, out: Path | None = None, earlier: RunFolder | None = N
 
 def render(recorded: Recorded, other: Beside | None = None) -> str:
     """The page as text."""
-    drawn = engine.engine(recorded.options.cache if recorded.options else None)
+    drawn, undrawn = _engine(recorded)
     gathered = story.gather(recorded)
     found = [edges.edge(recorded, stage) for stage in recorded.edges]
     by_edge = {each.stage.spec: plots.of_edge(each, gathered.samples[each.stage.spec]) for each in found}
     margins = plots.of_margins(gathered.margins, found)
+    if undrawn:
+        by_edge, margins = {spec: [] for spec in by_edge}, None
     drawings = [*([margins] if margins else []), *(plot for each in by_edge.values() for plot in each)]
     script = _asset("page.js")
     room = MAX_BYTES - RESERVE - gathered.size - len(drawn.script)
@@ -84,7 +86,7 @@ def render(recorded: Recorded, other: Beside | None = None) -> str:
             plots=by_edge,
             margins=margins,
             beside=other,
-            gaps=[*_gaps(recorded), *(Gap(f"trace {name}", why) for name, why in gathered.unread.items())],
+            gaps=[*_gaps(recorded), *undrawn, *(Gap(f"trace {name}", why) for name, why in gathered.unread.items())],
             trouble=_trouble(recorded),
             outcomes=_outcomes(recorded),
             css=_asset("page.css"),
@@ -94,6 +96,14 @@ def render(recorded: Recorded, other: Beside | None = None) -> str:
             data=_data(drawn, drawings),
         )
     )
+
+
+def _engine(recorded: Recorded) -> tuple[engine.Engine, list[Gap]]:
+    """What draws the plots; without its packages nothing is drawn, and the page says so."""
+    try:
+        return engine.engine(recorded.options.cache if recorded.options else None), []
+    except UnavailableError as error:
+        return engine.NOTHING_DRAWN, [Gap("plots", str(error))]
 
 
 @cache
