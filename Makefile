@@ -12,7 +12,7 @@ MICRO_WORK ?= build/micro
 # Test files side by side; two fit 2 cores and 8 GiB. Threads that wait for work leave the core to the other one.
 WORKERS ?= 2
 
-.PHONY: setup names parity gate demo test runner micro lint clean help
+.PHONY: setup names parity gate quick demo test runner micro lint clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -25,10 +25,10 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 parity: $(STAMP)  ## judge every stage on the default clips
-	$(BIN)/python -m pytest -m parity
+	$(BIN)/python -m pytest -m parity parity.toml
 
 gate: $(STAMP)  ## the same, and the whole run held against the rules and the approved result
-	$(BIN)/python -m pytest -m parity --parity-gate
+	$(BIN)/python -m pytest -m parity --parity-gate parity.toml
 
 demo: $(STAMP)  ## the same at the terminal, without pytest
 	$(BIN)/parity demo
@@ -36,6 +36,9 @@ demo: $(STAMP)  ## the same at the terminal, without pytest
 runner: $(STAMP)  ## build the device runner for this machine and for aarch64 boards
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[all,dev,aarch64]'
 	$(BIN)/parity device runner --target host,aarch64
+
+quick: $(STAMP)  ## unit and property tests: a minute on 2 cores
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest tests/unit tests/property -n $(WORKERS) --dist loadfile
 
 test: $(STAMP)  ## the whole test suite (what it tests is `make parity`)
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -m "not parity" -n $(WORKERS) --dist loadfile
@@ -58,6 +61,7 @@ lint: names  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy tests/typing/contracts.py
 
 clean:  ## remove everything that was built, .venv aside
 	rm -rf build

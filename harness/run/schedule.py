@@ -127,6 +127,7 @@ class Schedule:
         work = self._cells(cell.stage) if executor.ahead else [cell]
         if executor.ahead:
             self._record_references(cell.stage, work)
+            self.sessions.prepare(cell.stage.spec)
             self.traces.warm_up(cell.stage.spec)
         for recorded, error in executor.map(self._record_one, work):
             self._recorded.add(recorded.key)

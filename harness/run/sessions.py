@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 from whisper_parity.backend import build
 from whisper_parity.backend.artifact import Artifact
@@ -61,6 +61,11 @@ class Sessions:
         if isinstance(artifact, ParityError):
             raise artifact
         return artifact
+
+    def prepare(self, stage: str) -> None:
+        """Open a stage, before several threads ask for its sessions; a failure shows in its cells."""
+        with suppress(ParityError):
+            self._opened(stage)
 
     @contextmanager
     def session(self, stage: str) -> Iterator[Session]:

@@ -11,7 +11,7 @@ from tests.support import runs, traces
 from tests.support.gates import EDGE, failed, noisy, rule
 from whisper_parity.gate.result import RuleResult
 from whisper_parity.gate.rules import UNJUDGED
-from whisper_parity.run.report import Report, OrderCheck
+from whisper_parity.run.report import OrderCheck, Report
 
 pytestmark = pytest.mark.usefixtures("not_in_ci")
 

@@ -124,6 +124,4 @@ def play(session: Steady, clip: str) -> Trace:
     encoder_output = session.encode(FEATURES[clip])
     logits = session.decode(traces.TOKENS, encoder_output, range(len(LOGITS)))
     choices = np.zeros(len(logits), np.int64)
-    return traces.changed(
-        TRACE, encoder_output=encoder_output, logits=logits, choices=choices, runners_up=choices + 1
-    )
+    return traces.changed(TRACE, encoder_output=encoder_output, logits=logits, choices=choices, runners_up=choices + 1)

@@ -57,3 +57,27 @@ def test_a_value_of_the_wrong_form_is_refused(key, value):
     """Named with its edge and what was expected."""
     with pytest.raises(ConfigError, match=r"tolerance .pytorch->tflite., .*expected .*found"):
         tolerance.load(sites.backends(), {"pytorch->tflite": {key: value}})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("kl_max", [2.0, 1.0]),
+        ("logits_snr_db", [40.0, 60.0]),
+        ("text_rate", [float("nan"), 1.0]),
+        ("kl_max", [0.1, float("nan")]),
+    ],
+)
+def test_limits_that_judge_nothing_or_the_wrong_way_round_are_refused(key, value):
+    """What passes has to be stricter than what drifts, in the direction of the metric; NaN is never exceeded."""
+    with pytest.raises(
+        ConfigError, match=rf"{key}: limits \[.*\]: expected \[pass, drift\], the first at (least|most)"
+    ):
+        tolerance.load(sites.backends(), {"pytorch->tflite": {key: value}})
+
+
+@pytest.mark.parametrize(("limits", "better"), [((1.0, 2.0), True), ((2.0, 1.0), False)])
+def test_a_limit_holds_its_own_order(limits, better):
+    """The invariant stands in the dataclass, whoever makes one."""
+    with pytest.raises(ConfigError):
+        Limit(*limits, higher_is_better=better)

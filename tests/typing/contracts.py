@@ -1,0 +1,93 @@
+"""Every backend and session against its protocol: checked by mypy (`make lint`), never run."""
+
+from __future__ import annotations
+
+from whisper_parity.backend.contract import Backend, Fleet, Halves, Probing, Program, Stepper
+from whisper_parity.backend.facets import (
+    Configurable,
+    Drafting,
+    Limited,
+    Perturbable,
+    Preparable,
+    Recognising,
+    Spreading,
+    Switchable,
+    Tappable,
+)
+from whisper_parity.backends.dla import DLABackend
+from whisper_parity.backends.dla.fleet import DeviceFleet, DeviceProbe, DeviceSession
+from whisper_parity.backends.pytorch import PyTorchBackend, PyTorchSession
+from whisper_parity.backends.split.probe_session import HostProbe
+from whisper_parity.backends.tflite import TFLiteBackend
+from whisper_parity.backends.tflite.session import MTKSession, TFLiteSession
+from whisper_parity.backends.torchscript import TorchScriptBackend, TorchScriptSession
+from whisper_parity.backends.whisper import WhisperBackend, WhisperSession
+from whisper_parity.decode.cached import Cached
+from whisper_parity.run.schedule import Executor, Serial, SideBySide
+
+
+def backends(
+    whisper: WhisperBackend, pytorch: PyTorchBackend, script: TorchScriptBackend, tflite: TFLiteBackend, dla: DLABackend
+) -> tuple[Backend, ...]:
+    return whisper, pytorch, script, tflite, dla
+
+
+def configurable(tflite: TFLiteBackend, dla: DLABackend) -> tuple[Configurable, ...]:
+    return tflite, dla
+
+
+def limited(pytorch: PyTorchBackend, tflite: TFLiteBackend, dla: DLABackend) -> tuple[Limited, ...]:
+    return pytorch, tflite, dla
+
+
+def recognising(script: TorchScriptBackend, tflite: TFLiteBackend) -> tuple[Recognising, ...]:
+    return script, tflite
+
+
+def tappable(
+    pytorch: PyTorchBackend, script: TorchScriptBackend, tflite: TFLiteBackend, dla: DLABackend
+) -> tuple[Tappable, ...]:
+    return pytorch, script, tflite, dla
+
+
+def preparable(tflite: TFLiteBackend) -> Preparable:
+    return tflite
+
+
+def spreading(dla: DLABackend) -> Spreading:
+    return dla
+
+
+def halves(
+    pytorch: PyTorchSession,
+    script: TorchScriptSession,
+    tflite: TFLiteSession,
+    mtk: MTKSession,
+    device: DeviceSession,
+    cached: Cached,
+) -> tuple[Halves, ...]:
+    return pytorch, script, tflite, mtk, device, cached
+
+
+def root(pytorch: PyTorchSession) -> tuple[Drafting, Perturbable]:
+    return pytorch, pytorch
+
+
+def programs(whisper: WhisperSession) -> tuple[Program, Switchable]:
+    return whisper, whisper
+
+
+def probes(host: HostProbe, device: DeviceProbe) -> tuple[Probing, ...]:
+    return host, device
+
+
+def fleets(fleet: DeviceFleet) -> Fleet[DeviceSession]:
+    return fleet
+
+
+def steppers(stepper: Stepper) -> Halves:
+    return Cached(stepper)
+
+
+def executors(serial: Serial, devices: SideBySide) -> tuple[Executor, ...]:
+    return serial, devices
