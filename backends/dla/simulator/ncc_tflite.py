@@ -1,4 +1,4 @@
-"""A stand-in for ncc-tflite: `python -m whisper_parity.backends.dla.simulator.ncc_tflite IN.tflite --arch=... -o OUT.dla`.
+"""A stand-in for ncc-tflite: `python -m ....simulator.ncc_tflite IN.tflite --arch=... -o OUT.dla`.
 
 It compiles nothing. It rounds the weights to fp16, as an NPU without float32 does, and puts them into a container with
 the metadata of a real file, so that everything behind the compiler can be tried without an SDK.
