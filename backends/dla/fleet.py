@@ -92,9 +92,9 @@ class DeviceSession:
         if self._running is None:
             self._connect()
             try:
-                self._device_facts = self._note_changes(device.facts(self.device))
-                self._stack.enter_context(lock.held(self.device, self._device_facts))
-                self._running = self._stack.enter_context(running.started(self.device, self._device_facts, self.artifact))
+                facts = self._device_facts = self._note_changes(device.facts(self.device))
+                self._stack.enter_context(lock.held(self.device, facts))
+                self._running = self._stack.enter_context(running.started(self.device, facts, self.artifact))
                 self._notes += self._running.notes
             except BaseException:
                 self.close()

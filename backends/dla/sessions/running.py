@@ -32,10 +32,10 @@ class Running(Protocol):
         """The device's temperature; None if it cannot be read."""
 
     def encode(self, input_features: Float32) -> Float32:
-        """See `whisper_parity.backend.contract.Session`."""
+        """See `whisper_parity.backend.contract.Halves`."""
 
     def decode(self, tokens: Sequence[int], encoder_output: Float32, rows: Sequence[int]) -> Float32:
-        """See `whisper_parity.backend.contract.Session`."""
+        """See `whisper_parity.backend.contract.Halves`."""
 
 
 @contextmanager
