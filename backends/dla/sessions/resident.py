@@ -95,7 +95,8 @@ class ResidentSession:
         self._add_device_time(reply.device_us)
         shape = (1, self._dims.n_audio_ctx, self._dims.n_audio_state)
         if reply.values.size != np.prod(shape):
-            raise self._error(Fault.SHORT_OUTPUT, f"the encoder gave {reply.values.size} values for {list(shape)}")
+            message = f"expected encoder output {list(shape)}, found {reply.values.size} values"
+            raise self._error(Fault.SHORT_OUTPUT, message)
         output = np.array(reply.values, np.float32).reshape(shape)
         self._encoding = (output, reply.encoding_id)
         return output.copy()
@@ -112,7 +113,8 @@ class ResidentSession:
         reply = self._ask(request, protocol.DecodedRows)
         self._add_device_time(reply.device_us)
         if reply.logits.shape != (len(rows), self._dims.n_vocab):
-            raise self._error(Fault.SHORT_OUTPUT, f"rows of shape {list(reply.logits.shape)} for {len(rows)} rows")
+            message = f"expected logits {[len(rows), self._dims.n_vocab]}, found {list(reply.logits.shape)}"
+            raise self._error(Fault.SHORT_OUTPUT, message)
         return np.array(reply.logits, np.float32)
 
     def decode_top(self, tokens: Sequence[int], rows: Sequence[int], top_k: int) -> protocol.DecodedTop:

@@ -94,7 +94,7 @@ class Worker:
 
         outputs = self._executors[request["name"]].run(arrays)
         if not isinstance(outputs, (list, tuple)):
-            raise TypeError("TFLiteExecutor.run gave no list but " + type(outputs).__name__)
+            raise TypeError("expected a list from TFLiteExecutor.run, found " + type(outputs).__name__)
         full_outputs = [np.asarray(array) for array in outputs]
         shapes = [list(array.shape) for array in full_outputs]
         return {"shapes": shapes}, [_select_rows(array, request["rows"]) for array in full_outputs]

@@ -180,7 +180,7 @@ def _problem(model: Any) -> str:
     if not model.subgraphs:
         return "no subgraph"
     if model.externalBuffers or any(buffer.offset > 1 or buffer.size > 1 for buffer in model.buffers):
-        return "weights behind the flatbuffer, as files beyond 2 GB have them, are not supported"
+        return "weights after the flatbuffer, as in files beyond 2 GB, are not supported"
     graph_problems = (_graph_problem(model, graph, number) for number, graph in enumerate(model.subgraphs))
     return next(filter(None, (*graph_problems, *_signature_problems(model))), "")
 
@@ -212,7 +212,7 @@ def _graph_problem(model: Any, graph: Any, number: int) -> str:
         if not _within(operator.inputs, -1, count) or not _within(operator.outputs, 0, count):
             return f"{where}, operator {index}: a tensor that is not there"
         if operator.largeCustomOptionsOffset > 1:
-            return f"{where}, operator {index}: options behind the flatbuffer are not supported"
+            return f"{where}, operator {index}: options after the flatbuffer are not supported"
     return ""
 
 
