@@ -25,7 +25,7 @@ from tempfile import TemporaryFile
 from typing import IO, Any, cast
 
 from whisper_parity.backend.artifact import Artifact, BuildOptions
-from whisper_parity.backends.split.embedding import adopt_token_embedding, write_token_embedding
+from whisper_parity.backends.split.embedding import link_or_copy_token_embedding, write_token_embedding
 from whisper_parity.backends.tflite.litert import trial
 from whisper_parity.backends.tflite.litert.forkserver import last_line
 from whisper_parity.backends.torchscript import mask_value
@@ -222,7 +222,7 @@ def write_embedding(parent: Artifact, out: Path, quantised: bool) -> None:
     from whisper_parity.model.checkpoint import read
 
     if quantised:
-        adopt_token_embedding(parent, out)
+        link_or_copy_token_embedding(parent, out)
         return
     table = read(parent.checkpoint.path)["model_state_dict"]["decoder.token_embedding.weight"]
     write_token_embedding(table.float().numpy(), out)

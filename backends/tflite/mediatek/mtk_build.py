@@ -12,7 +12,7 @@ import numpy as np
 
 from whisper_parity.backend.artifact import Artifact
 from whisper_parity.backend.contract import Halves
-from whisper_parity.backends.split.embedding import adopt_token_embedding
+from whisper_parity.backends.split.embedding import link_or_copy_token_embedding
 from whisper_parity.backends.tflite import session
 from whisper_parity.backends.tflite.mediatek import mtk
 from whisper_parity.backends.tflite.mediatek.mtk import Converted
@@ -45,7 +45,7 @@ def build_files(settings: Settings, parent: Artifact, out: Path, names: Mapping[
         return converted
 
     conversions = dict(zip(ROLES, list(side_by_side(convert, ROLES))))  # each in its own process
-    adopt_token_embedding(parent, out)
+    link_or_copy_token_embedding(parent, out)
     record = {role: _record(conversion) for role, conversion in conversions.items()}
     (out / names["conversion"]).write_text(json.dumps(record, indent=2) + "\n", "utf-8")
 
