@@ -149,12 +149,12 @@ def step(session: ResidentSession, n: int) -> protocol.DecodedTop:
 def spent(simulator: SimulatedDevice, there: Device, work: object) -> tuple[float, float, float]:
     """(bytes over the link, seconds, seconds beside the device's own)."""
     before = simulator.sent_bytes + simulator.received_bytes
-    there.meter.taken()
+    there.meter.take()
     begun = time.perf_counter()
     work()  # type: ignore[operator]
     seconds = time.perf_counter() - begun
     moved = simulator.sent_bytes + simulator.received_bytes - before
-    return float(moved), seconds, seconds - there.meter.taken().device_s
+    return float(moved), seconds, seconds - there.meter.take().device_s
 
 
 def medians(rows: Sequence[tuple[float, float, float]]) -> tuple[float, float, float]:

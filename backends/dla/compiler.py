@@ -1,7 +1,7 @@
 """ncc-tflite: from a TFLite file to a DLA file, and whether to believe it.
 
-Its exit codes are not documented. So a compilation counts only when it exits with 0, has written a fresh and non-empty
-file, and its execution plan names no other engine than the MDLA.
+Its exit codes are not documented, so a compilation counts only if the tool exits with 0, writes a fresh non-empty file,
+and its execution plan names no engine but the MDLA.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ class Compiler:
     command: tuple[str, ...]
     environment: Mapping[str, str]
     version: str
-    """As it says itself."""
+    """As the tool reports it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """What is known about one compilation."""
+    """The record of one compilation."""
 
     command: str
-    """As it was typed, paths left out."""
+    """The command line, without paths."""
     seconds: float
     targets: tuple[str, ...]
     """Engines of the execution plan."""
 
 
 def find(settings: Settings, *, simulated: bool) -> Compiler:
-    """The compiler of the settings, or the simulator's, asked for its version.
+    """The configured compiler, or the simulator's, with its version.
 
     Raises:
-        UnavailableError: none is configured, or it does not run here.
+        UnavailableError: no compiler is configured, or it does not run here.
     """
     if simulated:
         command = tuple(python_module("whisper_parity.backends.dla.simulator.ncc_tflite"))
@@ -65,20 +65,20 @@ def find(settings: Settings, *, simulated: bool) -> Compiler:
         raise UnavailableError(f"{path}: no such compiler", hint="Check sdk or ncc under [backends.dla]")
     libraries = compiler_libraries(settings)
     environment = {"LD_LIBRARY_PATH": libraries} if libraries else {}
-    own = (str(path.absolute()),)
-    return Compiler(own, environment, _version(own, environment))
+    command = (str(path.absolute()),)
+    return Compiler(command, environment, _version(command, environment))
 
 
 def compile_file(compiler: Compiler, source: Path, target: Path, flags: Sequence[str], settings: Settings) -> Compiled:
     """Compile one TFLite file.
 
     Raises:
-        BuildError: the tool failed, wrote nothing, or placed something elsewhere than on the MDLA.
+        BuildError: the tool failed, wrote nothing, or placed something off the MDLA.
     """
     target.unlink(missing_ok=True)
-    words = [*compiler.command, str(source.absolute()), *flags, "--show-exec-plan", "-o", str(target.absolute())]
+    command = [*compiler.command, str(source.absolute()), *flags, "--show-exec-plan", "-o", str(target.absolute())]
     started = time.monotonic()
-    code, output = _run(words, compiler.environment, settings.compile_limit_s, target.parent)
+    code, output = _run(command, compiler.environment, settings.compile_limit_s, target.parent)
     seconds = round(time.monotonic() - started, 3)
     if code != 0 or not target.is_file() or target.stat().st_size == 0:
         wrote = "" if target.is_file() else " and wrote no file"
@@ -92,15 +92,15 @@ def compile_file(compiler: Compiler, source: Path, target: Path, flags: Sequence
 
 def targets_of(output: str) -> tuple[str, ...]:
     """The engines that an execution plan names, each once, in order."""
-    found = [name.strip(" ,\"'[]") for match in _TARGET.finditer(output) for name in re.split(r"[,\s]+", match[1])]
-    return tuple(dict.fromkeys(name for name in found if name))
+    names = [name.strip(" ,\"'[]") for match in _TARGET.finditer(output) for name in re.split(r"[,\s]+", match[1])]
+    return tuple(dict.fromkeys(name for name in names if name))
 
 
 def last_lines(output: str) -> str:
-    """The tool's own last lines, joined, the ones that tell of an error first."""
+    """The tool's last lines, joined; only those that mention an error, if any do."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    telling = [line for line in lines if _TROUBLE.search(line)]
-    return " | ".join((telling or lines or ["it printed nothing"])[-LAST_LINES:])[:600]
+    errors = [line for line in lines if _TROUBLE.search(line)]
+    return " | ".join((errors or lines or ["it printed nothing"])[-LAST_LINES:])[:600]
 
 
 def _require_mdla(name: str, targets: tuple[str, ...], output: str) -> None:
@@ -117,10 +117,10 @@ def _require_mdla(name: str, targets: tuple[str, ...], output: str) -> None:
         )
 
 
-def _run(words: Sequence[str], environment: Mapping[str, str], limit_s: float, folder: Path) -> tuple[int, str]:
+def _run(command: Sequence[str], environment: Mapping[str, str], limit_s: float, folder: Path) -> tuple[int, str]:
     try:
-        found = subprocess.run(
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        process = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             errors="replace", timeout=limit_s, env={**os.environ, **environment}, cwd=folder, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
@@ -129,12 +129,12 @@ def _run(words: Sequence[str], environment: Mapping[str, str], limit_s: float, f
             hint="Raise compile_limit_s under [backends.dla]",
         ) from error
     except OSError as error:
-        raise UnavailableError(f"{words[0]}: cannot be run here ({first_line(error)})") from error
-    return found.returncode, found.stdout
+        raise UnavailableError(f"{command[0]}: cannot be run here ({first_line(error)})") from error
+    return process.returncode, process.stdout
 
 
 def _version(command: tuple[str, ...], environment: Mapping[str, str]) -> str:
-    """What the tool says to --version; a tool that does not know the flag has a hash for a name instead."""
+    """The first line of --version with a number, else the first line."""
     try:
         code, output = _run([*command, "--version"], environment, VERSION_LIMIT_S, Path.cwd())
     except BuildError as error:

@@ -1,4 +1,4 @@
-"""What a device has, and what a run would miss."""
+"""Check what a device has and what a run would lack."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 import shlex
 from dataclasses import dataclass
 
-from whisper_parity.backends.dla.link import device as asking
+from whisper_parity.backends.dla.link import device as link_device
 from whisper_parity.backends.dla.link.adb import SHORT_S
 from whisper_parity.backends.dla.link.device import Device
 from whisper_parity.backends.dla.link.faults import DeviceError
@@ -15,7 +15,7 @@ from whisper_parity.backends.dla.sessions.neuronrt import USUAL_PLACES
 LIBRARY_FOLDERS = ("/vendor/lib64/mt8189", "/vendor/lib64", "/usr/lib", "/usr/lib64")
 LIBRARY_NAMES = ("libneuron_runtime.8.so", "libneuron_runtime.7.so", "libneuron_runtime.6.so", "libneuron_runtime.so")
 NEEDED_BYTES = 300 << 20
-"""Encoder, decoder and token embedding of Whisper base, and what runs write beside them."""
+"""Encoder, decoder and token embedding of Whisper base, and the files of a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,27 +27,27 @@ class Check:
     found: str
 
 
-def checks(found: Device) -> list[Check]:
-    """All of them, from the link to the runtime."""
+def checks(device: Device) -> list[Check]:
+    """All checks, from the link to the runtime."""
     try:
-        facts = asking.facts(found)
+        facts = link_device.facts(device)
     except DeviceError as error:
         return [Check("work folder", False, str(error))]
-    enough = facts.free_bytes < 0 or facts.free_bytes >= NEEDED_BYTES
-    clock = abs(facts.clock_s - asking.now()) < 86_400
+    space_ok = facts.free_bytes < 0 or facts.free_bytes >= NEEDED_BYTES
+    clock_ok = abs(facts.clock_s - link_device.now()) < 86_400
     return [
         Check("shell", True, f"{facts.name}, {facts.system or 'unknown system'}, {facts.machine}"),
         Check("work folder", True, facts.work_folder),
-        Check("free space", enough, f"{facts.free_bytes / 2**20:.0f} MiB" if facts.free_bytes >= 0 else "unknown"),
-        Check("sha256sum", found.script("command -v sha256sum").code == 0, "verifies what was pushed"),
-        Check("clock", True, asking.date(facts.clock_s) + ("" if clock else " (wrong, and not used)")),
-        *tools(found),
+        Check("free space", space_ok, f"{facts.free_bytes / 2**20:.0f} MiB" if facts.free_bytes >= 0 else "unknown"),
+        Check("sha256sum", device.script("command -v sha256sum").code == 0, "verifies what was pushed"),
+        Check("clock", True, link_device.date(facts.clock_s) + ("" if clock_ok else " (wrong, and not used)")),
+        *tools(device),
     ]
 
 
-def tools(found: Device) -> list[Check]:
-    """What runs models there: one of the two is enough."""
-    library, version = runtime_library(found), neuronrt(found)
+def tools(device: Device) -> list[Check]:
+    """The runtimes: the library or neuronrt is enough."""
+    library, version = runtime_library(device), neuronrt(device)
     either = bool(library or version)
     return [
         Check("libneuron_runtime", either, library or f"not found{', not needed beside neuronrt' if either else ''}"),
@@ -56,32 +56,30 @@ def tools(found: Device) -> list[Check]:
     ]
 
 
-def features(found: Device) -> str:
-    """Features of the adbd, as adb lists them."""
-    answer = found.adb.run("-s", found.serial, "features", limit_s=SHORT_S)
-    return ", ".join(answer.out.decode(errors="replace").split()) if answer.code == 0 else ""
+def features(device: Device) -> str:
+    """Features of the device's adbd, as adb lists them."""
+    completed = device.adb.run("-s", device.serial, "features", limit_s=SHORT_S)
+    return ", ".join(completed.out.decode(errors="replace").split()) if completed.code == 0 else ""
 
 
-def runtime_library(found: Device) -> str:
-    """Path of the Neuron runtime's library; "" when none is in a known place."""
-    configured = found.settings.runtime_library
-    places = (
-        [configured] if configured else [f"{folder}/{name}" for folder in LIBRARY_FOLDERS for name in LIBRARY_NAMES]
-    )
-    quoted = " ".join(shlex.quote(place) for place in places)
+def runtime_library(device: Device) -> str:
+    """Path of the Neuron runtime's library; "" if it is in no known place."""
+    configured = device.settings.runtime_library
+    paths = [configured] if configured else [f"{folder}/{name}" for folder in LIBRARY_FOLDERS for name in LIBRARY_NAMES]
+    quoted = " ".join(shlex.quote(place) for place in paths)
     search = f'for f in {quoted} $(echo "$LD_LIBRARY_PATH" | tr ":" "\\n" | sed "s,$,/libneuron_runtime.so,")'
-    answer = found.script(f'{search}; do [ -e "$f" ] && echo "$f" && exit 0; done; exit 1')
-    return answer.out.decode(errors="replace").strip() if answer.code == 0 else ""
+    completed = device.script(f'{search}; do [ -e "$f" ] && echo "$f" && exit 0; done; exit 1')
+    return completed.out.decode(errors="replace").strip() if completed.code == 0 else ""
 
 
-def neuronrt(found: Device) -> str:
-    """Path and version of the tool; "" when it is not there."""
-    places = [found.settings.neuronrt] if found.settings.neuronrt else ["neuronrt", *USUAL_PLACES]
-    search = " || ".join(f"command -v {shlex.quote(place)}" for place in places)
-    answer = found.script(f'p=$({search}) && echo "$p" && "$p" -v 2>&1')
-    return " ".join(answer.out.decode(errors="replace").split())[:120] if answer.code == 0 else ""
+def neuronrt(device: Device) -> str:
+    """Path and version of neuronrt; "" if there is none."""
+    paths = [device.settings.neuronrt] if device.settings.neuronrt else ["neuronrt", *USUAL_PLACES]
+    search = " || ".join(f"command -v {shlex.quote(place)}" for place in paths)
+    completed = device.script(f'p=$({search}) && echo "$p" && "$p" -v 2>&1')
+    return " ".join(completed.out.decode(errors="replace").split())[:120] if completed.code == 0 else ""
 
 
 def _loads(version: str) -> str:
-    number = re.search(r"Version:\s*(\d+)", version)
-    return f"DLA files of major version {number[1]}" if number else ""
+    major = re.search(r"Version:\s*(\d+)", version)
+    return f"DLA files of major version {major[1]}" if major else ""

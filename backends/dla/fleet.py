@@ -1,4 +1,4 @@
-"""Devices side by side: each with its own session, which survives what happens to the way there."""
+"""Devices side by side, each with its own session, which survives faults of the link."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from whisper_parity.backends.dla.settings import Settings
 R = TypeVar("R")
 CLOCK_SLACK_S = 86_400
 AWAY = LINK_FAULTS | {Fault.NO_DEVICE, Fault.UNAUTHORIZED, Fault.BUSY}
-"""Faults after which a device is left alone while there are others."""
+"""Faults after which a device is not used while others are available."""
 
 
 @dataclass(eq=False)
 class DeviceSession:
-    """An artifact on one device. A fault of the link gets one more try once the device is back, and a note."""
+    """An artifact on one device. A link fault gets one retry once the device is back, and a note."""
 
     device: Device
     artifact: Artifact
     threads: int
     lost: bool = False
-    """It did not come back in time: from now on it is asked whether it is there, and not waited for."""
+    """It did not come back in time: from now on probe it, do not wait for it."""
     _stack: ExitStack = field(default_factory=ExitStack)
     _running: Running | NeuronrtProbe | None = None
-    _there: DeviceFacts | None = None
+    _device_facts: DeviceFacts | None = None
     _notes: list[str] = field(default_factory=list)
 
     @property
@@ -52,49 +52,49 @@ class DeviceSession:
     @property
     def label(self) -> str:
         """The stage, the device, and what runs there."""
-        name = self._there.name if self._there else "device not reached"
+        name = self._device_facts.name if self._device_facts else "device not reached"
         via = self._running.via if self._running else "not started"
         return f"{self.artifact.stage} ({name} via {via})"
 
     def encode(self, input_features: Float32) -> Float32:
         """float32 [1, n_mels, 3000] -> encoder_output float32 [1, n_audio_ctx, n_audio_state]."""
-        return self._trying(lambda there: there.encode(input_features))
+        return self._retry_once(lambda session: session.encode(input_features))
 
     def decode(self, tokens: Sequence[int], encoder_output: Float32, rows: Sequence[int]) -> Float32:
-        """Logits float32 [len(rows), n_vocab] of the asked positions."""
-        return self._trying(lambda there: there.decode(tokens, encoder_output, rows))
+        """Logits float32 [len(rows), n_vocab] of the requested positions."""
+        return self._retry_once(lambda session: session.decode(tokens, encoder_output, rows))
 
     def usage(self) -> Usage:
-        """What was spent since the last call."""
-        spent: Meter = self.device.meter.taken()
+        """What was used since the last call."""
+        spent: Meter = self.device.meter.take()
         notes, self._notes = tuple(self._notes), []
         temperature = self._running.temperature_c if self._running else None
         return Usage(
-            f"{self._there.name if self._there else ''} {self.device.serial}".strip(),
+            f"{self._device_facts.name if self._device_facts else ''} {self.device.serial}".strip(),
             spent.device_s, spent.sent, spent.received, temperature, notes,
         )  # fmt: skip
 
     def ready(self) -> None:
-        """Make sure that it runs, so that its label says what does.
+        """Open the session unless it is open, so that its label is final.
 
         Raises:
-            DeviceError: as `open`, after a second try where that is worth it.
+            DeviceError: as `open`, after one retry if the link failed.
         """
         if self._running is None:
-            self._trying(lambda there: there.via)
+            self._retry_once(lambda session: session.via)
 
     def open(self) -> Running | NeuronrtProbe:
-        """Start what runs on the device, unless it runs.
+        """Start the runner or neuronrt on the device, unless it runs.
 
         Raises:
-            DeviceError: it cannot be reached, is used by another harness, or refuses the files.
+            DeviceError: the device cannot be reached, is used by another harness, or refuses the files.
         """
         if self._running is None:
             self._connect()
             try:
-                self._there = self._greeted(device.facts(self.device))
-                self._stack.enter_context(lock.held(self.device, self._there))
-                self._running = self._stack.enter_context(running.started(self.device, self._there, self.artifact))
+                facts = self._device_facts = self._note_changes(device.facts(self.device))
+                self._stack.enter_context(lock.held(self.device, facts))
+                self._running = self._stack.enter_context(running.started(self.device, facts, self.artifact))
                 self._notes += self._running.notes
             except BaseException:
                 self.close()
@@ -102,68 +102,68 @@ class DeviceSession:
         return self._running
 
     def close(self) -> None:
-        """Stop what runs there and leave the device to others."""
+        """Stop what runs there and release the device."""
         self._running = None
         stack, self._stack = self._stack, ExitStack()
         stack.close()
 
     def _connect(self) -> None:
-        if self.lost or self._there is None:
+        if self.lost or self._device_facts is None:
             self.device.present()
-        else:  # it was there before: give it time to come back
+        else:  # it was reached before: give it time to come back
             self.device.require()
         self.lost = False
 
-    def _greeted(self, facts: DeviceFacts) -> DeviceFacts:
-        """Note what is new about the device."""
-        if self._there and facts.boot_id != self._there.boot_id:
+    def _note_changes(self, facts: DeviceFacts) -> DeviceFacts:
+        """Note a reboot or a wrong clock."""
+        if self._device_facts and facts.boot_id != self._device_facts.boot_id:
             self.note(f"{self.device.serial} was rebooted in between")
         if facts.clock_s >= 0 and abs(facts.clock_s - device.now()) > CLOCK_SLACK_S:
             self.note(f"{self.device.serial}: its clock is wrong ({device.date(facts.clock_s)}); no result uses it")
         return facts
 
     def note(self, text: str) -> None:
-        """Tell the reader of the next clip's row."""
+        """Add a note to the next clip's row."""
         self._notes.append(text)
 
-    def _trying(self, do: Callable[[Any], R]) -> R:
+    def _retry_once(self, operation: Callable[[Any], R]) -> R:
         try:
-            return do(self.open())
+            return operation(self.open())
         except DeviceError as error:
-            self.close()  # whatever it was: the next call starts from a known state
+            self.close()  # the next call starts from a known state
             if error.fault not in LINK_FAULTS or self.lost:
                 raise
             first = error
         try:
-            found = do(self.open())
-        except DeviceError as again:
+            result = operation(self.open())
+        except DeviceError as second:
             self.close()
-            self.lost = again.fault in AWAY
-            raise self._cause(first, again) from again
+            self.lost = second.fault in AWAY
+            raise self._cause(first, second) from second
         self.note(f"second try after: [{first.fault.value}] {first.message}")
-        return found
+        return result
 
-    def _cause(self, first: DeviceError, again: DeviceError) -> DeviceError:
-        """What to report of two failures: the first one, when the second says only that nobody is there any more."""
-        if again.fault not in (Fault.NO_DEVICE, Fault.OFFLINE, Fault.UNPLUGGED):
-            return again
+    def _cause(self, first: DeviceError, second: DeviceError) -> DeviceError:
+        """Which of two failures to report: the first, if the second only says that the device is gone."""
+        if second.fault not in (Fault.NO_DEVICE, Fault.OFFLINE, Fault.UNPLUGGED):
+            return second
         limit_s = self.device.settings.reconnect_s
         return DeviceError(first.fault, self.device.serial, f"{first.message}; not back within {limit_s:.0f} s")
 
 
 class DeviceProbe(DeviceSession):
-    """A probe on one device, with the same patience."""
+    """A probe on one device, with the same retry."""
 
     def tapped(self, component: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, Float32]:
         """See `whisper_parity.backend.contract.Probing`."""
-        return self._trying(lambda there: there.tapped(component, inputs))
+        return self._retry_once(lambda session: session.tapped(component, inputs))
 
 
 class DeviceFleet:
     """The sessions of all devices of a run."""
 
     def __init__(self, sessions: Sequence[DeviceSession]) -> None:
-        """Take sessions that are not opened yet: each one opens with its first clip."""
+        """Take unopened sessions: each one opens with its first clip."""
         self._sessions = tuple(sessions)
         self._busy: list[DeviceSession] = []
         self._changed = threading.Condition()
@@ -175,10 +175,10 @@ class DeviceFleet:
 
     @contextmanager
     def lease(self) -> Iterator[DeviceSession]:
-        """A device for one clip; a lost one only when no other is left.
+        """A device for one clip; a lost one only if no other is left.
 
         Raises:
-            DeviceError: the last one cannot be used either.
+            DeviceError: the last device cannot be used either.
         """
         session = self._take()
         try:
@@ -190,7 +190,7 @@ class DeviceFleet:
             self._give_back(session)
 
     def _usable(self, session: DeviceSession) -> bool:
-        """Whether it runs; one that does not is left alone while there are others, or it would take their clips."""
+        """Whether it runs. One that does not is marked lost while there are others, or it would fail their clips."""
         try:
             session.ready()
         except DeviceError as error:
@@ -216,20 +216,20 @@ class DeviceFleet:
 
     @property
     def _candidates(self) -> list[DeviceSession]:
-        """Free devices that may be used now."""
+        """Free sessions that may be used now."""
         free = [session for session in self._sessions if session not in self._busy]
-        living = [session for session in self._sessions if not session.lost]
-        return [session for session in free if not session.lost or not living]
+        available = [session for session in self._sessions if not session.lost]
+        return [session for session in free if not session.lost or not available]
 
     def close(self) -> None:
-        """Leave all devices."""
+        """Close all sessions."""
         for session in self._sessions:
             session.close()
 
 
 @contextmanager
 def opened(settings: Settings, artifact: Artifact, *, simulated: bool, threads: int) -> Iterator[DeviceFleet]:
-    """The devices of the settings, or a simulated one of our own, ready for an artifact.
+    """The devices of the settings, or a simulated one, ready for an artifact.
 
     Raises:
         DeviceError: no device.

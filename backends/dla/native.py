@@ -1,4 +1,4 @@
-"""The C++ parts, built by CMake when they are first needed and kept by the hash of their sources."""
+"""The C++ parts, built with CMake on first use and cached by the hash of their sources."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ STAND_IN_SOURCE = HERE / "simulator" / "runtime"
 TARGETS = ("host", "aarch64", "android")
 
 GLIBC = "2.31"
-"""Oldest glibc that an aarch64 runner built by zig starts on; Yocto since Dunfell and Ubuntu since 20.04 have it."""
+"""Oldest glibc that an aarch64 runner built with zig supports: Yocto since Dunfell, Ubuntu since 20.04."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Toolchain:
-    """How to compile for a target: CMake's arguments, and what the cache must know besides the sources."""
+    """How to compile for a target: CMake's arguments, and the compiler's identity for the cache key."""
 
     arguments: tuple[str, ...] = ()
     identity: str = ""
 
 
 def runner(target: str = "host", *, sanitize: str = "", folder: Path | None = None) -> Path:
-    """The runner's binary for a target, built when it is not there.
+    """The runner's binary for a target, built unless cached.
 
     Args:
         target: "host", "aarch64" (glibc) or "android" (arm64; needs ANDROID_NDK).
-        sanitize: what -fsanitize= gets, for tests ("address,undefined").
+        sanitize: value of -fsanitize=, for tests ("address,undefined").
         folder: where builds are kept; None for the cache.
 
     Raises:
@@ -50,7 +50,7 @@ def runner(target: str = "host", *, sanitize: str = "", folder: Path | None = No
 
 
 def checks(*, sanitize: str = "", folder: Path | None = None) -> Path:
-    """A folder with the runner, `golden-check` and `frame-fuzz`, for this machine.
+    """Build the runner, `golden-check` and `frame-fuzz` for this machine; return their folder.
 
     Raises:
         UnavailableError: no CMake.
@@ -60,10 +60,10 @@ def checks(*, sanitize: str = "", folder: Path | None = None) -> Path:
 
 
 def stand_in_runtime(api: str | None = None, target: str = "host", *, folder: Path | None = None) -> Path:
-    """The simulator's libneuron_runtime.so, built when it is not there.
+    """The simulator's libneuron_runtime.so, built unless cached.
 
     Args:
-        api: "both", "v1" or "v2": which symbols it has; None for the environment's PARITY_SIM_RUNTIME_API, or both.
+        api: "both", "v1" or "v2": which symbols it exports; None for PARITY_SIM_RUNTIME_API, else both.
         target: as for `runner`.
         folder: where builds are kept; None for the cache.
 
@@ -73,7 +73,7 @@ def stand_in_runtime(api: str | None = None, target: str = "host", *, folder: Pa
     """
     api = api or os.environ.get("PARITY_SIM_RUNTIME_API") or "both"
     if api not in ("both", "v1", "v2"):
-        raise UnavailableError(f"a stand-in runtime with API {api!r}", hint="PARITY_SIM_RUNTIME_API: both, v1 or v2")
+        raise UnavailableError(f"no stand-in runtime with API {api!r}", hint="PARITY_SIM_RUNTIME_API: both, v1 or v2")
     return _built(STAND_IN_SOURCE, "stand-in", target, (), folder) / api / "libneuron_runtime.so"
 
 
@@ -81,7 +81,7 @@ def litert_library() -> Path:
     """libLiteRt.so of the installed ai-edge-litert, which the stand-in runtime computes with (PARITY_SIM_LITERT).
 
     Raises:
-        UnavailableError: the package is not there, or has no such library.
+        UnavailableError: no such package, or no library in it.
     """
     spec = importlib.util.find_spec("ai_edge_litert")
     library = Path(spec.origin).parent / "libLiteRt.so" if spec and spec.origin else None
@@ -102,7 +102,7 @@ def _options(sanitize: str) -> tuple[str, ...]:
 
 
 def _built(source: Path, kind: str, target: str, options: Sequence[str], folder: Path | None) -> Path:
-    """The folder of a finished build; it gets its name only when all is there."""
+    """The folder of a finished build, which gets its name only once complete."""
     toolchain = _toolchain(target)
     key = _key(source, (*options, *toolchain.arguments, toolchain.identity))
     folder = folder or project.cache() / "native"
@@ -116,7 +116,7 @@ def _built(source: Path, kind: str, target: str, options: Sequence[str], folder:
 
 
 def _key(source: Path, options: Sequence[str]) -> str:
-    """Hash of everything that decides the binaries."""
+    """Hash of everything that determines the binaries."""
     digest = hashlib.sha256("\n".join(options).encode())
     for path in sorted(path for path in source.rglob("*") if path.is_file() and path.suffix != ".md"):
         digest.update(f"{path.relative_to(source)}\n".encode() + hashlib.sha256(path.read_bytes()).digest())
@@ -131,16 +131,16 @@ def _build(source: Path, out: Path, options: Sequence[str], toolchain: _Toolchai
         if toolchain.identity.startswith("ziglang"):
             _write_zig_wrapper(partial / "zig-c++")
             options = (*options, f"-DCMAKE_CXX_COMPILER={partial / 'zig-c++'}")
-        work, made = partial / "work", partial / "out"
+        work, installed = partial / "work", partial / "out"
         cmake = _cmake()
         configure = ("-S", str(source), "-B", str(work), "-G", "Unix Makefiles", "-DCMAKE_BUILD_TYPE=Release", *options)
-        _run((*cmake, *configure, f"-DCMAKE_INSTALL_PREFIX={made}"), f"configuring {source.name}")
+        _run((*cmake, *configure, f"-DCMAKE_INSTALL_PREFIX={installed}"), f"configuring {source.name}")
         _run((*cmake, "--build", str(work), "--parallel", "2"), f"compiling {source.name}")
         _run((*cmake, "--install", str(work)), f"installing {source.name}")
-        made.replace(out)
+        installed.replace(out)
     except OSError as error:
         raise OutputError(
-            f"{out}: cannot be written ({error.strerror or error})", hint="Free space? Rights?"
+            f"{out}: cannot be written ({error.strerror or error})", hint="Check free space and write permission"
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -149,16 +149,16 @@ def _build(source: Path, out: Path, options: Sequence[str], toolchain: _Toolchai
 def _cmake() -> tuple[str, ...]:
     if importlib.util.find_spec("cmake"):
         return sys.executable, "-m", "cmake"
-    if found := shutil.which("cmake"):
-        return (found,)
+    if path := shutil.which("cmake"):
+        return (path,)
     raise UnavailableError("CMake is not installed", hint="Run `pip install cmake`")
 
 
 def _run(command: Sequence[str], what: str) -> None:
-    ran = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    if ran.returncode == 0:
+    process = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    if process.returncode == 0:
         return
-    raise BuildError(f"{what} failed: {_reason(ran.stdout + ran.stderr)}", hint=_hint(ran.stderr))
+    raise BuildError(f"{what} failed: {_reason(process.stdout + process.stderr)}", hint=_hint(process.stderr))
 
 
 def _reason(output: str) -> str:
@@ -169,10 +169,11 @@ def _reason(output: str) -> str:
     return (errors or cmake or lines[-1:] or ["no output"])[0][:300]
 
 
-def _hint(said: str) -> str:
-    if "CMAKE_MAKE_PROGRAM" in said:
+def _hint(stderr: str) -> str:
+    if "CMAKE_MAKE_PROGRAM" in stderr:
         return "Install make"
-    if "CMAKE_CXX_COMPILER" in said or "compiler identification is unknown" in said or "compiler is not able" in said:
+    no_compiler = ("CMAKE_CXX_COMPILER", "compiler identification is unknown", "compiler is not able")
+    if any(symptom in stderr for symptom in no_compiler):
         return "Install a C++17 compiler (g++ or clang++), or set CXX"
     return "A C++17 compiler is needed: g++ 9 or clang++ 10 or later"
 
@@ -188,7 +189,7 @@ def _toolchain(target: str) -> _Toolchain:
 
 
 def _aarch64() -> _Toolchain:
-    """Zig first: what it builds starts on older systems than what a distribution's cross compiler builds."""
+    """Prefer zig: its binaries run on older systems than those of a distribution's cross compiler."""
     folder = RUNNER_SOURCE / "cmake"
     if importlib.util.find_spec("ziglang"):
         from importlib.metadata import version
@@ -209,7 +210,7 @@ def _android() -> _Toolchain:
 
 
 def _write_zig_wrapper(path: Path) -> None:
-    """CMake wants a compiler that is one word."""
+    """Wrap the compiler, since CMake wants it as one word."""
     command = f'exec "{sys.executable}" -m ziglang c++ -target aarch64-linux-gnu.{GLIBC} "$@"'
     path.write_text(f"#!/bin/sh\n{command}\n", "utf-8")
     path.chmod(0o755)

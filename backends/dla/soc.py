@@ -1,4 +1,4 @@
-"""What a SoC needs from the compiler."""
+"""Compiler flags by SoC."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Soc:
     """One profile of soc.toml."""
 
     code: str
-    """"MT8371", as it stands in file names."""
+    """"MT8371", as in file names."""
     name: str
     arch: str
     """Value of --arch: engines and their versions."""
@@ -28,22 +28,22 @@ class Soc:
     @property
     def flags(self) -> tuple[str, ...]:
         """The flags that describe the hardware."""
-        found = [f"--arch={self.arch}"]
-        found += [] if self.l1_size_kb is None else [f"--l1-size-kb={self.l1_size_kb}"]
-        found += [] if self.num_mdla is None else [f"--num-mdla={self.num_mdla}"]
-        return tuple(found)
+        flags = [f"--arch={self.arch}"]
+        flags += [] if self.l1_size_kb is None else [f"--l1-size-kb={self.l1_size_kb}"]
+        flags += [] if self.num_mdla is None else [f"--num-mdla={self.num_mdla}"]
+        return tuple(flags)
 
 
 def codes() -> tuple[str, ...]:
-    """The SoCs that have a profile."""
+    """Codes of the SoCs with a profile."""
     return tuple(project.read_toml(FILE))
 
 
 def named(code: str) -> Soc:
-    """A profile by the SoC's code.
+    """The profile of a SoC.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: no such profile.
     """
     table = project.read_toml(FILE)
     if code not in table:

@@ -1,1 +1,1 @@
-"""Whisper in two halves: what every converted representation shares."""
+"""Whisper in two halves, shared by every converted representation."""

@@ -1,4 +1,4 @@
-"""The token embedding as a file beside the halves, and the metadata that users' programs read."""
+"""The token embedding as a file beside the halves, and the metadata for users' programs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from whisper_parity.model.dims import Dims
 
 
 class TokenEmbedding:
-    """The token embedding as a memory-mapped table: the lookup that stands outside the graph."""
+    """The token embedding as a memory-mapped table, for the lookup outside the graph."""
 
     def __init__(self, path: Path, dims: Dims) -> None:
         """Map the table float32 [n_vocab, n_text_state].
@@ -37,17 +37,17 @@ class TokenEmbedding:
             )
 
     def lookup(self, tokens: Sequence[int]) -> Float32:
-        """Embeddings float32 [1, n_text_ctx, n_text_state]; zero behind the last token, as on a device."""
-        found = np.zeros((1, self._n_ctx, self._table.shape[1]), np.float32)
-        found[0, : len(tokens)] = self._table[list(tokens)]
-        return found
+        """Embeddings float32 [1, n_text_ctx, n_text_state]; zero after the last token, as on a device."""
+        embeddings = np.zeros((1, self._n_ctx, self._table.shape[1]), np.float32)
+        embeddings[0, : len(tokens)] = self._table[list(tokens)]
+        return embeddings
 
 
 def _map(path: Path) -> NDArray[Any]:
     try:
-        with np.errstate(over="ignore"):  # a header may claim a size that no integer holds
+        with np.errstate(over="ignore"):  # a header may claim a size that overflows
             table = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # numpy reads the header as Python: foreign bytes raise whatever its parser raises
+    except Exception as error:  # numpy parses the header as Python: bad bytes may raise anything
         raise ArtifactError(f"{path}: not a .npy table ({first_line(error)})", hint="Build or copy it again") from error
     if not isinstance(table, np.ndarray):
         raise ArtifactError(f"{path}: not a .npy table (an archive of several)", hint="Build or copy it again")
@@ -68,7 +68,7 @@ def write_token_embedding(table: Float32, out: Path) -> None:
 
 
 def write_metadata(checkpoint: Checkpoint, out: Path) -> None:
-    """Write whisper_<name>_metadata.json with the keys that users' programs read, and the checkpoint's dimensions."""
+    """Write whisper_<name>_metadata.json with the checkpoint's dimensions under the keys of users' programs."""
     dims, names, tflite = checkpoint.dims, torchscript_names(checkpoint), tflite_names(checkpoint, "")
     encoder_output = [1, dims.n_audio_ctx, dims.n_audio_state]
     metadata = {
@@ -116,13 +116,17 @@ def write_metadata(checkpoint: Checkpoint, out: Path) -> None:
     _write_json(out / names["metadata"], metadata)
 
 
-def adopt_token_embedding(parent: Artifact, out: Path) -> None:
-    """Give an artifact its own token_embedding.npy without a second copy on disk where the file system can."""
+def link_or_copy_token_embedding(parent: Artifact, out: Path) -> None:
+    """Put the parent's token_embedding.npy into `out`: a hard link if the file system can, else a copy."""
     source, target = parent.path("token_embedding"), out / TOKEN_EMBEDDING
     try:
         target.hardlink_to(source)
     except OSError:
         target.write_bytes(source.read_bytes())
+
+
+adopt_token_embedding = link_or_copy_token_embedding
+"""The former name, which `backends.dla` still imports."""
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

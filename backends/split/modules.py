@@ -1,4 +1,4 @@
-"""Whisper cut into the two modules that an NPU can run: fixed shapes, no token lookup inside."""
+"""Whisper as two modules that an NPU can run: fixed shapes, no token lookup."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class SplitEncoder(nn.Module):
         self.encoder = encoder
 
     def forward(self, input_features: Tensor) -> Tensor:
-        """Whisper's encoder as it is."""
+        """Run Whisper's encoder."""
         return self.encoder(input_features)  # type: ignore[no-any-return]
 
 
 class SplitDecoder(nn.Module):
     """token_embeddings float32 [1, 448, n_text_state], encoder_output -> logits float32 [1, 448, n_vocab].
 
-    The lookup of tokens is left to the caller (the NPU has no GATHER); the positional embedding and the causal mask
-    are buffers, and the output projection holds the values of the token embedding.
+    The caller looks up tokens (the NPU has no GATHER). The positional embedding and the causal mask are buffers; the
+    output projection shares the weights of the token embedding.
     """
 
     positional_embedding: Tensor
@@ -50,7 +50,7 @@ class SplitDecoder(nn.Module):
         self.register_buffer("mask", torch.full((n_ctx, n_ctx), mask_value).triu_(1))
 
     def forward(self, token_embeddings: Tensor, encoder_output: Tensor) -> Tensor:
-        """Whisper's decoder behind its token lookup."""
+        """Run Whisper's decoder after its token lookup."""
         hidden = token_embeddings + self.positional_embedding
         for block in self.blocks:
             hidden = block(hidden, encoder_output, mask=self.mask)
@@ -58,10 +58,10 @@ class SplitDecoder(nn.Module):
 
 
 def load_model(checkpoint: Path) -> Whisper:
-    """Load a checkpoint by openai-whisper, on the CPU, for inference.
+    """Load a checkpoint with openai-whisper, on the CPU, for inference.
 
     Raises:
-        CheckpointError: its weights do not fit its dimensions.
+        CheckpointError: its weights do not match its dimensions.
     """
     try:
         return whisper.load_model(str(checkpoint), device="cpu").eval()
@@ -78,7 +78,7 @@ def split(model: Whisper, mask_value: float = -math.inf) -> tuple[SplitEncoder, 
 
 
 def example_inputs(dims: Dims) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Inputs of the right shapes for encoder and decoder, zeros."""
+    """Zero inputs for encoder and decoder."""
     features = torch.zeros(1, dims.n_mels, dims.n_frames)
     embeddings = torch.zeros(1, dims.n_text_ctx, dims.n_text_state)
     return (features,), (embeddings, torch.zeros(1, dims.n_audio_ctx, dims.n_audio_state))
@@ -86,7 +86,7 @@ def example_inputs(dims: Dims) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
 
 @contextmanager
 def explicit_attention() -> Iterator[None]:
-    """Inference with attention written out as matrix products, so that the mask is a tensor that converters see."""
+    """Run inference with attention as explicit matrix products, so that converters see the mask as a tensor."""
     with torch.no_grad(), disable_sdpa():  # type: ignore[no-untyped-call]
         yield
 

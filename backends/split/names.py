@@ -1,4 +1,4 @@
-"""Names of the converted files, as users have them."""
+"""File names of converted models, as users know them."""
 
 from __future__ import annotations
 

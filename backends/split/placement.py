@@ -1,4 +1,4 @@
-"""Where a PyTorch model lies."""
+"""Where a PyTorch model runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ KNOWN_BY = "where its weights lie: nothing else was asked for"
 
 
 def of_model(model: Any) -> tuple[Placement, ...]:
-    """Encoder and decoder of a loaded Whisper."""
+    """Placement of encoder and decoder of a loaded Whisper."""
     halves = (("encoder", model.encoder), ("decoder", model.decoder))
     return tuple(Placement(role, _device(half), None, None, KNOWN_BY) for role, half in halves)
 

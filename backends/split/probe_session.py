@@ -1,4 +1,4 @@
-"""An opened probe on the host: one way to feed it and to cut its outputs, whatever runs it."""
+"""An open probe on the host: feed it and cut its outputs, whatever runtime runs it."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ Run = Callable[[str, Mapping[str, Float32]], Mapping[str, Float32]]
 
 
 class HostProbe:
-    """`whisper_parity.backend.contract.Probing` over a function that runs one file."""
+    """Implement `whisper_parity.backend.contract.Probing` with a function that runs one file."""
 
     def __init__(
-        self, label: str, found: Taps, dims: Dims, run: Run, lookup: Callable[[Sequence[int]], Float32]
+        self, label: str, selection: Taps, dims: Dims, run: Run, lookup: Callable[[Sequence[int]], Float32]
     ) -> None:
-        """Take what is needed to run it.
+        """Take the function and its ports.
 
         Args:
             label: what really runs.
-            found: the taps that it was built with.
+            selection: the taps that it was built with.
             dims: of the checkpoint.
             run: runs a file.
-            lookup: tokens -> float32 [1, n_text_ctx, n_text_state], zero behind the last one.
+            lookup: tokens -> float32 [1, n_text_ctx, n_text_state], zero after the last one.
         """
         self.label = label
-        self._taps, self._dims, self._run, self._lookup = found, dims, run, lookup
+        self._taps, self._dims, self._run, self._lookup = selection, dims, run, lookup
 
     def tapped(self, component: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, Float32]:
         """See `whisper_parity.backend.contract.Probing`.
@@ -45,17 +45,17 @@ class HostProbe:
             ArtifactError: outputs of another shape or type.
         """
         ports = taps.ports(self._taps, component, self._dims)
-        found = self._run(component, taps.fed(ports, inputs, self._lookup))
+        outputs = self._run(component, taps.fed(ports, inputs, self._lookup))
         count = taps.rows(component, self._dims, inputs)
-        return {unit: _cut(unit, found[unit], shape, count) for unit, shape in ports.outputs.items()}
+        return {unit: _cut(unit, outputs[unit], shape, count) for unit, shape in ports.outputs.items()}
 
 
 def tools() -> dict[str, str]:
-    """What decides a probe's files beside what decides the ordinary ones."""
+    """What determines a probe's files in addition to the tools of ordinary ones."""
     return {"probes": provenance.of_code("backends.split.probes", "backend.taps")["whisper-parity"]}
 
 
-def _cut(unit: str, found: Float32, shape: tuple[int, ...], count: int) -> Float32:
-    if found.shape != shape or found.dtype != np.float32:
-        raise ArtifactError(f"tap {unit}: expected float32 {list(shape)}, found {found.dtype} {list(found.shape)}")
-    return np.array(found[:, :count])
+def _cut(unit: str, output: Float32, shape: tuple[int, ...], count: int) -> Float32:
+    if output.shape != shape or output.dtype != np.float32:
+        raise ArtifactError(f"tap {unit}: expected float32 {list(shape)}, found {output.dtype} {list(output.shape)}")
+    return np.array(output[:, :count])

@@ -1,9 +1,8 @@
-"""Whisper's halves with taps, as torch modules: what probe artifacts of every representation are traced from.
+"""Whisper's halves with taps, as torch modules from which the probe artifacts of all representations are traced.
 
-The arithmetic is Whisper's own modules': here is only the order in which they are called. Where a forward of Whisper
-computes outside its submodules (GELU behind the convolutions, the positional sum, the residual sums around sublayers
-that were asked for) that one line is repeated; `tests/integration/test_probes.py` holds the final outputs against the
-ordinary modules' bit for bit.
+Whisper's own modules do the arithmetic; this file only calls them in order. It repeats the single lines that Whisper
+computes outside its submodules: GELU after the convolutions, the positional sum, the residual sums around tapped
+sublayers. `tests/integration/test_probes.py` requires the final outputs to equal the ordinary modules' bit for bit.
 """
 
 from __future__ import annotations
@@ -31,40 +30,40 @@ class EncoderSteps(nn.Module):
         self.graph, self.wanted = tuple(graph), tuple(wanted)
 
     def step(self, step: Step, hidden: Tensor) -> Tensor:
-        """A unit's output, float32 [1, n_audio_ctx, n_audio_state]."""
+        """Return a unit's output, float32 [1, n_audio_ctx, n_audio_state]."""
         encoder: Any = self.encoder
         if step.part == "conv":
             return F.gelu(encoder.conv2(F.gelu(encoder.conv1(hidden)))).permute(0, 2, 1)
         if step.part == "positions":
-            summed: Tensor = (hidden + encoder.positional_embedding).to(hidden.dtype)
-            return summed
+            hidden_sum: Tensor = (hidden + encoder.positional_embedding).to(hidden.dtype)
+            return hidden_sum
         if step.part == "norm":
             return encoder.ln_post(hidden)  # type: ignore[no-any-return]
-        return through(encoder.blocks[step.layer], step.part, hidden)
+        return _residual(encoder.blocks[step.layer], step.part, hidden)
 
 
 class EntireEncoder(EncoderSteps):
     """input_features -> the wanted hidden states and the encoder output."""
 
     def forward(self, input_features: Tensor) -> tuple[Tensor, ...]:
-        """The whole encoder."""
-        hidden, found = input_features, {}
+        """Run the whole encoder."""
+        hidden, outputs = input_features, {}
         for step in self.graph:
-            found[step.unit] = hidden = self.step(step, hidden)
-        return tuple(found[unit] for unit in self.wanted)
+            outputs[step.unit] = hidden = self.step(step, hidden)
+        return tuple(outputs[unit] for unit in self.wanted)
 
 
 class SingleEncoder(EncoderSteps):
     """An input for each wanted unit -> its output."""
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Each unit on its own."""
-        chosen = [step for step in self.graph if step.unit in self.wanted]
-        return tuple(self.step(step, hidden) for step, hidden in zip(chosen, inputs))
+        """Run each unit on its own input."""
+        steps = [step for step in self.graph if step.unit in self.wanted]
+        return tuple(self.step(step, hidden) for step, hidden in zip(steps, inputs))
 
 
 class DecoderSteps(nn.Module):
-    """The decoder behind its token lookup, step by step."""
+    """The decoder after its token lookup, step by step."""
 
     def __init__(self, decoder: SplitDecoder, graph: Sequence[Step], wanted: Sequence[str]) -> None:
         super().__init__()
@@ -72,7 +71,7 @@ class DecoderSteps(nn.Module):
         self.graph, self.wanted = tuple(graph), tuple(wanted)
 
     def step(self, step: Step, hidden: Tensor, encoder_output: Tensor | None) -> Tensor:
-        """A unit's output, float32 [1, n_text_ctx, n_text_state], or [1, n_text_ctx, n_vocab] of the last one."""
+        """Return a unit's output, float32 [1, n_text_ctx, n_text_state], or [1, n_text_ctx, n_vocab] for the logits."""
         decoder = self.decoder
         if step.part == "positions":
             return hidden + decoder.positional_embedding
@@ -80,34 +79,34 @@ class DecoderSteps(nn.Module):
             return decoder.ln(hidden)  # type: ignore[no-any-return]
         if step.part == "logits":
             return decoder.projection(hidden)  # type: ignore[no-any-return]
-        return through(decoder.blocks[step.layer], step.part, hidden, encoder_output, decoder.mask)
+        return _residual(decoder.blocks[step.layer], step.part, hidden, encoder_output, decoder.mask)
 
 
 class EntireDecoder(DecoderSteps):
     """token_embeddings, encoder_output -> the wanted hidden states and the logits."""
 
     def forward(self, token_embeddings: Tensor, encoder_output: Tensor) -> tuple[Tensor, ...]:
-        """The whole decoder."""
-        hidden, found = token_embeddings, {}
+        """Run the whole decoder."""
+        hidden, outputs = token_embeddings, {}
         for step in self.graph:
-            found[step.unit] = hidden = self.step(step, hidden, encoder_output)
-        return tuple(found[unit] for unit in self.wanted)
+            outputs[step.unit] = hidden = self.step(step, hidden, encoder_output)
+        return tuple(outputs[unit] for unit in self.wanted)
 
 
 class SingleDecoder(DecoderSteps):
-    """An input for each wanted unit, and the encoder output where one takes it -> each unit's output."""
+    """An input for each wanted unit, plus the encoder output if one takes it -> each unit's output."""
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Each unit on its own."""
-        chosen = [step for step in self.graph if step.unit in self.wanted]
-        encoder_output = inputs[-1] if any(step.takes_encoder_output for step in chosen) else None
-        return tuple(self.step(step, hidden, encoder_output) for step, hidden in zip(chosen, inputs))
+        """Run each unit on its own input."""
+        steps = [step for step in self.graph if step.unit in self.wanted]
+        encoder_output = inputs[-1] if any(step.takes_encoder_output for step in steps) else None
+        return tuple(self.step(step, hidden, encoder_output) for step, hidden in zip(steps, inputs))
 
 
-def through(
+def _residual(
     block: Any, part: str, hidden: Tensor, encoder_output: Tensor | None = None, mask: Tensor | None = None
 ) -> Tensor:
-    """A residual block, or one of its sublayers with the sum around it."""
+    """Run a residual block, or one of its sublayers with its residual sum."""
     if part == "attn":
         return hidden + block.attn(block.attn_ln(hidden), mask=mask)[0]  # type: ignore[no-any-return]
     if part == "cross_attn":
@@ -117,25 +116,25 @@ def through(
     return block(hidden, encoder_output, mask=mask)  # type: ignore[no-any-return]
 
 
-def probe(found: Taps, component: str, half: nn.Module, dims: Dims) -> nn.Module:
-    """The module of one file of a probe; its inputs and outputs are `taps.ports`, in their order.
+def probe(selection: Taps, component: str, half: nn.Module, dims: Dims) -> nn.Module:
+    """The module of one probe file; its inputs and outputs are `taps.ports`, in order.
 
     Args:
-        found: what is asked for.
+        selection: the taps.
         component: "encoder" or "decoder".
         half: the ordinary module, whose weights it shares.
         dims: of the checkpoint.
     """
-    graph = taps.steps(dims, component, found.of(component))
-    wanted = tuple(taps.ports(found, component, dims).outputs)
+    graph = taps.steps(dims, component, selection.of(component))
+    wanted = tuple(taps.ports(selection, component, dims).outputs)
     if isinstance(half, SplitEncoder):
-        kind: Any = EntireEncoder if found.kind == taps.ENTIRE else SingleEncoder
+        module_class: Any = EntireEncoder if selection.kind == taps.ENTIRE else SingleEncoder
     else:
-        kind = EntireDecoder if found.kind == taps.ENTIRE else SingleDecoder
-    module: nn.Module = kind(half, graph, wanted).eval()
+        module_class = EntireDecoder if selection.kind == taps.ENTIRE else SingleDecoder
+    module: nn.Module = module_class(half, graph, wanted).eval()
     return module
 
 
-def example_inputs(found: Taps, component: str, dims: Dims) -> dict[str, Tensor]:
-    """Zeros for every input of a probe's file, by name."""
-    return {name: torch.zeros(shape) for name, shape in taps.ports(found, component, dims).inputs.items()}
+def example_inputs(selection: Taps, component: str, dims: Dims) -> dict[str, Tensor]:
+    """Zeros for every input of a probe file, by name."""
+    return {name: torch.zeros(shape) for name, shape in taps.ports(selection, component, dims).inputs.items()}

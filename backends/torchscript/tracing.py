@@ -1,4 +1,4 @@
-"""Tracing: what decides the content of TorchScript files, apart from how they are run."""
+"""Trace TorchScript files: their content depends on this module, not on how they are run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from whisper_parity.model.checkpoint import Checkpoint
 
 
 def write(model: Any, checkpoint: Checkpoint, out: Path, names: Mapping[str, str], mask_value: float) -> None:
-    """Trace both halves of a model; no second check run, since the harness itself is the check.
+    """Trace both halves of a model, without torch's check: the harness is the check.
 
     Args:
         model: the checkpoint, loaded.
@@ -33,15 +33,15 @@ def write(model: Any, checkpoint: Checkpoint, out: Path, names: Mapping[str, str
 
 
 def write_probe(
-    model: Any, checkpoint: Checkpoint, out: Path, names: Mapping[str, str], mask_value: float, found: Taps
+    model: Any, checkpoint: Checkpoint, out: Path, names: Mapping[str, str], mask_value: float, selection: Taps
 ) -> None:
-    """Trace the halves that have taps, with them; arguments as `write` has them."""
+    """Trace the halves that have taps; other arguments as in `write`."""
     from whisper_parity.backends.split import probes
 
     for role, half in zip(("encoder", "decoder"), split.split(model, mask_value)):
-        if role in found.components:
-            module = probes.probe(found, role, half, checkpoint.dims)
-            trace(module, tuple(probes.example_inputs(found, role, checkpoint.dims).values()), out / names[role])
+        if role in selection.components:
+            module = probes.probe(selection, role, half, checkpoint.dims)
+            trace(module, tuple(probes.example_inputs(selection, role, checkpoint.dims).values()), out / names[role])
     if "token_embedding" in names:
         write_token_embedding(model.decoder.token_embedding.weight.detach().numpy(), out)
 
@@ -49,6 +49,6 @@ def write_probe(
 def trace(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], path: Path) -> None:
     """Trace a module at the shapes of its inputs and save it."""
     with split.explicit_attention(), warnings.catch_warnings():
-        # Shapes are fixed: that they become constants is what we want.
+        # Shapes are fixed, so they are meant to become constants.
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         torch.jit.trace(module, inputs, check_trace=False).save(str(path))  # type: ignore[no-untyped-call]

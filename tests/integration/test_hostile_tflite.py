@@ -121,4 +121,4 @@ def test_files_beyond_two_gigabytes_are_refused(tmp_path):
     model = flatfile.read(block(tmp_path / "block.tflite"))
     model.buffers[1].offset, model.buffers[1].size = 4096, 64
     flatfile.write(model, tmp_path / "behind.tflite")
-    assert "weights behind the flatbuffer" in refusal(tmp_path / "behind.tflite")
+    assert "weights after the flatbuffer" in refusal(tmp_path / "behind.tflite")

@@ -171,7 +171,7 @@ RUN_FAULTS: dict[str, tuple[type[ParityError], str]] = {
     "run:shape": (BackendError, "gave 1 output(s): float32 [1, 8, 4] where the file declares 1"),
     "run:kind": (BackendError, "gave 1 output(s): float64 [1, 4, 8] where the file declares 1 output(s): float32"),
     "run:objects": (BackendError, "(run) failed (ValueError: Object arrays cannot be saved"),
-    "run:number": (BackendError, "(run) failed (TypeError: TFLiteExecutor.run gave no list but int)"),
+    "run:number": (BackendError, "(run) failed (TypeError: expected a list from TFLiteExecutor.run, found int)"),
 }
 
 

@@ -24,7 +24,7 @@ def main(kind: str, target: str = "", other: str = "") -> None:
     if kind == "write":
         Path(target).write_text(" ".join(PREPARED))
     elif kind == "chatter":
-        os.write(1, b'{"run": 0, "exit_code": 7, "said": "not an answer"}\n')
+        os.write(1, b'{"run": 0, "exit_code": 7, "last_line": "not an answer"}\n')
         Path(target).write_text(f"{sys.stdin.fileno()} {os.read(0, 1)!r}")
     elif kind == "cannot-prepare":
         prepare(kind)

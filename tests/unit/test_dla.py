@@ -127,7 +127,7 @@ def test_the_io_map_of_neuronrt():
 
 def test_neighbouring_rows_are_cut_together():
     """One dd for each run of neighbours."""
-    assert neuronrt._runs([3, 4, 5, 9, 11, 12]) == [(3, 3), (9, 1), (11, 2)]
+    assert neuronrt._consecutive([3, 4, 5, 9, 11, 12]) == [(3, 3), (9, 1), (11, 2)]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The adb client and its server: found, started when nobody runs one, and spoken to."""
+"""The adb client and its server, which is started when none runs."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ START_LIMIT_S = 15.0
 CONNECT_S = 20.0
 """adb itself gives up on a device that does not answer after 10 s."""
 SHORT_S = 10.0
-"""Time limit of a question to the adb server itself."""
+"""Time limit of a request to the adb server itself."""
 
 _QUIET = {"ADB_MDNS": "0", "ADB_EMU": "0"}
-"""adb 36 opens mDNS on all interfaces and takes TCP ports near 5555 for emulators unless it is told not to."""
+"""adb 36 opens mDNS on all interfaces and takes TCP ports near 5555 for emulators unless told not to."""
 
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """What an adb command left."""
+    """Exit code and output of an adb command."""
 
     code: int
     out: bytes
@@ -40,11 +40,11 @@ class Completed:
 
     @property
     def message(self) -> str:
-        """The line that says what went wrong."""
+        """The line that explains a failure."""
         lines = [line.strip() for line in f"{self.out.decode(errors='replace')}\n{self.err}".splitlines()]
-        telling = [line for line in lines if line and not line.startswith("*")]
-        errors = [line for line in telling if "error" in line.lower() or "fail" in line.lower()]
-        last = (errors or telling or [f"exit code {self.code}, no reason given"])[-1]
+        informative = [line for line in lines if line and not line.startswith("*")]
+        errors = [line for line in informative if "error" in line.lower() or "fail" in line.lower()]
+        last = (errors or informative or [f"exit code {self.code}, no reason given"])[-1]
         return last.removeprefix("adb: ").removeprefix("error: ")
 
 
@@ -60,21 +60,21 @@ class Attached:
 
 @dataclass(frozen=True)
 class Adb:
-    """An adb client that speaks to the server on one port."""
+    """An adb client, bound to the server on one port."""
 
     binary: Path
     port: int = DEFAULT_PORT
     environment: Mapping[str, str] | None = None
-    """For the client; None for this process's own."""
+    """Variables added for the client; None to add none."""
 
     def run(self, *words: str, limit_s: float, stdin: bytes | None = None) -> Completed:
-        """Run one command; a client that outlives the limit is killed.
+        """Run one command; kill the client at the time limit.
 
         Raises:
-            DeviceError: HANG, when it took longer.
+            DeviceError: HANG, at the time limit.
         """
         try:
-            found = subprocess.run(
+            process = subprocess.run(
                 [str(self.binary), "-P", str(self.port), *words],
                 input=stdin, stdin=subprocess.DEVNULL if stdin is None else None, capture_output=True,
                 timeout=limit_s, env={**os.environ, **_QUIET, **(self.environment or {})}, check=False,
@@ -83,64 +83,64 @@ class Adb:
             raise DeviceError(Fault.HANG, "", f"adb {words[0]} took more than {limit_s:.0f} s") from error
         except OSError as error:
             raise UnavailableError(f"{self.binary}: cannot be run ({first_line(error)})") from error
-        return Completed(found.returncode, found.stdout, found.stderr.decode(errors="replace"))
+        return Completed(process.returncode, process.stdout, process.stderr.decode(errors="replace"))
 
     def devices(self) -> tuple[Attached, ...]:
-        """What the server sees.
+        """The devices that the server sees.
 
         Raises:
             DeviceError: ADB_SERVER, when it does not answer.
         """
-        found = self.run("devices", "-l", limit_s=SHORT_S)
-        if found.code:
-            raise DeviceError(Fault.ADB_SERVER, "", found.message)
-        lines = found.out.decode(errors="replace").splitlines()[1:]
+        completed = self.run("devices", "-l", limit_s=SHORT_S)
+        if completed.code:
+            raise DeviceError(Fault.ADB_SERVER, "", completed.message)
+        lines = completed.out.decode(errors="replace").splitlines()[1:]
         return tuple(_attached(line) for line in lines if len(line.split()) > 1)
 
     def connect(self, serial: str) -> None:
-        """Connect to a device on the network (HOST:PORT); others are there by their cable.
+        """Connect to a device on the network (HOST:PORT); do nothing for one on a cable.
 
-        adb may say "already connected" of a device that is offline, so an old connection is dropped first.
+        adb reports "already connected" even for an offline device, so drop an old connection first.
 
         Raises:
-            DeviceError: it does not answer.
+            DeviceError: the device does not answer.
         """
         if not is_network(serial):
             return
-        if any(each.serial == serial and each.state == "device" for each in self.devices()):
+        if any(attached.serial == serial and attached.state == "device" for attached in self.devices()):
             return
         self.run("disconnect", serial, limit_s=SHORT_S)
-        found = self.run("connect", serial, limit_s=CONNECT_S)
-        text = found.out.decode(errors="replace") + found.err
+        completed = self.run("connect", serial, limit_s=CONNECT_S)
+        text = completed.out.decode(errors="replace") + completed.err
         if "connected to" not in text:
             fault = faults.of_adb(text) or Fault.NO_DEVICE
             fault = Fault.NO_DEVICE if fault is Fault.UNPLUGGED else fault
-            raise DeviceError(fault, serial, found.message)
+            raise DeviceError(fault, serial, completed.message)
 
     def stream(self, serial: str, service: str, limit_s: float) -> socket.socket:
-        """A stream to a service of the device ("localabstract:NAME") through the server's own socket.
+        """Open a stream to a device service ("localabstract:NAME") through the server's own socket.
 
-        No forward, no port: it fails at once when nobody listens.
+        No forward and no port, so it fails at once when nothing listens.
 
         Raises:
-            DeviceError: the server, the device or the service is not there.
+            DeviceError: the server, the device or the service is missing.
         """
         try:
-            opened = socket.create_connection(("127.0.0.1", self.port), timeout=limit_s)
+            connection = socket.create_connection(("127.0.0.1", self.port), timeout=limit_s)
         except OSError as error:
             raise DeviceError(Fault.ADB_SERVER, serial, first_line(error)) from error
         try:
-            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for request in (f"host:transport:{serial}", service):
-                _ask(opened, request, serial)
+                _request_checked(connection, request, serial)
         except BaseException:
-            opened.close()
+            connection.close()
             raise
-        return opened
+        return connection
 
 
 def _attached(line: str) -> Attached:
-    """A line of `adb devices -l`; one state is two words."""
+    """Parse a line of `adb devices -l`; one of the states is two words."""
     serial, rest = line.split(None, 1)
     if rest.startswith(NO_PERMISSIONS):
         return Attached(serial, NO_PERMISSIONS, rest.removeprefix(NO_PERMISSIONS).strip())
@@ -155,14 +155,14 @@ def is_network(serial: str) -> bool:
 
 
 def find(configured: str | None) -> Path:
-    """The adb client: what was configured, else the one on PATH, else the one in the adbutils package.
+    """Find the adb client: the configured one, else the one on PATH, else the one in the adbutils package.
 
     Raises:
-        UnavailableError: there is none.
+        UnavailableError: no client.
     """
     if configured:
-        if found := shutil.which(configured):
-            return Path(found).absolute()
+        if path := shutil.which(configured):
+            return Path(path).absolute()
         raise UnavailableError(f"adb {configured}: no such program", hint="Check adb under [backends.dla], or ADB")
     if on_path := shutil.which("adb"):
         return Path(on_path)
@@ -171,19 +171,19 @@ def find(configured: str | None) -> Path:
     names = ("adb", "adb.exe")
     if folder and (bundled := [folder / name for name in names if (folder / name).is_file()]):
         return bundled[0]
-    raise UnavailableError("no adb client", hint="Run `pip install adbutils`, which brings one, or set ADB")
+    raise UnavailableError("no adb client", hint="Run `pip install adbutils`, which includes one, or set ADB")
 
 
 @contextmanager
 def server(binary: Path, serials: Sequence[str]) -> Iterator[Adb]:
-    """A client whose server runs: the user's if there is one, else a private one that is stopped afterwards.
+    """A client with a running server: the user's if there is one, else a private one, stopped afterwards.
 
     Args:
         binary: the adb client.
-        serials: the devices that will be used; empty when they are not known yet.
+        serials: the devices to use; empty when not yet known.
 
     Raises:
-        DeviceError: ADB_SERVER, when it cannot be started.
+        DeviceError: ADB_SERVER, when it does not start.
     """
     port = _configured_port()
     if answers(port):
@@ -196,29 +196,29 @@ def server(binary: Path, serials: Sequence[str]) -> Iterator[Adb]:
 
 @contextmanager
 def private_server(binary: Path, *, usb: bool) -> Iterator[Adb]:
-    """Start a server on a port of its own, and stop it afterwards.
+    """Start a server on a private port, and stop it afterwards.
 
-    With `usb` it keeps the user's HOME, since devices on a cable know the key that lies there; a server for devices
-    on the network has a HOME of its own and leaves the cables alone.
+    With `usb` it keeps the user's HOME, because USB devices trust the key stored there; a server for network devices
+    gets a temporary HOME and leaves USB alone.
 
     Raises:
-        DeviceError: ADB_SERVER, when it does not come up.
+        DeviceError: ADB_SERVER, when it does not start.
     """
     with tempfile.TemporaryDirectory(prefix="parity-adb-") as folder:
         port = _free_port()
-        own = {**_QUIET, "ANDROID_ADB_SERVER_PORT": str(port), "ANDROID_ADB_LOG_PATH": f"{folder}/adb.log"}
-        own |= {} if usb else {"HOME": folder, "ADB_USB": "0"}
+        overrides = {**_QUIET, "ANDROID_ADB_SERVER_PORT": str(port), "ANDROID_ADB_LOG_PATH": f"{folder}/adb.log"}
+        overrides |= {} if usb else {"HOME": folder, "ADB_USB": "0"}
         process = subprocess.Popen(
-            [str(binary), "-P", str(port), "nodaemon", "server"], env={**os.environ, **own},
+            [str(binary), "-P", str(port), "nodaemon", "server"], env={**os.environ, **overrides},
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C must leave it alone until the devices' locks are given back
+            start_new_session=True,  # Ctrl-C must not reach it before the device locks are released
         )  # fmt: skip
         try:
             _wait_for(port, process)
-            yield Adb(binary, port, own)
+            yield Adb(binary, port, overrides)
         finally:
-            if process.poll() is not None:  # it was killed, and a client may have started another in its place
-                Adb(binary, port, own).run("kill-server", limit_s=SHORT_S)
+            if process.poll() is not None:  # killed from outside; a client may have started a replacement
+                Adb(binary, port, overrides).run("kill-server", limit_s=SHORT_S)
             process.terminate()
             try:
                 process.wait(SHORT_S)
@@ -230,8 +230,8 @@ def private_server(binary: Path, *, usb: bool) -> Iterator[Adb]:
 def answers(port: int) -> bool:
     """Whether an adb server listens on a port."""
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1) as opened:
-            return _request(opened, "host:version")[:4] == b"OKAY"
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+            return _request(connection, "host:version")[:4] == b"OKAY"
     except OSError:
         return False
 
@@ -253,23 +253,23 @@ def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + START_LIMIT_S
     while not answers(port):
         if process.poll() is not None or time.monotonic() > deadline:
-            raise DeviceError(Fault.ADB_SERVER, "", f"a server of our own did not start (exit code {process.poll()})")
+            raise DeviceError(Fault.ADB_SERVER, "", f"our own adb server did not start (exit code {process.poll()})")
         time.sleep(0.02)
 
 
-def _request(opened: socket.socket, request: str) -> bytes:
-    """Send a request of the server's protocol; the four bytes that answer it, or fewer when it hangs up."""
-    opened.sendall(f"{len(request.encode()):04x}{request}".encode())
-    return exactly(opened, 4)
+def _request(connection: socket.socket, request: str) -> bytes:
+    """Send a request to the server; return its 4-byte status, or fewer bytes when it hangs up."""
+    connection.sendall(f"{len(request.encode()):04x}{request}".encode())
+    return exactly(connection, 4)
 
 
-def _ask(opened: socket.socket, request: str, serial: str) -> None:
+def _request_checked(connection: socket.socket, request: str, serial: str) -> None:
     try:
-        answer = _request(opened, request)
+        answer = _request(connection, request)
         if answer == b"OKAY":
             return
-        size = exactly(opened, 4) if answer == b"FAIL" else b""
-        reason = exactly(opened, int(size, 16)).decode(errors="replace") if size else "closed"
+        size = exactly(connection, 4) if answer == b"FAIL" else b""
+        reason = exactly(connection, int(size, 16)).decode(errors="replace") if size else "closed"
     except (OSError, ValueError) as error:
         raise DeviceError(Fault.UNPLUGGED, serial, first_line(error)) from error
     fault = faults.of_adb(reason) or Fault.UNPLUGGED
@@ -278,7 +278,7 @@ def _ask(opened: socket.socket, request: str, serial: str) -> None:
     raise DeviceError(fault, serial, f"{request}: {reason}")
 
 
-def exactly(opened: socket.socket, size: int, deadline: float | None = None) -> bytes:
+def exactly(connection: socket.socket, size: int, deadline: float | None = None) -> bytes:
     """Read `size` bytes, until `deadline` (monotonic) at most; fewer when the other side hangs up.
 
     Raises:
@@ -287,9 +287,9 @@ def exactly(opened: socket.socket, size: int, deadline: float | None = None) -> 
     received = bytearray()
     while len(received) < size:
         if deadline is not None:
-            opened.settimeout(max(deadline - time.monotonic(), 1e-3))
-        part = opened.recv(min(size - len(received), 1 << 20))
-        if not part:
+            connection.settimeout(max(deadline - time.monotonic(), 1e-3))
+        chunk = connection.recv(min(size - len(received), 1 << 20))
+        if not chunk:
             break
-        received += part
+        received += chunk
     return bytes(received)

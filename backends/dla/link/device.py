@@ -1,7 +1,7 @@
 """One device: commands, files and facts, over adb.
 
 Every command ends with a sentinel that carries its exit code: an adbd without shell_v2 loses the code, and adb's own
-failures look like an `exit 1` of the command. Without the sentinel it was the link that failed.
+failures look like an `exit 1` of the command. A missing sentinel means that the link failed.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from whisper_parity.backends.dla.settings import Settings
 
 _STATES = {"unauthorized": Fault.UNAUTHORIZED, "absent": Fault.NO_DEVICE, NO_PERMISSIONS: Fault.NO_PERMISSIONS}
 BYTES_PER_SECOND = 1_000_000
-"""The slowest link for which a transfer may take its full time."""
+"""The slowest link on which a transfer is still given enough time."""
 
 
 @dataclass
 class Meter:
-    """What went over the link."""
+    """Traffic and inference time since the last `take`."""
 
     sent: int = 0
     received: int = 0
     device_s: float = 0.0
-    """Time that the device itself measured for inferences."""
+    """Inference time, as measured on the device."""
 
-    def taken(self) -> Meter:
-        """The counts so far; they start again from 0."""
-        found = Meter(self.sent, self.received, self.device_s)
+    def take(self) -> Meter:
+        """Return the counts so far and reset them to 0."""
+        counts = Meter(self.sent, self.received, self.device_s)
         self.sent = self.received = 0
         self.device_s = 0.0
-        return found
+        return counts
 
 
 @dataclass(frozen=True)
 class Device:
-    """A device that adb reaches."""
+    """A device reachable through adb."""
 
     adb: Adb
     serial: str
@@ -50,33 +50,33 @@ class Device:
     meter: Meter = field(default_factory=Meter)
 
     def shell(self, *words: str, limit_s: float | None = None) -> Completed:
-        """Run a command, every word quoted for the device's shell; its exit code and output.
+        """Run a command, each word quoted for the device's shell; return its exit code and output.
 
         Raises:
-            DeviceError: the link failed, or the command took too long.
+            DeviceError: the link failed, or the command timed out.
         """
         return self.script(shlex.join(words), limit_s=limit_s)
 
     def script(self, text: str, limit_s: float | None = None) -> Completed:
-        """Run a line of shell as it is: what goes into it must be quoted already.
+        """Run shell code as it is; its arguments must be quoted already.
 
         Raises:
-            DeviceError: the link failed, or it took too long.
+            DeviceError: the link failed, or the script timed out.
         """
         mark = f"rc-{secrets.token_hex(8)}-"
         try:
-            found = self.adb.run(
+            completed = self.adb.run(
                 "-s", self.serial, "shell", f"( {text}\n); printf '\\n%s%d\\n' {mark} $?",
                 limit_s=self.settings.link_limit_s if limit_s is None else limit_s,
             )  # fmt: skip
         except DeviceError as error:
             raise DeviceError(error.fault, self.serial, f"no answer to `{text[:60]}`") from error
-        out, sentinel, code = found.out.replace(b"\r\n", b"\n").rpartition(f"\n{mark}".encode())
+        out, sentinel, code = completed.out.replace(b"\r\n", b"\n").rpartition(f"\n{mark}".encode())
         if not sentinel or not code.strip().isdigit():
-            raise self.link_error(found)
+            raise self.link_error(completed)
         self.meter.sent += len(text)
-        self.meter.received += len(found.out) + len(found.err)
-        return Completed(int(code), out, found.err)
+        self.meter.received += len(completed.out) + len(completed.err)
+        return Completed(int(code), out, completed.err)
 
     def push(self, local: Path, remote: str) -> None:
         """Copy a file to the device.
@@ -88,31 +88,31 @@ class Device:
         self.meter.sent += local.stat().st_size
 
     def pull(self, remote: str, local: Path, size: int) -> None:
-        """Copy a file of a known size from the device.
+        """Copy a file of known size from the device.
 
         Raises:
-            DeviceError: link lost, no such file, or not the size that the device told before.
+            DeviceError: link lost, no such file, or a different size.
         """
         self._transfer("pull", remote, str(local.absolute()), size)
-        found = local.stat().st_size if local.is_file() else None
-        if found != size:
-            raise DeviceError(Fault.CORRUPTED, self.serial, f"{remote}: {size} bytes there, {found} arrived")
+        arrived = local.stat().st_size if local.is_file() else None
+        if arrived != size:
+            raise DeviceError(Fault.CORRUPTED, self.serial, f"{remote}: expected {size} bytes, {arrived} arrived")
         self.meter.received += size
 
     def stream(self, service: str, limit_s: float) -> socket.socket:
-        """A stream to one of the device's services, by adb's own socket.
+        """Open a stream to a service of the device through adb's own socket.
 
         Raises:
-            DeviceError: it is not there.
+            DeviceError: the device or the service is missing.
         """
         return self.adb.stream(self.serial, service, limit_s)
 
     def state(self) -> str:
-        """What the server says of the device: "device", "offline", "unauthorized", "absent", ..."""
-        return next((each.state for each in self.adb.devices() if each.serial == self.serial), "absent")
+        """The device's state at the server: "device", "offline", "unauthorized", "absent", ..."""
+        return next((attached.state for attached in self.adb.devices() if attached.serial == self.serial), "absent")
 
     def require(self) -> None:
-        """Connect where that is needed, and wait until the device answers, at most `reconnect_s`.
+        """Connect if necessary, and wait until the device answers, at most `reconnect_s`.
 
         Raises:
             DeviceError: NO_DEVICE, UNAUTHORIZED or OFFLINE.
@@ -122,7 +122,7 @@ class Device:
             try:
                 self.adb.connect(self.serial)
                 self._require_state()
-            except DeviceError as error:  # noqa: PERF203 - it waits on purpose
+            except DeviceError as error:  # noqa: PERF203 - polls on purpose
                 if time.monotonic() > deadline or error.fault is Fault.UNAUTHORIZED:
                     raise
                 time.sleep(0.2)
@@ -130,7 +130,7 @@ class Device:
                 return
 
     def present(self) -> None:
-        """As `require`, without waiting for it.
+        """Like `require`, without waiting.
 
         Raises:
             DeviceError: NO_DEVICE, UNAUTHORIZED or OFFLINE.
@@ -138,10 +138,10 @@ class Device:
         self.adb.connect(self.serial)
         self._require_state()
 
-    def link_error(self, found: Completed) -> DeviceError:
-        """The error for an adb command that did not get through."""
-        fault = faults.of_adb(found.message) or faults.of_adb(found.err) or Fault.UNPLUGGED
-        return DeviceError(fault, self.serial, found.message)
+    def link_error(self, completed: Completed) -> DeviceError:
+        """The error for an adb command that did not reach the device."""
+        fault = faults.of_adb(completed.message) or faults.of_adb(completed.err) or Fault.UNPLUGGED
+        return DeviceError(fault, self.serial, completed.message)
 
     def _require_state(self) -> None:
         state = self.state()
@@ -152,18 +152,18 @@ class Device:
     def _transfer(self, kind: str, source: str, target: str, size: int) -> None:
         limit_s = self.settings.link_limit_s + size / BYTES_PER_SECOND
         try:
-            found = self.adb.run("-s", self.serial, kind, source, target, limit_s=limit_s)
+            completed = self.adb.run("-s", self.serial, kind, source, target, limit_s=limit_s)
         except DeviceError as error:
             raise DeviceError(
-                error.fault, self.serial, f"{kind} of {size} bytes: no end after {limit_s:.0f} s"
+                error.fault, self.serial, f"{kind} of {size} bytes not finished after {limit_s:.0f} s"
             ) from error
-        if found.code:
-            raise self.link_error(found)
+        if completed.code:
+            raise self.link_error(completed)
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a device says about itself; "" where it says nothing."""
+    """What a device reports about itself; "" where it reports nothing."""
 
     model: str
     soc: str
@@ -172,21 +172,21 @@ class Facts:
     machine: str
     """As `uname -m`: "aarch64"."""
     boot_id: str
-    """Another after every boot."""
+    """Changes with every boot."""
     work_folder: str
-    """Where this project's folder lies."""
+    """This project's folder on the device."""
     free_bytes: int
-    """There; -1 when unknown."""
+    """Free space in `work_folder`; -1 when unknown."""
     clock_s: int
-    """Its clock, seconds since 1970."""
+    """The device's clock, seconds since 1970; -1 when unknown."""
     simulated: bool
 
     @property
     def name(self) -> str:
-        """Model and SoC in one phrase; a simulator is called one."""
-        words = self.model or self.machine or "device"
-        known = f"{words} ({self.soc})" if self.soc and self.soc not in words else words
-        return f"simulated {known}" if self.simulated and "simulat" not in known.lower() else known
+        """Model and SoC in one phrase, marked if simulated."""
+        model = self.model or self.machine or "device"
+        name = f"{model} ({self.soc})" if self.soc and self.soc not in model else model
+        return f"simulated {name}" if self.simulated and "simulat" not in name.lower() else name
 
 
 def now() -> int:
@@ -195,11 +195,11 @@ def now() -> int:
 
 
 def date(clock_s: int) -> str:
-    """A device's clock as a date."""
+    """Seconds since 1970 as YYYY-MM-DD."""
     return time.strftime("%Y-%m-%d", time.gmtime(max(0, clock_s)))
 
 
-_QUESTIONS = r"""
+_FACTS_SCRIPT = r"""
 prop() { getprop "$1" 2>/dev/null; echo; }
 prop ro.product.model | head -n 1; prop ro.soc.model | head -n 1; prop ro.build.version.release | head -n 1
 prop ro.parity.simulated | head -n 1
@@ -218,21 +218,21 @@ exit 9
 
 
 def facts(device: Device) -> Facts:
-    """Ask a device about itself, in one round.
+    """Query a device's facts in one round trip.
 
     Raises:
-        DeviceError: the link failed, or no work folder can be written.
+        DeviceError: the link failed, or no work folder is writable.
     """
     wanted = device.settings.work_folder
     folders = shlex.quote(wanted) if wanted else '"$TMPDIR" /data/local/tmp /tmp'
-    made = f"mkdir -p {folders} 2>/dev/null; " if wanted else ""  # only what was asked for is made
-    found = device.script(made + _QUESTIONS.replace("@FOLDERS@", folders))
-    lines = [line.strip() for line in found.out.decode(errors="replace").splitlines()]
-    if found.code == 9:
+    make_folders = f"mkdir -p {folders} 2>/dev/null; " if wanted else ""  # a default folder is used only if it exists
+    completed = device.script(make_folders + _FACTS_SCRIPT.replace("@FOLDERS@", folders))
+    lines = [line.strip() for line in completed.out.decode(errors="replace").splitlines()]
+    if completed.code == 9:
         folders = wanted or "$TMPDIR, /data/local/tmp, /tmp"
         raise DeviceError(Fault.READ_ONLY, device.serial, f"no work folder can be written ({folders})")
-    if found.code or len(lines) < 10:
-        raise DeviceError(Fault.FAILED, device.serial, f"its shell did not understand our questions: {found.message}")
+    if completed.code or len(lines) < 10:
+        raise DeviceError(Fault.FAILED, device.serial, f"its shell could not run our query: {completed.message}")
     model, soc, release, simulated, machine, boot_id, tree, pretty, clock, folder = lines[:10]
     fields = lines[10].split() if len(lines) > 10 else []
     free = int(fields[3]) * 1024 if len(fields) > 3 and fields[3].isdigit() else -1
@@ -244,15 +244,15 @@ def facts(device: Device) -> Facts:
 
 
 def chosen(adb: Adb, settings: Settings) -> tuple[str, ...]:
-    """The serials to use: those that were named, else the only device that is attached.
+    """The serials to use: those in the settings, else the only attached device.
 
     Raises:
         DeviceError: NO_DEVICE or MANY_DEVICES.
     """
     if settings.serial:
         return tuple(dict.fromkeys(settings.serial))
-    attached = adb.devices()
-    usable = [each.serial for each in attached if each.state == "device"]
+    devices = adb.devices()
+    usable = [attached.serial for attached in devices if attached.state == "device"]
     if len(usable) == 1:
         return tuple(usable)
     if usable:
@@ -260,8 +260,8 @@ def chosen(adb: Adb, settings: Settings) -> tuple[str, ...]:
             Fault.MANY_DEVICES, "", f"{len(usable)} are attached: {', '.join(usable)}",
             hint="Name one or more with --serial",
         )  # fmt: skip
-    for each in attached:
-        raise DeviceError(_STATES.get(each.state, Fault.OFFLINE), each.serial, f"adb says {each.state}")
+    for attached in devices:
+        raise DeviceError(_STATES.get(attached.state, Fault.OFFLINE), attached.serial, f"adb says {attached.state}")
     raise DeviceError(
         Fault.NO_DEVICE,
         "",

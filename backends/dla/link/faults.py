@@ -1,4 +1,4 @@
-"""What can go wrong between the harness and a device: names, and how the words of adb and of the tools map to them."""
+"""Faults between the harness and a device: their names, and how messages of adb and of the tools map to them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from whisper_parity.errors import BackendError
 
 
 class Fault(str, Enum):
-    """The name of a fault: it leads the reason of the verdict."""
+    """The name of a fault; a verdict's reason starts with it."""
 
     NO_DEVICE = "no device"
     MANY_DEVICES = "several devices"
@@ -45,7 +45,7 @@ class Fault(str, Enum):
 LINK_FAULTS = frozenset(
     {Fault.UNPLUGGED, Fault.OFFLINE, Fault.ADB_SERVER, Fault.LOST_RUNNER, Fault.GARBAGE, Fault.CORRUPTED}
 )
-"""Faults of the way to the device: worth one more try once the device is back. A fault of the model is not."""
+"""Faults of the link, worth one retry once the device is back. A fault of the model is not."""
 
 
 class DeviceError(BackendError):
@@ -71,7 +71,7 @@ _ADB = (
         r"not found|no devices|disconnected|closed|protocol fault|reset by peer|failed to read|couldn't read|EOF",
     ),
 )
-"""What the adb client says, most telling first."""
+"""Messages of the adb client, most specific first."""
 
 _TOOLS = (
     (Fault.OUT_OF_MEMORY, r"Cannot allocate memory|out of memory|bad_alloc|OUT_OF_MEMORY"),
@@ -83,22 +83,22 @@ _TOOLS = (
     (Fault.READ_ONLY, r"Read-only file system"),
     (Fault.INFERENCE, r"[Ii]nference|BuildCmd|RUNTIME_ERROR|OP_FAILED"),
 )
-"""What neuronrt and the runtime are known to print."""
+"""Messages that neuronrt and the runtime are known to print."""
 
 
 def of_adb(text: str) -> Fault | None:
-    """The fault that a message of the adb client tells; None when it tells none."""
+    """The fault that a message of the adb client means; None if none."""
     return _first(_ADB, text)
 
 
 def of_tool(text: str) -> Fault | None:
-    """The fault that the output of a tool on the device tells; None when it tells none."""
+    """The fault that the output of a tool on the device means; None if none."""
     return _first(_TOOLS, text)
 
 
 HINTS = {
     Fault.UNAUTHORIZED: "Accept this computer's key on the device's screen, then try again",
-    Fault.NO_PERMISSIONS: "Add a udev rule for the board, or yourself to the group that may open it (plugdev)",
+    Fault.NO_PERMISSIONS: "Add a udev rule for the board, or join the group that may open it (plugdev)",
     Fault.OFFLINE: "Replug the cable, or restart adbd on the device",
     Fault.UNPLUGGED: "Check cable and power; the run can be continued by its name",
     Fault.ADB_SERVER: "Something stopped the adb server; run again",

@@ -1,4 +1,4 @@
-"""How a tensor lies in the bytes that a device takes and gives."""
+"""The byte layout of a device's input and output tensors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from whisper_parity.backend.contract import Float32
 from whisper_parity.model.dims import Dims
 
 PADDING = 64
-"""Most elements by which a row was seen to be padded where a model is compiled with native inputs and outputs."""
+"""Largest row padding, in elements, that was seen with native inputs and outputs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +19,9 @@ class Layout:
 
     rows: int
     columns: int
-    """Elements of a row that count."""
+    """Elements of a row without padding."""
     stride: int
-    """Elements of a row with its padding."""
+    """Elements of a row with padding."""
     dtype: str
     """"float32" or "float16"."""
 
@@ -32,15 +32,15 @@ class Layout:
 
     def unpack(self, data: bytes, rows: int) -> Float32:
         """The first `rows` rows in `data` as float32 [rows, columns]."""
-        found = np.frombuffer(data, np.dtype(self.dtype).newbyteorder("<")).reshape(rows, self.stride)
-        return found[:, : self.columns].astype(np.float32)
+        values = np.frombuffer(data, np.dtype(self.dtype).newbyteorder("<")).reshape(rows, self.stride)
+        return values[:, : self.columns].astype(np.float32)
 
 
 def of_size(size: int, rows: int, columns: int, *, native: bool) -> Layout | None:
-    """The layout that has so many bytes; None when none has.
+    """The layout with `size` bytes; None if there is none.
 
-    What was compiled with native outputs is float16, its rows may be padded; all else is dense float32. The two are not
-    guessed from the size: half an output has the size of the other.
+    Native outputs are float16 with possibly padded rows; all others are dense float32. The size alone cannot tell them
+    apart: half a float32 output is as large as a whole float16 one.
     """
     if not native:
         return Layout(rows, columns, columns, "float32") if size == rows * columns * 4 else None
@@ -51,13 +51,13 @@ def of_size(size: int, rows: int, columns: int, *, native: bool) -> Layout | Non
 
 
 def pack(array: Float32, dtype: str) -> bytes:
-    """An input as a device takes it."""
+    """The bytes of a device's input."""
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(array, np.dtype(dtype).newbyteorder("<")).tobytes()
 
 
 def expected(rows: int, columns: int, *, native: bool) -> str:
-    """What `of_size` accepts, in words."""
+    """The size that `of_size` accepts, for error messages."""
     return f"{rows * columns * 2} and padding (float16)" if native else f"{rows * columns * 4} (float32)"
 
 

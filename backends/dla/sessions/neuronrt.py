@@ -1,7 +1,7 @@
-"""A session by MediaTek's neuronrt: one call of the tool for an encoder or decoder pass, its tensors as files.
+"""A session through MediaTek's neuronrt: one call of the tool per encoder or decoder pass, tensors as files.
 
 Verified drafts make that one encoder and one decoder call per clip. The encoder's output stays on the device as the
-decoder's input, and the rows that are asked for are cut out there: 25 rows of Whisper base are 5 MB, all of them 93 MB.
+decoder's input, and the requested rows are cut out there: 25 rows of Whisper base are 5 MB, all of them 93 MB.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from whisper_parity.backends.split.embedding import TokenEmbedding
 
 USUAL_PLACES = ("/usr/sbin/neuronrt", "/usr/bin/neuronrt", "/vendor/bin/neuronrt", "/data/local/tmp/neuronrt")
 STALE = 91
-"""Exit code of our script when an old output cannot be removed."""
+"""Exit code of our script if an old output cannot be removed."""
 _TIME = re.compile(r"Total inference time = ([\d.]+) ms")
 _HANDLE = re.compile(r"Handle\s*=\s*(\d+)\s*,\s*<([\dx ]+)>")
 
@@ -41,7 +41,7 @@ class Tool:
 
     path: str
     libraries: str
-    """LD_LIBRARY_PATH; "" to leave it."""
+    """LD_LIBRARY_PATH; "" to leave it unset."""
     version: str
 
 
@@ -54,13 +54,13 @@ class IOMap:
 
 
 class Workplace:
-    """The tool on one device, the files that it takes, and a folder of its own there."""
+    """The tool on one device, its models, and a private folder there for inputs and outputs."""
 
     def __init__(self, device: Device, facts: Facts, artifact: Artifact, roles: Sequence[str]) -> None:
-        """Push what is needed.
+        """Find the tool and push the models.
 
         Raises:
-            DeviceError: no tool, or no room.
+            DeviceError: no tool, or no space.
         """
         self.device = device
         self._dims = artifact.checkpoint.dims
@@ -75,97 +75,93 @@ class Workplace:
 
     @property
     def temperature_c(self) -> float | None:
-        """Not read: it would cost another round for every clip."""
+        """Not read: it would cost another round trip per clip."""
         return None
 
     def close(self) -> None:
         """Remove the run's files from the device."""
-        with suppress(DeviceError):  # `parity device clean` takes what a lost link leaves behind
+        with suppress(DeviceError):  # `parity device clean` removes what a lost link leaves
             self.device.shell("rm", "-rf", self._folder, limit_s=10.0)
 
     def _put(self, role: str, array: Float32, name: str, size: int | None = None) -> None:
-        """Write an input on the device, filled up with zeros to `size` elements."""
+        """Write an input on the device, padded with zeros to `size` elements."""
         dtype = "float16" if self.device.settings.native_inputs(role) else "float32"
         data = layout.pack(array, dtype)
         with tempfile.NamedTemporaryFile() as file:
             file.write(data)
             file.flush()
             self.device.push(Path(file.name), f"{self._folder}/{name}")
-        full = (size or 0) * np.dtype(dtype).itemsize
-        if full > len(data):
-            place = shlex.quote(f"{self._folder}/{name}")
-            self._checked(f"dd if=/dev/null of={place} bs=1 seek={full} count=0 2>/dev/null", name)
+        padded_size = (size or 0) * np.dtype(dtype).itemsize
+        if padded_size > len(data):
+            quoted = shlex.quote(f"{self._folder}/{name}")
+            self._run_script(f"dd if=/dev/null of={quoted} bs=1 seek={padded_size} count=0 2>/dev/null", name)
 
     def _run(self, role: str, inputs: Sequence[str], outputs: Mapping[str, tuple[int, int]]) -> dict[str, Layout]:
-        """One call of the tool; the layout of each file that it wrote.
+        """Call the tool once; return the layout of each output file.
 
         Args:
             role: which model.
-            inputs: names of files in our folder, by handle.
-            outputs: expected (rows, columns) by name of the file, by handle.
+            inputs: file names in our folder, in the order of the handles.
+            outputs: expected (rows, columns) by file name, in the order of the handles.
         """
-        words = [
-            self._tool.path,
-            "-m",
-            "hw",
-            "-a",
-            self._models[role],
-            "-c",
-            "1",
-            "-b",
-            str(self.device.settings.boost),
-        ]
+        boost = str(self.device.settings.boost)
+        command = [self._tool.path, "-m", "hw", "-a", self._models[role], "-c", "1", "-b", boost]
         for name in inputs:
-            words += ["-i", f"{self._folder}/{name}"]
+            command += ["-i", f"{self._folder}/{name}"]
         for name in outputs:
-            words += ["-o", f"{self._folder}/{name}"]
-        sizes, log = self._judge(role, self._call(words, tuple(outputs)))
-        found = {name: self._layout(role, size, *outputs[name]) for name, size in zip(outputs, sizes)}
+            command += ["-o", f"{self._folder}/{name}"]
+        sizes, log = self._parse_result(role, self._call(command, tuple(outputs)))
+        layouts = {name: self._layout(role, size, *outputs[name]) for name, size in zip(outputs, sizes)}
         self.device.meter.device_s += float(_TIME.search(log)[1]) / 1000  # type: ignore[index]
-        return found
+        return layouts
 
     def _layout(self, role: str, size: int, rows: int, columns: int) -> Layout:
         native = self.device.settings.native_outputs(role)
-        if (fits := layout.of_size(size, rows, columns, native=native)) is None:
+        if (output_layout := layout.of_size(size, rows, columns, native=native)) is None:
             fault = Fault.SHORT_OUTPUT if size < rows * columns * (2 if native else 4) else Fault.SHAPE
             expected = layout.expected(rows, columns, native=native)
             message = f"{role}: {size} bytes of output, expected {expected}"
-            raise DeviceError(fault, self.device.serial, message, hint="Do the flags in parity.toml fit the file?")
-        return fits
+            raise DeviceError(
+                fault, self.device.serial, message, hint="Check that the flags in parity.toml match the file"
+            )
+        return output_layout
 
-    def _call(self, words: list[str], outputs: Sequence[str]) -> tuple[int, str]:
-        """Run the tool, its outputs removed before, its process id kept, its words in a log; (exit code, text)."""
+    def _call(self, command: list[str], outputs: Sequence[str]) -> tuple[int, str]:
+        """Remove old outputs, then run the tool with its process id and log kept in files; (exit code, text)."""
         folder = shlex.quote(self._folder)
         targets = [shlex.quote(f"{self._folder}/{name}") for name in outputs]
         sizes = " ".join(f"$(wc -c < {target} 2>/dev/null || echo 0)" for target in targets)
+        prefix = _library_prefix(self._tool.libraries)
         script = (
             f"cd {folder} || exit 1; "
             + "".join(f"rm -f {target}; [ ! -e {target} ] || exit {STALE}; " for target in targets)
-            + f"{_with(self._tool.libraries)}sh -c 'echo $$ > pid; exec \"$@\"' sh {shlex.join(words)} > log 2>&1; "
+            + f"{prefix}sh -c 'echo $$ > pid; exec \"$@\"' sh {shlex.join(command)} > log 2>&1; "
             "code=$?; rm -f pid; "
             f"echo size {sizes}; tail -c 2000 log; exit $code"
         )
         limit_s = self.device.settings.run_limit_s
         try:
-            found = self.device.script(script, limit_s=limit_s)
+            completed = self.device.script(script, limit_s=limit_s)
         except DeviceError as error:
             if error.fault is Fault.HANG:
-                killed = self._kill()
-                message = f"no result after {limit_s:.0f} s; the process on the device {killed}"
-                raise DeviceError(Fault.HANG, self.device.serial, message, hint="Raise run_limit_s?") from error
+                fate = self._kill()
+                message = f"no result after {limit_s:.0f} s; the process on the device {fate}"
+                raise DeviceError(
+                    Fault.HANG, self.device.serial, message, hint="Raise run_limit_s under [backends.dla]"
+                ) from error
             raise
-        return found.code, found.out.decode(errors="replace")
+        return completed.code, completed.out.decode(errors="replace")
 
     def _kill(self) -> str:
-        place = shlex.quote(f"{self._folder}/pid")
+        quoted = shlex.quote(f"{self._folder}/pid")
         with suppress(DeviceError):
-            found = self.device.script(f"kill -9 $(cat {place}) && rm -f {place}", limit_s=10.0)
-            return "was killed" if found.code == 0 else "was gone"
+            completed = self.device.script(f"kill -9 $(cat {quoted}) && rm -f {quoted}", limit_s=10.0)
+            return "was killed" if completed.code == 0 else "was gone"
         return "could not be reached"
 
-    def _judge(self, role: str, found: tuple[int, str]) -> tuple[list[int], str]:
-        """Sizes of the outputs and the log, when the call counts as a success."""
-        code, text = found
+    def _parse_result(self, role: str, result: tuple[int, str]) -> tuple[list[int], str]:
+        """Raise unless the call succeeded; return the sizes of the outputs and the log."""
+        code, text = result
         first, _, log = text.partition("\n")
         sizes = [int(size) if size.isdigit() else 0 for size in first.removeprefix("size").split()]
         serial, last = self.device.serial, _last_line(log)
@@ -180,17 +176,17 @@ class Workplace:
         if not sizes or 0 in sizes:
             raise DeviceError(Fault.NO_OUTPUT, serial, f"{role}: neuronrt exit code 0, but it wrote nothing: {last}")
         if not _TIME.search(log):
-            raise DeviceError(Fault.FAILED, serial, f'{role}: neuronrt did not say "Total inference time": {last}')
+            raise DeviceError(Fault.FAILED, serial, f'{role}: neuronrt printed no "Total inference time": {last}')
         return sizes, log
 
-    def _cut(self, name: str, found: Layout, rows: Sequence[int]) -> None:
-        """Cut rows out of an output on the device, a run of neighbours at a time."""
+    def _cut(self, name: str, output: Layout, rows: Sequence[int]) -> None:
+        """Extract rows of an output on the device, consecutive ones at a time."""
         source, target = shlex.quote(f"{self._folder}/{name}"), shlex.quote(f"{self._folder}/rows")
         parts = [
-            f"dd if={source} bs={found.row_bytes} skip={first} count={count} 2>/dev/null"
-            for first, count in _runs(rows)
+            f"dd if={source} bs={output.row_bytes} skip={first} count={count} 2>/dev/null"
+            for first, count in _consecutive(rows)
         ]
-        self._checked(f"{{ {'; '.join(parts)}; }} > {target}", "rows")
+        self._run_script(f"{{ {'; '.join(parts)}; }} > {target}", "rows")
 
     def _fetch(self, name: str, size: int) -> bytes:
         with tempfile.TemporaryDirectory() as folder:
@@ -198,20 +194,21 @@ class Workplace:
             self.device.pull(f"{self._folder}/{name}", local, size)
             return local.read_bytes()
 
-    def _checked(self, script: str, what: str) -> None:
-        found = self.device.script(script)
-        if found.code:
-            fault = faults.of_adb(found.message) or Fault.FAILED
-            raise DeviceError(fault, self.device.serial, f"{what}: {found.message}")
+    def _run_script(self, script: str, what: str) -> None:
+        completed = self.device.script(script)
+        if completed.code:
+            fault = faults.of_adb(completed.message) or Fault.FAILED
+            raise DeviceError(fault, self.device.serial, f"{what}: {completed.message}")
 
     def _read_map(self, role: str) -> IOMap:
-        words = [self._tool.path, "-m", "hw", "-a", self._models[role], "-d"]
-        found = self.device.script(
-            f"{_with(self._tool.libraries)}{shlex.join(words)} 2>&1", limit_s=self.device.settings.run_limit_s
+        command = [self._tool.path, "-m", "hw", "-a", self._models[role], "-d"]
+        completed = self.device.script(
+            f"{_library_prefix(self._tool.libraries)}{shlex.join(command)} 2>&1",
+            limit_s=self.device.settings.run_limit_s,
         )
-        text = found.out.decode(errors="replace")
-        if found.code:
-            self._judge(role, (found.code, f"size 0\n{text}"))
+        text = completed.out.decode(errors="replace")
+        if completed.code:
+            self._parse_result(role, (completed.code, f"size 0\n{text}"))
         return parse_map(text)
 
 
@@ -219,10 +216,10 @@ class NeuronrtSession(Workplace):
     """Encoder and decoder of one artifact on one device."""
 
     def __init__(self, device: Device, facts: Facts, artifact: Artifact) -> None:
-        """Push what is needed, and read the I/O maps.
+        """Push the files and check the I/O maps.
 
         Raises:
-            DeviceError: no tool, a file that it refuses, tensors that do not fit.
+            DeviceError: no tool, a file that it refuses, or tensors that do not match.
         """
         super().__init__(device, facts, artifact, ("encoder", "decoder"))
         self._embedding = TokenEmbedding(artifact.path("token_embedding"), self._dims)
@@ -234,45 +231,49 @@ class NeuronrtSession(Workplace):
         """float32 [1, n_mels, 3000] -> encoder_output float32 [1, n_audio_ctx, n_audio_state]."""
         self._put("encoder", input_features, "features")
         rows, columns = layout.encoder_output(self._dims)
-        found = self._run("encoder", ["features"], {"encoding": (rows, columns)})["encoding"]
-        output = found.unpack(self._fetch("encoding", rows * found.row_bytes), rows)[None]
+        output_layout = self._run("encoder", ["features"], {"encoding": (rows, columns)})["encoding"]
+        output = output_layout.unpack(self._fetch("encoding", rows * output_layout.row_bytes), rows)[None]
         self._encoding = output
         return output.copy()
 
     def decode(self, tokens: Sequence[int], encoder_output: Float32, rows: Sequence[int]) -> Float32:
-        """Logits float32 [len(rows), n_vocab] of the asked positions; only these rows leave the device."""
+        """Logits float32 [len(rows), n_vocab] of the requested positions; only these rows leave the device."""
         if self._encoding is None or not np.array_equal(self._encoding, encoder_output):
             self._put("decoder", encoder_output, "encoding")
             self._encoding = encoder_output.copy()
-        used = self._embedding.lookup(tokens)[:, : len(tokens)]
-        self._put("decoder", used, "embeddings", size=self._dims.n_text_ctx * self._dims.n_text_state)
+        embeddings = self._embedding.lookup(tokens)[:, : len(tokens)]
+        self._put("decoder", embeddings, "embeddings", size=self._dims.n_text_ctx * self._dims.n_text_state)
         names = ["embeddings", "encoding"]
-        found = self._run("decoder", [names[i] for i in self._order], {"logits": layout.logits(self._dims)})["logits"]
-        wanted = sorted(set(rows))
-        self._cut("logits", found, wanted)
-        values = found.unpack(self._fetch("rows", len(wanted) * found.row_bytes), len(wanted))
-        return values[[wanted.index(row) for row in rows]]
+        output_layout = self._run("decoder", [names[i] for i in self._order], {"logits": layout.logits(self._dims)})[
+            "logits"
+        ]
+        distinct_rows = sorted(set(rows))
+        self._cut("logits", output_layout, distinct_rows)
+        values = output_layout.unpack(
+            self._fetch("rows", len(distinct_rows) * output_layout.row_bytes), len(distinct_rows)
+        )
+        return values[[distinct_rows.index(row) for row in rows]]
 
     def _check_maps(self) -> list[int]:
-        """Compare the I/O maps with the checkpoint; the order in which the decoder takes (embeddings, encoding)."""
+        """Check the I/O maps against the checkpoint; return the decoder's order of (embeddings, encoding)."""
         dims = self._dims
         encoder, decoder = (self._read_map(role) for role in ("encoder", "decoder"))
         encoding = (dims.n_audio_ctx, dims.n_audio_state)
         embeddings = (dims.n_text_ctx, dims.n_text_state)
         self._require_map("encoder", encoder, [(dims.n_mels, dims.n_frames)], encoding)
         self._require_map("decoder", decoder, sorted([embeddings, encoding]), (dims.n_text_ctx, dims.n_vocab))
-        found = [plain(shape) for shape in decoder.inputs]
-        return [0, 1] if found[0] == embeddings else [1, 0]
+        shapes = [plain(shape) for shape in decoder.inputs]
+        return [0, 1] if shapes[0] == embeddings else [1, 0]
 
-    def _require_map(self, role: str, found: IOMap, inputs: list[tuple[int, int]], output: tuple[int, int]) -> None:
-        theirs = sorted(plain(shape) for shape in found.inputs), [plain(shape) for shape in found.outputs]
-        if theirs != (inputs, [output]):
-            message = f"{role}: expected inputs {inputs} and output {output}, the file has {theirs[0]} and {theirs[1]}"
+    def _require_map(self, role: str, io_map: IOMap, inputs: list[tuple[int, int]], output: tuple[int, int]) -> None:
+        actual = sorted(plain(shape) for shape in io_map.inputs), [plain(shape) for shape in io_map.outputs]
+        if actual != (inputs, [output]):
+            message = f"{role}: expected inputs {inputs} and output {output}, the file has {actual[0]} and {actual[1]}"
             raise DeviceError(Fault.SHAPE, self.device.serial, message, hint="Was it compiled from this checkpoint?")
 
 
 def find(device: Device, store: Store) -> Tool:
-    """Neuronrt on a device: pushed by us, configured, on its PATH, or in a usual place.
+    """Find neuronrt on a device: pushed by us, configured, on its PATH, or in a usual place.
 
     Raises:
         DeviceError: NO_TOOL.
@@ -284,29 +285,29 @@ def find(device: Device, store: Store) -> Tool:
         places = [f"{libraries}/neuronrt"]
     else:
         places = [settings.neuronrt] if settings.neuronrt else ["neuronrt", *USUAL_PLACES]
-    tests = " || ".join(f"command -v {shlex.quote(place)}" for place in places)
-    found = device.script(f"{tests}")
-    path = found.out.decode(errors="replace").strip().splitlines()
-    if found.code or not path:
+    lookups = " || ".join(f"command -v {shlex.quote(place)}" for place in places)
+    completed = device.script(lookups)
+    paths = completed.out.decode(errors="replace").strip().splitlines()
+    if completed.code or not paths:
         raise DeviceError(
             Fault.NO_TOOL, device.serial, f"no neuronrt ({', '.join(places)})",
             hint="Set neuronrt, or neuronrt_push to the SDK's folder for this SoC, under [backends.dla]",
         )  # fmt: skip
-    version = device.script(f"{_with(libraries)}{shlex.quote(path[0])} -v 2>&1")
-    said = re.search(r"(\d+(?:\.\d+)+)", version.out.decode(errors="replace"))
-    return Tool(path[0], libraries, said[1] if said else "of unknown version")
+    version = device.script(f"{_library_prefix(libraries)}{shlex.quote(paths[0])} -v 2>&1")
+    number = re.search(r"(\d+(?:\.\d+)+)", version.out.decode(errors="replace"))
+    return Tool(paths[0], libraries, number[1] if number else "of unknown version")
 
 
 def push_folder(folder: Path, store: Store) -> str:
-    """Push neuronrt and its libraries under their names; return the folder on the device.
+    """Push neuronrt and its libraries under their own names; return the folder on the device.
 
     Raises:
-        DeviceError: a name that is not one of a library's, or no such folder.
+        DeviceError: no such folder, no neuronrt in it, or a file name unsafe for the device's shell.
     """
     files = sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
-    strange = [path.name for path in files if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._+-]*", path.name)]
-    if strange or not any(path.name == "neuronrt" for path in files):
-        reason = f"a file called {strange[0]!r}" if strange else "no file neuronrt"
+    unsafe = [path.name for path in files if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._+-]*", path.name)]
+    if unsafe or not any(path.name == "neuronrt" for path in files):
+        reason = f"a file called {unsafe[0]!r}" if unsafe else "no file neuronrt"
         raise DeviceError(Fault.NO_TOOL, store.device.serial, f"{folder}: {reason}", hint="Check neuronrt_push")
     target = f"{store.facts.work_folder}/neuronrt"
     store.device.shell("mkdir", "-p", target)
@@ -317,9 +318,9 @@ def push_folder(folder: Path, store: Store) -> str:
 
 
 def parse_map(text: str) -> IOMap:
-    """The I/O map that `neuronrt -d` prints: "Handle = 0, <1 x 80 x 3000>" under "Input" and "Output"."""
-    _, _, behind = text.partition("Input")
-    inputs, _, outputs = behind.partition("Output")
+    """Parse the I/O map that `neuronrt -d` prints: "Handle = 0, <1 x 80 x 3000>" under "Input" and "Output"."""
+    _, _, sections = text.partition("Input")
+    inputs, _, outputs = sections.partition("Output")
     sides = (
         tuple(tuple(int(size) for size in shape.split("x")) for _, shape in sorted(_HANDLE.findall(side)))
         for side in (inputs, outputs)
@@ -327,8 +328,8 @@ def parse_map(text: str) -> IOMap:
     return IOMap(*sides)
 
 
-def _with(libraries: str) -> str:
-    """What stands before a command that needs libraries of a folder."""
+def _library_prefix(libraries: str) -> str:
+    """Shell prefix for a command that needs the libraries of a folder."""
     return f"LD_LIBRARY_PATH={shlex.quote(libraries)} " if libraries else ""
 
 
@@ -339,14 +340,14 @@ def plain(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape
 
 
-def _runs(rows: Sequence[int]) -> list[tuple[int, int]]:
-    """Runs of neighbours as (first, count): [3, 4, 5, 9] -> [(3, 3), (9, 1)]."""
+def _consecutive(rows: Sequence[int]) -> list[tuple[int, int]]:
+    """Runs of consecutive rows as (first, count): [3, 4, 5, 9] -> [(3, 3), (9, 1)]."""
     groups = groupby(enumerate(rows), key=lambda pair: pair[1] - pair[0])
-    found = [[row for _, row in group] for _, group in groups]
-    return [(run[0], len(run)) for run in found]
+    runs = [[row for _, row in group] for _, group in groups]
+    return [(run[0], len(run)) for run in runs]
 
 
 def _last_line(log: str) -> str:
     lines = [line.strip() for line in log.splitlines() if line.strip()]
-    telling = [line for line in lines if "error" in line.lower() or "fail" in line.lower() or "V" in line[:12]]
-    return (telling or lines or ["it printed nothing"])[-1][:200]
+    informative = [line for line in lines if "error" in line.lower() or "fail" in line.lower() or "V" in line[:12]]
+    return (informative or lines or ["it printed nothing"])[-1][:200]

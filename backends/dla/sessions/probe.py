@@ -1,9 +1,9 @@
-"""A probe on a device, by neuronrt: several inputs and outputs of one call, as files.
+"""A probe on a device, through neuronrt: several inputs and outputs per call, as files.
 
-A DLA file keeps no names: neuronrt knows its tensors by handle. We take handle number i to be the i-th input or output
-of the TFLite file that it was compiled from, whose order `build` wrote beside it. MediaTek does not document that;
-`probe_order` under [backends.dla] turns it round, the shapes of the I/O map are compared, and the final output is held
-against the shipped file's by who reads the taps.
+A DLA file keeps no names: neuronrt numbers its tensors by handle. We take handle i to be the i-th input or output of
+the TFLite file that it was compiled from, whose order `build` recorded beside it. MediaTek does not document that, so
+the shapes of the I/O map are checked here, readers of the taps compare the final output with the shipped file's, and
+`probe_order` under [backends.dla] reverses the order.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from whisper_parity.errors import ArtifactError
 
 @dataclass(frozen=True, slots=True)
 class Handles:
-    """Ports of one file by handle."""
+    """The ports of one file, in the order of their handles."""
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
@@ -39,22 +39,22 @@ class Handles:
 class NeuronrtProbe(Workplace):
     """The files of one probe on one device."""
 
-    def __init__(self, device: Device, facts: Facts, artifact: Artifact, found: Taps) -> None:
-        """Push what is needed, and read the I/O maps.
+    def __init__(self, device: Device, facts: Facts, artifact: Artifact, selection: Taps) -> None:
+        """Push the files and check the I/O maps.
 
         Raises:
-            DeviceError: no tool, a file that it refuses, tensors that do not fit.
+            DeviceError: no tool, a file that it refuses, or tensors that do not match.
             ArtifactError: the order of its tensors was not recorded.
         """
-        super().__init__(device, facts, artifact, found.components)
-        self._taps = found
-        self._table = TokenEmbedding(artifact.path("token_embedding"), self._dims) if found.of("decoder") else None
-        self._handles = {role: self._checked_handles(role, artifact) for role in found.components}
+        super().__init__(device, facts, artifact, selection.components)
+        self._taps = selection
+        self._table = TokenEmbedding(artifact.path("token_embedding"), self._dims) if selection.of("decoder") else None
+        self._handles = {role: self._checked_handles(role, artifact) for role in selection.components}
         self.via = f"{self.via}, probe"
         device.shell("mkdir", "-p", self._folder)
 
     def tapped(self, component: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, Float32]:
-        """See `whisper_parity.backend.contract.Probing`; only the rows that mean something leave the device.
+        """See `whisper_parity.backend.contract.Probing`; only meaningful rows leave the device.
 
         Raises:
             DeviceError: the tool failed.
@@ -66,14 +66,14 @@ class NeuronrtProbe(Workplace):
             self._put(component, arrays[port], name)
         outputs = {f"out{number}": ports.outputs[unit][1:] for number, unit in enumerate(handles.outputs)}
         layouts = self._run(component, names, outputs)  # type: ignore[arg-type]
-        count, found = taps.rows(component, self._dims, inputs), {}
-        for unit, (name, lies) in zip(handles.outputs, layouts.items()):
-            self._cut(name, lies, range(count))
-            found[unit] = lies.unpack(self._fetch("rows", count * lies.row_bytes), count)[None]
-        return {unit: found[unit] for unit in ports.outputs}
+        count, values = taps.rows(component, self._dims, inputs), {}
+        for unit, (name, layout) in zip(handles.outputs, layouts.items()):
+            self._cut(name, layout, range(count))
+            values[unit] = layout.unpack(self._fetch("rows", count * layout.row_bytes), count)[None]
+        return {unit: values[unit] for unit in ports.outputs}
 
     def close(self) -> None:
-        """Remove the run's files and the probe itself: it is measured once, and a device has little room."""
+        """Remove the run's files and the probe itself: it is used once, and a device has little space."""
         with suppress(DeviceError):
             self.device.shell("rm", "-f", *self._models.values(), limit_s=10.0)
         super().close()
@@ -83,37 +83,39 @@ class NeuronrtProbe(Workplace):
 
     def _lookup(self, tokens: Sequence[int]) -> Float32:
         if self._table is None:
-            raise ArtifactError("a probe of the encoder was asked for the decoder")
+            raise ArtifactError("expected a probe with the decoder, found one of the encoder alone")
         return self._table.lookup(tokens)
 
     def _checked_handles(self, role: str, artifact: Artifact) -> Handles:
-        """Ports by handle, their shapes held against the I/O map of the file."""
+        """Ports by handle, their shapes checked against the file's I/O map."""
         ports, handles = self._ports(role), recorded(artifact.path("compilation"), role, self._ports(role))
         if self.device.settings.probe_order == "reversed":
             handles = Handles(handles.inputs[::-1], handles.outputs[::-1])
-        there = self._read_map(role)
-        ours = [[plain(ports.inputs[name]) for name in handles.inputs]]
-        ours += [[plain(ports.outputs[unit]) for unit in handles.outputs]]
-        theirs = [[plain(shape) for shape in side] for side in (there.inputs, there.outputs)]
-        if ours != theirs:
-            message = f"{role} probe: expected inputs {ours[0]} and outputs {ours[1]} by handle, "
-            message += f"the file has {theirs[0]} and {theirs[1]}"
+        io_map = self._read_map(role)
+        expected = [[plain(ports.inputs[name]) for name in handles.inputs]]
+        expected += [[plain(ports.outputs[unit]) for unit in handles.outputs]]
+        actual = [[plain(shape) for shape in side] for side in (io_map.inputs, io_map.outputs)]
+        if expected != actual:
+            message = f"{role} probe: expected inputs {expected[0]} and outputs {expected[1]} by handle, "
+            message += f"the file has {actual[0]} and {actual[1]}"
             raise DeviceError(Fault.SHAPE, self.device.serial, message, hint='Try probe_order = "reversed"')
         return handles
 
 
 def recorded(path: Path, role: str, ports: Ports) -> Handles:
-    """The order that `build` wrote into the record of the compilation.
+    """Read the order that `build` recorded with the compilation.
 
     Raises:
-        ArtifactError: it is not there, or names other ports.
+        ArtifactError: no such record, or it names other ports.
     """
     try:
         record = json.loads(path.read_text("utf-8"))["ports"][role]
         inputs, outputs = tuple(record["inputs"]), tuple(record["outputs"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{path}: no order of the {role}'s tensors", hint="Build the probe again") from error
-    ours = [{taps.file_port(name): name for name in side} for side in (ports.inputs, ports.outputs)]
-    if set(inputs) != set(ours[0]) or set(outputs) != set(ours[1]):
-        raise ArtifactError(f"{path}: names other tensors than the {role}'s probe has", hint="Build the probe again")
-    return Handles(tuple(ours[0][name] for name in inputs), tuple(ours[1][name] for name in outputs))
+        raise ArtifactError(
+            f"{path}: no record of the order of the {role}'s tensors", hint="Build the probe again"
+        ) from error
+    names_by_port = [{taps.file_port(name): name for name in side} for side in (ports.inputs, ports.outputs)]
+    if set(inputs) != set(names_by_port[0]) or set(outputs) != set(names_by_port[1]):
+        raise ArtifactError(f"{path}: its tensors are not those of the {role}'s probe", hint="Build the probe again")
+    return Handles(tuple(names_by_port[0][name] for name in inputs), tuple(names_by_port[1][name] for name in outputs))

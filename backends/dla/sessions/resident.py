@@ -1,7 +1,7 @@
-"""A session by the resident runner: models stay loaded on the device, tokens go in, rows of logits come out.
+"""A session through the resident runner: models stay loaded on the device, tokens go in, rows of logits come out.
 
-The encoder's output stays on the device as the decoder's input, and so does the token embedding. The way there is adb's
-own stream to an abstract socket: no port is opened on either side.
+The encoder's output stays on the device as the decoder's input, and so does the token embedding. The connection is
+adb's own stream to an abstract socket: no port is opened on either side.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ from whisper_parity.errors import UnavailableError
 R = TypeVar("R", bound=protocol.Reply)
 
 START_LIMIT_S = 300.0
-"""For loading both models; a large decoder is slow to map."""
+"""Time limit for loading both models; a large decoder is slow to map."""
 LINGER_S = 10
 IDLE_S = 600
 _ALIVE = "for i in 1 2 3 4 5; do grep -q '^State:.[^ZX]' /proc/{pid}/status 2>/dev/null || break; sleep 0.1; done; "
 _ALIVE += "grep -q '^State:.[^ZX]' /proc/{pid}/status 2>/dev/null && exit 7"
-"""Shell: exit code 7 when a process still lives after half a second; one that crashed takes a moment to go."""
+"""Shell: exit code 7 if a process still lives after half a second; a crashed one takes a moment to vanish."""
 _TARGETS = {"aarch64": "aarch64", "arm64": "aarch64"}
 _FAULTS = {
     ErrorCode.PROTOCOL_VERSION: Fault.PROTOCOL,
@@ -64,10 +64,10 @@ class ResidentSession:
     """Encoder and decoder of one artifact in a runner on one device."""
 
     def __init__(self, device: Device, facts: Facts, artifact: Artifact) -> None:
-        """Push what is needed, start the runner, and greet it.
+        """Push the files, start the runner, and shake hands.
 
         Raises:
-            DeviceError: it cannot be started, or refuses the files.
+            DeviceError: it does not start, or refuses the files.
             BuildError, UnavailableError: no runner for this device's processor.
         """
         self.device = device
@@ -81,59 +81,61 @@ class ResidentSession:
         self._pid = self._start(artifact)
         self._link = Link(device, self._name, RunnerDims.of(self._dims))
         try:
-            self._said = self._link.ask(self._hello(), HelloOk)
+            self._runner = self._link.ask(self._hello_request(), HelloOk)
         except BaseException:
             self.close()
             raise
         self._encoding: tuple[Float32, int] | None = None
-        runtime = f"NeuronRuntime V{self._said.api} {self._said.runtime_version}".strip()
-        self.via = f"runner {self._said.build_id[:8]}, {runtime}"
+        runtime = f"NeuronRuntime V{self._runner.api} {self._runner.runtime_version}".strip()
+        self.via = f"runner {self._runner.build_id[:8]}, {runtime}"
 
     def encode(self, input_features: Float32) -> Float32:
         """float32 [1, n_mels, 3000] -> encoder_output float32 [1, n_audio_ctx, n_audio_state]."""
-        found = self._ask(protocol.Encode(input_features, want_output=True), protocol.Encoded)
-        self._spent(found.device_us)
+        reply = self._ask(protocol.Encode(input_features, want_output=True), protocol.Encoded)
+        self._add_device_time(reply.device_us)
         shape = (1, self._dims.n_audio_ctx, self._dims.n_audio_state)
-        if found.values.size != np.prod(shape):
-            raise self._error(Fault.SHORT_OUTPUT, f"the encoder gave {found.values.size} values for {list(shape)}")
-        output = np.array(found.values, np.float32).reshape(shape)
-        self._encoding = (output, found.encoding_id)
+        if reply.values.size != np.prod(shape):
+            message = f"expected encoder output {list(shape)}, found {reply.values.size} values"
+            raise self._error(Fault.SHORT_OUTPUT, message)
+        output = np.array(reply.values, np.float32).reshape(shape)
+        self._encoding = (output, reply.encoding_id)
         return output.copy()
 
     def encode_only(self, input_features: Float32) -> None:
-        """Run the encoder and leave its output on the device, for who only wants tokens."""
-        found = self._ask(protocol.Encode(input_features), protocol.Encoded)
-        self._spent(found.device_us)
-        self._encoding = (np.zeros(0, np.float32), found.encoding_id)
+        """Run the encoder and leave its output on the device, for callers that want only tokens."""
+        reply = self._ask(protocol.Encode(input_features), protocol.Encoded)
+        self._add_device_time(reply.device_us)
+        self._encoding = (np.zeros(0, np.float32), reply.encoding_id)
 
     def decode(self, tokens: Sequence[int], encoder_output: Float32, rows: Sequence[int]) -> Float32:
-        """Logits float32 [len(rows), n_vocab] of the asked positions."""
-        request = protocol.Decode(self._encoded(encoder_output), tuple(tokens), tuple(rows))
-        found = self._ask(request, protocol.DecodedRows)
-        self._spent(found.device_us)
-        if found.logits.shape != (len(rows), self._dims.n_vocab):
-            raise self._error(Fault.SHORT_OUTPUT, f"rows of shape {list(found.logits.shape)} for {len(rows)} rows")
-        return np.array(found.logits, np.float32)
+        """Logits float32 [len(rows), n_vocab] of the requested positions."""
+        request = protocol.Decode(self._encoding_id(encoder_output), tuple(tokens), tuple(rows))
+        reply = self._ask(request, protocol.DecodedRows)
+        self._add_device_time(reply.device_us)
+        if reply.logits.shape != (len(rows), self._dims.n_vocab):
+            message = f"expected logits {[len(rows), self._dims.n_vocab]}, found {list(reply.logits.shape)}"
+            raise self._error(Fault.SHORT_OUTPUT, message)
+        return np.array(reply.logits, np.float32)
 
     def decode_top(self, tokens: Sequence[int], rows: Sequence[int], top_k: int) -> protocol.DecodedTop:
-        """The best tokens of the asked positions and their logsumexp: a few bytes where only tokens are wanted."""
+        """The best tokens of the requested positions and their logsumexp: a few bytes instead of whole rows."""
         if self._encoding is None:
-            raise self._error(Fault.FAILED, "nothing was encoded yet")
+            raise self._error(Fault.FAILED, "decode_top before any encode")
         request = protocol.Decode(self._encoding[1], tuple(tokens), tuple(rows), top_k)
-        found = self._ask(request, protocol.DecodedTop)
-        self._spent(found.device_us)
-        return found
+        reply = self._ask(request, protocol.DecodedTop)
+        self._add_device_time(reply.device_us)
+        return reply
 
     def output(self, component: int, index: int, offset: int, length: int) -> protocol.OutputBytes:
-        """Bytes of an output of the last inference, as the runtime wrote them: the taps of a probe variant."""
+        """Raw bytes of an output of the last inference: the taps of a probe variant."""
         return self._ask(protocol.Output(component, index, offset, length), protocol.OutputBytes)
 
     @property
     def temperature_c(self) -> float | None:
-        """Of the device, where it can be read."""
+        """The device's temperature; None if it cannot be read."""
         with suppress(DeviceError):
-            found = self._link.ask(protocol.Status(), protocol.StatusOk).temperature_millidegrees
-            return None if found == -1 else found / 1000
+            millidegrees = self._link.ask(protocol.Status(), protocol.StatusOk).temperature_millidegrees
+            return None if millidegrees == -1 else millidegrees / 1000
         return None
 
     def close(self) -> None:
@@ -143,70 +145,70 @@ class ResidentSession:
         self._link.close()
 
     def _ask(self, request: protocol.Request, kind: type[R]) -> R:
-        """A request and its reply; what hangs is killed, and a runner that died says how."""
+        """Send a request and return its reply; kill a runner that hangs, and report how one crashed."""
         try:
             return self._link.ask(request, kind)
         except DeviceError as error:
             if error.fault is Fault.HANG:
                 raise self._error(Fault.HANG, f"{error.message}; the runner {self._kill()}") from error
             if error.fault is Fault.LOST_RUNNER:
-                raise self._obituary(error) from error
+                raise self._crash_report(error) from error
             raise
 
-    def _encoded(self, encoder_output: Float32) -> int:
-        """The id of an encoder output on the device; another stage's is sent there first."""
+    def _encoding_id(self, encoder_output: Float32) -> int:
+        """The id of an encoder output on the device; send it there first if it came from another stage."""
         if self._encoding is None or not np.array_equal(self._encoding[0], encoder_output):
-            found = self._ask(protocol.SetEncoding(encoder_output), protocol.EncodingSet)
-            self._encoding = (encoder_output.copy(), found.encoding_id)
+            reply = self._ask(protocol.SetEncoding(encoder_output), protocol.EncodingSet)
+            self._encoding = (encoder_output.copy(), reply.encoding_id)
         return self._encoding[1]
 
     def _start(self, artifact: Artifact) -> int:
         """Start the runner on the device; its process id there."""
-        words = self._command(artifact)
-        line = self._launch(words)
-        if line.startswith("ERROR 6 ") and (left := re.search(r"pid (\d+)", line)):
-            # We hold the device's lock, so that a runner which still lives was left behind: end it.
-            self.device.script(f"kill {left[1]}; sleep 0.2; kill -9 {left[1]} 2>/dev/null; true")
-            if lock.owner() not in line:  # ours of before the link was lost is no news
-                self.notes = (f"a runner that was left behind was ended ({line[left.start() :][:160]})",)
-            line = self._launch(words)
+        command = self._command(artifact)
+        line = self._launch(command)
+        if line.startswith("ERROR 6 ") and (leftover := re.search(r"pid (\d+)", line)):
+            # We hold the device's lock, so a runner that still lives was left behind: end it.
+            self.device.script(f"kill {leftover[1]}; sleep 0.2; kill -9 {leftover[1]} 2>/dev/null; true")
+            if lock.owner() not in line:  # our own, from before the link was lost, needs no note
+                self.notes = (f"a runner that was left behind was ended ({line[leftover.start() :][:160]})",)
+            line = self._launch(command)
         if ready := re.match(r"READY (\d+) ", line):
             return int(ready[1])
         if failed := re.match(r"ERROR (\d+) (.*)", line):
             raise self._start_error(int(failed[1]), failed[2])
-        raise self._error(Fault.FAILED, f"the runner said neither READY nor ERROR: {line[:200] or 'nothing'}")
+        raise self._error(Fault.FAILED, f"the runner printed neither READY nor ERROR: {line[:200] or 'nothing'}")
 
-    def _launch(self, words: Sequence[str]) -> str:
-        """One try to start it; the line that it says."""
-        with tempfile.NamedTemporaryFile() as file:  # a command line would show it to other users, here and there
+    def _launch(self, command: Sequence[str]) -> str:
+        """Start the runner once; return its status line."""
+        with tempfile.NamedTemporaryFile() as file:  # a command line would show it to other users, on both machines
             file.write(self._token.hex().encode())
             file.flush()
             self.device.push(Path(file.name), self._token_file)
-        place = shlex.quote(self._token_file)
-        found = self.device.script(f"chmod 600 {place} && {shlex.join(words)} 2>&1", limit_s=START_LIMIT_S)
-        lines = [line.strip() for line in found.out.decode(errors="replace").splitlines() if line.strip()]
-        told = [line for line in lines if line.startswith(("READY ", "ERROR "))]
-        if not told and found.code > 128:
-            raise self._error(Fault.CRASH, f"the runner ended by signal {found.code - 128} while it started")
-        return (told or lines or [""])[-1]
+        quoted = shlex.quote(self._token_file)
+        completed = self.device.script(f"chmod 600 {quoted} && {shlex.join(command)} 2>&1", limit_s=START_LIMIT_S)
+        lines = [line.strip() for line in completed.out.decode(errors="replace").splitlines() if line.strip()]
+        status_lines = [line for line in lines if line.startswith(("READY ", "ERROR "))]
+        if not status_lines and completed.code > 128:
+            raise self._error(Fault.CRASH, f"the runner ended by signal {completed.code - 128} while it started")
+        return (status_lines or lines or [""])[-1]
 
     def _command(self, artifact: Artifact) -> list[str]:
-        """The runner's command line, everything that it names on the device."""
+        """The runner's command line, after pushing every file that it names."""
         store = Store(self.device, self._facts)
         settings, folder = self.device.settings, self._facts.work_folder
         binary = store.put(runner_for(self.device, self._facts), ".runner", executable=True)
-        words = [binary, "--daemon"]
+        command = [binary, "--daemon"]
         for role, option in (("encoder", "encoder"), ("decoder", "decoder"), ("token_embedding", "embedding")):
             suffix = ".npy" if option == "embedding" else ".dla"
             remote = store.put(artifact.path(role), suffix, sha256=self._hashes[role])
-            words += [f"--{option}", remote, f"--{option}-sha256", self._hashes[role]]
-        words += ["--dims", str(RunnerDims.of(self._dims)), "--listen", f"abstract:{self._name}"]
-        words += ["--token-file", self._token_file, "--lock", f"{folder}/runner.lock"]
-        words += ["--log", f"{folder}/runner.log", "--idle-s", str(IDLE_S), "--linger-s", str(LINGER_S)]
-        words += ["--runtime", settings.runtime_library] if settings.runtime_library else []
-        return [*words, "--owner", lock.owner()]
+            command += [f"--{option}", remote, f"--{option}-sha256", self._hashes[role]]
+        command += ["--dims", str(RunnerDims.of(self._dims)), "--listen", f"abstract:{self._name}"]
+        command += ["--token-file", self._token_file, "--lock", f"{folder}/runner.lock"]
+        command += ["--log", f"{folder}/runner.log", "--idle-s", str(IDLE_S), "--linger-s", str(LINGER_S)]
+        command += ["--runtime", settings.runtime_library] if settings.runtime_library else []
+        return [*command, "--owner", lock.owner()]
 
-    def _hello(self) -> Hello:
+    def _hello_request(self) -> Hello:
         encoder, decoder, embedding = map(protocol.digest_bytes, self._hashes.values())
         return Hello(self._token, encoder, decoder, embedding, lock.owner())
 
@@ -218,16 +220,16 @@ class ResidentSession:
             fault = Fault.RUNTIME_VERSION
         return self._error(fault, f"the runner did not start: {text}")
 
-    def _obituary(self, error: DeviceError) -> DeviceError:
-        """Why a runner hung up: it is gone (a crash), or only the way to it is."""
-        place = shlex.quote(f"{self._facts.work_folder}/runner.log")
+    def _crash_report(self, error: DeviceError) -> DeviceError:
+        """Why a runner hung up: it crashed, or only the link to it broke."""
+        quoted = shlex.quote(f"{self._facts.work_folder}/runner.log")
         try:
-            found = self.device.script(f"{_ALIVE.format(pid=self._pid)}; tail -c 500 {place}", limit_s=10.0)
-        except DeviceError as link:
-            return link
-        if found.code == 7:
+            completed = self.device.script(f"{_ALIVE.format(pid=self._pid)}; tail -c 500 {quoted}", limit_s=10.0)
+        except DeviceError as link_error:
+            return link_error
+        if completed.code == 7:
             return error
-        log = " ".join(found.out.decode(errors="replace").split())
+        log = " ".join(completed.out.decode(errors="replace").split())
         return self._error(Fault.CRASH, f"the runner died: {log[-300:] or 'its log is empty'}")
 
     def _kill(self) -> str:
@@ -237,7 +239,7 @@ class ResidentSession:
             )
         return "could not be reached"
 
-    def _spent(self, device_us: int) -> None:
+    def _add_device_time(self, device_us: int) -> None:
         self.device.meter.device_s += device_us / 1e6
 
     def _error(self, fault: Fault, message: str) -> DeviceError:
@@ -245,13 +247,13 @@ class ResidentSession:
 
 
 class Link:
-    """The stream to a runner: one request, one reply."""
+    """The stream to a runner: one reply per request."""
 
     def __init__(self, device: Device, name: str, dims: RunnerDims) -> None:
         """Connect.
 
         Raises:
-            DeviceError: nobody listens, or the device is gone.
+            DeviceError: nothing listens, or the device is gone.
         """
         self._device = device
         self._dims = dims
@@ -262,19 +264,21 @@ class Link:
         """Send a request and wait for its reply, at most `run_limit_s`.
 
         Raises:
-            DeviceError: what the runner answered, or what happened to the way there.
+            DeviceError: the runner's error, or a fault of the link.
         """
         if self._socket is None:
             raise self._error(Fault.LOST_RUNNER, "the stream is closed")
-        number, self._next_id = self._next_id, self._next_id + 1
+        request_id, self._next_id = self._next_id, self._next_id + 1
         try:
-            reply = self._exchange(self._socket, request, number)
+            reply = self._exchange(self._socket, request, request_id)
         except DeviceError:
-            self.close()  # what comes later would be an answer to a question of before
+            self.close()  # a late reply would be taken for that of the next request
             raise
         if isinstance(reply, ErrorReply):
-            short = "did not write its whole output" in reply.text
-            raise self._error(Fault.SHORT_OUTPUT if short else _FAULTS.get(reply.code, Fault.FAILED), _words(reply))
+            incomplete = "did not write its whole output" in reply.text
+            raise self._error(
+                Fault.SHORT_OUTPUT if incomplete else _FAULTS.get(reply.code, Fault.FAILED), _describe(reply)
+            )
         if not isinstance(reply, kind):
             self.close()
             raise self._error(Fault.GARBAGE, f"expected {kind.__name__}, found {type(reply).__name__}")
@@ -282,22 +286,24 @@ class Link:
 
     def close(self) -> None:
         """Hang up."""
-        opened, self._socket = self._socket, None
-        if opened is not None:
-            opened.close()
+        connection, self._socket = self._socket, None
+        if connection is not None:
+            connection.close()
 
-    def _exchange(self, opened: socket.socket, request: protocol.Request, number: int) -> protocol.Reply:
+    def _exchange(self, connection: socket.socket, request: protocol.Request, request_id: int) -> protocol.Reply:
         limit_s = self._device.settings.run_limit_s
         deadline = time.monotonic() + limit_s
-        opened.settimeout(limit_s)
+        connection.settimeout(limit_s)
         try:
-            frame = protocol.pack(request, number)
-            opened.sendall(frame)
+            frame = protocol.pack(request, request_id)
+            connection.sendall(frame)
             self._device.meter.sent += len(frame)
-            header = protocol.parse_header(self._exactly(opened, protocol.HEADER.size, deadline), self._dims.max_reply)
-            payload = self._exactly(opened, header.length, deadline)
-            if header.request_id != number:
-                raise ProtocolError(f"an answer to request {header.request_id}, expected {number}")
+            header = protocol.parse_header(
+                self._exactly(connection, protocol.HEADER.size, deadline), self._dims.max_reply
+            )
+            payload = self._exactly(connection, header.length, deadline)
+            if header.request_id != request_id:
+                raise ProtocolError(f"expected the reply to request {request_id}, found {header.request_id}")
             return protocol.parse_reply(header.type, payload, halves=header.halves)
         except TimeoutError as error:
             raise self._error(Fault.HANG, f"no answer to {type(request).__name__} after {limit_s:.0f} s") from error
@@ -306,8 +312,8 @@ class Link:
         except OSError as error:
             raise self._error(Fault.LOST_RUNNER, f"{type(request).__name__}: {error}") from error
 
-    def _exactly(self, opened: socket.socket, size: int, deadline: float) -> bytes:
-        data = adb.exactly(opened, size, deadline)
+    def _exactly(self, connection: socket.socket, size: int, deadline: float) -> bytes:
+        data = adb.exactly(connection, size, deadline)
         self._device.meter.received += len(data)
         if len(data) < size:
             raise ConnectionResetError(f"hung up after {len(data)} of {size} bytes")
@@ -318,10 +324,10 @@ class Link:
 
 
 def runner_for(device: Device, facts: Facts) -> Path:
-    """The runner's binary for a device.
+    """The runner's binary for a device, built if necessary.
 
     Raises:
-        UnavailableError: none for its processor, or no compiler for it.
+        UnavailableError: no runner for its processor, or no compiler for it.
         BuildError: it does not compile.
     """
     if device.settings.runner:
@@ -331,10 +337,12 @@ def runner_for(device: Device, facts: Facts) -> Path:
     if facts.system.startswith("Android"):
         return native.runner("android")
     if facts.machine not in _TARGETS:
-        raise UnavailableError(f"no runner for a {facts.machine!r} device", hint="Build one, and set runner")
+        raise UnavailableError(
+            f"no runner for a {facts.machine!r} device", hint="Build one, and set runner under [backends.dla]"
+        )
     return native.runner(_TARGETS[facts.machine])
 
 
-def _words(reply: ErrorReply) -> str:
+def _describe(reply: ErrorReply) -> str:
     runtime = f" (the runtime returned {reply.runtime_code})" if reply.runtime_code else ""
     return f"{reply.text}{runtime}"

@@ -1,4 +1,4 @@
-"""What runs an artifact on a device: the resident runner where it can be started, else neuronrt."""
+"""Choose what runs an artifact on a device: the resident runner if it starts, else neuronrt."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from whisper_parity.backends.dla.sessions.resident import ResidentSession
 from whisper_parity.errors import BuildError, ParityError, UnavailableError
 
 UNFIT = frozenset({Fault.LIBRARY, Fault.NAMESPACE, Fault.NO_TOOL})
-"""Faults of the runner's start with which neuronrt, which brings its own way to the runtime, may still do."""
+"""Faults at the runner's start after which neuronrt may still work, since it loads the runtime its own way."""
 
 
 class Running(Protocol):
-    """**Protocol:** what answers on a device."""
+    """**Protocol:** a session on a device."""
 
     via: str
     """"runner 1.0 (NeuronRuntimeV2 8.2.31)" or "neuronrt 8.2.16"."""
@@ -29,22 +29,22 @@ class Running(Protocol):
 
     @property
     def temperature_c(self) -> float | None:
-        """Of the device, where it can be read."""
+        """The device's temperature; None if it cannot be read."""
 
     def encode(self, input_features: Float32) -> Float32:
-        """As `whisper_parity.backend.contract.Session` has it."""
+        """See `whisper_parity.backend.contract.Halves`."""
 
     def decode(self, tokens: Sequence[int], encoder_output: Float32, rows: Sequence[int]) -> Float32:
-        """As `whisper_parity.backend.contract.Session` has it."""
+        """See `whisper_parity.backend.contract.Halves`."""
 
 
 @contextmanager
 def started(device: Device, facts: Facts, artifact: Artifact) -> Iterator[Running | NeuronrtProbe]:
-    """Start what the settings ask for; with `auto` the runner, and neuronrt where that cannot be, and for probes.
+    """Start what `mode` asks for; "auto" is the runner, or neuronrt if that does not start. Probes need neuronrt.
 
     Raises:
-        DeviceError: neither could be started, or the files were refused.
-        BuildError, UnavailableError: no runner for this device can be built, and only that was asked for.
+        DeviceError: neither starts, or the files are refused.
+        BuildError, UnavailableError: mode is "runner", and none can be built for this device.
     """
     session = _start(device, facts, artifact)
     try:
@@ -54,22 +54,22 @@ def started(device: Device, facts: Facts, artifact: Artifact) -> Iterator[Runnin
 
 
 def _start(device: Device, facts: Facts, artifact: Artifact) -> ResidentSession | NeuronrtSession | NeuronrtProbe:
-    if found := taps.of_options(artifact.options, artifact.checkpoint.dims):
-        return NeuronrtProbe(device, facts, artifact, found)  # the runner's protocol knows ordinary files only
+    if selection := taps.of_options(artifact.options, artifact.checkpoint.dims):
+        return NeuronrtProbe(device, facts, artifact, selection)  # the runner's protocol covers ordinary files only
     mode = device.settings.mode
     if mode == "neuronrt":
         return NeuronrtSession(device, facts, artifact)
     try:
         return ResidentSession(device, facts, artifact)
     except ParityError as error:
-        fits = isinstance(error, (BuildError, UnavailableError)) or (
+        replaceable = isinstance(error, (BuildError, UnavailableError)) or (
             isinstance(error, DeviceError) and error.fault in UNFIT
         )
-        if mode == "runner" or not fits:
+        if mode == "runner" or not replaceable:
             raise
         try:
             session = NeuronrtSession(device, facts, artifact)
-        except DeviceError as second:
-            raise second if second.fault is not Fault.NO_TOOL else error from error
+        except DeviceError as fallback_error:
+            raise fallback_error if fallback_error.fault is not Fault.NO_TOOL else error from error
         session.notes = (f"neuronrt was used, since the runner could not be started: {error}",)
         return session

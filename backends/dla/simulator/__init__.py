@@ -1,1 +1,1 @@
-"""A device to test with, a simulator and called one: an adbd over TCP, stand-in tools, and faults on demand."""
+"""A simulated device for tests, always labelled as one: an adbd over TCP, stand-in tools, and faults on demand."""

@@ -22,24 +22,24 @@ from whisper_parity.backends.dla.simulator.streams import Stream
 log = logging.getLogger(__name__)
 
 FEATURES = "shell_v2,cmd,stat_v2,ls_v2,fixed_push_mkdir"
-"""Only what is implemented: a host that sees delayed_ack or sendrecv_v2 uses them."""
+"""Only what is implemented: a host uses delayed_ack or sendrecv_v2 if it sees them."""
 STALL_S = 10.0
-"""How long the host may pause in the middle of a message, in either direction."""
+"""How long the host may pause within a message, in either direction."""
 STOP_LIMIT_S = 10.0
 MAX_TRANSPORTS = 16
 MAX_STREAMS = 128
 MAX_SERVICE_NAME = 256 << 10
-"""A shell command is part of the name of its service."""
+"""Long, since a shell command is part of its service's name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """What an adbd says of itself."""
+    """What an adbd announces about itself."""
 
     version: int
     max_payload: int
     features: str | None
-    """None: too old to have any."""
+    """None for an adbd too old to have any."""
 
     def banner(self, machine: Machine) -> bytes:
         """The text of CNXN."""
@@ -50,7 +50,7 @@ class Dialect:
 
 MODERN = Dialect(packet.VERSION_SKIP_CHECKSUMS, packet.MAX_PAYLOAD, FEATURES)
 LEGACY = Dialect(packet.VERSION_CHECKSUMS, packet.LEGACY_MAX_PAYLOAD, None)
-"""As adbd 5.1: no shell_v2, checksums, messages of at most 4 KiB."""
+"""Like adbd 5.1: no shell_v2, checksums, messages of at most 4 KiB."""
 
 
 class Transport:
@@ -72,10 +72,10 @@ class Transport:
         self.threads: list[threading.Thread] = []
 
     def serve(self) -> None:
-        """Answer the host until either side hangs up or sends something that is not adb."""
+        """Answer the host until either side hangs up or violates the protocol."""
         try:
-            while received := packet.receive(self._connection, self._dialect.max_payload):
-                self._handle(received)
+            while message := packet.receive(self._connection, self._dialect.max_payload):
+                self._handle(message)
         except (ProtocolError, OSError) as error:
             log.info("transport closed: %s", error)
         finally:
@@ -95,7 +95,7 @@ class Transport:
             stream.hang_up()
 
     def send(self, command: int, arg0: int, arg1: int, payload: bytes = b"") -> None:
-        """Send one message; after the connection is cut it goes nowhere."""
+        """Send one message; drop it once the connection is cut."""
         if command == WRTE:
             self._link.carry(len(payload), sending=True, cut=self.closed)
         data = packet.pack(command, arg0, arg1, payload, summed=self._summed)
@@ -110,25 +110,25 @@ class Transport:
             self.close()
 
     def forget(self, local_id: int) -> None:
-        """A stream is closed from both sides."""
+        """Drop a stream that both sides have closed."""
         with self._streams_lock:
             self._streams.pop(local_id, None)
 
-    def _handle(self, received: Packet) -> None:
+    def _handle(self, message: Packet) -> None:
         if self._summed:
-            received.check()
-        if received.command == CNXN:
-            self._connect(received)
-        elif received.command == AUTH:
-            self._ask_for_a_key(received)
+            message.check()
+        if message.command == CNXN:
+            self._connect(message)
+        elif message.command == AUTH:
+            self._request_key(message)
         elif not self._is_online:
             raise ProtocolError("a message before CNXN")
-        elif received.command == OPEN:
-            self._open(received)
+        elif message.command == OPEN:
+            self._open(message)
         else:
-            self._pass_on(received)
+            self._forward(message)
 
-    def _connect(self, received: Packet) -> None:
+    def _connect(self, message: Packet) -> None:
         faults = self._services.machine.faults
         if faults.standing(Kind.OFFLINE):
             return
@@ -137,50 +137,50 @@ class Transport:
             return
         if self._is_online:
             raise ProtocolError("a second CNXN")
-        self.max_payload = min(self._dialect.max_payload, max(received.arg1, 1))
+        self.max_payload = min(self._dialect.max_payload, max(message.arg1, 1))
         self._is_online = True
         self.send(CNXN, self._dialect.version, self._dialect.max_payload, self._dialect.banner(self._services.machine))
-        self._summed = min(self._dialect.version, received.arg0) < packet.VERSION_SKIP_CHECKSUMS
+        self._summed = min(self._dialect.version, message.arg0) < packet.VERSION_SKIP_CHECKSUMS
 
-    def _ask_for_a_key(self, received: Packet) -> None:
-        """Refuse a signature by asking for another; a public key is answered by nothing: the user's consent is due."""
-        if received.arg0 == packet.AUTH_SIGNATURE:
+    def _request_key(self, message: Packet) -> None:
+        """Refuse a signature by sending a new token; ignore a public key, as if the user had not accepted it yet."""
+        if message.arg0 == packet.AUTH_SIGNATURE:
             self.send(AUTH, packet.AUTH_TOKEN, 0, secrets.token_bytes(20))
 
-    def _open(self, received: Packet) -> None:
-        name = received.payload.rstrip(b"\0")
+    def _open(self, message: Packet) -> None:
+        name = message.payload.rstrip(b"\0")
         with self._streams_lock:
-            refused = len(self._streams) >= MAX_STREAMS or not received.arg0 or not 0 < len(name) <= MAX_SERVICE_NAME
+            refused = len(self._streams) >= MAX_STREAMS or not message.arg0 or not 0 < len(name) <= MAX_SERVICE_NAME
             if not refused:
                 self._last_id += 1
-                stream = Stream(self, self._last_id, received.arg0, name.decode(errors="surrogateescape"))
+                stream = Stream(self, self._last_id, message.arg0, name.decode(errors="surrogateescape"))
                 self._streams[self._last_id] = stream
         if refused:
-            self.send(CLSE, 0, received.arg0)
+            self.send(CLSE, 0, message.arg0)
             return
-        # Daemon threads, as everywhere here: a test that dies must not wait for a stream that never ends.
+        # A daemon thread, like all here: a dying test must not wait for a stream that never ends.
         thread = threading.Thread(target=self._services.run, args=(stream,), daemon=True)
-        self.threads = [*(each for each in self.threads if each.is_alive()), thread]
+        self.threads = [*(running for running in self.threads if running.is_alive()), thread]
         thread.start()
 
-    def _pass_on(self, received: Packet) -> None:
-        """Hand a message to its stream; one for a stream that is gone means nothing (it crossed our CLSE)."""
-        if received.command == WRTE:
-            self._link.carry(len(received.payload), sending=False, cut=self.closed)
+    def _forward(self, message: Packet) -> None:
+        """Pass a message to its stream; ignore one for a closed stream, since it crossed our CLSE."""
+        if message.command == WRTE:
+            self._link.carry(len(message.payload), sending=False, cut=self.closed)
         with self._streams_lock:
-            stream = self._streams.get(received.arg1)
+            stream = self._streams.get(message.arg1)
         if stream is None:
             return
-        if received.command == WRTE:
-            stream.deliver(received.payload)
-        elif received.command == OKAY:
+        if message.command == WRTE:
+            stream.deliver(message.payload)
+        elif message.command == OKAY:
             stream.acknowledge()
         else:
             stream.hang_up()
 
 
 class Adbd:
-    """Listens on one port for as long as it is plugged in."""
+    """Listens on one port while plugged in."""
 
     def __init__(self, machine: Machine, link: Link, dialect: Dialect = MODERN, *, stall_s: float = STALL_S) -> None:
         self._machine = machine
@@ -197,7 +197,7 @@ class Adbd:
         """The same after every `plug_in`."""
 
     def plug_in(self) -> None:
-        """Listen; nothing changes when it does already."""
+        """Start to listen, unless it listens already."""
         with self._lock:
             if self._is_plugged_in or self._stopped.is_set():
                 return
@@ -218,7 +218,7 @@ class Adbd:
             transport.close()
 
     def away(self, back_after_s: float | None, meanwhile: Callable[[], None] | None = None) -> None:
-        """Unplug, do something meanwhile, and come back after a time; None for never."""
+        """Unplug, call `meanwhile`, and come back after `back_after_s`; None for never."""
         self.unplug()
         if meanwhile:
             meanwhile()
@@ -226,7 +226,7 @@ class Adbd:
             self._later(back_after_s, self.plug_in)
 
     def strike(self, fault: LinkFault) -> None:
-        """Let a fault of the link happen, after its delay."""
+        """Inject a link fault, after its delay."""
         meanwhile = self._machine.reboot if fault.kind is Kind.REBOOT else None
         if fault.wait_s:
             self._later(fault.wait_s, lambda: self.away(fault.back_after_s, meanwhile))
@@ -234,7 +234,7 @@ class Adbd:
             self.away(fault.back_after_s, meanwhile)
 
     def stop(self) -> None:
-        """Unplug for good, and wait until no service runs any more."""
+        """Unplug for good, and wait for running services to end."""
         self._stopped.set()
         self.unplug()
         self._listener.close()
@@ -242,8 +242,8 @@ class Adbd:
         with self._lock:
             transports = dict(self._transports)
         for transport, thread in transports.items():
-            for each in (thread, *transport.threads):
-                each.join(max(0.0, deadline - time.monotonic()))
+            for running in (thread, *transport.threads):
+                running.join(max(0.0, deadline - time.monotonic()))
 
     def _later(self, seconds: float, action: Callable[[], None]) -> None:
         def wait() -> None:
@@ -261,10 +261,10 @@ class Adbd:
             connection.settimeout(self._stall_s)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
-                # A transport stays listed until its services have ended, so that `stop` can wait for them.
-                alive = {each: thread for each, thread in self._transports.items() if _is_busy(each, thread)}
+                # Keep a transport until its services have ended, so that `stop` can wait for them.
+                alive = {other: thread for other, thread in self._transports.items() if _is_busy(other, thread)}
                 self._transports = alive
-                online = sum(not each.closed.is_set() for each in alive)
+                online = sum(not other.closed.is_set() for other in alive)
                 if listener is not self._listener or online >= MAX_TRANSPORTS:
                     connection.close()
                     continue
@@ -275,23 +275,23 @@ class Adbd:
 
 
 def _is_busy(transport: Transport, thread: threading.Thread) -> bool:
-    return thread.is_alive() or any(each.is_alive() for each in transport.threads)
+    return thread.is_alive() or any(service.is_alive() for service in transport.threads)
 
 
 def _reserved(port: int) -> socket.socket:
-    """A socket that holds a loopback port (0: any free one) and does not listen: connecting is refused."""
-    holder = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    """A socket that reserves a loopback port (0: any free one) without listening, so connecting is refused."""
+    reserved = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        holder.bind(("127.0.0.1", port))
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserved.bind(("127.0.0.1", port))
     except OSError:
-        holder.close()
+        reserved.close()
         raise
-    return holder
+    return reserved
 
 
 def _shut(listener: socket.socket) -> None:
-    """Close a listening socket; the thread that accepts on it wakes up."""
+    """Close a listening socket and wake the thread that accepts on it."""
     with suppress(OSError):
         listener.shutdown(socket.SHUT_RDWR)
     listener.close()

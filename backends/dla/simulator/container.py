@@ -1,4 +1,4 @@
-"""The stand-in for a DLA file: a header of our own, then a TFLite file with fp16 weights."""
+"""The stand-in for a DLA file: our own header, then a TFLite file with fp16 weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MAGIC = b"SIMDLA01"
 ALIGNMENT = 64
 HEADER_LIMIT = 1 << 16
 VERSION = "8.2.31"
-"""What the stand-ins call themselves: the public SDK 8.0.11 has this compiler."""
+"""The version that the stand-ins report: that of the compiler in the public SDK 8.0.11."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The metadata that a real file has, as far as that is public."""
+    """The metadata of a real file, as far as it is public."""
 
     version: str
     major: int
@@ -37,7 +37,7 @@ class Header:
 
 
 def write(path: Path, header: Header, model: bytes) -> None:
-    """Write a container; `model` starts at a multiple of 64 bytes."""
+    """Write a container, with `model` aligned to 64 bytes."""
     text = json.dumps({"stand_in": True, **asdict(header)}).encode()
     start = len(MAGIC) + 4 + len(text)
     padding = b"\0" * (-start % ALIGNMENT)
@@ -45,10 +45,10 @@ def write(path: Path, header: Header, model: bytes) -> None:
 
 
 def read(data: bytes) -> tuple[Header, bytes]:
-    """Header and TFLite file of a container.
+    """Return the header and the TFLite file of a container.
 
     Raises:
-        ValueError: it is none.
+        ValueError: not a container.
     """
     size = int.from_bytes(data[8:12], "little")
     if data[:8] != MAGIC or size > HEADER_LIMIT or len(data) < 12 + size:
@@ -59,7 +59,7 @@ def read(data: bytes) -> tuple[Header, bytes]:
         sides = {side: tuple(Tensor(t["name"], tuple(t["shape"]), t["dtype"]) for t in fields[side]) for side in _SIDES}
         header = Header(**{**fields, **sides, "targets": tuple(fields["targets"])})
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"BAD_DATA: header of the DLA file ({error})") from error
+        raise ValueError(f"BAD_DATA: malformed header of the DLA file ({error})") from error
     start = 12 + size
     return header, data[start + -start % ALIGNMENT :]
 

@@ -16,36 +16,36 @@ from whisper_parity.backends.dla.simulator.link import Link
 from whisper_parity.backends.dla.simulator.machine import Machine
 
 USB2_BYTES_PER_S = 30_000_000
-"""What a USB 2 link carries in practice."""
+"""Throughput of a USB 2 link in practice."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a simulated device is like."""
+    """Properties of a simulated device."""
 
     model: str = "Simulated Genio 520"
     soc: str = "MT8371"
     legacy: bool = False
-    """An adbd without features, with checksums and messages of 4 KiB."""
+    """Whether the adbd is old: no features, checksums, messages of 4 KiB."""
     rate_bytes_per_s: float | None = None
-    """Of both directions together; None: as fast as it goes."""
+    """Both directions together; None for no limit."""
     latency_s: float = 0.0
     """Added to every message with a payload."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    """Added to that of every command: PARITY_SIM_FAULT and the like."""
+    """Extra variables of every command, such as PARITY_SIM_FAULT."""
     faults: tuple[LinkFault, ...] = ()
 
 
 class SimulatedDevice:
-    """A device that an adb server reaches by `adb connect`, between `with` and its end."""
+    """A device that an adb server reaches by `adb connect`, for the duration of a `with` block."""
 
     def __init__(self, settings: Settings | None = None, *, root: Path | None = None, **changes: Any) -> None:
         """Describe the device; nothing happens before `with`.
 
         Args:
-            settings: what it is like.
+            settings: its properties.
             root: its folder, which is kept; None for a temporary one.
-            changes: single settings that differ: `SimulatedDevice(legacy=True)`.
+            changes: overrides of single settings: `SimulatedDevice(legacy=True)`.
 
         Raises:
             TypeError: an unknown setting.
@@ -58,12 +58,16 @@ class SimulatedDevice:
         if self._given_root is not None:
             self._given_root.mkdir(parents=True, exist_ok=True)
         root = self._given_root or Path(tempfile.mkdtemp(prefix="parity-simulated-"))
-        wanted = self.settings
+        settings = self.settings
         self._machine = Machine(
-            root, model=wanted.model, soc=wanted.soc, environment=wanted.environment, faults=Faults(wanted.faults)
+            root,
+            model=settings.model,
+            soc=settings.soc,
+            environment=settings.environment,
+            faults=Faults(settings.faults),
         )
         self._machine.boot()
-        self._adbd = Adbd(self._machine, self._link, LEGACY if wanted.legacy else MODERN, stall_s=STALL_S)
+        self._adbd = Adbd(self._machine, self._link, LEGACY if settings.legacy else MODERN, stall_s=STALL_S)
         self._adbd.plug_in()
         return self
 
@@ -79,7 +83,7 @@ class SimulatedDevice:
 
     @property
     def serial(self) -> str:
-        """What adb calls it: "127.0.0.1:PORT", the same after every `plug_in`."""
+        """Its serial for adb: "127.0.0.1:PORT", the same after every `plug_in`."""
         return f"127.0.0.1:{self._adbd.port}"
 
     @property
@@ -94,7 +98,7 @@ class SimulatedDevice:
 
     @property
     def boot_id(self) -> str:
-        """Another after every reboot; `getprop ro.parity.boot_id` on the device."""
+        """Changes with every reboot; `getprop ro.parity.boot_id` on the device."""
         return self._machine.boot_id
 
     @property
@@ -109,16 +113,16 @@ class SimulatedDevice:
 
     @property
     def log(self) -> tuple[str, ...]:
-        """Services that were opened, and the requests of sync ("sync:SEND /path,mode"), oldest first."""
+        """Services opened and sync requests ("sync:SEND /path,mode"), oldest first."""
         return tuple(self._machine.log)
 
     @property
     def processes(self) -> tuple[int, ...]:
-        """Ids of the processes that run on it."""
+        """Ids of its running processes."""
         return self._machine.processes()
 
     def unplug(self) -> None:
-        """Pull the cable: commands are hung up, daemons live on."""
+        """Pull the cable: commands get SIGHUP, daemons live on."""
         self._adbd.unplug()
 
     def plug_in(self) -> None:
@@ -126,19 +130,19 @@ class SimulatedDevice:
         self._adbd.plug_in()
 
     def reboot(self, after_s: float = 0.0) -> None:
-        """Pull the power: every process dies, and it is back after a time with another boot id."""
+        """Pull the power: every process dies, and the device returns after `after_s` with a new boot id."""
         self._adbd.away(after_s, self._machine.reboot)
 
     def kill_processes(self) -> None:
-        """Kill everything that runs on it, daemons included."""
+        """Kill all its processes, daemons included."""
         self._machine.kill_processes()
 
     def add_fault(self, fault: LinkFault) -> None:
-        """Script one more fault."""
+        """Add one more scripted fault."""
         self._machine.faults.add(fault)
         self._machine.apply_faults()
 
     def heal(self) -> None:
-        """End the standing faults and forget those that have not struck."""
+        """Remove standing faults and those that have not struck yet."""
         self._machine.faults.clear()
         self._machine.apply_faults()

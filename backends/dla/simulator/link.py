@@ -1,4 +1,4 @@
-"""The cable of a simulated device: how fast it is, and what went over it."""
+"""The cable of a simulated device: its speed and traffic."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import threading
 import time
 
 SHORTEST_SLEEP_S = 0.0005
-"""Shorter debts are carried over to the next message: a sleep costs about as much as it lasts."""
+"""Shorter waits are deferred to the next message, since a sleep has about that overhead."""
 
 
 class Link:
-    """One link that both directions share, as on USB 2. Thread-safe."""
+    """One link shared by both directions, as on USB 2. Thread-safe."""
 
     def __init__(self, rate_bytes_per_s: float | None = None, latency_s: float = 0.0) -> None:
         """Describe the link.
 
         Args:
-            rate_bytes_per_s: payload bytes per second of both directions together; None: as fast as it goes.
+            rate_bytes_per_s: payload bytes per second, both directions together; None for no limit.
             latency_s: added to every message with a payload.
         """
         self._rate = rate_bytes_per_s
@@ -29,7 +29,7 @@ class Link:
         """Stream payload from the host to the device."""
 
     def carry(self, size: int, *, sending: bool, cut: threading.Event) -> None:
-        """Count a payload and wait for as long as the link needs for it, or until `cut` is set."""
+        """Count a payload and wait while the link carries it, or until `cut` is set."""
         with self._lock:
             if sending:
                 self.sent_bytes += size
@@ -40,7 +40,7 @@ class Link:
             cut.wait(wait_s)
 
     def _occupied_s(self, size: int) -> float:
-        """Seconds from now until a payload that is sent now has arrived."""
+        """Seconds until a payload sent now has arrived."""
         if self._rate is None:
             return 0.0
         now = time.monotonic()

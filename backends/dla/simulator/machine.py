@@ -1,4 +1,4 @@
-"""What runs below the adbd: a folder, commands, processes and a clock."""
+"""The system below the adbd: a folder, commands, processes and a clock."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from whisper_parity.backends.dla.simulator.fault import Faults, Kind
 GRACE_S = 0.5
 """Between SIGHUP and SIGKILL."""
 MARKER = "PARITY_SIM_DEVICE"
-"""In the environment of every process of a device: finds those that left their process group."""
+"""Environment variable that marks a device's processes, to find those that left their process group."""
 
 _NEURONRT = """#!/bin/sh
 exec {python} -m whisper_parity.backends.dla.simulator.neuronrt "$@"
@@ -40,11 +40,11 @@ _READ_ONLY = {
     "rm": '#!/bin/sh\ncase "$1" in -*f*) shift; [ $# = 1 ] && [ ! -e "$1" ] && exit 0;; esac\n' + _REFUSED,
     **dict.fromkeys(("chmod", "cp", "dd", "ln", "mv", "rmdir", "tee", "touch"), "#!/bin/sh\n" + _REFUSED),
 }
-"""Commands that change files; a superuser could change them in spite of any mode."""
+"""Replacements of commands that change files; file modes alone would not stop a superuser."""
 
 
 class Machine:
-    """The simulated system: everything below `root`, and the processes that were started on it."""
+    """The simulated system: everything below `root`, and its processes."""
 
     def __init__(self, root: Path, *, model: str, soc: str, environment: Mapping[str, str], faults: Faults) -> None:
         self.root = root.resolve()
@@ -52,34 +52,34 @@ class Machine:
         self.soc = soc
         self.faults = faults
         self.log: list[str] = []
-        """Services opened, and the requests of sync ("sync:SEND /path"), oldest first."""
+        """Services opened and sync requests ("sync:SEND /path"), oldest first."""
         self._environment = environment
         self._marker = secrets.token_hex(8)
         self._groups: set[int] = set()
         self._lock = threading.Lock()
         self._pushed = 0
         self.started_s = time.time()
-        """When it booted, by the clock of the host."""
+        """Time of the boot, by the host's clock."""
         self.boot_id = ""
 
     @property
     def work_folder(self) -> Path:
-        """Where files are pushed to; TMPDIR of every command."""
+        """TMPDIR of every command; files are pushed here."""
         return self.root / "data" / "local" / "tmp"
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment of every command, made from scratch."""
+        """The environment of every command; inherits only PATH from the host."""
         path = f"{self.root / 'bin'}:{os.environ.get('PATH', os.defpath)}"
-        own = {"PATH": path, "HOME": str(self.root), "TMPDIR": str(self.work_folder), "LANG": "C", MARKER: self._marker}
-        return {**own, **self._environment}
+        base = {"PATH": path, "HOME": str(self.root), "TMPDIR": str(self.work_folder), "LANG": "C"}
+        return {**base, MARKER: self._marker, **self._environment}
 
     def clock_s(self) -> float:
-        """What its clock says, in seconds since 1970."""
+        """Its clock, in seconds since 1970."""
         return time.time() - self.started_s if self.faults.standing(Kind.WRONG_CLOCK) else time.time()
 
     def boot(self) -> None:
-        """Make the folders and the stand-in commands, and a boot id."""
+        """Create the folders, the stand-in commands and a boot id."""
         self.work_folder.mkdir(parents=True, exist_ok=True)
         (self.root / "bin").mkdir(exist_ok=True)
         self.started_s = time.time()
@@ -90,7 +90,7 @@ class Machine:
 
     @property
     def properties(self) -> dict[str, str]:
-        """What getprop says."""
+        """What getprop prints."""
         return {
             "ro.product.model": self.model,
             "ro.product.brand": "Simulator",
@@ -103,12 +103,12 @@ class Machine:
         }
 
     def reboot(self) -> None:
-        """Kill every process and boot again, with another boot id."""
+        """Kill every process and boot again, with a new boot id."""
         self.kill_processes()
         self.boot()
 
     def apply_faults(self) -> None:
-        """Install the stand-ins of the standing faults of the file system and the clock, and remove the others'."""
+        """Install the commands that simulate standing faults of file system and clock; remove the rest."""
         if self.faults.standing(Kind.WRONG_CLOCK):
             date = shlex.quote(shutil.which("date") or "/bin/date")
             self._install("date", _DATE.format(date=date, started=int(self.started_s)))
@@ -122,8 +122,8 @@ class Machine:
             self._remove("df")
             self._pushed = 0
 
-    def takes(self, size: int) -> bool:
-        """Whether so many more bytes of a push fit; when not, `df` shows it from now on."""
+    def accept_bytes(self, size: int) -> bool:
+        """Count bytes of a push; False once the disk is full, which `df` then shows too."""
         fault = self.faults.standing(Kind.DISK_FULL)
         if fault is None:
             return True
@@ -135,31 +135,31 @@ class Machine:
         return fits
 
     def start(self, command: str, *, merged: bool) -> subprocess.Popen[bytes]:
-        """Start a command of the device's shell as the leader of a session; "" is a shell that reads stdin.
+        """Start a shell command as a session leader; "" is a shell that reads stdin.
 
         Raises:
             OSError: it cannot be started.
             ValueError: the command holds a NUL.
         """
-        words = ["/bin/sh", "-c", command] if command else ["/bin/sh"]
+        command_line = ["/bin/sh", "-c", command] if command else ["/bin/sh"]
         process = subprocess.Popen(
-            words, cwd=self.root, env=self.environment, start_new_session=True, bufsize=0, stdin=subprocess.PIPE,
+            command_line, cwd=self.root, env=self.environment, start_new_session=True, bufsize=0, stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT if merged else subprocess.PIPE,
-            preexec_fn=_hear_hang_ups,
+            preexec_fn=_reset_sighup,
         )  # fmt: skip
         with self._lock:
             self._groups.add(process.pid)
         return process
 
     def ended(self, process: subprocess.Popen[bytes]) -> None:
-        """Note that a command has ended; with a wrong clock, the files it made get their times from that."""
+        """Note that a command has ended; with a wrong clock, correct the times of its files to match."""
         with self._lock:
             self._groups.discard(process.pid)
         if self.faults.standing(Kind.WRONG_CLOCK):
             self._set_times()
 
     def hang_up(self, process: subprocess.Popen[bytes]) -> None:
-        """SIGHUP to the group of a command, and SIGKILL to what is left of it after the grace."""
+        """Send SIGHUP to a command's process group, then SIGKILL after `GRACE_S`."""
         _signal(process.pid, signal.SIGHUP)
         deadline = time.monotonic() + GRACE_S
         while (process.poll() is None or _signal(process.pid, 0)) and time.monotonic() < deadline:
@@ -168,42 +168,44 @@ class Machine:
         process.wait()
 
     def kill_processes(self) -> None:
-        """SIGKILL to every process that was started on the device, daemons included."""
+        """Send SIGKILL to every process of the device, daemons included."""
         with self._lock:
             groups = tuple(self._groups)
         for group in groups:
             _signal(group, signal.SIGKILL)
         deadline = time.monotonic() + GRACE_S
-        while (left := self.processes()) and time.monotonic() < deadline:
-            for pid in left:
+        while (alive := self.processes()) and time.monotonic() < deadline:
+            for pid in alive:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.005)
 
     def processes(self) -> tuple[int, ...]:
-        """Ids of the device's processes that live, found by their environment (where there is a /proc)."""
-        wanted = f"{MARKER}={self._marker}".encode()
-        return tuple(int(each.name) for each in Path("/proc").glob("[0-9]*") if wanted in _environ(each).split(b"\0"))
+        """Ids of the device's live processes, found by their environment; needs /proc."""
+        marker = f"{MARKER}={self._marker}".encode()
+        return tuple(
+            int(process.name) for process in Path("/proc").glob("[0-9]*") if marker in _environ(process).split(b"\0")
+        )
 
     def _install(self, name: str, script: str) -> None:
-        """Write a command in one step: another one may be running the old text."""
+        """Replace a command atomically: the old script may be running."""
         target = self.root / "bin" / name
-        fresh = target.with_name(f".{name}-{secrets.token_hex(4)}")
-        fresh.write_text(script)
-        fresh.chmod(0o755)
-        fresh.replace(target)
+        temporary = target.with_name(f".{name}-{secrets.token_hex(4)}")
+        temporary.write_text(script)
+        temporary.chmod(0o755)
+        temporary.replace(target)
 
     def _remove(self, name: str) -> None:
         (self.root / "bin" / name).unlink(missing_ok=True)
 
     def _set_times(self) -> None:
-        """Move times since the boot to 1970; their order stays."""
+        """Shift file times since the boot to 1970, keeping their order."""
         for folder, _, names in os.walk(self.work_folder):
             for path in (Path(folder, name) for name in names):
-                with suppress(OSError):  # it may be gone by now
-                    found = path.lstat()
-                    if stat.S_ISREG(found.st_mode) and found.st_mtime >= self.started_s - 1:
-                        moved = max(found.st_mtime - self.started_s, 0.0)
+                with suppress(OSError):  # it may have been removed meanwhile
+                    status = path.lstat()
+                    if stat.S_ISREG(status.st_mode) and status.st_mtime >= self.started_s - 1:
+                        moved = max(status.st_mtime - self.started_s, 0.0)
                         os.utime(path, (moved, moved))
 
 
@@ -216,17 +218,17 @@ def _getprop(properties: Mapping[str, str]) -> str:
 def _environ(process: Path) -> bytes:
     try:
         return (process / "environ").read_bytes()
-    except OSError:  # gone, or somebody else's
+    except OSError:  # ended, or another user's
         return b""
 
 
-def _hear_hang_ups() -> None:
-    """In a new process: whoever started us under nohup had us inherit a SIGHUP that nobody can trap."""
+def _reset_sighup() -> None:
+    """In a new process: restore SIGHUP, which under nohup is inherited as ignored and cannot be trapped."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def _signal(group: int, number: int) -> bool:
-    """Signal a process group; whether it still has members."""
+    """Signal a process group; return whether it still has members."""
     try:
         os.killpg(group, number)
     except (ProcessLookupError, PermissionError):

@@ -1,7 +1,7 @@
-"""A stand-in for ncc-tflite: `python -m whisper_parity.backends.dla.simulator.ncc_tflite IN.tflite --arch=... -o OUT.dla`.
+"""A stand-in for ncc-tflite, run with `python -m`: IN.tflite --arch=... -o OUT.dla.
 
-It compiles nothing. It rounds the weights to fp16, as an NPU without float32 does, and puts them into a container with
-the metadata of a real file, so that everything behind the compiler can be tried without an SDK.
+It compiles nothing. It rounds the weights to fp16, like an NPU without float32, and wraps them in a container with
+the metadata of a real file, so that everything after the compiler can be tested without an SDK.
 
 Environment: PARITY_SIM_NCC_FAULT = fail | no_output | cpu_target | hang | crash.
 """
@@ -31,10 +31,10 @@ def compile_stand_in(source: Path, target: Path, arch: str, soc: str | None) -> 
     from whisper_parity.backends.tflite.litert.convert import quantise
 
     with tempfile.TemporaryDirectory() as folder:
-        halved = Path(folder) / "fp16.tflite"
-        quantise("fp16", source, halved)
-        model = halved.read_bytes()
-        inputs, outputs = _tensors(halved)
+        fp16_file = Path(folder) / "fp16.tflite"
+        quantise("fp16", source, fp16_file)
+        model = fp16_file.read_bytes()
+        inputs, outputs = _tensors(fp16_file)
     major = int(os.environ.get("PARITY_SIM_DLA_MAJOR", "8"))
     header = Header(container.VERSION, major, arch, soc, False, inputs, outputs, _targets(arch))
     container.write(target, header, model)
@@ -51,13 +51,13 @@ def _tensors(model: Path) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
 
 
 def _targets(arch: str) -> tuple[str, ...]:
-    """The engines of the plan: the MDLA of the arch, and the CPU too when that fault is asked for."""
+    """The engines of the plan: the MDLA of the arch, plus the CPU for the fault cpu_target."""
     mdla = re.search(r"mdla(\d+)\.(\d+)", arch)
     name = f"MDLA_{mdla[1]}_{mdla[2]}" if mdla else "MDLA"
     return (name, "CPU") if os.environ.get("PARITY_SIM_NCC_FAULT") == "cpu_target" else (name,)
 
 
-def _fail_as_asked() -> None:
+def _inject_fault() -> None:
     fault = os.environ.get("PARITY_SIM_NCC_FAULT")
     if fault == "fail":
         say("OP[12]: GELU unsupported operation\nERROR: NEURON_UNMAPPABLE")
@@ -69,7 +69,7 @@ def _fail_as_asked() -> None:
 
 
 def main() -> int:
-    """Behave as the tool does, as far as that is public."""
+    """Behave like the tool, as far as its behaviour is public."""
     parser = argparse.ArgumentParser(prog="ncc-tflite (stand-in)", allow_abbrev=False)
     parser.add_argument("model", nargs="?", type=Path)
     parser.add_argument("-o", "-d", dest="out", type=Path)
@@ -83,7 +83,7 @@ def main() -> int:
     if args.model is None or not args.model.is_file():
         say(f"ERROR: cannot open {args.model}")
         return 1
-    _fail_as_asked()
+    _inject_fault()
     if os.environ.get("PARITY_SIM_NCC_FAULT") != "no_output":
         compile_stand_in(args.model, args.out or args.model.with_suffix(".dla"), args.arch, None)
     if args.show_exec_plan:

@@ -1,6 +1,6 @@
-"""A stand-in for MediaTek's neuronrt on a simulated device: the same flags and words, computed by LiteRT on the host.
+"""A stand-in for MediaTek's neuronrt on a simulated device: same flags and output, computed by LiteRT on the host.
 
-Environment: PARITY_SIM_FAULT, PARITY_SIM_COMPUTE_MS, PARITY_SIM_RUNTIME_MAJOR, as the stand-in runtime has them.
+Environment: PARITY_SIM_FAULT, PARITY_SIM_COMPUTE_MS, PARITY_SIM_RUNTIME_MAJOR, as in the stand-in runtime.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ def say(text: str) -> None:
 
 
 def fault() -> str:
-    """The fault that this device injects."""
+    """The name of the fault to inject; "" for none."""
     return os.environ.get("PARITY_SIM_FAULT", "").partition(":")[0]
 
 
 class Model:
-    """An opened container."""
+    """A loaded container."""
 
     def __init__(self, path: Path) -> None:
-        """Read and check it.
+        """Read and check the file.
 
         Raises:
             ValueError: the runtime would refuse it.
@@ -53,14 +53,14 @@ class Model:
         self.interpreter.allocate_tensors()
 
     def run(self, inputs: list[bytes]) -> list[NDArray[Any]]:
-        """Outputs of one inference, inputs and outputs rounded to fp16 as an NPU without float32 rounds them."""
+        """Run one inference, inputs and outputs rounded to fp16 like on an NPU without float32."""
         for detail, data in zip(self.interpreter.get_input_details(), inputs, strict=True):
             values = np.frombuffer(data, np.float32).astype(np.float16).astype(np.float32)
             self.interpreter.set_tensor(detail["index"], values.reshape(detail["shape"]))
         self.interpreter.invoke()
-        found = [self.interpreter.get_tensor(d["index"]) for d in self.interpreter.get_output_details()]
+        outputs = [self.interpreter.get_tensor(d["index"]) for d in self.interpreter.get_output_details()]
         with np.errstate(over="ignore"):
-            return [array.astype(np.float16).astype(np.float32) for array in found]
+            return [array.astype(np.float16).astype(np.float32) for array in outputs]
 
     def describe(self) -> None:
         """Print the I/O map."""
@@ -73,8 +73,8 @@ class Model:
                 say(f"  Handle = {handle}, <{' x '.join(str(int(n)) for n in detail['shape'])}>")
 
 
-def damaged(outputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
-    """The outputs as the injected fault leaves them."""
+def corrupt(outputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
+    """Apply the injected fault to the outputs."""
     if fault() == "nan_output":
         outputs[0].reshape(-1)[0] = np.nan
     if fault() == "swapped_output":
@@ -87,12 +87,12 @@ def damaged(outputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
 
 
 def infer(model: Model, inputs: list[Path], outputs: list[Path], count: int) -> int:
-    """Run, write, and say how long it took; return the exit code."""
+    """Run, write the outputs and print the time; return the exit code."""
     details = model.interpreter.get_input_details()
     data = [path.read_bytes() for path in inputs]
     expected = [4 * int(np.prod(detail["shape"])) for detail in details]
-    if [len(each) for each in data] != expected:
-        say(f"ERROR: input sizes {[len(each) for each in data]}, expected {expected}")
+    if [len(buffer) for buffer in data] != expected:
+        say(f"ERROR: input sizes {[len(buffer) for buffer in data]}, expected {expected}")
         return CLI_ERROR
     started = time.monotonic()
     if fault() == "hang":
@@ -106,17 +106,17 @@ def infer(model: Model, inputs: list[Path], outputs: list[Path], count: int) -> 
         say(f"ERROR: NeuronRuntime_inference failed with {INFERENCE_FAILED}")
         return CLI_ERROR
     for _ in range(count):
-        found = model.run(data)
+        results = model.run(data)
         time.sleep(float(os.environ.get("PARITY_SIM_COMPUTE_MS", "0")) / 1000)
     if fault() not in ("no_output", "stale_output"):
-        for path, array in zip(outputs, damaged(found)):
+        for path, array in zip(outputs, corrupt(results)):
             path.write_bytes(array.astype(np.float32).tobytes())
     say(f"Total inference time = {(time.monotonic() - started) * 1000:.0f} ms")
     return 0
 
 
 def main() -> int:
-    """Behave as the tool does, as far as that is public."""
+    """Behave like the tool, as far as its behaviour is public."""
     parser = argparse.ArgumentParser(prog="neuronrt (stand-in)", allow_abbrev=False)
     parser.add_argument("-m", dest="mode", default="null")
     parser.add_argument("-a", dest="model", type=Path)

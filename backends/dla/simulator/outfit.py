@@ -1,4 +1,4 @@
-"""A simulated device with everything on it that a board has: the stand-in runtime beside the stand-in tools."""
+"""A simulated device equipped like a board: the stand-in runtime and the stand-in tools."""
 
 from __future__ import annotations
 
@@ -20,22 +20,21 @@ def started(
 ) -> Iterator[SimulatedDevice]:
     """A running simulated device.
 
-    Without a C++ compiler it has no runtime library, as some boards have none that the shell may load: neuronrt is
-    there all the same.
+    Without a C++ compiler it has no runtime library, only neuronrt, like boards whose library the shell may not load.
 
     Args:
         threads: threads of its "NPU".
-        environment: variables of its commands: PARITY_SIM_FAULT and the like.
+        environment: extra variables of its commands, such as PARITY_SIM_FAULT.
         root: its folder, which is kept; None for a temporary one.
-        settings: as `SimulatedDevice` has them.
+        settings: see `SimulatedDevice`.
     """
-    own = {"PARITY_SIM_THREADS": str(threads), **_library(), **(environment or {})}
-    with SimulatedDevice(environment=own, root=root, **settings) as device:
+    variables = {"PARITY_SIM_THREADS": str(threads), **_library(), **(environment or {})}
+    with SimulatedDevice(environment=variables, root=root, **settings) as device:
         yield device
 
 
 def write_sdk(folder: Path) -> Path:
-    """A folder laid out as the Neuron SDK, its compiler the stand-in: to try a CI before the real one is there."""
+    """Write a folder laid out like the Neuron SDK with the stand-in compiler, to test a CI without the real one."""
     tool = folder / "host" / "bin" / "ncc-tflite"
     tool.parent.mkdir(parents=True, exist_ok=True)
     (folder / "host" / "lib").mkdir(exist_ok=True)
@@ -46,7 +45,7 @@ def write_sdk(folder: Path) -> Path:
 
 
 def _library() -> dict[str, str]:
-    """Where the device's linker finds the stand-in runtime; nothing when it cannot be built here."""
+    """Variables that point to the stand-in runtime; none if it cannot be built here."""
     try:
         library = native.stand_in_runtime()
         return {"LD_LIBRARY_PATH": str(library.parent), "PARITY_SIM_LITERT": str(native.litert_library())}

@@ -37,10 +37,10 @@ class Packet:
     checksum: int
 
     def check(self) -> None:
-        """Compare payload and checksum, which only old versions fill in.
+        """Verify the checksum, which only old versions fill in.
 
         Raises:
-            ProtocolError: they differ.
+            ProtocolError: it is wrong.
         """
         if checksum(self.payload) != self.checksum:
             raise ProtocolError("wrong checksum")
@@ -52,20 +52,20 @@ def checksum(payload: bytes) -> int:
 
 
 def pack(command: int, arg0: int, arg1: int, payload: bytes, *, summed: bool) -> bytes:
-    """A message as bytes; without `summed` its checksum is 0."""
+    """Encode a message; without `summed` its checksum is 0."""
     total = checksum(payload) if summed else 0
     return HEADER.pack(command, arg0, arg1, len(payload), total, command ^ 0xFFFFFFFF) + payload
 
 
 def receive(connection: socket.socket, limit: int) -> Packet | None:
-    """Read one message, waiting as long as it takes for its first byte; None when the host hangs up in between.
+    """Read one message, with no time limit for its first byte; None if the host hangs up before it.
 
     Args:
-        connection: its timeout is how long the host may pause in the middle of a message.
+        connection: its timeout limits pauses within a message.
         limit: the longest payload, in bytes.
 
     Raises:
-        ProtocolError: an unknown command, a wrong magic, a payload over the limit, or a message that does not end.
+        ProtocolError: an unknown command, a wrong magic, a payload over the limit, or an incomplete message.
         OSError: the connection broke.
     """
     _wait_for(connection)
@@ -74,14 +74,14 @@ def receive(connection: socket.socket, limit: int) -> Packet | None:
         return None
     command, arg0, arg1, size, total, magic = HEADER.unpack(first + _exactly(connection, HEADER.size - len(first)))
     if command ^ 0xFFFFFFFF != magic or command not in COMMANDS:
-        raise ProtocolError(f"no adb message: command {command:#x}, magic {magic:#x}")
+        raise ProtocolError(f"not an adb message: command {command:#x}, magic {magic:#x}")
     if size > limit:
-        raise ProtocolError(f"payload of {size} bytes, at most {limit} were agreed on")
+        raise ProtocolError(f"payload of {size} bytes, expected at most {limit}")
     return Packet(command, arg0, arg1, _exactly(connection, size), total)
 
 
 def _wait_for(connection: socket.socket) -> None:
-    """Wait without a limit: a host with nothing to say is silent for hours."""
+    """Wait without a time limit: an idle host is silent for hours."""
     poller = select.poll()
     poller.register(connection.fileno(), select.POLLIN)
     poller.poll()

@@ -19,25 +19,25 @@ from whisper_parity.backends.dla.simulator.streams import Stream, StreamClosed, 
 from whisper_parity.backends.dla.simulator.sync import SyncService
 
 STDIN, STDOUT, STDERR, EXIT, CLOSE_STDIN = range(5)
-"""Packets of shell v2; 5, the size of the window, is ignored as everything else."""
+"""Packets of shell v2; all others are ignored, such as 5, the window size."""
 SHELL_PACKET = struct.Struct("<BI")
 MAX_SHELL_PACKET = 1 << 20
 CHUNK = 1 << 16
 EXEC_LINGER_S = 2.0
-"""`adb exec-in` hangs up when it has sent everything: the command may work off its input first."""
+"""`adb exec-in` hangs up after sending everything, so the command may finish its input first."""
 CONNECT_LIMIT_S = 5.0
 REBOOT_S = 0.5
 
 
 class Services:
-    """Runs whatever the host opens."""
+    """Runs the services that the host opens."""
 
     def __init__(self, machine: Machine, strike: Callable[[LinkFault], None]) -> None:
         self.machine = machine
         self._strike = strike
 
     def run(self, stream: Stream) -> None:
-        """Serve one stream to its end."""
+        """Serve one stream until it ends."""
         self.machine.log.append(stream.service)
         try:
             self._dispatch(stream)
@@ -63,20 +63,20 @@ class Services:
             stream.refuse()
 
     def _watch(self, stream: Stream) -> None:
-        """Let the faults of a run strike this stream, one at most."""
-        looking, faults = threading.Lock(), self.machine.faults
+        """Let a fault of a run strike this stream, at most once."""
+        lock, faults = threading.Lock(), self.machine.faults
 
-        def look() -> None:
-            with looking:
-                fault = faults.take(IN_RUN, stream.service, stream.carried) if stream.observe is look else None
+        def check() -> None:
+            with lock:
+                fault = faults.take(IN_RUN, stream.service, stream.carried) if stream.observe is check else None
                 if fault:
                     stream.observe = lambda: None
             if fault:
                 self._strike(fault)
 
-        stream.observe = look
+        stream.observe = check
         stream.accept()
-        look()
+        check()
 
     def _command(self, stream: Stream, command: str, *, framed: bool, linger_s: float) -> None:
         try:
@@ -101,23 +101,23 @@ class Services:
 
     def _socket(self, stream: Stream, kind: str, address: str) -> None:
         try:
-            opened = _connected(kind, address)
+            connection = _connect(kind, address)
         except (OSError, ValueError, OverflowError):
             stream.refuse()
             return
-        with opened:
-            stream.when_closed(lambda: _shut(opened))
+        with connection:
+            stream.when_closed(lambda: _shut(connection))
             self._watch(stream)
-            sender = threading.Thread(target=_send_on, args=(stream, opened), daemon=True)
+            sender = threading.Thread(target=_forward_to_socket, args=(stream, connection), daemon=True)
             sender.start()
-            self._receive_on(stream, opened)
+            self._forward_to_host(stream, connection)
             stream.close()
             sender.join()
 
-    def _receive_on(self, stream: Stream, opened: socket.socket) -> None:
+    def _forward_to_host(self, stream: Stream, connection: socket.socket) -> None:
         sent, garbage = 0, None
         with suppress(OSError, StreamClosed):
-            while data := opened.recv(CHUNK):
+            while data := connection.recv(CHUNK):
                 garbage = garbage or self.machine.faults.take([Kind.GARBAGE], stream.service, sent + len(data))
                 if garbage:
                     real = data[: max(0, garbage.after_bytes - sent)]
@@ -127,25 +127,25 @@ class Services:
 
 
 class Command:
-    """A process whose input, output and exit code go over a stream."""
+    """A process with its input, output and exit code on a stream."""
 
     def __init__(self, process: subprocess.Popen[bytes], stream: Stream, *, framed: bool) -> None:
-        """Join them; `framed` is shell v2, else output and errors are one, and the exit code is lost."""
+        """Connect the two. `framed` is shell v2; without it, stdout and stderr merge and the exit code is lost."""
         self._process = process
         self._stream = stream
         self._framed = framed
         self._done = threading.Event()
         self._feeder = threading.Thread(target=self._feed, daemon=True)
         self._hung_up, self._hanging_up = socket.socketpair()
-        """The first becomes readable when the host hangs up: polled beside the pipes."""
+        """`_hung_up` becomes readable when the host hangs up; polled together with the pipes."""
         stream.when_closed(lambda: _shut(self._hanging_up))
 
     def feed(self) -> None:
-        """Start to copy the host's bytes to the command."""
+        """Start copying the host's bytes to the command."""
         self._feeder.start()
 
     def copy_output(self) -> None:
-        """Copy the command's output until all who hold it have closed it.
+        """Copy the command's output until every process that holds it has closed it.
 
         Raises:
             StreamClosed: the host hung up.
@@ -166,10 +166,10 @@ class Command:
                     del pipes[descriptor]
 
     def wait(self) -> int:
-        """Wait for the command's end; its exit code, 128 + n after signal n.
+        """Wait for the command to end; return its exit code, 128 + n after signal n.
 
         Raises:
-            StreamClosed: the host hung up before.
+            StreamClosed: the host hung up first.
         """
         poller, pause_ms = select.poll(), 1
         poller.register(self._hung_up.fileno(), select.POLLIN)
@@ -180,18 +180,18 @@ class Command:
         return code if code >= 0 else 128 - code
 
     def report(self, code: int) -> None:
-        """Send the exit code, where there is a way to."""
+        """Send the exit code, which only shell v2 can carry."""
         if self._framed:
             self._stream.write(self._packed(EXIT, bytes([code])))
 
     def linger(self, seconds: float) -> None:
-        """Let a command whose host has hung up work off what it was sent."""
+        """After the host hung up, let the command finish the input it was sent."""
         deadline = time.monotonic() + (seconds if self._stream.has_input else 0.0)
         while self._process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
 
     def close(self) -> None:
-        """Hang up and give back every pipe; the process has ended."""
+        """Hang up and close every pipe; the process has ended."""
         self._stream.close()
         self._done.set()
         if self._feeder.ident:
@@ -206,7 +206,7 @@ class Command:
         return SHELL_PACKET.pack(number, len(data)) + data if self._framed else data
 
     def _feed(self) -> None:
-        """Keep reading after the input has ended: the host may still hang up."""
+        """Keep reading after the end of the input, to notice when the host hangs up."""
         with suppress(StreamClosed):
             self._feed_packets() if self._framed else self._feed_raw()
         self._close_stdin()
@@ -233,7 +233,7 @@ class Command:
             self._process.stdin.close()
 
     def _write(self, data: bytes) -> None:
-        """Write to the command unless it does not want to know, or has ended while a child of it holds the pipe."""
+        """Write to the command, unless it closed its stdin, or ended while a child still holds the pipe."""
         pipe = self._process.stdin
         if pipe is None or pipe.closed:
             return
@@ -249,35 +249,35 @@ class Command:
             self._close_stdin()
 
 
-def _connected(kind: str, address: str) -> socket.socket:
-    """A socket to a program of the host.
+def _connect(kind: str, address: str) -> socket.socket:
+    """Connect to a program of the host.
 
     Raises:
-        OSError: nobody listens.
+        OSError: nothing listens.
         ValueError: no such address, or one that is not on the loopback.
     """
     if kind == "tcp":
-        opened = socket.create_connection(("127.0.0.1", int(address)), timeout=CONNECT_LIMIT_S)
-        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = socket.create_connection(("127.0.0.1", int(address)), timeout=CONNECT_LIMIT_S)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     else:
-        opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            opened.settimeout(CONNECT_LIMIT_S)
-            opened.connect(b"\0" + os.fsencode(address))
+            connection.settimeout(CONNECT_LIMIT_S)
+            connection.connect(b"\0" + os.fsencode(address))
         except OSError:
-            opened.close()
+            connection.close()
             raise
-    opened.settimeout(None)
-    return opened
+    connection.settimeout(None)
+    return connection
 
 
-def _send_on(stream: Stream, opened: socket.socket) -> None:
+def _forward_to_socket(stream: Stream, connection: socket.socket) -> None:
     with suppress(OSError):
         while data := stream.read():
-            opened.sendall(data)
-    _shut(opened)
+            connection.sendall(data)
+    _shut(connection)
 
 
-def _shut(opened: socket.socket) -> None:
+def _shut(connection: socket.socket) -> None:
     with suppress(OSError):
-        opened.shutdown(socket.SHUT_RDWR)
+        connection.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""One stream of an adb transport, as a pipe: we send one message at a time and wait until it is acknowledged."""
+"""One stream of an adb transport, as a pipe: each message sent must be acknowledged before the next."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ MAX_WAITING = 8192
 
 
 class Carrier(Protocol):
-    """**Protocol:** what a stream needs of its transport."""
+    """**Protocol:** what a stream needs from its transport."""
 
     max_payload: int
     closed: threading.Event
 
     def send(self, command: int, arg0: int, arg1: int, payload: bytes = b"") -> None:
-        """Send one message; one that the link no longer takes is lost."""
+        """Send one message; drop it once the link is cut."""
 
     def forget(self, local_id: int) -> None:
-        """The stream is closed from both sides."""
+        """Drop a stream that both sides have closed."""
 
 
 def _nothing() -> None:
@@ -36,12 +36,12 @@ class StreamClosed(Exception):  # noqa: N818 - the normal end of a stream
 
 
 class Stream:
-    """A stream that the host has opened to `service`."""
+    """A stream that the host opened to `service`."""
 
     def __init__(self, carrier: Carrier, local_id: int, remote_id: int, service: str) -> None:
         self.service = service
         self.carried = 0
-        """Payload bytes of both directions so far."""
+        """Payload bytes so far, both directions."""
         self._carrier = carrier
         self._local_id = local_id
         self._remote_id = remote_id
@@ -54,7 +54,7 @@ class Stream:
         self._closed = False
         self._hang_ups: list[Callable[[], None]] = []
         self.observe: Callable[[], None] = _nothing
-        """Called whenever more bytes were carried."""
+        """Called after every payload."""
 
     @property
     def max_payload(self) -> int:
@@ -67,7 +67,7 @@ class Stream:
         return self._closed
 
     def accept(self) -> None:
-        """Tell the host that the service is there."""
+        """Tell the host that the service is open."""
         with self._changed:
             self._may_write = True
         self._carrier.send(OKAY, self._local_id, self._remote_id)
@@ -78,7 +78,7 @@ class Stream:
             self._carrier.send(CLSE, 0, self._remote_id)
 
     def read(self) -> bytes:
-        """Wait for the next bytes of the host, and acknowledge them; b"" once it has hung up."""
+        """Wait for the host's next bytes and acknowledge them; b"" once it has hung up."""
         payload: bytes | None = b""
         while payload == b"":
             payload = self._next()
@@ -89,7 +89,7 @@ class Stream:
         return payload
 
     def _next(self) -> bytes | None:
-        """Wait for the next message, and acknowledge it; None at the end."""
+        """Wait for the next message and acknowledge it; None at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._arrived or self._closed)
             if not self._arrived:
@@ -101,7 +101,7 @@ class Stream:
         return payload
 
     def write(self, data: bytes | memoryview) -> None:
-        """Send bytes, in as many messages as they need, each once the one before is acknowledged.
+        """Send bytes, split into messages, each after the previous one is acknowledged.
 
         Raises:
             StreamClosed: the host hung up before all were sent.
@@ -125,7 +125,7 @@ class Stream:
         self._carrier.forget(self._local_id)
 
     def when_closed(self, action: Callable[[], None]) -> None:
-        """Do something as soon as either side hangs up; at once when that has happened. It must not block."""
+        """Call `action` when either side hangs up, or now if one has. It must not block."""
         with self._changed:
             if not self._closed:
                 self._hang_ups.append(action)
@@ -133,7 +133,7 @@ class Stream:
         action()
 
     def hang_up(self) -> bool:
-        """Note that either side has hung up; what has arrived can still be read. Whether that is news."""
+        """Mark the stream closed; received bytes can still be read. Return False if it was closed already."""
         with self._changed:
             if self._closed:
                 return False
@@ -145,12 +145,12 @@ class Stream:
         return True
 
     def deliver(self, payload: bytes) -> None:
-        """Take a message of the host.
+        """Queue a message from the host.
 
-        adb waits for each to be acknowledged, but when its client has closed `exec-in` it sends the rest at once.
+        adb waits for each acknowledgement, but after its client has closed `exec-in` it sends the rest at once.
 
         Raises:
-            ProtocolError: more is waiting than can be kept.
+            ProtocolError: the queue is full.
         """
         with self._changed:
             self._waiting_bytes += len(payload)
@@ -161,14 +161,14 @@ class Stream:
             self._changed.notify_all()
 
     def acknowledge(self) -> None:
-        """The host has taken our last message."""
+        """Note that the host has acknowledged our last message."""
         with self._changed:
             self._may_write = True
             self._changed.notify_all()
 
 
 class StreamReader:
-    """Reads a stream in pieces of known size."""
+    """Reads a stream in chunks of known size."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
@@ -178,11 +178,11 @@ class StreamReader:
         """Read `size` bytes.
 
         Raises:
-            StreamClosed: the host hung up before.
+            StreamClosed: the host hung up first.
         """
         if len(self._rest) >= size:
-            found, self._rest = self._rest[:size], self._rest[size:]
-            return bytes(found)
+            data, self._rest = self._rest[:size], self._rest[size:]
+            return bytes(data)
         parts, missing = [self._rest], size - len(self._rest)
         while missing > 0:
             payload = self._stream.read()

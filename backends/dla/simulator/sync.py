@@ -1,4 +1,4 @@
-"""The sync service: files pushed, pulled, listed and looked at, all below the root."""
+"""The sync service: push, pull, list and stat files, all below the root."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SIZE_V1 = 0xFFFFFFFF
 
 
 class SyncError(Exception):
-    """A request that is answered by FAIL."""
+    """A request to be answered with FAIL."""
 
 
 class SyncService:
@@ -36,7 +36,7 @@ class SyncService:
         self._machine = machine
         self._strike = strike
         self._is_done = False
-        """Whether the DONE of the file that is being pushed was read."""
+        """Whether DONE was read for the current push."""
         self._time = 0
         self._requests: dict[bytes, Callable[[bytes], None]] = {
             b"STAT": self._stat_v1,
@@ -49,7 +49,7 @@ class SyncService:
         }
 
     def serve(self) -> None:
-        """Answer requests until the host quits, hangs up, or asks for what cannot be understood.
+        """Answer requests until the host quits, hangs up, or sends an invalid one.
 
         Raises:
             StreamClosed: the host hung up.
@@ -72,67 +72,69 @@ class SyncService:
         text = reason.encode()
         self._stream.write(REQUEST.pack(b"FAIL", len(text)) + text)
 
-    def _inside(self, path: bytes, *, follow: bool) -> Path:
-        """The file that a path means once links are resolved, the last one only with `follow`.
+    def _resolve(self, path: bytes, *, follow: bool) -> Path:
+        """Resolve a path's links, the last one only with `follow`.
 
         Raises:
-            PermissionError: it lies outside the root.
-            OSError, ValueError: there is no such path.
+            PermissionError: outside the root.
+            OSError, ValueError: no such path.
         """
-        given = self._machine.root / os.fsdecode(path)
-        found = Path(os.path.realpath(given)) if follow else Path(os.path.realpath(given.parent), given.name)
-        found = found.parent.parent if found.name == ".." else found
-        if found != self._machine.root and self._machine.root not in found.parents:
+        requested = self._machine.root / os.fsdecode(path)
+        resolved = (
+            Path(os.path.realpath(requested)) if follow else Path(os.path.realpath(requested.parent), requested.name)
+        )
+        resolved = resolved.parent.parent if resolved.name == ".." else resolved
+        if resolved != self._machine.root and self._machine.root not in resolved.parents:
             raise PermissionError(errno.EACCES, "Permission denied")
-        return found
+        return resolved
 
     def _stat_v1(self, path: bytes) -> None:
-        """Zeros for what is not there or not allowed: version 1 has no other answer."""
+        """Answer zeros for a missing or forbidden file: version 1 has no error reply."""
         mode = size = mtime = 0
         with suppress(OSError, ValueError):
-            found = self._inside(path, follow=False).lstat()
-            mode, size, mtime = found.st_mode, found.st_size, int(found.st_mtime)
+            status = self._resolve(path, follow=False).lstat()
+            mode, size, mtime = status.st_mode, status.st_size, int(status.st_mtime)
         self._stream.write(STAT_V1.pack(b"STAT", mode, size & SIZE_V1, mtime & SIZE_V1))
 
     def _stat_v2(self, name: bytes, path: bytes, *, follow: bool) -> None:
         try:
-            found = self._inside(path, follow=follow)
-            self._stream.write(_packed_v2(name, found.stat() if follow else found.lstat()))
+            file = self._resolve(path, follow=follow)
+            self._stream.write(_packed_v2(name, file.stat() if follow else file.lstat()))
         except (OSError, ValueError) as error:
             code = error.errno if isinstance(error, OSError) and error.errno else errno.ENOENT
             self._stream.write(STAT_V2.pack(name, code, *[0] * 10))
 
     def _list_v1(self, path: bytes) -> None:
-        for name, found in self._entries(path):
-            head = STAT_V1.pack(b"DENT", found.st_mode, found.st_size & SIZE_V1, int(found.st_mtime) & SIZE_V1)
+        for name, status in self._entries(path):
+            head = STAT_V1.pack(b"DENT", status.st_mode, status.st_size & SIZE_V1, int(status.st_mtime) & SIZE_V1)
             self._stream.write(head + struct.pack("<I", len(name)) + name)
         self._stream.write(b"DONE" + bytes(16))
 
     def _list_v2(self, path: bytes) -> None:
-        for name, found in self._entries(path):
-            self._stream.write(_packed_v2(b"DNT2", found) + struct.pack("<I", len(name)) + name)
+        for name, status in self._entries(path):
+            self._stream.write(_packed_v2(b"DNT2", status) + struct.pack("<I", len(name)) + name)
         self._stream.write(b"DONE" + bytes(72))
 
     def _entries(self, path: bytes) -> list[tuple[bytes, os.stat_result]]:
-        """Names and facts of a folder; none for what is not there or not allowed, as adbd does it."""
-        found = []
+        """Names and stats of a folder's entries; none for a missing or forbidden folder, like adbd."""
+        entries = []
         with suppress(OSError, ValueError):
-            folder = self._inside(path, follow=True)
-            for name in (".", "..", *sorted(each.name for each in folder.iterdir())):
+            folder = self._resolve(path, follow=True)
+            for name in (".", "..", *sorted(file.name for file in folder.iterdir())):
                 with suppress(OSError):
-                    found.append((os.fsencode(name), (folder / name).lstat()))
-        return found
+                    entries.append((os.fsencode(name), (folder / name).lstat()))
+        return entries
 
     def _send(self, argument: bytes) -> None:
-        """SEND "path,mode": data until DONE, which carries the time."""
+        """SEND "path,mode": DATA until DONE, which carries the mtime."""
         path, _, mode_text = argument.rpartition(b",")
         target: Path | None = None
         self._is_done = False
         try:
             mode = int(mode_text)
             self._require_writable()
-            target = self._inside(path, follow=False)
-            self._take(target, mode, os.fsdecode(path))
+            target = self._resolve(path, follow=False)
+            self._write_file(target, mode, os.fsdecode(path))
         except (OSError, ValueError, SyncError, StreamClosed) as error:
             if target is not None and not isinstance(error, PermissionError):
                 _unlink(target)
@@ -147,11 +149,11 @@ class SyncService:
         if self._machine.faults.standing(Kind.READ_ONLY):
             raise SyncError("couldn't create file: Read-only file system")
 
-    def _take(self, target: Path, mode: int, path: str) -> None:
+    def _write_file(self, target: Path, mode: int, path: str) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         _unlink(target)
         if stat.S_ISLNK(mode):
-            self._take_link(target)
+            self._write_link(target)
             return
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb", buffering=0) as file:
@@ -160,7 +162,7 @@ class SyncService:
         time_s = self._machine.clock_s() if self._machine.faults.standing(Kind.WRONG_CLOCK) else mtime
         os.utime(target, (time_s, time_s))
 
-    def _take_link(self, target: Path) -> None:
+    def _write_link(self, target: Path) -> None:
         parts = []
         while (chunk := self._next_chunk()) is not None:
             parts.append(chunk)
@@ -169,15 +171,15 @@ class SyncService:
         target.symlink_to(os.fsdecode(b"".join(parts).rstrip(b"\0")))
 
     def _copy_in(self, file: BinaryIO, path: str) -> int:
-        """Write what arrives until DONE; the time that it carries."""
+        """Write DATA until DONE; return its mtime."""
         done = 0
         while (chunk := self._next_chunk()) is not None:
-            if not self._machine.takes(len(chunk)):
+            if not self._machine.accept_bytes(len(chunk)):
                 raise SyncError("write failed: No space left on device")
             file.write(chunk)
             done += len(chunk)
-            self._fault(Kind.UNPLUG_IN_PUSH, path, done)
-        self._fault(Kind.UNPLUG_IN_PUSH, path, done)
+            self._inject_fault(Kind.UNPLUG_IN_PUSH, path, done)
+        self._inject_fault(Kind.UNPLUG_IN_PUSH, path, done)
         return self._time
 
     def _next_chunk(self) -> bytes | None:
@@ -199,14 +201,14 @@ class SyncService:
         return self._reader.exactly(size)
 
     def _discard(self) -> None:
-        """Read what the host still sends of a refused file."""
+        """Read and drop the rest of a refused file."""
         while not self._is_done and self._next_chunk() is not None:
             pass
 
     def _receive(self, path: bytes) -> None:
         try:
-            found = self._inside(path, follow=True)
-            descriptor = os.open(found, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            source = self._resolve(path, follow=True)
+            descriptor = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             with os.fdopen(descriptor, "rb", buffering=0) as file:
                 if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                     raise SyncError("open failed: not a file")
@@ -215,29 +217,29 @@ class SyncService:
             raise SyncError(_reason(error)) from error
 
     def _copy_out(self, file: BinaryIO, path: str) -> None:
-        """Send a file, as many pieces per message as fit."""
-        waiting, done = bytearray(), 0
+        """Send a file, with as many chunks per message as fit."""
+        buffer, done = bytearray(), 0
         while chunk := file.read(MAX_DATA):
-            waiting += REQUEST.pack(b"DATA", len(chunk)) + chunk
+            buffer += REQUEST.pack(b"DATA", len(chunk)) + chunk
             done += len(chunk)
-            if len(waiting) + MAX_DATA + REQUEST.size > self._stream.max_payload:
-                self._stream.write(bytes(waiting))
-                waiting.clear()
-                self._fault(Kind.UNPLUG_IN_PULL, path, done)
-        self._fault(Kind.UNPLUG_IN_PULL, path, done)
-        self._stream.write(bytes(waiting) + REQUEST.pack(b"DONE", 0))
+            if len(buffer) + MAX_DATA + REQUEST.size > self._stream.max_payload:
+                self._stream.write(bytes(buffer))
+                buffer.clear()
+                self._inject_fault(Kind.UNPLUG_IN_PULL, path, done)
+        self._inject_fault(Kind.UNPLUG_IN_PULL, path, done)
+        self._stream.write(bytes(buffer) + REQUEST.pack(b"DONE", 0))
 
-    def _fault(self, kind: Kind, path: str, done: int) -> None:
+    def _inject_fault(self, kind: Kind, path: str, done: int) -> None:
         if fault := self._machine.faults.take([kind], path, done):
             self._strike(fault)
             if not fault.wait_s:
                 raise StreamClosed(self._stream.service)
 
 
-def _packed_v2(name: bytes, found: os.stat_result) -> bytes:
+def _packed_v2(name: bytes, status: os.stat_result) -> bytes:
     return STAT_V2.pack(
-        name, 0, found.st_dev, found.st_ino, found.st_mode, found.st_nlink, found.st_uid, found.st_gid, found.st_size,
-        int(found.st_atime), int(found.st_mtime), int(found.st_ctime),
+        name, 0, status.st_dev, status.st_ino, status.st_mode, status.st_nlink, status.st_uid, status.st_gid,
+        status.st_size, int(status.st_atime), int(status.st_mtime), int(status.st_ctime),
     )  # fmt: skip
 
 
@@ -248,6 +250,6 @@ def _reason(error: Exception) -> str:
 
 
 def _unlink(target: Path) -> None:
-    """Remove what a push replaces; a folder stays, and the push fails."""
-    with suppress(OSError):  # what is in the way shows when the file is made
+    """Remove the file that a push replaces; a folder stays, and the push fails."""
+    with suppress(OSError):  # creating the file reports the cause
         target.unlink()

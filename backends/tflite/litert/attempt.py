@@ -1,4 +1,4 @@
-"""What a trying process does: `python -m whisper_parity.backends.tflite.litert.attempt FILE MODULE THREADS`; its last line says why not."""
+"""Load a file and run it once, in a separate process: `python -m ....attempt FILE MODULE THREADS`; see trial.py."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from whisper_parity.errors import first_line
 
 
 def main(path: str, module: str, threads: str) -> None:
-    """Load a file and run it once, as the harness would, on whatever its inputs hold."""
+    """Load a file and run it once on uninitialised inputs; on failure exit with the reason."""
     try:
         interpreter = importlib.import_module(module).Interpreter(model_path=path, num_threads=int(threads))
         interpreter.allocate_tensors()

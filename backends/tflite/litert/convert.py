@@ -1,4 +1,4 @@
-"""What a worker does: the task `whisper_parity.backends.tflite.litert.convert KIND ROLE SOURCE TARGET MASK_VALUE` of forkserver.py."""
+"""The conversion task of forkserver.py: `[this module, KIND, ROLE, SOURCE, TARGET, MASK_VALUE]`."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from whisper_parity.system.files import replacing
 
 
 def convert(role: str, checkpoint: Path, target: Path, mask_value: float) -> None:
-    """Convert one half of a checkpoint by litert-torch, float32, its inputs and outputs named."""
+    """Convert one half of a checkpoint with litert-torch, float32, with named inputs and outputs."""
     import litert_torch
     import torch
 
     from whisper_parity.backends.split import modules
 
     class Named(torch.nn.Module):
-        """Gives the output of a module a name, which the file's signature keeps."""
+        """Names the output of a module; the file's signature keeps the name."""
 
         def __init__(self, module: torch.nn.Module, output: str) -> None:
             super().__init__()
@@ -46,7 +46,7 @@ def convert(role: str, checkpoint: Path, target: Path, mask_value: float) -> Non
 
 
 def quantise(kind: str, source: Path, target: Path) -> None:
-    """Quantise a float32 file by ai-edge-quantizer: `fp16` weights, or `int8` weights with dynamic activations."""
+    """Quantise a float32 file with ai-edge-quantizer: `fp16` weights, or `int8` weights with dynamic activations."""
     from ai_edge_quantizer import algorithm_manager, qtyping, quantizer, recipe
 
     job = quantizer.Quantizer(str(source))
@@ -77,7 +77,7 @@ def prepare(kind: str, *_: str) -> None:
 
 
 def main(kind: str, role: str, source: str, target: str, mask_value: str) -> None:
-    """Do one task, writing the target in one step."""
+    """Run one task; the target is written atomically."""
     with replacing(Path(target)) as partial:
         if kind == "convert":
             convert(role, Path(source), partial, float(mask_value))

@@ -1,14 +1,14 @@
-"""Workers forked from one process that has imported the converter: `python -m whisper_parity.backends.tflite.litert.forkserver`.
+"""A fork server whose workers inherit an imported converter; run with `python -m`.
 
-litert-torch takes as long to import as a small model takes to be converted, so one process imports it for all. Commands
-are JSON lines on stdin, carried out in their order:
+Importing litert-torch takes as long as converting a small model, so one process imports it for all. Commands are JSON
+lines on stdin, executed in order:
 
-    {"prepare": ["whisper_parity.backends.tflite.litert.convert", "convert"]}                  import what such a task needs
-    {"run": 3, "task": ["whisper_parity.backends.tflite.litert.convert", "convert", ...]}      the same, then `main` in a process of its own
-    {"cancel": 3}                                                        kill it
+    {"prepare": ["MODULE", "convert"]}             import what such a task needs
+    {"run": 3, "task": ["MODULE", "convert", ...]} the same, then call MODULE.main(...) in a forked process
+    {"cancel": 3}                                  kill it
 
-For each task that ends there is a JSON line on stdout: {"run": 3, "exit_code": 1, "said": "its last line"}. Where stdin
-ends, or Ctrl-C is pressed, all tasks do.
+Each task that ends yields a JSON line on stdout: {"run": 3, "exit_code": 1, "last_line": "..."}. The end of stdin or
+Ctrl-C ends all tasks.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from importlib import import_module
 from tempfile import TemporaryFile
 from typing import IO, Any
 
-SAID_LIMIT = 300
+LINE_LIMIT = 300
 TAIL_BYTES = 16_384
 
 
 def serve(commands: IO[str], answers: int) -> None:
-    """Carry out commands until there are no more.
+    """Execute commands until there are no more.
 
     Args:
         commands: JSON lines.
@@ -44,53 +44,53 @@ def serve(commands: IO[str], answers: int) -> None:
                 continue
             _prepare(command.get("prepare") or command["task"])
             if "run" in command:
-                supervisors[command["run"]] = _forked(command["run"], command["task"], answers)
+                supervisors[command["run"]] = _fork(command["run"], command["task"], answers)
     finally:
         for supervisor in supervisors.values():
             _kill(supervisor)
 
 
 def last_line(log: IO[bytes]) -> str:
-    """The last line that a process printed; "" when it printed none."""
+    """The last line that a process printed; "" if none."""
     log.seek(max(0, log.seek(0, os.SEEK_END) - TAIL_BYTES))
     lines = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
-    return lines[-1][:SAID_LIMIT] if lines else ""
+    return lines[-1][:LINE_LIMIT] if lines else ""
 
 
 def _prepare(task: list[str]) -> None:
-    """Import here what the task needs. What goes wrong is left to the worker, which is heard."""
+    """Import what the task needs. Ignore errors here: the worker will raise and report them."""
     with suppress(Exception):
         import_module(task[0]).prepare(*task[1:])
         gc.freeze()
 
 
-def _forked(number: int, task: list[str], answers: int) -> int:
-    """Start a task; the process that waits for it leads their group."""
+def _fork(run: int, task: list[str], answers: int) -> int:
+    """Start a task under a supervisor that leads their process group; return its process id."""
     with TemporaryFile() as log:
         supervisor = os.fork()
-        with suppress(OSError):  # both do it: neither may go on before it is done
+        with suppress(OSError):  # parent and child both set it: neither may continue before
             os.setpgid(supervisor, supervisor)
         if not supervisor:
-            _supervise(number, task, log, answers)
+            _supervise(run, task, log, answers)
     return supervisor
 
 
-def _supervise(number: int, task: list[str], log: IO[bytes], answers: int) -> None:
-    """Wait for the worker of a task, tell how it ended, and end."""
-    answer = {"run": number, "exit_code": 1, "said": "no process could be started for it"}
+def _supervise(run: int, task: list[str], log: IO[bytes], answers: int) -> None:
+    """Run a task in a worker, answer how it ended, and exit."""
+    answer = {"run": run, "exit_code": 1, "last_line": "no process could be started for it"}
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         if not (worker := os.fork()):
             _work(task, log.fileno())
         answer["exit_code"] = os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1])
-        answer["said"] = last_line(log)
+        answer["last_line"] = last_line(log)
     finally:
         os.write(answers, f"{json.dumps(answer)}\n".encode())
         os._exit(0)
 
 
 def _work(task: list[str], log: int) -> None:
-    """Do the task and end the process, past whatever wants to be done at the exit of an ordinary one."""
+    """Run the task and exit, skipping the exit handlers inherited from the server."""
     exit_code = 1
     try:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -99,7 +99,7 @@ def _work(task: list[str], log: int) -> None:
         import_module(task[0]).main(*task[1:])
         sys.stdout.flush()
         exit_code = 0
-    except BaseException:  # noqa: BLE001 (nothing of the server may go on in a worker)
+    except BaseException:  # noqa: BLE001 (the server's code must not continue in a worker)
         traceback.print_exc()
     finally:
         os._exit(exit_code)
@@ -112,9 +112,9 @@ def _kill(supervisor: int | None) -> None:
 
 
 def main() -> None:
-    """Serve stdin; what imports print goes to stderr, for stdout is answers."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody here waits for supervisors
-    gc.set_threshold(200_000, 20, 20)  # the converter makes millions of objects that stay: a quarter of the time
+    """Serve stdin; output of imports goes to stderr, since stdout carries answers."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # supervisors need no wait
+    gc.set_threshold(200_000, 20, 20)  # the converter makes millions of permanent objects; saves a quarter of the time
     answers = os.dup(1)
     os.dup2(2, 1)
     with suppress(KeyboardInterrupt):

@@ -1,7 +1,6 @@
-"""Probes as TFLite files: the task `whisper_parity.backends.tflite.litert.probe_files ROLE SOURCE TARGET MASK_VALUE TAPS` of forkserver.py.
+"""Probes as TFLite files: the task `[this module, ROLE, SOURCE, TARGET, MASK_VALUE, TAPS]` of forkserver.py.
 
-The workers of ordinary files, started the same way. What is ordinary stays as it is in worker.py and
-convert.py: their bytes are part of the key under which converted files are found again.
+Ordinary files are left to worker.py and convert.py: their source is part of the cache key of converted files.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from whisper_parity.system.files import replacing
 
 
 def build_probe(
-    parent: Artifact, out: Path, names: Mapping[str, str], variant: str, mask_value: float, found: Taps
+    parent: Artifact, out: Path, names: Mapping[str, str], variant: str, mask_value: float, selection: Taps
 ) -> None:
     """Write the files of a probe; a quantised variant quantises its parent's probe.
 
@@ -31,31 +30,31 @@ def build_probe(
         names: file names by role.
         variant: "", "fp32", "fp16" or "int8".
         mask_value: of the causal mask.
-        found: the taps.
+        selection: the taps.
 
     Raises:
-        BuildError: a converter failed, died or ran past its time limit.
+        BuildError: a converter failed, crashed or timed out.
     """
     quantised = variant in ("fp16", "int8")
     jobs = []
-    for role in found.components:
+    for role in selection.components:
         source, target = parent.path(role) if quantised else parent.checkpoint.path, out / names[role]
-        words = [role, str(source.absolute()), str(target.absolute()), str(mask_value)]
+        arguments = [role, str(source.absolute()), str(target.absolute()), str(mask_value)]
         task = (
-            ["whisper_parity.backends.tflite.litert.convert", variant, *words]
+            ["whisper_parity.backends.tflite.litert.convert", variant, *arguments]
             if quantised
-            else [__name__, *words, str(found)]
+            else [__name__, *arguments, str(selection)]
         )
         jobs.append(Job(f"{variant or 'fp32'} {role} probe", target, task))
-    with worker.workers() as started, started.doing(jobs):
+    with worker.workers() as pool, pool.doing(jobs):
         if "token_embedding" in names:
             worker.write_embedding(parent, out, quantised)
 
 
 def port_order(path: Path) -> tuple[list[str], list[str]]:
-    """Names of a file's inputs and outputs in the order in which it holds them.
+    """Names of a file's inputs and outputs, in file order.
 
-    A compiler numbers its handles in this order, and keeps no names.
+    A compiler numbers its handles in this order and keeps no names.
     """
     from whisper_parity.backends.tflite.session import _interpreter_module, _signature, _without_chatter
 
@@ -63,19 +62,19 @@ def port_order(path: Path) -> tuple[list[str], list[str]]:
     with _without_chatter():
         interpreter = module.Interpreter(model_path=str(path))
     sides = zip(_signature(interpreter), (interpreter.get_input_details(), interpreter.get_output_details()))
-    inputs, outputs = ([_named(names, int(detail["index"])) for detail in details] for names, details in sides)
+    inputs, outputs = ([_signature_name(names, int(detail["index"])) for detail in details] for names, details in sides)
     return inputs, outputs
 
 
-def convert(role: str, checkpoint: Path, target: Path, mask_value: float, found: Taps) -> None:
-    """Convert one half of a probe by litert-torch, float32, its inputs and outputs named after `taps.ports`."""
+def convert(role: str, checkpoint: Path, target: Path, mask_value: float, selection: Taps) -> None:
+    """Convert one half of a probe with litert-torch, float32, inputs and outputs named after `taps.ports`."""
     import litert_torch
     import torch
 
     from whisper_parity.backends.split import modules, probes
 
     class Named(torch.nn.Module):
-        """Gives inputs and outputs names, which the file's signature keeps."""
+        """Names inputs and outputs; the file's signature keeps the names."""
 
         def __init__(self, module: torch.nn.Module, outputs: tuple[str, ...]) -> None:
             super().__init__()
@@ -88,10 +87,10 @@ def convert(role: str, checkpoint: Path, target: Path, mask_value: float, found:
     model = modules.load_model(checkpoint)
     dims = Dims(**vars(model.dims))
     half = dict(zip(taps.COMPONENTS, modules.split(model, mask_value)))[role]
-    outputs = tuple(taps.file_port(unit) for unit in taps.ports(found, role, dims).outputs)
-    inputs = {taps.file_port(name): array for name, array in probes.example_inputs(found, role, dims).items()}
+    outputs = tuple(taps.file_port(unit) for unit in taps.ports(selection, role, dims).outputs)
+    inputs = {taps.file_port(name): array for name, array in probes.example_inputs(selection, role, dims).items()}
     with modules.explicit_attention():
-        named: Any = Named(probes.probe(found, role, half, dims), outputs).eval()
+        named: Any = Named(probes.probe(selection, role, half, dims), outputs).eval()
         litert_torch.convert(named, sample_kwargs=inputs).export(str(target))
 
 
@@ -102,14 +101,14 @@ def prepare(*_: str) -> None:
 
 
 def main(role: str, source: str, target: str, mask_value: str, text: str) -> None:
-    """Convert one file, writing the target in one step."""
+    """Convert one file; the target is written atomically."""
     from whisper_parity.model import checkpoint
 
-    found = taps.parse(text, checkpoint.describe(Path(source)).dims)
+    selection = taps.parse(text, checkpoint.describe(Path(source)).dims)
     with replacing(Path(target)) as partial:
-        convert(role, Path(source), partial, float(mask_value), found)
+        convert(role, Path(source), partial, float(mask_value), selection)
 
 
-def _named(names: Mapping[str, int], index: int) -> str:
-    """The signature's name of a tensor; "" where it has none."""
-    return next((name for name, place in names.items() if place == index), "")
+def _signature_name(names: Mapping[str, int], index: int) -> str:
+    """A tensor's name in the signature; "" if it has none."""
+    return next((name for name, tensor_index in names.items() if tensor_index == index), "")

@@ -1,11 +1,11 @@
-"""Conversion, quantisation and the first try of foreign files in processes of their own.
+"""Conversion, quantisation and the first run of foreign files, in separate processes.
 
-The converters print to stdout, log from C++, keep gigabytes, and can die without an exception: none of that may reach
+The converters print to stdout, log from C++, hold gigabytes, and can die without an exception: none of that may reach
 the harness. Encoder and decoder are converted side by side, by workers that forkserver.py forks.
 
-The interpreter holds a file against the flatbuffer schema before it loads it, so truncated and foreign files are
-refused. One that keeps the schema can still kill the process or never end: an operator without an input that it needs,
-a tensor of 2**31 elements. Files that we converted are known by their hash and are not tried.
+The interpreter verifies a file against the flatbuffer schema, so truncated and foreign files are refused. A valid one
+can still crash or hang the process: an operator that lacks a required input, a tensor of 2**31 elements. Files that we
+converted are recognised by their hash and need no such run.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as PastItsTime
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from tempfile import TemporaryFile
 from typing import IO, Any, cast
 
 from whisper_parity.backend.artifact import Artifact, BuildOptions
-from whisper_parity.backends.split.embedding import adopt_token_embedding, write_token_embedding
+from whisper_parity.backends.split.embedding import link_or_copy_token_embedding, write_token_embedding
 from whisper_parity.backends.tflite.litert import trial
 from whisper_parity.backends.tflite.litert.forkserver import last_line
 from whisper_parity.backends.torchscript import mask_value
@@ -34,16 +34,16 @@ from whisper_parity.system.process import python_module
 
 TIME_LIMIT_S = 1800.0
 STOP_LIMIT_S = 30.0
-"""For the fork server to kill its workers and end."""
+"""Time limit for the fork server to kill its workers and end."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class TaskResult:
     """How a worker ended."""
 
     exit_code: int
-    said: str
-    """Its last line."""
+    last_line: str
+    """The last line that it printed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +51,19 @@ class Job:
     """One file that a worker writes."""
 
     what: str
-    """As errors name it."""
+    """Its name in error messages."""
     path: Path
     task: Sequence[str]
     """Module and arguments, see forkserver.py."""
 
 
 class Workers:
-    """A fork server, and what it was asked to do."""
+    """A fork server and its tasks."""
 
     def __init__(self) -> None:
         self._numbers = itertools.count()
-        self._running: dict[int, Future[Ended]] = {}
-        self._over: Ended | None = None
+        self._running: dict[int, Future[TaskResult]] = {}
+        self._server_result: TaskResult | None = None
         self._cancelled = False
         self._lock = threading.Lock()
         self._log = TemporaryFile()  # noqa: SIM115 (closed by the listener)
@@ -73,37 +73,37 @@ class Workers:
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},  # conversion is one thread's work; idle ones only spin
+            env={**os.environ, "OMP_NUM_THREADS": "1"},  # conversion is single-threaded; idle threads only spin
         )
         self._commands, self._answers = cast("IO[str]", self._server.stdin), cast("IO[str]", self._server.stdout)
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
 
     def prepare(self, task: Sequence[str]) -> None:
-        """Import what a task needs, beside what is done here."""
-        self._tell({"prepare": [*task]})
+        """Let the server import what a task needs, in the background."""
+        self._send({"prepare": [*task]})
 
     @contextmanager
     def doing(self, jobs: Sequence[Job]) -> Iterator[None]:
-        """Do jobs side by side, and beside the block; all are done at its end.
+        """Run jobs in parallel to the `with` block, which ends when all are done.
 
         Raises:
-            BuildError: one failed, died or ran past TIME_LIMIT_S.
+            BuildError: one failed, crashed or exceeded TIME_LIMIT_S.
         """
         started = {self._start(job.task): job for job in jobs}
         try:
             yield
-            for number, job in started.items():
-                self._check(job, self._running[number])
+            for run, job in started.items():
+                self._check(job, self._running[run])
         finally:
-            for number in started:
-                self._leave(number)
+            for run in started:
+                self._abandon(run)
 
     def stop(self) -> None:
-        """Kill what still runs, and end the server."""
-        self._tell(None)
+        """Kill running tasks and end the server."""
+        self._send(None)
         try:
-            if self._cancelled:  # only the server knows whom to kill, and may have an import to finish first
+            if self._cancelled:  # the server must kill the workers, and may have to finish an import first
                 with suppress(subprocess.TimeoutExpired):
                     self._server.wait(STOP_LIMIT_S)
         finally:
@@ -113,33 +113,34 @@ class Workers:
 
     def _start(self, task: Sequence[str]) -> int:
         with self._lock:
-            number = next(self._numbers)
-            future = self._running[number] = Future()
-            if self._over:
-                future.set_result(self._over)
-        self._tell({"run": number, "task": [*task]})
-        return number
+            run = next(self._numbers)
+            future = self._running[run] = Future()
+            if self._server_result:
+                future.set_result(self._server_result)
+        self._send({"run": run, "task": [*task]})
+        return run
 
-    def _check(self, job: Job, future: Future[Ended]) -> None:
+    def _check(self, job: Job, future: Future[TaskResult]) -> None:
         try:
-            ended = future.result(TIME_LIMIT_S)
-        except PastItsTime as error:
+            result = future.result(TIME_LIMIT_S)
+        except FutureTimeoutError as error:
             raise BuildError(
-                f"converting the {job.what} took more than {TIME_LIMIT_S:.0f} s", hint="Is the machine busy?"
+                f"converting the {job.what} took more than {TIME_LIMIT_S:.0f} s",
+                hint="Try again when the machine is less busy",
             ) from error
-        if ended.exit_code != 0 or not job.path.is_file():
-            reason = ended.said or "it printed nothing"
-            raise BuildError(f"converting the {job.what} failed (exit code {ended.exit_code}): {reason}")
+        if result.exit_code != 0 or not job.path.is_file():
+            reason = result.last_line or "it printed nothing"
+            raise BuildError(f"converting the {job.what} failed (exit code {result.exit_code}): {reason}")
 
-    def _leave(self, number: int) -> None:
+    def _abandon(self, run: int) -> None:
         with self._lock:
-            done = self._running.pop(number).done()
+            done = self._running.pop(run).done()
         if not done:
             self._cancelled = True
-            self._tell({"cancel": number})
+            self._send({"cancel": run})
 
-    def _tell(self, command: dict[str, Any] | None) -> None:
-        """Send a command; None ends all. Of a server that is dead the listener hears."""
+    def _send(self, command: dict[str, Any] | None) -> None:
+        """Send a command; None ends all. A dead server is noticed by the listener."""
         with self._lock, suppress(OSError, ValueError):
             if command is None:
                 self._commands.close()
@@ -148,51 +149,51 @@ class Workers:
             self._commands.flush()
 
     def _listen(self) -> None:
-        """Hear answers until the server is gone, with which all ends; nobody else may close what is read here."""
+        """Read answers until the server ends, then finish all tasks; only this thread may close what it reads."""
         with self._answers:
             for line in self._answers:
                 answer = json.loads(line)
-                self._end(answer["run"], Ended(answer["exit_code"], answer["said"]))
+                self._finish(answer["run"], TaskResult(answer["exit_code"], answer["last_line"]))
         with self._log:
-            over = Ended(self._server.wait(), last_line(self._log))
+            server_result = TaskResult(self._server.wait(), last_line(self._log))
         with self._lock:
-            self._over, left = over, [*self._running]
-        for number in left:
-            self._end(number, over)
+            self._server_result, running = server_result, [*self._running]
+        for run in running:
+            self._finish(run, server_result)
 
-    def _end(self, number: int, ended: Ended) -> None:
+    def _finish(self, run: int, result: TaskResult) -> None:
         with self._lock:
-            future = self._running.get(number)
+            future = self._running.get(run)
         if future and not future.done():
-            future.set_result(ended)
+            future.set_result(result)
 
 
 _lock = threading.Lock()
 _shared: list[Workers] = []
-"""Those that are in use, once for each user: all the same."""
+"""The shared instance, one entry per user."""
 
 
 @contextmanager
 def workers() -> Iterator[Workers]:
-    """This process's workers, stopped when nobody uses them any more."""
+    """The shared workers of this process, stopped after their last user."""
     with _lock:
         _shared.append(_shared[0] if _shared else Workers())
-        found = _shared[0]
+        shared_workers = _shared[0]
     try:
-        yield found
+        yield shared_workers
     finally:
         with _lock:
             _shared.pop()
             last = not _shared
         if last:
-            found.stop()
+            shared_workers.stop()
 
 
 def build_files(parent: Artifact, out: Path, names: Mapping[str, str], variant: str, options: BuildOptions) -> None:
     """Write encoder, decoder and token embedding into `out`.
 
     Raises:
-        BuildError: a converter failed, died or ran past TIME_LIMIT_S.
+        BuildError: a converter failed, crashed or exceeded TIME_LIMIT_S.
     """
     quantised = variant in ("fp16", "int8")
     jobs = []
@@ -207,21 +208,21 @@ def build_files(parent: Artifact, out: Path, names: Mapping[str, str], variant: 
                 ["whisper_parity.backends.tflite.litert.convert", kind, role, *paths, mask],
             )
         )
-    with workers() as found, found.doing(jobs):
+    with workers() as pool, pool.doing(jobs):
         write_embedding(parent, out, quantised)
 
 
 def failure(path: Path, module: str, threads: int) -> str:
-    """Why a file cannot be loaded and run once, tried in a process of its own; "" when it can."""
+    """Try to load and run a file in a separate process; the reason if that fails, else ""."""
     return trial.failure("whisper_parity.backends.tflite.litert.attempt", [str(path.absolute()), module, str(threads)])
 
 
 def write_embedding(parent: Artifact, out: Path, quantised: bool) -> None:
-    """Write the token embedding of the parent's checkpoint into `out`; that of a float32 file is a quantised one's."""
+    """Write the token embedding into `out`: from the checkpoint, or for a quantised variant its parent's file."""
     from whisper_parity.model.checkpoint import read
 
     if quantised:
-        adopt_token_embedding(parent, out)
+        link_or_copy_token_embedding(parent, out)
         return
     table = read(parent.checkpoint.path)["model_state_dict"]["decoder.token_embedding.weight"]
     write_token_embedding(table.float().numpy(), out)

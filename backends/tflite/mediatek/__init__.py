@@ -1,1 +1,1 @@
-"""MediaTek's converter and interpreter, in a Python of their own."""
+"""MediaTek's converter and interpreter, in their own Python."""

@@ -1,4 +1,4 @@
-"""Which reading of MTKEXT ops is the right one: each is lowered, run, and held against MediaTek's own interpreter."""
+"""Find the right reading of MTKEXT ops: lower each, run it, and compare with MediaTek's own interpreter."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from whisper_parity.compare import tensor
 from whisper_parity.errors import ArtifactError, BackendError, ParityError, UnavailableError
 
 FITS_DB = 80.0
-"""Least SNR of a reading that fits, float32 against float32: erf and tanh GELU differ by about 70 dB."""
+"""Least SNR of a fitting reading, float32 against float32: erf and tanh GELU differ by about 70 dB."""
 INPUT_LIMIT = 2**28
-"""Elements of an input that is made up."""
+"""Most elements of a generated input."""
 TOKENS = 100
-"""Made-up integers are below this."""
+"""Bound of generated integers."""
 
 Arrays = list[NDArray[Any]]
 Execute = Callable[[Arrays], Sequence[NDArray[Any]]]
@@ -35,39 +35,39 @@ Execute = Callable[[Arrays], Sequence[NDArray[Any]]]
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """One reading of a file, held against the reference."""
+    """One reading of a file, compared with the reference."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"ser_json_inf_nan": "strings"}
 
     changes: Mapping[str, Value]
-    """What the reading sets differently from the defaults; nothing for the default one."""
+    """Differences from the default reading; empty for the default itself."""
     snr_db: float | None
-    """Of the worst output; None when it could not be compared."""
+    """Of the worst output; None if it could not be compared."""
     max_abs_err: float | None
     """Over all outputs."""
     problem: str
-    """Why it could not be compared."""
+    """Why it could not be compared, else ""."""
 
     @property
     def fits(self) -> bool:
-        """Whether it computes what the reference computes, within float32."""
+        """Whether it equals the reference, within float32."""
         return self.snr_db is not None and self.snr_db >= FITS_DB
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What `parity mtk-check --json` writes."""
+    """The result of `parity mtk-check --json`."""
 
     file: str
     reference: str
-    """MediaTek's interpreter and its version; what the file was held against."""
+    """MediaTek's interpreter and its version."""
     seed: int
     fits: tuple[Fit, ...]
     """Best first."""
 
 
 def readings(path: Path) -> tuple[Assumptions, ...]:
-    """The readings of a file that differ, the default first.
+    """The distinct readings of a file, the default first.
 
     Raises:
         ArtifactError: not a TFLite file.
@@ -76,44 +76,44 @@ def readings(path: Path) -> tuple[Assumptions, ...]:
 
 
 def sample(ports: Sequence[Port], seed: int) -> Arrays:
-    """Made-up inputs: standard normal reals, small natural numbers, the whole range of 8 and 16 bits.
+    """Generate inputs: standard normal reals, small natural numbers, the whole range of 8 and 16 bits.
 
     Raises:
-        ArtifactError: an input without a fixed size, too large, or of a type that is not made up.
+        ArtifactError: an input without a fixed size, too large, or of an unsupported type.
     """
     generator = np.random.default_rng(seed)
     return [_sample(port, generator) for port in ports]
 
 
 def check(path: Path, ports: Sequence[Port], execute: Execute, seed: int, threads: int) -> tuple[Fit, ...]:
-    """Hold every reading of a file against a reference on the same inputs.
+    """Compare every reading of a file with a reference on the same inputs.
 
     Args:
         path: the file with its custom ops.
         ports: its inputs.
-        execute: runs the file as it is: MediaTek's interpreter.
-        seed: of the made-up inputs.
+        execute: runs the file unchanged in MediaTek's interpreter.
+        seed: of the generated inputs.
         threads: of LiteRT.
 
     Returns:
         The fits, best first.
 
     Raises:
-        ArtifactError: not a TFLite file, or inputs that cannot be made up.
+        ArtifactError: not a TFLite file, or inputs that cannot be generated.
         UnavailableError: no interpreter for the lowered files.
-        BackendError: the reference gave no finite numbers.
+        BackendError: the reference's outputs are empty or not finite.
     """
     arrays = sample(ports, seed)
-    reference = [np.asarray(each) for each in execute(arrays)]
-    if not reference or any(each.size == 0 or tensor.count_nonfinite(_real(each)) for each in reference):
+    reference = [np.asarray(array) for array in execute(arrays)]
+    if not reference or any(array.size == 0 or tensor.count_nonfinite(_real(array)) for array in reference):
         raise BackendError(f"{path}: MediaTek's interpreter gave nothing, or numbers that are not finite")
     with tempfile.TemporaryDirectory(prefix="parity-") as folder:
-        found = [_fit(path, Path(folder), each, arrays, reference, threads) for each in readings(path)]
-    return tuple(sorted(found, key=_badness))
+        fits = [_fit(path, Path(folder), reading, arrays, reference, threads) for reading in readings(path)]
+    return tuple(sorted(fits, key=_rank))
 
 
 def replay(path: Path, arrays: Arrays, threads: int) -> Arrays:
-    """Run a file once by LiteRT in a process of its own: a hostile file can kill or stop it.
+    """Run a file once with LiteRT in a separate process, which a hostile file can crash or hang.
 
     Raises:
         ArtifactError: it cannot be loaded or run.
@@ -121,12 +121,12 @@ def replay(path: Path, arrays: Arrays, threads: int) -> Arrays:
     """
     module = _module()
     with tempfile.TemporaryDirectory(prefix="parity-") as folder:
-        given, gave = Path(folder) / "given.npz", Path(folder) / "gave.npz"
-        np.savez(given, *arrays)  # positional, in graph order
-        words = [str(path.absolute()), module, str(threads), str(given), str(gave)]
-        if reason := trial.failure("whisper_parity.backends.tflite.mtkext.replay", words):
+        inputs_file, outputs_file = Path(folder) / "inputs.npz", Path(folder) / "outputs.npz"
+        np.savez(inputs_file, *arrays)  # positional, in graph order
+        arguments = [str(path.absolute()), module, str(threads), str(inputs_file), str(outputs_file)]
+        if reason := trial.failure("whisper_parity.backends.tflite.mtkext.replay", arguments):
             raise ArtifactError(f"{path}: cannot be run by LiteRT ({reason})")
-        with np.load(gave, allow_pickle=False) as outputs:
+        with np.load(outputs_file, allow_pickle=False) as outputs:
             return [outputs[f"arr_{number}"] for number in range(len(outputs.files))]
 
 
@@ -141,14 +141,14 @@ def _module() -> str:
 
 def _sample(port: Port, generator: np.random.Generator) -> NDArray[Any]:
     if port.dtype not in ARRAY_TYPES or not 0 < math.prod(port.shape) <= INPUT_LIMIT:
-        raise ArtifactError(f"input {port.name} {port.dtype} {list(port.shape)}: cannot be made up")
-    kind = np.dtype(ARRAY_TYPES[port.dtype])
-    if kind.kind == "f":
-        return generator.standard_normal(port.shape).astype(kind)
-    if kind.itemsize <= 2 and kind.kind in "iu":
-        limits = np.iinfo(kind)
-        return generator.integers(limits.min, limits.max, port.shape, kind, endpoint=True)
-    return generator.integers(0, 2 if kind.kind == "b" else TOKENS, port.shape).astype(kind)
+        raise ArtifactError(f"input {port.name} {port.dtype} {list(port.shape)}: no input can be generated for it")
+    dtype = np.dtype(ARRAY_TYPES[port.dtype])
+    if dtype.kind == "f":
+        return generator.standard_normal(port.shape).astype(dtype)
+    if dtype.itemsize <= 2 and dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        return generator.integers(limits.min, limits.max, port.shape, dtype, endpoint=True)
+    return generator.integers(0, 2 if dtype.kind == "b" else TOKENS, port.shape).astype(dtype)
 
 
 def _fit(path: Path, folder: Path, reading: Assumptions, arrays: Arrays, reference: Arrays, threads: int) -> Fit:
@@ -162,17 +162,18 @@ def _fit(path: Path, folder: Path, reading: Assumptions, arrays: Arrays, referen
         return Fit(changes, None, None, str(error))
     if problem := _mismatch(reference, outputs):
         return Fit(changes, None, None, problem)
-    found = [tensor.measure(reference=_real(r), candidate=_real(c)) for r, c in zip(reference, outputs)]
-    return Fit(changes, min(each.snr_db for each in found), max(each.max_abs_err for each in found), "")
+    comparisons = [tensor.measure(reference=_real(r), candidate=_real(c)) for r, c in zip(reference, outputs)]
+    snr_db = min(comparison.snr_db for comparison in comparisons)
+    return Fit(changes, snr_db, max(comparison.max_abs_err for comparison in comparisons), "")
 
 
 def _mismatch(reference: Arrays, outputs: Arrays) -> str:
-    """The first broken premise of a comparison; "" when there is none."""
-    theirs, ours = ([(each.dtype.name, each.shape) for each in side] for side in (reference, outputs))
-    if theirs != ours:
-        return f"the reference gives {theirs}, the lowered file {ours}"
-    if bad := sum(tensor.count_nonfinite(_real(each)) for each in outputs):
-        return f"{bad} numbers of the lowered file are not finite"
+    """Why two sets of outputs cannot be compared; "" if they can."""
+    expected, actual = ([(array.dtype.name, array.shape) for array in side] for side in (reference, outputs))
+    if expected != actual:
+        return f"the reference gives {expected}, the lowered file {actual}"
+    if nonfinite := sum(tensor.count_nonfinite(_real(array)) for array in outputs):
+        return f"{nonfinite} numbers of the lowered file are not finite"
     return ""
 
 
@@ -180,5 +181,5 @@ def _real(array: NDArray[Any]) -> NDArray[np.floating[Any]]:
     return array if array.dtype.kind == "f" else array.astype(np.float64)
 
 
-def _badness(fit: Fit) -> tuple[bool, float]:
+def _rank(fit: Fit) -> tuple[bool, float]:
     return fit.snr_db is None, -(fit.snr_db or 0.0)

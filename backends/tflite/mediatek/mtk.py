@@ -1,4 +1,4 @@
-"""MediaTek's converter and interpreter, which run under a Python of their own."""
+"""MediaTek's converter and interpreter, which run under their own Python."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from whisper_parity.errors import ArtifactError, BackendError, BuildError
 from whisper_parity.system.files import replacing
 
 QUANTIZE = "quantize=False"
-"""Options of every conversion, as the lineage has them."""
+"""Options of every conversion, for the lineage."""
 
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """What a conversion did."""
+    """The result of a conversion."""
 
     version: str
     """mtk_converter's."""
     seconds: float
     inspection: Inspection
-    """Of the file that it wrote."""
+    """Of the written file."""
 
 
 def version(settings: Settings) -> str:
     """mtk_converter's version: "8.16.0".
 
     Raises:
-        UnavailableError: it is not there.
+        UnavailableError: mtk_converter is not installed there.
     """
     with Process(settings) as process:
         return process.version
@@ -47,12 +47,12 @@ def convert(settings: Settings, source: Path, target: Path, shapes: Sequence[Seq
     Args:
         settings: of this site.
         source: the TorchScript file.
-        target: the .tflite file to write; replaced in one step.
-        shapes: of its inputs in order, float32 each.
+        target: the .tflite file to write; replaced atomically.
+        shapes: of its inputs in order, all float32.
 
     Raises:
-        UnavailableError: MediaTek's converter is not there.
-        BuildError: it failed, died, was too slow, or wrote no usable file.
+        UnavailableError: MediaTek's converter is not set up.
+        BuildError: it failed, crashed, timed out, or wrote no usable file.
     """
     task = {
         "do": "convert",
@@ -78,14 +78,14 @@ def _written(path: Path) -> Inspection:
 
 
 class Executor:
-    """MediaTek's interpreter with files loaded; one that died is started again for the next pass."""
+    """MediaTek's interpreter with loaded files; restarted for the next pass if it died."""
 
     def __init__(self, settings: Settings, paths: Mapping[str, Path]) -> None:
-        """Read the files' inputs and outputs, which the interpreter does not tell, and load them.
+        """Read the files' inputs and outputs, which the interpreter does not report, and load them.
 
         Raises:
             ArtifactError: not a TFLite file.
-            UnavailableError: MediaTek's interpreter is not there.
+            UnavailableError: MediaTek's interpreter is not set up.
             BackendError: it cannot load a file.
         """
         self._settings, self._paths = settings, {name: path.absolute() for name, path in paths.items()}
@@ -94,18 +94,18 @@ class Executor:
         self.version = self._running().version
 
     def run(self, name: str, arrays: Sequence[NDArray[Any]], rows: Sequence[int] | None) -> list[NDArray[Any]]:
-        """One pass.
+        """Run one pass.
 
         Args:
             name: of a loaded file.
             arrays: its inputs in graph order.
-            rows: positions of the second axis to give; None for whole outputs.
+            rows: positions of the second axis to return; None for whole outputs.
 
         Returns:
-            Its outputs in graph order, [len(rows), ...] each where rows were asked for.
+            Its outputs in graph order, [len(rows), ...] each if rows are given.
 
         Raises:
-            BackendError: it failed, or gave other outputs than the file declares.
+            BackendError: it failed, or its outputs are not those that the file declares.
         """
         request = {"do": "run", "name": name, "rows": None if rows is None else [int(row) for row in rows]}
         try:
@@ -144,31 +144,31 @@ class Executor:
 
 @contextmanager
 def executor(settings: Settings, paths: Mapping[str, Path]) -> Iterator[Executor]:
-    """MediaTek's interpreter with files loaded under names; leaving the context ends its process.
+    """MediaTek's interpreter with named files loaded; leaving the context ends its process.
 
     Raises:
         ArtifactError, UnavailableError, BackendError: see `Executor`.
     """
-    found = Executor(settings, paths)
+    loaded = Executor(settings, paths)
     try:
-        yield found
+        yield loaded
     finally:
-        found.close()
+        loaded.close()
 
 
 def _mismatch(file: Inspection, shapes: Any, outputs: Arrays, rows: Sequence[int] | None) -> str:
-    """What is not as the file declares it; "" when all is."""
+    """How the outputs differ from what the file declares; "" if they do not."""
     declared = [[port.dtype, list(port.shape)] for port in file.outputs]
-    known = isinstance(shapes, list) and len(shapes) == len(outputs)
-    whole = shapes if known else [list(each.shape) for each in outputs]
-    given = [[each.dtype.name, shape] for each, shape in zip(outputs, whole)]
-    if given != declared:
-        return f"{_words(given)} where the file declares {_words(declared)}"
+    shapes_known = isinstance(shapes, list) and len(shapes) == len(outputs)
+    full_shapes = shapes if shapes_known else [list(array.shape) for array in outputs]
+    actual = [[array.dtype.name, shape] for array, shape in zip(outputs, full_shapes)]
+    if actual != declared:
+        return f"{_describe(actual)} where the file declares {_describe(declared)}"
     expected = [tuple(port.shape) if rows is None else (len(rows), *port.shape[2:]) for port in file.outputs]
-    if [each.shape for each in outputs] != expected:
-        return f"other rows than it was asked for: {_words([[each.dtype.name, list(each.shape)] for each in outputs])}"
+    if [array.shape for array in outputs] != expected:
+        return f"other rows than requested: {_describe([[array.dtype.name, list(array.shape)] for array in outputs])}"
     return ""
 
 
-def _words(ports: Sequence[Sequence[Any]]) -> str:
+def _describe(ports: Sequence[Sequence[Any]]) -> str:
     return f"{len(ports)} output(s): {', '.join(f'{kind} {shape}' for kind, shape in ports) or 'none'}"

@@ -1,4 +1,4 @@
-"""The TFLite artifact by MediaTek's converter, from the TorchScript files, held against their inputs and outputs."""
+"""The TFLite artifact of MediaTek's converter, from TorchScript files, whose inputs and outputs it must keep."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from whisper_parity.backend.artifact import Artifact
 from whisper_parity.backend.contract import Halves
-from whisper_parity.backends.split.embedding import adopt_token_embedding
+from whisper_parity.backends.split.embedding import link_or_copy_token_embedding
 from whisper_parity.backends.tflite import session
 from whisper_parity.backends.tflite.mediatek import mtk
 from whisper_parity.backends.tflite.mediatek.mtk import Converted
@@ -23,7 +23,7 @@ from whisper_parity.errors import ArtifactError, BuildError
 from whisper_parity.system.threads import side_by_side
 
 LOOKUPS = ("GATHER", "GATHER_ND")
-"""A token lookup: what splitting the decoder is there to avoid."""
+"""Token lookups, which splitting the decoder should have removed."""
 
 Sides = tuple[Shapes, Shapes]
 
@@ -32,29 +32,29 @@ def build_files(settings: Settings, parent: Artifact, out: Path, names: Mapping[
     """Write encoder, decoder, token embedding and the record of the conversion into `out`.
 
     Raises:
-        ArtifactError: the TorchScript files do not fit the checkpoint.
-        UnavailableError: MediaTek's converter is not there.
-        BuildError: it failed, or wrote what the NPU cannot run or what the TorchScript files are not.
+        ArtifactError: the TorchScript files do not match the checkpoint.
+        UnavailableError: MediaTek's converter is not set up.
+        BuildError: it failed, or its files cannot run on the NPU or do not match the TorchScript files.
     """
     sides = script_sides(parent)
 
     def convert(role: str) -> Converted:
         shapes = list(sides[role][INPUTS].values())
-        done = mtk.convert(settings, parent.path(role), out / names[role], shapes)
-        require(out / names[role], done.inspection, sides[role])
-        return done
+        converted = mtk.convert(settings, parent.path(role), out / names[role], shapes)
+        require(out / names[role], converted.inspection, sides[role])
+        return converted
 
-    done = dict(zip(ROLES, list(side_by_side(convert, ROLES))))  # each in a process of its own
-    adopt_token_embedding(parent, out)
-    record = {role: _recorded(each) for role, each in done.items()}
+    conversions = dict(zip(ROLES, list(side_by_side(convert, ROLES))))  # each in its own process
+    link_or_copy_token_embedding(parent, out)
+    record = {role: _record(conversion) for role, conversion in conversions.items()}
     (out / names["conversion"]).write_text(json.dumps(record, indent=2) + "\n", "utf-8")
 
 
 def script_sides(parent: Artifact) -> dict[str, Sides]:
-    """Inputs and outputs of the TorchScript files by role: names as traced, shapes as they take and give them.
+    """Inputs and outputs of the TorchScript files by role: traced input names, real shapes.
 
     Raises:
-        ArtifactError: they do not take what the checkpoint's dimensions say, or give no float32.
+        ArtifactError: their inputs do not match the checkpoint's dimensions, or an output is not float32.
     """
     import torch
 
@@ -62,57 +62,59 @@ def script_sides(parent: Artifact) -> dict[str, Sides]:
 
     sides = session.shapes(parent.checkpoint.dims)
     features, encoded = (np.zeros(shape, np.float32) for side in sides["encoder"] for shape in side.values())
-    with TorchScriptBackend().open(parent, torch.get_num_threads()) as opened:
-        assert isinstance(opened, Halves)  # noqa: S101 - an ordinary artifact gives no probe
-        gives = {"encoder": opened.encode(features).shape}
-        logits = opened.decode([0], encoded, [0])
-    gives["decoder"] = (1, parent.checkpoint.dims.n_text_ctx, logits.shape[-1])
-    return {role: _named(parent, role, sides[role], gives[role]) for role in ROLES}
+    with TorchScriptBackend().open(parent, torch.get_num_threads()) as scripts:
+        assert isinstance(scripts, Halves)  # noqa: S101 - an ordinary artifact opens as no probe
+        output_shapes = {"encoder": scripts.encode(features).shape}
+        logits = scripts.decode([0], encoded, [0])
+    output_shapes["decoder"] = (1, parent.checkpoint.dims.n_text_ctx, logits.shape[-1])
+    return {role: _named(parent, role, sides[role], output_shapes[role]) for role in ROLES}
 
 
-def _named(parent: Artifact, role: str, sides: Sides, gives: tuple[int, ...]) -> Sides:
+def _named(parent: Artifact, role: str, sides: Sides, output_shape: tuple[int, ...]) -> Sides:
     import torch
 
     module = torch.jit.load(str(parent.path(role)), map_location="cpu")  # type: ignore[no-untyped-call]
     names = [argument.name for argument in module.forward.schema.arguments[1:]]
     if len(names) != len(sides[INPUTS]):
         raise ArtifactError(f"{parent.path(role)}: expected {len(sides[INPUTS])} inputs, found {', '.join(names)}")
-    return dict(zip(names, sides[INPUTS].values())), dict.fromkeys(sides[OUTPUTS], gives)
+    return dict(zip(names, sides[INPUTS].values())), dict.fromkeys(sides[OUTPUTS], output_shape)
 
 
-def require(path: Path, found: Inspection, sides: Sides) -> None:
-    """Hold a converted file against the TorchScript file's inputs and outputs, and against what an NPU can run.
+def require(path: Path, inspection: Inspection, sides: Sides) -> None:
+    """Check that a converted file can run on an NPU and has the TorchScript file's inputs and outputs.
 
     Raises:
-        BuildError: a token input, a lookup, or other inputs and outputs.
+        BuildError: a token input, a token lookup, or different inputs or outputs.
     """
-    tokens = [port for port in found.inputs if port.dtype in ("int32", "int64")]
+    tokens = [port for port in inspection.inputs if port.dtype in ("int32", "int64")]
     if tokens:
         raise BuildError(
             f"{path.name}: input {tokens[0].name} is {tokens[0].dtype} {list(tokens[0].shape)}: the NPU cannot run a "
             "token lookup",
             hint="Split it out: the decoder takes token_embeddings float32",
         )
-    if lookups := [name for name in LOOKUPS if name in found.ops]:
+    if lookups := [name for name in LOOKUPS if name in inspection.ops]:
         raise BuildError(f"{path.name}: holds {lookups[0]}, which the NPU cannot run", hint="Split the lookup out")
     try:
-        session.matched(path, INPUTS, sides[INPUTS], found.inputs)
-        session.matched(path, OUTPUTS, sides[OUTPUTS], found.outputs)
+        session.matched(path, INPUTS, sides[INPUTS], inspection.inputs)
+        session.matched(path, OUTPUTS, sides[OUTPUTS], inspection.outputs)
     except ArtifactError as error:
         raise BuildError(f"mtk_converter wrote another model than the TorchScript file: {error}") from error
 
 
-def _recorded(done: Converted) -> dict[str, Any]:
-    """What the record says of one file."""
-    found = done.inspection
+def _record(conversion: Converted) -> dict[str, Any]:
+    """The record of one conversion."""
+    inspection = conversion.inspection
     return {
-        "mtk_converter": done.version,
+        "mtk_converter": conversion.version,
         "options": mtk.QUANTIZE,
-        "seconds": round(done.seconds, 3),
-        "description": found.description,
-        "inputs": [asdict(port) for port in found.inputs],
-        "outputs": [asdict(port) for port in found.outputs],
-        "ops": dict(found.ops),
-        "custom_options": {op.name: {key: str(value) for key, value in op.options.items()} for op in found.custom_ops},
-        "npu_findings": list(found.npu_findings),
+        "seconds": round(conversion.seconds, 3),
+        "description": inspection.description,
+        "inputs": [asdict(port) for port in inspection.inputs],
+        "outputs": [asdict(port) for port in inspection.outputs],
+        "ops": dict(inspection.ops),
+        "custom_options": {
+            op.name: {key: str(value) for key, value in op.options.items()} for op in inspection.custom_ops
+        },
+        "npu_findings": list(inspection.npu_findings),
     }

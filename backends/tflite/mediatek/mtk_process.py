@@ -1,4 +1,4 @@
-"""The process of MediaTek's Python: started, asked within a time limit, and gone when it is closed."""
+"""The process of MediaTek's Python: every call has a time limit, and closing leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ HINT = "Set mtk_python in [backends.tflite] of parity.toml to the Python that mt
 HEADER_LIMIT = 2**20
 ARRAYS_LIMIT = 2**30
 PREAMBLE_LIMIT = 2**16
-"""Bytes that a start-up file of that Python may print before our script runs."""
-STDERR_KEPT = 4096
+"""Most bytes that a start-up file of that Python may print before our script runs."""
+STDERR_LIMIT = 4096
 EXIT_LIMIT_S = 2.0
-"""How long a process that closed its pipe may take to end."""
-LOOK_S = 0.2
-"""How often to look whether it still lives."""
-UNWANTED = ("PYTHONPATH", "PYTHONHOME")
-"""Variables of our Python, which would lead the other one astray."""
+"""Time limit for a process to end after it closed its pipe."""
+POLL_S = 0.2
+"""Interval at which a wait checks whether the process still lives."""
+DROPPED_VARIABLES = ("PYTHONPATH", "PYTHONHOME")
+"""Variables for our Python that would break the other one."""
 
 Arrays = list[NDArray[Any]]
 
 
 class _LateError(Exception):
-    """No answer within the limit."""
+    """The time limit passed without an answer."""
 
 
 class _EndedError(Exception):
@@ -55,21 +55,21 @@ class _StoppedError(Exception):
 
 
 class _GarbageError(Exception):
-    """What came is no message."""
+    """The bytes received are not a message."""
 
 
 class Process:
-    """One started worker; it is asked one thing at a time."""
+    """One worker process; takes one request at a time."""
 
     def __init__(self, settings: Settings) -> None:
-        """Start it and import mtk_converter there.
+        """Start the process and import mtk_converter in it.
 
         Raises:
-            UnavailableError: no such Python, no mtk_converter there, or it does not start within its limit.
+            UnavailableError: no such Python, no mtk_converter in it, or it does not start in time.
         """
         self._tail = b""
         self._closed = False
-        self._folder = tempfile.TemporaryDirectory(prefix="parity-mtk-")  # what the package drops goes away with it
+        self._folder = tempfile.TemporaryDirectory(prefix="parity-mtk-")  # collects files that the package leaves
         try:
             self._process = _started(_python(settings), self._folder.name)
         except BaseException:
@@ -79,7 +79,9 @@ class Process:
         self._listener.start()
         self.version = ""
         try:
-            answer, _ = self.call({"do": "start", "paths": _paths(settings)}, [], settings.start_limit_s, starting=True)
+            answer, _ = self.call(
+                {"do": "start", "paths": _package_folders(settings)}, [], settings.start_limit_s, starting=True
+            )
             self.version = str(answer["version"])
         except BackendError as error:
             raise UnavailableError(str(error), hint=HINT) from error
@@ -88,53 +90,53 @@ class Process:
                 self.close()
 
     def __enter__(self) -> Process:
-        """It is there already."""
+        """Return it; it runs already."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End it."""
+        """Kill the process."""
         self.close()
 
     def call(
         self, request: Mapping[str, Any], arrays: Sequence[NDArray[Any]], limit_s: float, *, starting: bool = False
     ) -> tuple[dict[str, Any], Arrays]:
-        """Ask, and wait for the answer.
+        """Send a request and wait for the answer.
 
         Args:
-            request: "do" and what it needs.
-            arrays: go along.
-            limit_s: for all of it.
-            starting: whether text before the answer is let pass: start-up files print.
+            request: "do" and its arguments.
+            arrays: sent with it.
+            limit_s: time limit of the call.
+            starting: skip text before the answer, which start-up files may print.
 
         Raises:
             UnavailableError: mtk_converter is not installed there.
-            BackendError: it failed, died, was too slow, or answered with something else than a message.
+            BackendError: it failed, died, timed out, or sent something that is not a message.
         """
         what = f"mtk_converter ({request['do']})"
         deadline = time.monotonic() + limit_s
         try:
             self._send(request, arrays, deadline)
-            header, found = self._receive(deadline, starting)
+            header, outputs = self._receive(deadline, starting)
         except _LateError:
-            raise self._failed(f"{what} took more than {limit_s:g} s") from None
+            raise self._failure(f"{what} took more than {limit_s:g} s") from None
         except _StoppedError:
-            raise self._failed(f"{what} was interrupted") from None
+            raise self._failure(f"{what} was interrupted") from None
         except _EndedError:
-            raise self._failed(f"{what} {self._ending()}") from None
+            raise self._failure(f"{what} {self._exit_status()}") from None
         except _GarbageError as error:
-            raise self._failed(f"{what} wrote what is no answer to its pipe ({error})") from error
+            raise self._failure(f"{what} wrote what is no answer to its pipe ({error})") from error
         if "error" in header:
-            self._refuse(what, header)
-        return header, found
+            self._raise_error(what, header)
+        return header, outputs
 
     def close(self) -> None:
-        """Kill it and whatever it started, and wait until it is gone."""
+        """Kill the process and its children, and wait for its end."""
         if self._closed:
             return
         self._closed = True
-        _kill(self._process)  # its children, too, where it is dead already
+        _kill(self._process)  # even if it is dead: its children may live
         self._process.wait()
         self._listener.join(EXIT_LIMIT_S)
         for pipe in (self._process.stdin, self._process.stdout):
@@ -142,35 +144,35 @@ class Process:
                 pipe.close()
         self._folder.cleanup()
 
-    def _refuse(self, what: str, header: Mapping[str, Any]) -> None:
+    def _raise_error(self, what: str, header: Mapping[str, Any]) -> None:
         if header.get("kind") == "missing":
             raise UnavailableError(f"mtk_converter cannot be imported ({header['error']!s:.300})", hint=HINT)
-        raise BackendError(f"{what} failed ({header['error']!s:.300}){self._last()}")
+        raise BackendError(f"{what} failed ({header['error']!s:.300}){self._stderr_tail()}")
 
-    def _failed(self, what: str) -> BackendError:
-        """The error for a process that is of no use any more; it is ended."""
+    def _failure(self, what: str) -> BackendError:
+        """Close the process, which is unusable now; return the error."""
         self.close()
-        return BackendError(f"{what}{self._last()}")
+        return BackendError(f"{what}{self._stderr_tail()}")
 
-    def _ending(self) -> str:
-        """How it ended."""
+    def _exit_status(self) -> str:
+        """How the process ended, for messages."""
         try:
             code = self._process.wait(EXIT_LIMIT_S)
         except subprocess.TimeoutExpired:
             return "closed its pipe"
         return f"died by signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"ended with exit code {code}"
 
-    def _last(self) -> str:
-        """The last lines of its stderr, for messages."""
+    def _stderr_tail(self) -> str:
+        """The last lines of stderr, for messages."""
         lines = [line.strip() for line in self._tail.decode("utf-8", "replace").splitlines() if line.strip()]
         return f"; it last said: {' | '.join(line[:120] for line in lines[-3:])}" if lines else ""
 
     def _listen(self) -> None:
-        """Keep the end of what it says, however much it is."""
+        """Drain stderr and keep its end."""
         assert self._process.stderr is not None  # noqa: S101 - narrows for the type checker
         with self._process.stderr as stream:
             while chunk := os.read(stream.fileno(), 65536):
-                self._tail = (self._tail + chunk)[-STDERR_KEPT:]
+                self._tail = (self._tail + chunk)[-STDERR_LIMIT:]
 
     def _send(self, request: Mapping[str, Any], arrays: Sequence[NDArray[Any]], deadline: float) -> None:
         blobs = [_npy(array) for array in arrays]
@@ -190,19 +192,19 @@ class Process:
                 raise _EndedError from error
 
     def _wait(self, descriptor: int, event: int, deadline: float) -> None:
-        """Until a pipe is ready. A child of a dead process may hold its end open, so the process is looked at, too."""
+        """Wait until a pipe is ready, or the process ends: a child may still hold its end of the pipe open."""
         poll = select.poll()
         poll.register(descriptor, event)
         while True:
-            dead = self._process.poll() is not None
-            left_s = 0.0 if dead else deadline - time.monotonic()
-            if poll.poll(max(0.0, min(left_s, LOOK_S)) * 1000):
+            ended = self._process.poll() is not None
+            remaining_s = 0.0 if ended else deadline - time.monotonic()
+            if poll.poll(max(0.0, min(remaining_s, POLL_S)) * 1000):
                 return
-            if dead:
+            if ended:
                 raise _EndedError
             if INTERRUPTED.is_set():
                 raise _StoppedError
-            if left_s <= 0:
+            if remaining_s <= 0:
                 raise _LateError
 
     def _receive(self, deadline: float, starting: bool) -> tuple[dict[str, Any], Arrays]:
@@ -218,28 +220,29 @@ class Process:
         return header, [_array(self._read(size, deadline)) for size in sizes]
 
     def _read(self, count: int, deadline: float) -> bytes:
-        pipe, found = _descriptor(self._process.stdout), bytearray()
-        while len(found) < count:
+        pipe, received = _descriptor(self._process.stdout), bytearray()
+        while len(received) < count:
             self._wait(pipe, select.POLLIN, deadline)
-            chunk = os.read(pipe, min(count - len(found), 2**20))
+            chunk = os.read(pipe, min(count - len(received), 2**20))
             if not chunk:
                 raise _EndedError
-            found += chunk
-        return bytes(found)
+            received += chunk
+        return bytes(received)
 
 
 def _python(settings: Settings) -> str:
     if settings.mtk_python is None:
         raise UnavailableError("MediaTek's converter and interpreter are not set up here", hint=HINT)
-    named = str(Path(settings.mtk_python).expanduser())
-    found = str(Path(named).absolute()) if os.sep in named else shutil.which(named)  # a link makes an environment: kept
-    if found is None:
-        raise UnavailableError(f"{named}: no such program on PATH", hint=HINT)
-    return found
+    program = str(Path(settings.mtk_python).expanduser())
+    # Absolute, but not resolved: a venv's python is a link.
+    path = str(Path(program).absolute()) if os.sep in program else shutil.which(program)
+    if path is None:
+        raise UnavailableError(f"{program}: no such program on PATH", hint=HINT)
+    return path
 
 
 def _started(python: str, folder: str) -> subprocess.Popen[bytes]:
-    environment = {key: value for key, value in os.environ.items() if key not in UNWANTED}
+    environment = {key: value for key, value in os.environ.items() if key not in DROPPED_VARIABLES}
     try:
         process = subprocess.Popen(
             [python, str(Path(mtk_worker.__file__).absolute())], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -249,20 +252,22 @@ def _started(python: str, folder: str) -> subprocess.Popen[bytes]:
         raise UnavailableError(f"{python}: cannot be started ({error.strerror or first_line(error)})", hint=HINT) from (
             error
         )
-    os.set_blocking(_descriptor(process.stdin), False)  # a reader that sleeps must not stop the writer
+    os.set_blocking(_descriptor(process.stdin), False)  # a sleeping reader must not block the writer
     return process
 
 
-def _paths(settings: Settings) -> list[str]:
-    """Folders that are searched for mtk_converter before those of that Python."""
-    found = [Path(settings.mtk_converter_path)] if settings.mtk_converter_path else []
+def _package_folders(settings: Settings) -> list[str]:
+    """Folders to search for mtk_converter before those of that Python."""
+    folders = [Path(settings.mtk_converter_path)] if settings.mtk_converter_path else []
     library = Path(settings.mtk_sdk, "host", "lib", "python") if settings.mtk_sdk else None
-    return [str(each.expanduser().absolute()) for each in (*found, *([library] if library else [])) if each.is_dir()]
+    return [
+        str(folder.expanduser().absolute()) for folder in (*folders, *([library] if library else [])) if folder.is_dir()
+    ]
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
     try:
-        os.killpg(process.pid, signal.SIGKILL)  # it leads a group of its own
+        os.killpg(process.pid, signal.SIGKILL)  # it leads its own group
     except (ProcessLookupError, PermissionError):
         process.kill()
 
@@ -276,7 +281,7 @@ def _header(content: bytes) -> tuple[dict[str, Any], list[int]]:
         header = json.loads(content)
         sizes = [int(size) for size in header["sizes"]]
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise _GarbageError(f"a header that is none: {first_line(error)}") from error
+        raise _GarbageError(f"malformed header: {first_line(error)}") from error
     if min(sizes, default=0) < 0 or sum(sizes) > ARRAYS_LIMIT:
         raise _GarbageError(f"arrays of {sum(sizes)} bytes")
     return header, sizes
@@ -290,9 +295,9 @@ def _npy(array: NDArray[Any]) -> bytes:
 
 def _array(content: bytes) -> NDArray[Any]:
     try:
-        found: NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
+        array: NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
     except (ValueError, EOFError, OSError, MemoryError, SyntaxError) as error:
-        raise _GarbageError(f"an array that is none: {first_line(error)}") from error
-    if not isinstance(found, np.ndarray):
-        raise _GarbageError("an archive in place of an array")
-    return found
+        raise _GarbageError(f"malformed array: {first_line(error)}") from error
+    if not isinstance(array, np.ndarray):
+        raise _GarbageError("expected an array, found an archive")
+    return array

@@ -1,7 +1,7 @@
-"""What MediaTek's Python runs: `PYTHON mtk_worker.py`, asked and answering over stdin and stdout.
+"""The script for MediaTek's Python: `PYTHON mtk_worker.py` takes requests on stdin and answers on stdout.
 
 A message is b"MTKW", the length of a JSON header (uint32, little endian), the header, and the .npy arrays whose sizes
-its "sizes" lists. Nothing of this project is imported: that Python has other versions of everything, from 3.8 on.
+its "sizes" lists. It imports nothing of this project: that Python has its own packages, and may be as old as 3.8.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Channel:
         self._target = os.fdopen(target, "wb")
 
     def receive(self) -> tuple[dict[str, Any], list[Any]] | None:
-        """The next message: header and arrays; None when nobody asks any more."""
+        """The next message, header and arrays; None at the end of the input."""
         import numpy as np
 
         prefix = self._source.read(PREFIX.size)
@@ -39,26 +39,26 @@ class Channel:
         return header, [np.load(io.BytesIO(blob), allow_pickle=False) for blob in blobs]
 
     def send(self, header: dict[str, Any], arrays: Sequence[Any]) -> None:
-        """Answer."""
+        """Send a header and arrays."""
         blobs = [_npy(array) for array in arrays]
-        words = json.dumps(dict(header, sizes=[len(blob) for blob in blobs])).encode("utf-8")
-        for part in (PREFIX.pack(MAGIC, len(words)), words, *blobs):
+        content = json.dumps(dict(header, sizes=[len(blob) for blob in blobs])).encode("utf-8")
+        for part in (PREFIX.pack(MAGIC, len(content)), content, *blobs):
             self._target.write(part)
         self._target.flush()
 
 
 class Worker:
-    """Answers requests; holds the files that were loaded."""
+    """Answers requests; holds the loaded files."""
 
     def __init__(self) -> None:
         self._package: Any = None
         self._executors: dict[str, Any] = {}
 
     def answer(self, request: dict[str, Any], arrays: Sequence[Any]) -> tuple[dict[str, Any], list[Any]]:
-        """Header and arrays that answer a request; whatever the package raises becomes an error of one line."""
+        """Answer a request with header and arrays; any exception becomes an error of one line."""
         try:
-            found: tuple[dict[str, Any], list[Any]] = getattr(self, "do_" + request["do"])(request, arrays)
-            return found
+            reply: tuple[dict[str, Any], list[Any]] = getattr(self, "do_" + request["do"])(request, arrays)
+            return reply
         except ImportError as error:
             kind = "missing" if request["do"] == "start" else "failed"
             return {"error": _line(error), "kind": kind}, []
@@ -89,25 +89,26 @@ class Worker:
         return {}, []
 
     def do_run(self, request: dict[str, Any], arrays: Sequence[Any]) -> tuple[dict[str, Any], list[Any]]:
-        """Run a loaded file: {"shapes"} of the whole outputs, and the outputs, of which only rows where asked."""
+        """Run a loaded file: {"shapes"} of the full outputs, and the outputs, cut to "rows" if given."""
         import numpy as np
 
         outputs = self._executors[request["name"]].run(arrays)
         if not isinstance(outputs, (list, tuple)):
-            raise TypeError("TFLiteExecutor.run gave no list but " + type(outputs).__name__)
-        whole = [np.asarray(each) for each in outputs]
-        return {"shapes": [list(each.shape) for each in whole]}, [_selected(each, request["rows"]) for each in whole]
+            raise TypeError("expected a list from TFLiteExecutor.run, found " + type(outputs).__name__)
+        full_outputs = [np.asarray(array) for array in outputs]
+        shapes = [list(array.shape) for array in full_outputs]
+        return {"shapes": shapes}, [_select_rows(array, request["rows"]) for array in full_outputs]
 
 
-def _selected(array: Any, rows: Sequence[int] | None) -> Any:
-    """The asked positions of [1, n, ...]; all of what has not that shape, which the other side refuses."""
+def _select_rows(array: Any, rows: Sequence[int] | None) -> Any:
+    """The requested positions of [1, n, ...]; any other shape whole, which the caller will refuse."""
     if rows is None or array.ndim < 2 or array.shape[0] != 1 or array.shape[1] <= max(rows, default=0):
         return array
     return array[0, rows]
 
 
 def _torch_type(name: str) -> Any:
-    """A type as torch has it, which the package brings along; its name where it does not."""
+    """The type in torch, which the package imports; its name if there is none."""
     return getattr(sys.modules.get("torch"), name, name)
 
 
@@ -120,18 +121,18 @@ def _npy(array: Any) -> bytes:
 
 
 def _line(error: BaseException) -> str:
-    """An error in one line."""
+    """An error as one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return ": ".join([type(error).__name__, *lines[:1]])[:400]
 
 
 def main() -> None:
-    """Answer until stdin ends. What the package prints goes to stderr: the pipe is under another number by then."""
+    """Answer until stdin ends. The pipes move to other descriptors, so that the package prints to stderr."""
     channel = Channel(os.dup(0), os.dup(1))
-    nowhere = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nowhere, 0)
+    null_device = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null_device, 0)
     os.dup2(2, 1)
-    del sys.path[0]  # this file's folder, whose modules must not stand in for others of their names
+    del sys.path[0]  # this file's folder, whose modules must not shadow others
     worker = Worker()
     while True:
         message = channel.receive()
@@ -140,7 +141,7 @@ def main() -> None:
         header, arrays = worker.answer(*message)
         try:
             channel.send(header, arrays)
-        except ValueError as error:  # an output of objects
+        except ValueError as error:  # an output array of objects
             channel.send({"error": _line(error), "kind": "failed"}, [])
 
 

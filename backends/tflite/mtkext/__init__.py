@@ -1,1 +1,1 @@
-"""MTKEXT ops: what a file holds, and lowering them to built-in ops."""
+"""MTKEXT ops: inspect files that hold them, and lower them to built-in ops."""

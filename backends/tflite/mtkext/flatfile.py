@@ -1,8 +1,8 @@
 """A TFLite flatbuffer as objects of the schema's own Python classes, read from and written to a file.
 
-The generated classes trust their file: kilobytes whose vectors all point at each other unpack into gigabytes. They are
-therefore run over a table that counts: a whole file holds each byte once, so reading it is linear in its size, and
-one that asks for more is refused. Weights are views into the mapped file until `write` copies them into the new one.
+The generated classes trust their file: kilobytes whose vectors all point at each other unpack into gigabytes. They
+therefore run on a table class that counts what it reads: a valid file holds each byte once, so reading is linear in
+its size, and more is refused. Weights are views into the mapped file until `write` copies them into the new one.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from whisper_parity.system.files import replacing
 
 IDENTIFIER = b"TFL3"
 SIZE_LIMIT = 2**31 - 1
-"""Offsets of a flatbuffer are 32 bits, signed; larger models keep their weights behind it."""
+"""Offsets of a flatbuffer are signed 32 bits; larger models keep their weights after it."""
 TABLE_LIMIT = 200_000
-"""Operators, tensors, buffers, options: Whisper base has about 3,000 of them, large-v3 about 40,000."""
+"""Operators, tensors, buffers and options; Whisper base has about 3,000, large-v3 about 40,000."""
 RANK_LIMIT = 8
-AGAIN = "Build or copy it again"
+REBUILD_HINT = "Build or copy it again"
 
 
 class Mapped(mmap.mmap):
-    """A file in memory, and what reading it may still cost."""
+    """A mapped file and its remaining read budget."""
 
     tables_left = TABLE_LIMIT
     payload_left = 0
-    """Bytes of strings and vectors."""
+    """Bytes of strings and vectors that may still be read."""
 
     def count_table(self) -> None:
-        """One more table.
+        """Charge one table.
 
         Raises:
             ValueError: more than any model has.
@@ -48,7 +48,7 @@ class Mapped(mmap.mmap):
             raise ValueError(f"more than {TABLE_LIMIT} tables")
 
     def count_payload(self, size_bytes: int) -> None:
-        """One more string or vector.
+        """Charge one string or vector.
 
         Raises:
             ValueError: more than the file can hold.
@@ -60,10 +60,10 @@ class Mapped(mmap.mmap):
 
 @cache
 def schema() -> Any:
-    """The generated classes of the TFLite schema: a copy of the module for ourselves, over tables that count.
+    """The generated classes of the TFLite schema, in a private copy of the module that uses counting tables.
 
     Raises:
-        UnavailableError: the package that holds them is not installed.
+        UnavailableError: the schema's package is not installed.
     """
     try:
         import flatbuffers  # type: ignore[import-untyped,unused-ignore]
@@ -79,7 +79,7 @@ def schema() -> Any:
         raise UnavailableError("ai-edge-litert has no schema_py_generated", hint="Install another version of it")
 
     class CountedTable(Table):  # type: ignore[misc]
-        """A table whose every access is charged to its file."""
+        """A table that charges every access to its file."""
 
         def __init__(self, buf: Any, pos: int) -> None:
             if isinstance(buf, Mapped):
@@ -87,16 +87,17 @@ def schema() -> Any:
             super().__init__(buf, pos)
 
         def String(self, off: int) -> bytes:  # noqa: N802 - the library's name
-            found: bytes = super().String(off)
-            if len(found) < self.Get(UOffsetTFlags, off + self.Get(UOffsetTFlags, off)):  # a slice ends where it must
+            text: bytes = super().String(off)
+            length = self.Get(UOffsetTFlags, off + self.Get(UOffsetTFlags, off))
+            if len(text) < length:  # slicing clips at the end of the file
                 raise ValueError("a string is cut short")
-            self.Bytes.count_payload(len(found))
-            return found
+            self.Bytes.count_payload(len(text))
+            return text
 
         def GetVectorAsNumpy(self, flags: Any, off: int) -> Any:  # noqa: N802 - the library's name
-            found = super().GetVectorAsNumpy(flags, off)
-            self.Bytes.count_payload(found.nbytes)
-            return found
+            vector = super().GetVectorAsNumpy(flags, off)
+            self.Bytes.count_payload(vector.nbytes)
+            return vector
 
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -106,13 +107,13 @@ def schema() -> Any:
 
 
 def read(path: Path) -> Any:
-    """A file as a `ModelT` whose lists are never None and whose indices all lead somewhere.
+    """Read a file as a `ModelT` whose lists are never None and whose indices are all valid.
 
     Returns:
         ModelT; names and description are bytes, vectors of numbers are views into the mapped file.
 
     Raises:
-        ArtifactError: not a TFLite file, cut short, hostile, or with weights behind the flatbuffer (beyond 2 GB).
+        ArtifactError: not a TFLite file, truncated, hostile, or with weights after the flatbuffer (beyond 2 GB).
         UnavailableError: the schema package is missing.
     """
     classes = schema()
@@ -121,12 +122,12 @@ def read(path: Path) -> Any:
         model = classes.ModelT.InitFromObj(classes.Model.GetRootAs(buffer, 0))
     _fill(model)
     if problem := _problem(model):
-        raise ArtifactError(f"{path}: not a usable TFLite file ({problem})", hint=AGAIN)
+        raise ArtifactError(f"{path}: not a usable TFLite file ({problem})", hint=REBUILD_HINT)
     return model
 
 
 def write(model: Any, path: Path) -> None:
-    """Write a `ModelT` in one step: a file that is there is complete.
+    """Write a `ModelT` atomically.
 
     Raises:
         ArtifactError: more than 2 GB.
@@ -148,8 +149,8 @@ def _map(path: Path) -> Mapped:
             raise ArtifactError(f"{path}: {size / 2**30:.1f} GiB; files beyond 2 GB are not supported")
         buffer = Mapped(file.fileno(), 0, access=mmap.ACCESS_READ)
     if buffer[4:8] != IDENTIFIER:
-        raise ArtifactError(f"{path}: not a TFLite file (it has no {IDENTIFIER.decode()} at byte 4)", hint=AGAIN)
-    buffer.payload_left = 2 * size + 2**16  # twice, because builders may share equal strings and shapes
+        raise ArtifactError(f"{path}: not a TFLite file (it has no {IDENTIFIER.decode()} at byte 4)", hint=REBUILD_HINT)
+    buffer.payload_left = 2 * size + 2**16  # twice: builders may share equal strings and shapes
     return buffer
 
 
@@ -157,7 +158,7 @@ _LISTS = ("operatorCodes", "subgraphs", "buffers", "metadata", "signatureDefs")
 
 
 def _fill(model: Any) -> None:
-    """Absent vectors as empty ones: the same to every reader of the file."""
+    """Replace absent vectors by empty ones, which mean the same."""
     for name in _LISTS:
         setattr(model, name, getattr(model, name) or [])
     for graph in model.subgraphs:
@@ -168,20 +169,20 @@ def _fill(model: Any) -> None:
             tensor.shape = _indices(tensor.shape)
 
 
-def _indices(found: Any) -> Any:
-    return np.empty(0, np.int32) if found is None else found
+def _indices(indices: Any) -> Any:
+    return np.empty(0, np.int32) if indices is None else indices
 
 
 def _problem(model: Any) -> str:
-    """The first thing that no reader could use; "" when there is none."""
+    """The first defect that no reader could handle; "" if none."""
     if model.version != 3:
         return f"schema version {model.version}, expected 3"
     if not model.subgraphs:
         return "no subgraph"
     if model.externalBuffers or any(buffer.offset > 1 or buffer.size > 1 for buffer in model.buffers):
-        return "weights behind the flatbuffer, as files beyond 2 GB have them, are not supported"
-    found = (_graph_problem(model, graph, number) for number, graph in enumerate(model.subgraphs))
-    return next(filter(None, (*found, *_signature_problems(model))), "")
+        return "weights after the flatbuffer, as in files beyond 2 GB, are not supported"
+    graph_problems = (_graph_problem(model, graph, number) for number, graph in enumerate(model.subgraphs))
+    return next(filter(None, (*graph_problems, *_signature_problems(model))), "")
 
 
 def _signature_problems(model: Any) -> Iterable[str]:
@@ -191,7 +192,7 @@ def _signature_problems(model: Any) -> Iterable[str]:
             return
         count = len(model.subgraphs[signature.subgraphIndex].tensors)
         for side in (signature.inputs or [], signature.outputs or []):
-            if any(each.tensorIndex >= count for each in side):
+            if any(entry.tensorIndex >= count for entry in side):
                 yield "a signature names a tensor that is not there"
 
 
@@ -211,7 +212,7 @@ def _graph_problem(model: Any, graph: Any, number: int) -> str:
         if not _within(operator.inputs, -1, count) or not _within(operator.outputs, 0, count):
             return f"{where}, operator {index}: a tensor that is not there"
         if operator.largeCustomOptionsOffset > 1:
-            return f"{where}, operator {index}: options behind the flatbuffer are not supported"
+            return f"{where}, operator {index}: options after the flatbuffer are not supported"
     return ""
 
 
@@ -220,30 +221,30 @@ def _within(indices: Any, low: int, high: int) -> bool:
 
 
 def _payload(model: Any, path: Path) -> int:
-    """Bytes for the builder to start with, so that it never grows: growing copies everything.
+    """Initial size of the builder, so that it never grows: growing copies everything.
 
     Raises:
-        ArtifactError: more than a flatbuffer can hold.
+        ArtifactError: larger than a flatbuffer can be.
     """
     tables = sum(len(graph.tensors) + len(graph.operators) for graph in model.subgraphs) + len(model.buffers)
     weights = sum(buffer.data.nbytes + 32 for buffer in model.buffers if buffer.data is not None)
-    needed = int(weights) + 512 * tables + 2**16
-    if needed > SIZE_LIMIT:
-        raise ArtifactError(f"{path}: {needed / 2**30:.1f} GiB of weights; files beyond 2 GB are not supported")
-    return needed
+    size_bytes = int(weights) + 512 * tables + 2**16
+    if size_bytes > SIZE_LIMIT:
+        raise ArtifactError(f"{path}: {size_bytes / 2**30:.1f} GiB of weights; files beyond 2 GB are not supported")
+    return size_bytes
 
 
 def _builder(size_bytes: int) -> Any:
     import flatbuffers
 
     class AlignedBuilder(flatbuffers.Builder):  # type: ignore[misc]
-        """Copies vectors once, and puts bytes (weights among them) on the 16 that the schema asks for."""
+        """Copies vectors once, and aligns bytes (such as weights) to 16, as the schema requires."""
 
         def CreateNumpyVector(self, x: Any) -> int:  # noqa: N802 - the library's name
-            plain = np.ascontiguousarray(x if sys.byteorder == "little" else x.byteswap())
+            contiguous = np.ascontiguousarray(x if sys.byteorder == "little" else x.byteswap())
             self.StartVector(x.itemsize, x.size, 16 if x.itemsize == 1 else x.itemsize)
             self.head -= x.nbytes
-            np.frombuffer(self.Bytes, np.uint8, x.nbytes, self.head)[:] = plain.view(np.uint8)
+            np.frombuffer(self.Bytes, np.uint8, x.nbytes, self.head)[:] = contiguous.view(np.uint8)
             self.vectorNumElems = x.size
             return int(self.EndVector())
 

@@ -1,4 +1,4 @@
-"""What a TFLite file holds, as a porter reads it: its author, inputs and outputs, ops, and what an NPU minds."""
+"""What a TFLite file holds: its converter, inputs, outputs and ops, and what an NPU would refuse."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from whisper_parity.backends.tflite.mtkext.ops import Op
 from whisper_parity.backends.tflite.mtkext.recipes import RECIPES
 
 FP16_LARGEST = 65504.0
-"""Largest float16: the NPU computes in no wider type."""
+"""Largest float16, the widest type of the NPU."""
 RANK_LARGEST = 4
-"""Axes of a tensor on MDLA 5.3."""
+"""Most axes of a tensor on MDLA 5.3."""
 REFUSED = frozenset(
     {
         "GATHER",
@@ -42,9 +42,9 @@ REFUSED = frozenset(
         "ROUND",
     }
 )
-"""Built-in ops that MDLA 5.3 does not run, by a public table of SDK 8.0.10; that table is no promise."""
+"""Built-in ops that MDLA 5.3 does not run, according to a public table of SDK 8.0.10, without guarantee."""
 CHUNK = 2**20
-"""Elements of a constant that are looked at together, to keep memory small."""
+"""Elements of a constant that are examined at a time, to limit memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,27 +52,27 @@ class Port:
     """An input or an output."""
 
     name: str
-    """As the file's signature has it, else the tensor's own."""
+    """From the file's signature, else the tensor's own."""
     shape: tuple[int, ...]
     dtype: str
 
 
 @dataclass(frozen=True, slots=True)
 class FatalConstant:
-    """A constant with values that float16 does not hold."""
+    """A constant with values that float16 cannot represent."""
 
     tensor: str
     ops: tuple[str, ...]
-    """Operators that take it: "3 ADD"."""
+    """Operators that use it: "3 ADD"."""
     elements: int
     beyond: int
-    """Finite values of more than 65504."""
+    """Finite values beyond 65504 in magnitude."""
     minus_inf: int
     plus_inf: int
     nan: int
     smallest: float
     largest: float
-    """Of the finite values; 0 where there is none."""
+    """Of the finite values; 0 if there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,36 +86,36 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """Everything that `parity inspect` says."""
+    """Everything that `parity inspect` reports."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"ser_json_inf_nan": "strings"}
 
     size_bytes: int
     description: str
     converter: str
-    """Who wrote the file, as far as its description says."""
+    """The converter that wrote the file, according to its description."""
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     """Of the first subgraph."""
     subgraphs: int
     tensors: int
     ops: Mapping[str, int]
-    """How many of each, most first."""
+    """Count by name, most frequent first."""
     custom_ops: tuple[Op, ...]
     weights: Mapping[str, Weights]
     """By type, each buffer counted once."""
     fatal_constants: tuple[FatalConstant, ...]
     npu_findings: tuple[str, ...]
-    """What an NPU of this kind is known to refuse."""
+    """What such an NPU is known to refuse."""
     unread: tuple[str, ...]
-    """Constants that were not looked at, and why."""
+    """Constants that could not be read, and why."""
 
 
 def inspect(path: Path) -> Inspection:
     """Read a file without running it.
 
     Raises:
-        ArtifactError: not a TFLite file, cut short or hostile.
+        ArtifactError: not a TFLite file, truncated or hostile.
     """
     model = flatfile.read(path)
     custom = tuple(mtkext.custom_ops(model))
@@ -139,7 +139,7 @@ def inspect(path: Path) -> Inspection:
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """What tells files apart, without a look at any constant."""
+    """What tells files apart, without reading constants."""
 
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
@@ -148,28 +148,29 @@ class Outline:
 
 
 def outline(path: Path) -> Outline:
-    """Read a file's inputs, outputs and types of constants.
+    """Read a file's inputs, outputs and constant types.
 
     Raises:
-        ArtifactError: not a TFLite file, cut short or hostile.
+        ArtifactError: not a TFLite file, truncated or hostile.
     """
     model = flatfile.read(path)
     return Outline(_ports(model, "inputs"), _ports(model, "outputs"), frozenset(_weights(model)))
 
 
 def _converter(model: Any) -> str:
-    """MediaTek's converter announces itself in the description; Google's calls every file "MLIR Converted."."""
+    """Identify the converter: MediaTek's has its own description, Google's always "MLIR Converted."."""
     description = tensors.text(model.description)
-    if found := re.fullmatch(r"Exported by (NeuroPilot converter) v?(\S.*)", description):
-        return f"{found[1]} {found[2]}"
+    if match := re.fullmatch(r"Exported by (NeuroPilot converter) v?(\S.*)", description):
+        return f"{match[1]} {match[2]}"
     return "LiteRT or TensorFlow (MLIR)" if description.startswith("MLIR Converted") else "unknown"
 
 
 def _ports(model: Any, side: str) -> tuple[Port, ...]:
-    graph, signatures = model.subgraphs[0], [each for each in model.signatureDefs if each.subgraphIndex == 0]
+    graph = model.subgraphs[0]
+    signatures = [signature for signature in model.signatureDefs if signature.subgraphIndex == 0]
     named = {}
     if len(signatures) == 1:
-        named = {each.tensorIndex: tensors.text(each.name) for each in getattr(signatures[0], side) or []}
+        named = {entry.tensorIndex: tensors.text(entry.name) for entry in getattr(signatures[0], side) or []}
     return tuple(_port(graph.tensors[index], named.get(index, "")) for index in getattr(graph, side))
 
 
@@ -178,7 +179,7 @@ def _port(tensor: Any, name: str) -> Port:
 
 
 def _operators(model: Any) -> Iterator[tuple[Any, int, str, Any]]:
-    """Every operator: its subgraph, its index there, its name, itself."""
+    """Every operator: its subgraph, its index there, its name, the operator."""
     names = [tensors.op_name(code) for code in model.operatorCodes]
     for graph in model.subgraphs:
         for index, operator in enumerate(graph.operators):
@@ -189,8 +190,8 @@ def _histogram(model: Any) -> dict[str, int]:
     return dict(Counter(name for _, _, name, _ in _operators(model)).most_common())
 
 
-def _held(model: Any) -> Iterator[tuple[Any, Any]]:
-    """Every constant tensor with its subgraph; of tensors that share a buffer the first."""
+def _stored_constants(model: Any) -> Iterator[tuple[Any, Any]]:
+    """Every constant tensor with its subgraph; only the first of those that share a buffer."""
     seen: set[int] = set()
     for graph in model.subgraphs:
         for tensor in graph.tensors:
@@ -200,36 +201,36 @@ def _held(model: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _weights(model: Any) -> dict[str, Weights]:
-    found: dict[str, Weights] = {}
-    for _, tensor in _held(model):
-        kind, size = tensors.type_name(tensor.type), int(model.buffers[tensor.buffer].data.nbytes)
-        before = found.get(kind, Weights(0, 0, 0))
+    weights: dict[str, Weights] = {}
+    for _, tensor in _stored_constants(model):
+        type_name, size = tensors.type_name(tensor.type), int(model.buffers[tensor.buffer].data.nbytes)
+        before = weights.get(type_name, Weights(0, 0, 0))
         count = int(np.prod(tensors.shape(tensor), dtype=np.float64))
-        found[kind] = Weights(before.tensors + 1, before.elements + count, before.size_bytes + size)
-    return dict(sorted(found.items(), key=lambda item: -item[1].size_bytes))
+        weights[type_name] = Weights(before.tensors + 1, before.elements + count, before.size_bytes + size)
+    return dict(sorted(weights.items(), key=lambda item: -item[1].size_bytes))
 
 
 def _constants(model: Any) -> tuple[tuple[FatalConstant, ...], tuple[str, ...]]:
     users, fatal, unread = _users(model), [], []
-    for _, tensor in _held(model):
+    for _, tensor in _stored_constants(model):
         try:
             values = tensors.constant(model, tensor)
         except ValueError as error:
             unread.append(f"{tensors.text(tensor.name)}: {error}")
             continue
         if values is not None and values.dtype.kind == "f":
-            found = _fatal(tensor, values, tuple(users.get(tensor.buffer, ())))
-            fatal += [found] if found else []
+            fatal_constant = _fatal(tensor, values, tuple(users.get(tensor.buffer, ())))
+            fatal += [fatal_constant] if fatal_constant else []
     return tuple(fatal), tuple(unread)
 
 
 def _users(model: Any) -> dict[int, list[str]]:
-    """Operators by the buffers that they take."""
-    found: dict[int, list[str]] = {}
+    """Operators by the buffers that they use."""
+    users: dict[int, list[str]] = {}
     for graph, index, name, operator in _operators(model):
-        for place in {int(each) for each in operator.inputs if each >= 0}:
-            found.setdefault(graph.tensors[place].buffer, []).append(f"{index} {name}")
-    return found
+        for tensor_index in {int(input_index) for input_index in operator.inputs if input_index >= 0}:
+            users.setdefault(graph.tensors[tensor_index].buffer, []).append(f"{index} {name}")
+    return users
 
 
 def _fatal(tensor: Any, values: NDArray[Any], ops: tuple[str, ...]) -> FatalConstant | None:
@@ -260,7 +261,7 @@ def _findings(model: Any, custom: tuple[Op, ...]) -> Iterator[str]:
             yield f"{name}: {count} of an op that MDLA 5.3 does not run"
     wide = [tensor for graph in model.subgraphs for tensor in graph.tensors if len(tensor.shape) > RANK_LARGEST]
     if wide:
-        yield f"{len(wide)} tensors of more than {RANK_LARGEST} axes, such as {tensors.described(wide[0])}"
+        yield f"{len(wide)} tensors of more than {RANK_LARGEST} axes, such as {tensors.describe(wide[0])}"
     for op in custom:
         if op.problem:
             yield f"operator {op.index} {op.name}: {op.problem}"

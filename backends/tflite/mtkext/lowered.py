@@ -1,4 +1,4 @@
-"""Files of MediaTek's converter, lowered once for LiteRT and kept by their hash."""
+"""Files of MediaTek's converter, lowered once for LiteRT and cached by their hash."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from whisper_parity.system import serial
 from whisper_parity.system.files import locked
 
 FINGERPRINT = "Exported by NeuroPilot converter"
-"""How the description of every file of MediaTek's converter starts."""
+"""Start of the description in every file of MediaTek's converter."""
 CODE = ("flatfile", "lowering", "ops", "recipes", "rewriting", "tensors")
 
 Refusal = Callable[[Path, str], ArtifactError]
@@ -30,44 +30,44 @@ class Runnable:
 
     path: Path
     lowered: Lowered | None = None
-    """What was done to it; None for a file that runs as it is."""
+    """How it was lowered; None for a file that runs unchanged."""
 
     @property
     def note(self) -> str:
-        """What lowering it assumed and passed over, for the report; "" where nothing was."""
+        """What lowering assumed and ignored, for the report; "" if nothing."""
         if self.lowered is None:
             return ""
         assumed = sorted(f"{used.name} = {used.value}" for used in self.lowered.assumptions)
-        ignored = [f"{op}.{key}" for op, found in self.lowered.unknown_options.items() for key in found]
+        ignored = [f"{op}.{key}" for op, keys in self.lowered.unknown_options.items() for key in keys]
         parts = [("assumed", assumed), ("unknown options ignored", ignored), ("also", [*self.lowered.notes])]
-        return "; ".join(f"{what}: {', '.join(said)}" for what, said in parts if said)
+        return "; ".join(f"{label}: {', '.join(items)}" for label, items in parts if items)
 
 
 def is_mtk(path: Path) -> bool:
-    """Whether MediaTek's converter wrote a file: it says so, or holds MTKEXT ops; False for what cannot be read."""
+    """Whether MediaTek's converter wrote a file, by its description or MTKEXT ops; False if unreadable."""
     try:
         model = flatfile.read(path)
-    except (ArtifactError, UnavailableError):  # said by who loads it
+    except (ArtifactError, UnavailableError):  # reported when the file is loaded
         return False
-    return tensors.text(model.description).startswith(FINGERPRINT) or bool(_foreign(path))
+    return tensors.text(model.description).startswith(FINGERPRINT) or bool(_first_mtk_op(path))
 
 
 def runnable(path: Path, sha256: str, assumptions: Assumptions, refusal: Refusal) -> Runnable:
-    """The file itself, or where MTKEXT ops are in it, the lowered one, made now or before.
+    """The file itself, or its lowered version if it has MTKEXT ops; the cache keeps lowered files.
 
-    What decides a lowered file is its key: the source's hash, what is assumed, the code that lowers, and its packages.
+    The cache key is all that determines a lowered file: the source's hash, the assumptions, our code and its packages.
 
     Args:
         path: the .tflite file.
         sha256: its hash.
-        assumptions: what is not public of these ops.
-        refusal: the error for a file that cannot be loaded, given the reason.
+        assumptions: about what is not public of these ops.
+        refusal: makes the error for a file that cannot be loaded, given the reason.
 
     Raises:
         ArtifactError: it holds ops that cannot be lowered.
         OutputError: the cache cannot be written.
     """
-    if not (foreign := _foreign(path)):
+    if not (mtk_op := _first_mtk_op(path)):
         return Runnable(path)
     folder = project.cache() / "lowered"
     target = folder / f"{path.stem}-{_key(sha256, assumptions)}.tflite"
@@ -77,24 +77,24 @@ def runnable(path: Path, sha256: str, assumptions: Assumptions, refusal: Refusal
             try:
                 serial.write(record, lower(path, target, assumptions))
             except ArtifactError as error:
-                reason = f"Encountered unresolved custom op: {foreign}; it is not lowered either: {error}"
+                reason = f"Encountered unresolved custom op: {mtk_op}; it is not lowered either: {error}"
                 raise refusal(path, reason) from error
     return Runnable(target, serial.read(Lowered, record))
 
 
-def _foreign(path: Path) -> str:
-    """The first op that only MediaTek's interpreter has; "" for none, and for a file that cannot be read."""
+def _first_mtk_op(path: Path) -> str:
+    """The first op that only MediaTek's interpreter has; "" if none, or if the file is unreadable."""
     try:
         model = flatfile.read(path)
-    except (ArtifactError, UnavailableError):  # said by who loads it
+    except (ArtifactError, UnavailableError):  # reported when the file is loaded
         return ""
-    of_mtk = tensors.text(model.description).startswith(FINGERPRINT)
+    by_mtk = tensors.text(model.description).startswith(FINGERPRINT)
     names = [op.name for op in ops.custom_ops(model)]
-    return next((name for name in names if of_mtk or name.startswith(ops.PREFIX)), "")
+    return next((name for name in names if by_mtk or name.startswith(ops.PREFIX)), "")
 
 
 def _key(sha256: str, assumptions: Assumptions) -> str:
     code = provenance.of_code(*(f"backends.tflite.mtkext.{name}" for name in CODE))
-    packages = provenance.of("flatbuffers", "ai-edge-litert")  # the latter brings the schema's classes
+    packages = provenance.of("flatbuffers", "ai-edge-litert")  # the latter contains the schema's classes
     content = json.dumps([sha256, asdict(assumptions), code, packages], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""MTKEXT ops replaced by built-in ones of the same meaning, so that any TFLite interpreter runs the file."""
+"""Replace MTKEXT ops by equivalent built-in ones, so that any TFLite interpreter runs the file."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from whisper_parity.errors import ArtifactError
 
 @dataclass(frozen=True, slots=True)
 class Lowered:
-    """What lowering a file did, and what it had to assume."""
+    """What lowering a file changed and assumed."""
 
     replaced: Mapping[str, int]
     """Custom ops by name."""
     assumptions: tuple[Used, ...]
-    """Those that decided something in this file, defaults of missing options included."""
+    """Those that affected this file, including defaults of missing options."""
     unknown_options: Mapping[str, Mapping[str, Value]]
-    """By op: option keys that nobody documented, with the first value seen; they were ignored."""
+    """By op: undocumented option keys with the first value seen; they were ignored."""
     notes: tuple[str, ...]
-    """What else a reader must know: quantised ops that are computed in float32."""
+    """Other remarks: quantised ops that are computed in float32."""
     seconds: float
 
 
 def lower(source: Path, target: Path, assumptions: Assumptions = Assumptions()) -> Lowered:  # noqa: B008 - frozen
-    """Write a file without MTKEXT ops; everything else in it stays: description, names, signatures, weights.
+    """Write a copy without MTKEXT ops; description, names, signatures and weights stay.
 
     Args:
         source: the .tflite file.
-        target: where to write; replaced in one step.
-        assumptions: what is not public of these ops.
+        target: where to write; replaced atomically.
+        assumptions: about what is not public of these ops.
 
     Raises:
-        ArtifactError: not a TFLite file, a custom op that is not known, or one whose operands or options do not fit.
+        ArtifactError: not a TFLite file, an unknown custom op, or one with invalid operands or options.
         OutputError: the target cannot be written.
     """
     started = time.monotonic()
@@ -63,7 +63,7 @@ def lower(source: Path, target: Path, assumptions: Assumptions = Assumptions()) 
 
 
 def _replace(source: Path, model: Any, graph: Any, ops: Mapping[int, Op], ledger: Ledger) -> None:
-    """Put each op's replacement where it stood: the order of operators is the order in which they run."""
+    """Put each op's replacement in its place: operators run in file order."""
     operators: list[Any] = []
     for index, operator in enumerate(graph.operators):
         operators += _replacement(source, model, graph, ops[index], ledger) if index in ops else [operator]
@@ -88,24 +88,24 @@ def _replacement(source: Path, model: Any, graph: Any, op: Op, ledger: Ledger) -
 
 def _operands(graph: Any, op: Op) -> str:
     """An op's inputs and option keys, for messages."""
-    names = [tensors.described(graph.tensors[index]) if index >= 0 else "none" for index in op.inputs[:8]]
+    names = [tensors.describe(graph.tensors[index]) if index >= 0 else "none" for index in op.inputs[:8]]
     more = f" and {len(op.inputs) - 8} more" if len(op.inputs) > 8 else ""
     return f"inputs: {', '.join(names) or 'none'}{more}; options: {', '.join(op.options) or 'none'}"
 
 
 def _unknown(ops: tuple[Op, ...], assumptions: Assumptions) -> dict[str, dict[str, Value]]:
-    found: dict[str, dict[str, Value]] = {}
+    unknown_options: dict[str, dict[str, Value]] = {}
     for op in ops:
         for key, value in mtkext.unknown(op, assumptions).items():
-            found.setdefault(op.name, {}).setdefault(key, value)
-    return found
+            unknown_options.setdefault(op.name, {}).setdefault(key, value)
+    return unknown_options
 
 
 def _drop_unused_codes(model: Any) -> None:
-    """Interpreters resolve every operator code of a file, used or not."""
+    """Remove unused operator codes, which interpreters would have to resolve too."""
     used = sorted({operator.opcodeIndex for graph in model.subgraphs for operator in graph.operators})
-    places = {old: new for new, old in enumerate(used)}
+    new_indices = {old: new for new, old in enumerate(used)}
     model.operatorCodes = [model.operatorCodes[old] for old in used]
     for graph in model.subgraphs:
         for operator in graph.operators:
-            operator.opcodeIndex = places[operator.opcodeIndex]
+            operator.opcodeIndex = new_indices[operator.opcodeIndex]

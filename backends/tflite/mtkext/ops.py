@@ -1,6 +1,6 @@
-"""MediaTek's custom ops MTKEXT_*: their options, what is documented of them, and what has to be assumed.
+"""MediaTek's custom ops MTKEXT_*: their options, documented or assumed.
 
-Options are one flexbuffer map. It is read as it stands: a key that nobody documented is reported, never dropped.
+Options are one flexbuffer map, read as it is: an undocumented key is reported, never dropped.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from whisper_parity.errors import first_line
 
 PREFIX = "MTKEXT_"
 OPTIONS_LIMIT = 65536
-"""Bytes of an op's options; the largest real one seen has 112."""
+"""Bytes of an op's options; the largest seen in a real file is 112."""
 KEYS_LIMIT = 64
 ELEMENTS_LIMIT = 1024
 
@@ -35,30 +35,30 @@ class Op:
 
     name: str
     index: int
-    """Its place among the operators of its subgraph."""
+    """Its position among the operators of its subgraph."""
     inputs: tuple[int, ...]
-    """Tensors of the subgraph; -1 for one that is left out."""
+    """Tensors of the subgraph; -1 for an omitted one."""
     outputs: tuple[int, ...]
     options: Mapping[str, Value]
     problem: str = ""
-    """Why its options cannot be read."""
+    """Why its options cannot be read, else ""."""
     subgraph: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Assumptions:
-    """What is not public and decides numbers; `KNOWN_FROM` says where each default comes from."""
+    """What is not public but affects the numbers; `KNOWN_FROM` gives the source of each default."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
-    gelu: Literal["erf", "tanh"] = setting("erf", "what MTKEXT_GELU computes where its options do not say")
+    gelu: Literal["erf", "tanh"] = setting("erf", "what MTKEXT_GELU computes if its options do not specify it")
     gelu_option: str = setting(
-        "approximate", "key of MTKEXT_GELU's options that asks for tanh when it is true; empty to let gelu decide alone"
+        "approximate", "option key of MTKEXT_GELU that selects tanh when true; empty to use gelu alone"
     )
-    layer_norm_order: Order = setting("x_axis_gamma_beta", "operands of MTKEXT_LAYER_NORMALIZATION")
-    rms_norm_order: Order = setting("x_axis_gamma_beta", "operands of MTKEXT_RMS_NORMALIZATION")
-    layer_norm_epsilon: float = setting(1e-5, "where the options do not hold one")
-    rms_norm_epsilon: float = setting(2.0**-23, "where the options do not hold one")
+    layer_norm_order: Order = setting("x_axis_gamma_beta", "operand order of MTKEXT_LAYER_NORMALIZATION")
+    rms_norm_order: Order = setting("x_axis_gamma_beta", "operand order of MTKEXT_RMS_NORMALIZATION")
+    layer_norm_epsilon: float = setting(1e-5, "if the options do not contain one")
+    rms_norm_epsilon: float = setting(2.0**-23, "if the options do not contain one")
 
 
 KNOWN_FROM = {
@@ -74,17 +74,17 @@ KNOWN_FROM = {
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """One assumption that decided something in a file."""
+    """One assumption that affected a file."""
 
     name: str
-    """A field of `Assumptions`, or OP.key of an option that was missing."""
+    """A field of `Assumptions`, or OP.key of a missing option."""
     value: Value
     known_from: str
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """An option that is documented."""
+    """A documented option."""
 
     kind: type
     default: Value
@@ -110,11 +110,11 @@ OPTIONS: dict[str, dict[str, Option]] = {
     "MTKEXT_SQUARED_DIFFERENCE": {},
     "MTKEXT_TILE": {},
 }
-"""Documented options of each op that is known; a default of None is one of `Assumptions`."""
+"""Documented options of each known op; a default of None means that `Assumptions` has it."""
 
 
 def custom_ops(model: Any) -> Iterator[Op]:
-    """The custom ops of a `ModelT`, in order; one whose options cannot be read says why."""
+    """The custom ops of a `ModelT`, in order; `problem` explains unreadable options."""
     codes = enumerate(model.operatorCodes)
     custom = {number: tensors.op_name(code) for number, code in codes if tensors.is_custom(code)}
     for number, graph in enumerate(model.subgraphs):
@@ -124,24 +124,24 @@ def custom_ops(model: Any) -> Iterator[Op]:
 
 
 def _op(name: str, operator: Any, index: int, subgraph: int) -> Op:
-    found: Mapping[str, Value] = {}
+    op_options: Mapping[str, Value] = {}
     problem = ""
     try:
-        found = options(operator.customOptions)
+        op_options = options(operator.customOptions)
     except ValueError as error:
         problem = str(error)
-    inputs, outputs = (tuple(int(each) for each in side) for side in (operator.inputs, operator.outputs))
-    return Op(name, index, inputs, outputs, found, problem, subgraph)
+    inputs, outputs = (tuple(int(tensor) for tensor in side) for side in (operator.inputs, operator.outputs))
+    return Op(name, index, inputs, outputs, op_options, problem, subgraph)
 
 
 def options(raw: Any) -> dict[str, Value]:
-    """Read an op's options: numbers, text and flat vectors by key; nothing for no bytes.
+    """Parse an op's options: numbers, text and flat vectors by key; empty for no bytes.
 
     Args:
         raw: the bytes, or uint8 [n], or None.
 
     Raises:
-        ValueError: not one flexbuffer map, cut short, nested, or larger than any op's.
+        ValueError: not a flexbuffer map, truncated, nested, or larger than any op's.
     """
     content = b"" if raw is None else bytes(raw[: OPTIONS_LIMIT + 1])
     if not content:
@@ -150,7 +150,7 @@ def options(raw: Any) -> dict[str, Value]:
         raise ValueError(f"options of more than {OPTIONS_LIMIT} bytes")
     try:
         return _map(content)
-    except Exception as error:  # the library raises whatever its reads run into
+    except Exception as error:  # the library's reads may raise anything
         raise ValueError(f"options that are not a flexbuffer map ({first_line(error)})") from error
 
 
@@ -171,7 +171,7 @@ def _map(content: bytes) -> dict[str, Value]:
 
 
 def _value(ref: Any) -> Value:
-    """A number, a text or a flat vector; a vector of vectors may hold itself, and no op needs one."""
+    """A scalar or a flat vector. Nested vectors are refused: one may contain itself, and no op needs them."""
     if ref.IsTypedVector or ref.IsFixedTypedVector:
         vector = ref.AsTypedVector if ref.IsTypedVector else ref.AsFixedTypedVector
         _limit(len(vector))
@@ -189,20 +189,20 @@ def _limit(count: int) -> None:
 
 
 def _scalar(ref: Any) -> Value:
-    """A plain value; text also for a number that is not finite, which JSON cannot hold and no op can use."""
+    """A scalar; a non-finite number becomes text, since JSON cannot hold it and no op can use it."""
     if not (ref.IsNull or ref.IsBool or ref.IsNumeric or ref.IsString or ref.IsKey):
         raise ValueError("a nested value")
-    found = ref.Value
-    if isinstance(found, float) and not math.isfinite(found):
-        return str(found)
-    return found if found is None or isinstance(found, (bool, int, float)) else str(found)
+    value = ref.Value
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if value is None or isinstance(value, (bool, int, float)) else str(value)
 
 
 def documented(op: Op, key: str) -> Value:
-    """The value of a documented option, of its documented type; None when the options do not hold it.
+    """The value of a documented option in its documented type; None if it is missing.
 
     Raises:
-        ValueError: a value of another type, or a number that is not finite.
+        ValueError: a value of another type, or a non-finite number.
     """
     if key not in op.options:
         return None
@@ -217,15 +217,15 @@ def documented(op: Op, key: str) -> Value:
 
 
 def unknown(op: Op, assumptions: Assumptions) -> dict[str, Value]:
-    """Options of an op that nobody documented, nor is assumed."""
-    known = set(OPTIONS.get(op.name, {}))
+    """Options of an op that are neither documented nor assumed."""
+    known_keys = set(OPTIONS.get(op.name, {}))
     if op.name == "MTKEXT_GELU":
-        known.add(assumptions.gelu_option)
-    return {key: value for key, value in op.options.items() if key not in known}
+        known_keys.add(assumptions.gelu_option)
+    return {key: value for key, value in op.options.items() if key not in known_keys}
 
 
 def readings(ops: Sequence[Op]) -> tuple[Assumptions, ...]:
-    """All readings of a file with these custom ops that differ, the default first."""
+    """The distinct readings of a file with these custom ops, the default first."""
     names = {op.name for op in ops}
     choices: list[list[dict[str, Any]]] = []
     if gelus := [op for op in ops if op.name == "MTKEXT_GELU"]:
@@ -237,22 +237,22 @@ def readings(ops: Sequence[Op]) -> tuple[Assumptions, ...]:
         if name in names:
             choices.append([{field: order} for order in ORDERS])
     return tuple(
-        replace(Assumptions(), **{key: value for choice in chosen for key, value in choice.items()})
-        for chosen in itertools.product(*choices)
+        replace(Assumptions(), **{key: value for choice in combination for key, value in choice.items()})
+        for combination in itertools.product(*choices)
     )
 
 
 def _gelu_readings(with_option: int, count: int) -> list[dict[str, Any]]:
-    """Those that differ: the kind means nothing where the option decides, the option nothing where it is absent."""
-    plain: list[dict[str, Any]] = [{"gelu": "erf"}, {"gelu": "tanh"}]
-    deaf = [{**reading, "gelu_option": ""} for reading in plain]
+    """Distinct readings: `gelu` has no effect where the option decides, nor the option where it is absent."""
+    by_kind: list[dict[str, Any]] = [{"gelu": "erf"}, {"gelu": "tanh"}]
+    ignoring_option = [{**reading, "gelu_option": ""} for reading in by_kind]
     if with_option == 0:
-        return plain
-    return (plain[:1] if with_option == count else plain) + deaf
+        return by_kind
+    return (by_kind[:1] if with_option == count else by_kind) + ignoring_option
 
 
 def differences(assumptions: Assumptions) -> dict[str, Value]:
-    """What a reading changes of the default."""
+    """Differences of a reading from the default."""
     default = Assumptions()
-    found = {field.name: getattr(assumptions, field.name) for field in fields(Assumptions)}
-    return {name: value for name, value in found.items() if value != getattr(default, name)}
+    values = {field.name: getattr(assumptions, field.name) for field in fields(Assumptions)}
+    return {name: value for name, value in values.items() if value != getattr(default, name)}

@@ -1,4 +1,4 @@
-"""What each MTKEXT op means in built-in ops. Operands that do not fit are refused: nothing is guessed."""
+"""How each MTKEXT op is built from built-in ops. Invalid operands are refused, never guessed at."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from whisper_parity.backends.tflite.mtkext.rewriting import MisfitError, Rewrite
 MEAN = ("ReducerOptions", {"keepDims": True})
 SAME, VALID = 0, 1
 ACTIVATIONS = 3
-"""NONE, RELU, RELU_N1_TO_1, RELU6 of the schema; the two after them have no kernel."""
+"""Last of the schema's NONE, RELU, RELU_N1_TO_1, RELU6; the two after them have no kernel."""
 STRIDES = 4096
 
 
@@ -67,7 +67,7 @@ def rsqrt(rewriter: Rewriter) -> None:
 
 def squared_difference(rewriter: Rewriter) -> None:
     """Computes (x - y)^2, broadcast."""
-    x, y = _present(rewriter.operands(2, 2))
+    x, y = _require_all(rewriter.operands(2, 2))
     try:
         expected = np.broadcast_shapes(rewriter.shape(x), rewriter.shape(y))
     except ValueError as error:
@@ -80,7 +80,7 @@ def squared_difference(rewriter: Rewriter) -> None:
 
 def tile(rewriter: Rewriter) -> None:
     """Repeats x, of any type, along each axis."""
-    x, multiples = _present(rewriter.operands(2, 2))
+    x, multiples = _require_all(rewriter.operands(2, 2))
     (output,) = rewriter.op.outputs
     shape, counts = rewriter.shape(x), rewriter.values("multiples", multiples)
     if counts.dtype.name not in ("int32", "int64") or counts.shape != (len(shape),) or (counts < 1).any():
@@ -94,12 +94,12 @@ def tile(rewriter: Rewriter) -> None:
 def conv_2d(rewriter: Rewriter) -> None:
     """Cross-correlation of x NHWC with filter OHWI, plus bias."""
     x, filters, bias = rewriter.operands(2, 3)
-    x, filters = _present([x, filters])
-    strides = [rewriter.whole(f"stride_{side}", 1, STRIDES) for side in "hw"]
-    dilations = [rewriter.whole(f"dilation_{side}_factor", 1, STRIDES) for side in "hw"]
+    x, filters = _require_all([x, filters])
+    strides = [rewriter.integer(f"stride_{side}", 1, STRIDES) for side in "hw"]
+    dilations = [rewriter.integer(f"dilation_{side}_factor", 1, STRIDES) for side in "hw"]
     padding, activation = (
-        rewriter.whole("padding", SAME, VALID),
-        rewriter.whole("fused_activation_function", 0, ACTIVATIONS),
+        rewriter.integer("padding", SAME, VALID),
+        rewriter.integer("fused_activation_function", 0, ACTIVATIONS),
     )
     expected = _conv_shape(rewriter.shape(x), rewriter.shape(filters), strides, dilations, padding)
     rewriter.require_shape("output", rewriter.op.outputs[0], expected)
@@ -118,9 +118,9 @@ def conv_2d(rewriter: Rewriter) -> None:
 def fully_connected(rewriter: Rewriter) -> None:
     """Multiplies x [..., inputs] by weight [outputs, inputs] transposed, and adds the bias."""
     x, weight, bias = rewriter.operands(2, 3)
-    x, weight = _present([x, weight])
+    x, weight = _require_all([x, weight])
     activation, keep = (
-        rewriter.whole("fused_activation_function", 0, ACTIVATIONS),
+        rewriter.integer("fused_activation_function", 0, ACTIVATIONS),
         bool(rewriter.option("keep_num_dims")),
     )
     shape, size = rewriter.shape(x), rewriter.shape(weight)
@@ -132,7 +132,7 @@ def fully_connected(rewriter: Rewriter) -> None:
     rewriter.require_shape("output", rewriter.op.outputs[0], expected)
     options = ("FullyConnectedOptions", {"fusedActivationFunction": activation, "keepNumDims": keep})
     operands = [rewriter.real(x), rewriter.real(weight), _bias(rewriter, bias, size[0])]
-    version = 6 if bias is None else 5 if keep else 1  # where the schema's op learned to do without, and to keep
+    version = 6 if bias is None else 5 if keep else 1  # the first versions with an optional bias, and with keepNumDims
     rewriter.finish(rewriter.emit("FULLY_CONNECTED", operands, rewriter.result(), options, version))
 
 
@@ -150,7 +150,7 @@ RECIPES: dict[str, Callable[[Rewriter], None]] = {
 
 
 class _Pointwise:
-    """Emits ops of two operands into a new tensor, or a given one."""
+    """Emits ops of two operands into a new tensor or a given one."""
 
     OPTIONS: ClassVar[dict[str, str]] = {
         "ADD": "AddOptions",
@@ -163,76 +163,76 @@ class _Pointwise:
         self._rewriter = rewriter
 
     def __call__(self, name: str, label: str, shape: Shape, left: int, right: int, output: int | None = None) -> int:
-        into = self._rewriter.temporary(label, shape) if output is None else output
-        return self._rewriter.emit(name, [left, right], into, (self.OPTIONS[name], {}))
+        target = self._rewriter.temporary(label, shape) if output is None else output
+        return self._rewriter.emit(name, [left, right], target, (self.OPTIONS[name], {}))
 
 
-def _present(operands: list[int | None]) -> list[int]:
+def _require_all(operands: list[int | None]) -> list[int]:
     if None in operands:
         raise MisfitError("an input is left out")
-    return [each for each in operands if each is not None]
+    return [operand for operand in operands if operand is not None]
 
 
 def _same_shape(rewriter: Rewriter, count: int) -> list[int]:
-    operands = _present(rewriter.operands(count, count))
+    operands = _require_all(rewriter.operands(count, count))
     rewriter.require_shape("output", rewriter.op.outputs[0], rewriter.shape(operands[0]))
-    return [rewriter.real(each) for each in operands]
+    return [rewriter.real(operand) for operand in operands]
 
 
 def _norm_operands(rewriter: Rewriter, assumption: str) -> tuple[int, int, int | None, int | None]:
-    """Find x as float32, its axis, and both or neither of gamma and beta as float32, shaped to broadcast."""
+    """Return x, axis, and both or neither of gamma and beta, all but axis as float32 that broadcasts."""
     names = str(rewriter.ledger.assume(assumption)).split("_")
-    given = dict(zip(names, rewriter.operands(2, 4)))
-    x, axis, gamma, beta = (given[name] for name in ("x", "axis", "gamma", "beta"))
+    inputs = dict(zip(names, rewriter.operands(2, 4)))
+    x, axis, gamma, beta = (inputs[name] for name in ("x", "axis", "gamma", "beta"))
     if x is None or axis is None or (gamma is None) != (beta is None):
         raise MisfitError(f"expected {', '.join(names)}, the last two both or neither")
     rewriter.require_shape("output", rewriter.op.outputs[0], rewriter.shape(x))
-    which = _axis(rewriter, axis, len(rewriter.shape(x)))
+    axis_index = _axis(rewriter, axis, len(rewriter.shape(x)))
     operands = [
-        each if each is None else _channels(rewriter, name, each, x, which)
-        for name, each in (("gamma", gamma), ("beta", beta))
+        operand if operand is None else _channels(rewriter, name, operand, x, axis_index)
+        for name, operand in (("gamma", gamma), ("beta", beta))
     ]
     return rewriter.real(x), axis, operands[0], operands[1]
 
 
 def _axis(rewriter: Rewriter, index: int, rank: int) -> int:
-    found = rewriter.values("axis", index)
-    if found.dtype.name != "int32" or found.size != 1 or not -rank <= int(found.reshape(())) < rank:
-        raise MisfitError(f"axis {tensors.described(rewriter.tensor(index))}: expected one int32 within rank {rank}")
-    return int(found.reshape(())) % rank
+    values = rewriter.values("axis", index)
+    if values.dtype.name != "int32" or values.size != 1 or not -rank <= int(values.reshape(())) < rank:
+        raise MisfitError(f"axis {tensors.describe(rewriter.tensor(index))}: expected one int32 within rank {rank}")
+    return int(values.reshape(())) % rank
 
 
 def _reduced(rewriter: Rewriter, x: int, axis: int) -> Shape:
     shape = rewriter.shape(x)
-    which = _axis(rewriter, axis, len(shape))
-    return tuple(1 if number == which else size for number, size in enumerate(shape))
+    axis_index = _axis(rewriter, axis, len(shape))
+    return tuple(1 if number == axis_index else size for number, size in enumerate(shape))
 
 
 def _channels(rewriter: Rewriter, name: str, index: int, x: int, axis: int) -> int:
-    """One of gamma and beta, float32 [channels], reshaped where the axis is not the last."""
+    """Gamma or beta, float32 [channels], reshaped if the axis is not the last."""
     shape = rewriter.shape(x)
     rewriter.require_shape(name, index, (shape[axis],))
     real = rewriter.real(index)
     if axis == len(shape) - 1:
         return real
-    wide = (shape[axis], *[1] * (len(shape) - 1 - axis))
-    target = rewriter.constant(f"{name}_shape", np.array(wide, np.int32))
-    options = ("ReshapeOptions", {"newShape": np.array(wide, np.int32)})
-    return rewriter.emit("RESHAPE", [real, target], rewriter.temporary(name, wide), options)
+    broadcast = (shape[axis], *[1] * (len(shape) - 1 - axis))
+    target = rewriter.constant(f"{name}_shape", np.array(broadcast, np.int32))
+    options = ("ReshapeOptions", {"newShape": np.array(broadcast, np.int32)})
+    return rewriter.emit("RESHAPE", [real, target], rewriter.temporary(name, broadcast), options)
 
 
 def _inverse_root(rewriter: Rewriter, variance: int, shape: Shape, assumption: str) -> int:
-    given = rewriter.option("epsilon")
-    epsilon = rewriter.ledger.assume(assumption) if given is None else given
+    option = rewriter.option("epsilon")
+    epsilon = rewriter.ledger.assume(assumption) if option is None else option
     if not isinstance(epsilon, float) or not 0 <= epsilon <= 1:
         raise MisfitError(f"epsilon {epsilon!r}: expected a number from 0 to 1")
-    added = rewriter.constant("epsilon", np.array(epsilon, np.float32))
-    shifted = _Pointwise(rewriter)("ADD", "shifted", shape, variance, added)
+    constant = rewriter.constant("epsilon", np.array(epsilon, np.float32))
+    shifted = _Pointwise(rewriter)("ADD", "shifted", shape, variance, constant)
     return rewriter.emit("RSQRT", [shifted], rewriter.temporary("scale", shape))
 
 
 def _scaled(rewriter: Rewriter, x: int, factors: tuple[int, int], gamma: int | None, beta: int | None) -> None:
-    """The product of two factors, times gamma, plus beta."""
+    """Emit the product of two factors, times gamma, plus beta."""
     shape, result, pointwise = rewriter.shape(x), rewriter.result(), _Pointwise(rewriter)
     if gamma is None or beta is None:
         rewriter.finish(pointwise("MUL", "", shape, *factors, output=result))
@@ -247,10 +247,10 @@ def _conv_shape(x: Shape, filters: Shape, strides: list[int], dilations: list[in
         raise MisfitError(f"filter {list(filters)} does not fit x {list(x)}")
     sides = []
     for size, kernel, stride, dilation in zip(x[1:3], filters[1:3], strides, dilations):
-        reach = 0 if padding == SAME else (kernel - 1) * dilation
-        if size <= reach:
+        border = 0 if padding == SAME else (kernel - 1) * dilation
+        if size <= border:
             raise MisfitError(f"filter {list(filters)} is larger than x {list(x)}")
-        sides.append((size - reach + stride - 1) // stride)
+        sides.append((size - border + stride - 1) // stride)
     return (x[0], *sides, filters[0])
 
 

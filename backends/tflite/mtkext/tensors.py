@@ -25,7 +25,7 @@ ARRAY_TYPES: dict[str, type[np.generic]] = {
     "uint64": np.uint64,
     "bool": np.bool_,
 }
-"""Types of the schema that numpy has, in lower case."""
+"""The schema's types that numpy has, in lower case."""
 
 
 @cache
@@ -35,12 +35,12 @@ def _names(enumeration: str) -> dict[int, str]:
 
 
 def text(raw: bytes | None) -> str:
-    """A string of the file for people; bytes that are no UTF-8 as escapes."""
+    """Decode a string for display; bytes that are not UTF-8 become escapes."""
     return (raw or b"").decode("utf-8", "backslashreplace")
 
 
 def type_name(number: int) -> str:
-    """A tensor type of the schema: "float32"."""
+    """Name of a tensor type of the schema: "float32"."""
     return _names("TensorType").get(number, f"type {number}").lower()
 
 
@@ -50,12 +50,12 @@ def type_number(name: str) -> int:
 
 
 def builtin(code: Any) -> int:
-    """The built-in operator of an OperatorCodeT: numbers from 127 on are in the newer of its two fields."""
+    """The built-in operator of an OperatorCodeT: codes from 127 on use the newer of its two fields."""
     return int(max(code.builtinCode, code.deprecatedBuiltinCode))
 
 
 def is_custom(code: Any) -> bool:
-    """Whether an OperatorCodeT is of no built-in operator."""
+    """Whether an OperatorCodeT is a custom op."""
     return builtin(code) == int(flatfile.schema().BuiltinOperator.CUSTOM)
 
 
@@ -72,30 +72,30 @@ def shape(tensor: Any) -> tuple[int, ...]:
     return tuple(int(size) for size in tensor.shape)
 
 
-def described(tensor: Any) -> str:
-    """A TensorT for people: "x float32 [1, 1500, 512]"."""
+def describe(tensor: Any) -> str:
+    """A TensorT for display: "x float32 [1, 1500, 512]"."""
     return f"{text(tensor.name) or '(no name)'} {type_name(tensor.type)} {list(shape(tensor))}"
 
 
 def is_constant(model: Any, tensor: Any) -> bool:
-    """Whether the file holds its values."""
+    """Whether the file holds the tensor's values."""
     data = model.buffers[tensor.buffer].data
     return data is not None and data.size > 0
 
 
 def constant(model: Any, tensor: Any) -> NDArray[Any] | None:
-    """The values of a constant as a view into the file, read-only, in its shape; None for one that is not constant.
+    """The values of a constant as a read-only view into the file, in its shape; None if not constant.
 
     Raises:
-        ValueError: a type that numpy lacks, or another number of bytes than its shape needs.
+        ValueError: a type that numpy lacks, or a size that does not match its shape.
     """
     if not is_constant(model, tensor):
         return None
     data, name = model.buffers[tensor.buffer].data, type_name(tensor.type)
     if name not in ARRAY_TYPES:
         raise ValueError(f"constants of {name} are not read")
-    kind = np.dtype(ARRAY_TYPES[name]).newbyteorder("<")
-    needed = math.prod(shape(tensor)) * kind.itemsize
-    if data.nbytes != needed:
-        raise ValueError(f"{described(tensor)} needs {needed} bytes and has {data.nbytes}")
-    return np.frombuffer(data, kind).reshape(shape(tensor))
+    dtype = np.dtype(ARRAY_TYPES[name]).newbyteorder("<")
+    size_bytes = math.prod(shape(tensor)) * dtype.itemsize
+    if data.nbytes != size_bytes:
+        raise ValueError(f"{describe(tensor)} needs {size_bytes} bytes and has {data.nbytes}")
+    return np.frombuffer(data, dtype).reshape(shape(tensor))
