@@ -215,7 +215,7 @@ def _spent(cells: Sequence[Row]) -> str:
     transferred = sum(usage.sent_bytes + usage.received_bytes for usage in usages) / 1e6
     temperature = max((usage.temperature_c for usage in usages if usage.temperature_c is not None), default=None)
     heat = "" if temperature is None else f", up to {temperature:.0f} degrees Celsius"
-    times = f"{compute:.2f} s of its own compute, {overhead:.2f} s beside it"
+    times = f"{numbers.seconds(compute)} of its own compute, {numbers.seconds(overhead)} beside it"
     return f"{len(cells)} clips, {times}, {transferred:.1f} MB over the link with what was pushed{heat}"
 
 
