@@ -1,4 +1,4 @@
-"""A stage's files and where they came from."""
+"""A stage's files and their lineage."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BuildOptions = Mapping[str, str | int | float | bool | None]
 
 LINEAGE_VERSION = 1
 CHECKPOINT, GIVEN, BUILT, CACHED = "checkpoint", "given", "built", "cached"
-"""Where an artifact comes from: the checkpoint itself, the user's folder, our converters now or in an earlier run."""
+"""Origin of an artifact: the checkpoint itself, the user's folder, our converters now or in an earlier run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Artifact:
     files: dict[str, ArtifactFile]
     """By role: checkpoint, encoder, decoder, token_embedding, ..."""
     checkpoint: Checkpoint
-    """What everything descends from; its dimensions are the expected shapes."""
+    """The checkpoint it descends from; its dimensions give the expected shapes."""
     origin: str
     """CHECKPOINT, GIVEN, BUILT or CACHED."""
     parent_sha256: str | None = None
@@ -51,11 +51,11 @@ class Artifact:
     created: str = ""
     build_seconds: float = 0.0
     notes: tuple[str, ...] = ()
-    """What a reader of the report must know: which file was taken for what."""
+    """Remarks for readers of the report, such as the role assigned to each file."""
 
     @property
     def is_foreign(self) -> bool:
-        """Whether its files were given without a record of how they were made."""
+        """Whether its files were given without a lineage record."""
         return self.origin == GIVEN and self.parent_sha256 is None
 
     @property
@@ -65,7 +65,7 @@ class Artifact:
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def path(self, role: str) -> Path:
-        """Where the file of a role is.
+        """Path of the file of a role.
 
         Raises:
             ArtifactError: the artifact has no such file.
@@ -76,7 +76,7 @@ class Artifact:
 
 
 def of_checkpoint(stage: str, checkpoint: Checkpoint) -> Artifact:
-    """The artifact of a stage that runs the checkpoint as it is."""
+    """The artifact of a stage that runs the checkpoint itself."""
     file = ArtifactFile(checkpoint.path.name, checkpoint.sha256, checkpoint.path.stat().st_size)
     return Artifact(stage, checkpoint.path.parent, {"checkpoint": file}, checkpoint, CHECKPOINT)
 
@@ -97,13 +97,13 @@ def describe(folder: Path, names: Mapping[str, str]) -> dict[str, ArtifactFile]:
 
 
 def cache_key(stage: str, parent_sha256: str, options: BuildOptions, tools: Mapping[str, str]) -> str:
-    """What decides an artifact's content, as one hash: same key, same files."""
+    """One hash over everything that determines an artifact's content: same key, same files."""
     content = json.dumps([LINEAGE_VERSION, stage, parent_sha256, dict(options), dict(tools)], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
 
 def lineage_name(stage: str) -> str:
-    """Name of the lineage record that lies beside a stage's files."""
+    """File name of the lineage record beside a stage's files."""
     return f"{StageName.parse(stage).slug}.lineage.json"
 
 
@@ -127,10 +127,10 @@ def write_lineage(artifact: Artifact) -> None:
 
 
 def read_lineage(folder: Path, stage: str, checkpoint: Checkpoint, origin: str) -> Artifact | None:
-    """The artifact that a folder's lineage record describes, its files hashed again; None without a record.
+    """The artifact described by a folder's lineage record, with freshly hashed files; None without a record.
 
     Raises:
-        ArtifactError: the record cannot be read, a file changed since, or it descends from another checkpoint.
+        ArtifactError: the record is unreadable, a file changed since, or it descends from another checkpoint.
     """
     path = folder / lineage_name(stage)
     if not path.is_file():
@@ -139,7 +139,7 @@ def read_lineage(folder: Path, stage: str, checkpoint: Checkpoint, origin: str) 
     if record["checkpoint_sha256"] != checkpoint.sha256:
         raise ArtifactError(
             f"{folder}: the {stage} files were built from another checkpoint than {checkpoint.path.name}",
-            hint=f"Give the checkpoint {record['checkpoint']} that they were built from, or build them again",
+            hint=f"Give their checkpoint {record['checkpoint']}, or build them again",
         )
     files = describe(folder, {role: file["name"] for role, file in record["files"].items()})
     _require_unchanged(folder, record["files"], files)
@@ -177,8 +177,8 @@ def _read_record(path: Path) -> dict[str, Any]:
     return dict(record)
 
 
-def _require_unchanged(folder: Path, recorded: Mapping[str, Any], found: Mapping[str, ArtifactFile]) -> None:
-    for role, file in found.items():
+def _require_unchanged(folder: Path, recorded: Mapping[str, Any], files: Mapping[str, ArtifactFile]) -> None:
+    for role, file in files.items():
         if file.sha256 != recorded[role].get("sha256"):
             raise ArtifactError(
                 f"{folder / file.name}: changed since it was built (sha256 {file.sha256[:12]} is not the recorded one)",

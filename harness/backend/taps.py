@@ -1,15 +1,15 @@
-"""Taps: the named places between blocks where a hidden state is recorded, and the build option that asks for them.
+"""Taps: the named places between blocks where a hidden state is recorded, and the build option that selects them.
 
-A probe is the same stage built with the option `taps`, a kind and the units that are wanted:
+A probe is the same stage built with the option `taps`, a kind and a list of units:
 
     entire:encoder.conv,encoder.blocks.0     the whole component on its own input, these hidden states as extra outputs
-    single:decoder.blocks.1,decoder.ln       each unit on its own, fed from an input of its own
+    single:decoder.blocks.1,decoder.ln       each unit on its own, fed from its own input
 
 Units in the order of the graph: encoder.conv (behind both convolutions and GELU), encoder.positions, encoder.blocks.K,
 encoder.ln_post; decoder.positions (token embedding + positional embedding), decoder.blocks.K, decoder.ln,
 decoder.logits. On request also encoder.blocks.K.attn, decoder.blocks.K.attn and decoder.blocks.K.cross_attn: the
-residual stream behind that sublayer. A block of which a sublayer is asked for begins, for itself, behind the last of
-its sublayers: what is left is its MLP.
+residual stream behind that sublayer. A block with a tapped sublayer is reduced to the part behind its last sublayer,
+the MLP.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ OPTION = "taps"
 ENTIRE, SINGLE = "entire", "single"
 COMPONENTS = ("encoder", "decoder")
 FINAL = {"encoder": "encoder.ln_post", "decoder": "decoder.logits"}
-"""The unit whose output is the component's own; an entire probe always gives it."""
+"""The unit whose output is the component's own; every entire probe outputs it."""
 SUBLAYERS = {"encoder": ("attn",), "decoder": ("attn", "cross_attn")}
-"""What can be asked for inside a block; the MLP's output is the block's."""
+"""Sublayers that can be tapped inside a block; the MLP's output is the block's."""
 
 Float32 = NDArray[np.float32]
 Shape = tuple[int, ...]
@@ -40,13 +40,13 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One unit as the graph computes it."""
+    """One unit as computed by the graph."""
 
     unit: str
     part: str
     """"conv", "positions", "block", "attn", "cross_attn", "mlp", "norm" or "logits"."""
     layer: int = 0
-    """Which block."""
+    """Index of the block."""
 
     @property
     def takes_encoder_output(self) -> bool:
@@ -68,8 +68,8 @@ class Taps:
 
     @property
     def components(self) -> tuple[str, ...]:
-        """Those that have taps; a probe has files for no other."""
-        return tuple(each for each in COMPONENTS if self.of(each))
+        """The components with taps; a probe has no files for the others."""
+        return tuple(component for component in COMPONENTS if self.of(component))
 
     def of(self, component: str) -> tuple[str, ...]:
         """The units of one component."""
@@ -81,7 +81,7 @@ class Ports:
     """Inputs and outputs of one file of a probe, by name, in their order; all float32."""
 
     inputs: Mapping[str, Shape]
-    """"input_features", "token_embeddings", "encoder_output", or "encoder.blocks.0.input": what that unit is fed."""
+    """"input_features", "token_embeddings", "encoder_output", or "encoder.blocks.0.input", the input of that unit."""
     outputs: Mapping[str, Shape]
     """By unit."""
 
@@ -90,57 +90,57 @@ def units(dims: Dims, component: str, *, detail: bool = False) -> tuple[str, ...
     """All units of a component in the order of the graph.
 
     Args:
-        dims: of the checkpoint.
+        dims: dimensions of the checkpoint.
         component: "encoder" or "decoder".
-        detail: the sublayers of the blocks too.
+        detail: include the sublayers of the blocks.
     """
     return tuple(step.unit for step in _graph(dims, component, range(_layers(dims, component)) if detail else ()))
 
 
 def steps(dims: Dims, component: str, asked: Collection[str]) -> tuple[Step, ...]:
-    """The whole component as steps, the blocks of which a sublayer is asked for taken apart."""
+    """The whole component as steps; blocks with a tapped sublayer are split."""
     opened = [layer for layer in range(_layers(dims, component)) if _is_opened(component, layer, asked)]
     return _graph(dims, component, opened)
 
 
 def make(kind: str, wanted: Collection[str], dims: Dims) -> Taps:
-    """Taps in the order of the graph, each once, so that the same question has one spelling and one cache key.
+    """Taps in the order of the graph, without duplicates, so that equal requests share one spelling and cache key.
 
     Raises:
-        UsageError: another kind, no unit, or one that a model of these dimensions does not have.
+        UsageError: an unknown kind, no unit, or one that a model of these dimensions lacks.
     """
     if kind not in (ENTIRE, SINGLE):
         raise UsageError(f"taps {kind!r:.60}: expected {ENTIRE} or {SINGLE}", hint="Write entire:encoder.blocks.0")
-    known = [unit for component in COMPONENTS for unit in units(dims, component, detail=True)]
-    if unknown := sorted(set(wanted) - set(known)):
-        raise UsageError(f"no unit {unknown[0]!r:.60} in this model", hint=f"It has {', '.join(known)}")
+    model_units = [unit for component in COMPONENTS for unit in units(dims, component, detail=True)]
+    if unknown := sorted(set(wanted) - set(model_units)):
+        raise UsageError(f"no unit {unknown[0]!r:.60} in this model", hint=f"It has {', '.join(model_units)}")
     if not wanted:
-        raise UsageError(f"taps {kind}: names no unit", hint=f"The model has {', '.join(known)}")
-    return Taps(kind, tuple(unit for unit in known if unit in wanted))
+        raise UsageError(f"taps {kind}: names no unit", hint=f"The model has {', '.join(model_units)}")
+    return Taps(kind, tuple(unit for unit in model_units if unit in wanted))
 
 
 def parse(text: str, dims: Dims) -> Taps:
     """Read the build option.
 
     Raises:
-        UsageError: not of the form kind:unit,unit or an unknown unit.
+        UsageError: not of the form kind:unit,unit, or an unknown unit.
     """
     kind, _, names = text.partition(":")
     return make(kind, [name for name in names.split(",") if name], dims)
 
 
 def of_options(options: BuildOptions | Mapping[str, Any] | None, dims: Dims) -> Taps | None:
-    """What build options ask for; None for an ordinary artifact.
+    """The taps in build options; None for an ordinary artifact.
 
     Raises:
         UsageError: see `parse`.
     """
-    found = (options or {}).get(OPTION)
-    return parse(str(found), dims) if found else None
+    option = (options or {}).get(OPTION)
+    return parse(str(option), dims) if option else None
 
 
 def ports(taps: Taps, component: str, dims: Dims) -> Ports:
-    """What goes into a probe's file and what comes out of it."""
+    """Inputs and outputs of a probe's file."""
     asked = taps.of(component)
     graph = steps(dims, component, asked)
     if taps.kind == ENTIRE:
@@ -156,7 +156,7 @@ def ports(taps: Taps, component: str, dims: Dims) -> Ports:
 
 
 def fed_name(step: Step) -> str:
-    """Name of the input that a unit is fed from in a single probe."""
+    """Name of a unit's input in a single probe."""
     if step.part == "conv":
         return "input_features"
     if step.unit == "decoder.positions":
@@ -165,30 +165,30 @@ def fed_name(step: Step) -> str:
 
 
 def previous(dims: Dims, component: str, asked: Collection[str]) -> dict[str, str]:
-    """The unit whose output each asked unit takes; "" for the first one, which takes the component's own input."""
+    """The unit whose output each tapped unit takes; "" for the first one, which takes the component's own input."""
     graph = steps(dims, component, asked)
     return {step.unit: before for before, step in zip(("", *(s.unit for s in graph)), graph) if step.unit in asked}
 
 
 def file_names(names: Mapping[str, str], taps: Taps) -> dict[str, str]:
-    """A stage's file names by role as its probe has them: "_probe" in each that nobody may ship by mistake."""
+    """File names of a stage's probe by role: "_probe" in all but the token embedding, so that none is shipped."""
     roles = (*taps.components, *(("token_embedding",) if "decoder" in taps.components else ()), "compilation")
     return {role: names[role] if role == "token_embedding" else _marked(names[role]) for role in roles if role in names}
 
 
 def file_port(name: str) -> str:
-    """A port's name inside a file: converters make Python identifiers of them."""
+    """A port's name inside a file, where converters turn names into Python identifiers."""
     return name.replace(".", "_")
 
 
 def fed(
     wanted: Ports, inputs: Mapping[str, NDArray[Any]], lookup: Callable[[Sequence[int]], Float32]
 ) -> dict[str, Float32]:
-    """The array for each input of a file: tokens looked up, hidden states filled up with rows of zeros.
+    """The array for each input of a file: tokens looked up, hidden states padded with rows of zeros.
 
     Args:
-        wanted: of the file.
-        inputs: as `whisper_parity.backend.contract.Probing.tapped` takes them.
+        wanted: the ports of the file.
+        inputs: as taken by `whisper_parity.backend.contract.Probing.tapped`.
         lookup: tokens -> float32 [1, n_text_ctx, n_text_state].
 
     Raises:
@@ -203,7 +203,7 @@ def fed(
 
 
 def rows(component: str, dims: Dims, inputs: Mapping[str, NDArray[Any]]) -> int:
-    """How many rows of the outputs mean something: all of the encoder's, those of the tokens of the decoder's."""
+    """Number of valid output rows: all of the encoder's, those of the tokens of the decoder's."""
     if component == "encoder":
         return dims.n_audio_ctx
     if "tokens" in inputs:
@@ -216,7 +216,7 @@ def _layers(dims: Dims, component: str) -> int:
 
 
 def _graph(dims: Dims, component: str, opened: Collection[int]) -> tuple[Step, ...]:
-    """All steps of a component; the blocks in `opened` as their sublayers."""
+    """All steps of a component; blocks in `opened` are split into sublayers."""
     blocks = [step for layer in range(_layers(dims, component)) for step in _block(component, layer, layer in opened)]
     if component == "encoder":
         first = [Step("encoder.conv", "conv"), Step("encoder.positions", "positions")]
@@ -253,11 +253,11 @@ def _marked(name: str) -> str:
 
 
 def _filled(name: str, array: NDArray[Any], shape: Shape) -> Float32:
-    found = np.asarray(array, np.float32)
-    if found.ndim != 3 or (found.shape[0], found.shape[2]) != (shape[0], shape[2]) or found.shape[1] > shape[1]:
-        raise UsageError(f"a probe's {name}: expected float32 {list(shape)}, found {list(found.shape)}")
-    if found.shape == shape:
-        return np.ascontiguousarray(found)
-    whole = np.zeros(shape, np.float32)
-    whole[:, : found.shape[1]] = found
-    return whole
+    values = np.asarray(array, np.float32)
+    if values.ndim != 3 or (values.shape[0], values.shape[2]) != (shape[0], shape[2]) or values.shape[1] > shape[1]:
+        raise UsageError(f"a probe's {name}: expected float32 {list(shape)}, found {list(values.shape)}")
+    if values.shape == shape:
+        return np.ascontiguousarray(values)
+    padded = np.zeros(shape, np.float32)
+    padded[:, : values.shape[1]] = values
+    return padded

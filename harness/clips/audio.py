@@ -1,4 +1,4 @@
-"""Audio of any container and rate to the samples that Whisper hears."""
+"""Audio of any container and rate to Whisper's input samples."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ WINDOW_SAMPLES = 30 * SAMPLE_RATE  # 480000 samples in a 30-second window
 MAX_SECONDS = 3 * 3600.0
 """Longer files are refused: a hostile header must not keep a run busy for ever."""
 MAX_MISSING_S = 0.1
-"""Less than this may lack at the end of what a file announces: MP3 encoders pad by up to a few frames."""
+"""A file may be this much shorter than its header says: MP3 encoders pad by up to a few frames."""
 STREAMED_BYTES = 0x7FFF0000
-"""A WAV data chunk of this size or more was written into a pipe: nobody knew its length (FFmpeg writes 0xFFFFFFFF)."""
+"""A WAV data chunk of this size or more was written to a pipe with unknown length (FFmpeg writes 0xFFFFFFFF)."""
 COPY_AGAIN = "Copy it again"
 
 Samples = NDArray[np.float32]
@@ -44,7 +44,7 @@ def load(path: Path) -> Samples:
 
 
 def is_silent(samples: Samples) -> bool:
-    """Whether no sample differs from zero: whatever text comes out of it is invented."""
+    """Whether all samples are zero: any text from them is invented."""
     return not samples.any()
 
 
@@ -55,7 +55,7 @@ def windows(samples: Samples) -> Iterator[Samples]:
 
 
 def whole_windows(samples: Samples) -> Samples:
-    """The same with silence behind it, up to a whole number of windows of 30 s."""
+    """The samples padded with silence to a whole number of 30 s windows."""
     return np.pad(samples, (0, -len(samples) % WINDOW_SAMPLES))
 
 
@@ -81,10 +81,10 @@ def _decode(path: Path) -> Samples:
 
 
 def _missing_s(container: Any, path: Path, found_s: float) -> float:
-    """How much shorter than its header says a file is [s]: FFmpeg reads one that was cut short without a word.
+    """How much shorter a file is than its header says [s]: FFmpeg reads a truncated file without an error.
 
-    A length that FFmpeg only guesses from the bit rate is none: of the formats that guess, MP3 alone is asked, and only
-    if it has a Xing or Info frame.
+    A length guessed from the bit rate does not count: of the formats that guess, only MP3 is checked, and only if it
+    has a Xing or Info frame.
     """
     if container.format.name == "wav":
         return _wav_missing_s(path)
@@ -95,7 +95,7 @@ def _missing_s(container: Any, path: Path, found_s: float) -> float:
 
 
 def _wav_missing_s(path: Path) -> float:
-    """How much of a RIFF file's data chunk is missing [s]; 0 when it was written as a stream, its length unknown."""
+    """How much of a RIFF file's data chunk is missing [s]; 0 for a stream of unknown length."""
     bytes_per_s = 0
     with path.open("rb") as file:
         is_riff = file.read(12)[:4] == b"RIFF"
@@ -111,7 +111,7 @@ def _wav_missing_s(path: Path) -> float:
 
 
 def _has_xing_frame(container: Any, path: Path) -> bool:
-    """Whether the first frame of an MP3 file, behind its ID3 tag, holds the number of frames."""
+    """Whether the first frame of an MP3 file, behind its ID3 tag, states the number of frames."""
     if container.format.name != "mp3":
         return False
     with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Clips: audio to judge on, with what is known about each."""
+"""Clips: audio to judge on, with its transcript, language and tags."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Clip:
     """Unique in its set and safe as a file name."""
     path: Path
     text: str | None = None
-    """Reference transcript; "" says that nothing is spoken, None that nobody wrote one."""
+    """Reference transcript; "" for a clip without speech, None without a transcript."""
     language: str | None = None
     """Whisper language code; None: the reference stage detects it."""
     tags: tuple[str, ...] = ()
@@ -22,7 +22,7 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class BadClip:
-    """A line of a manifest, or a path, that gives no clip: reported as a row of its own."""
+    """A manifest line or path that gives no clip; reported in a row of its own."""
 
     name: str
     error: str

@@ -1,4 +1,4 @@
-"""Log-mel windows: computed once a clip, so that every stage is fed the same array."""
+"""Log-mel windows: computed once per clip, so that every stage is fed the same array."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from whisper_parity.system.files import file_sha256, replacing
 from whisper_parity.system.machine import version
 
 VERSION = 2
-"""Part of the cache's key: to be raised when other files are accepted here or in `audio`, or other numbers come out."""
+"""Part of the cache key; increment when this module or `audio` accepts other files or gives other numbers."""
 
 InputFeatures = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One 30 s piece of a clip as the encoder sees it."""
+    """One 30 s piece of a clip as the encoder's input."""
 
     index: int
     input_features: InputFeatures
@@ -49,12 +49,12 @@ class Features:
 
 
 def compute(path: Path, n_mels: int, audio_sha256: str | None = None) -> Features:
-    """Decode a file and take openai-whisper's log-mel of each 30 s window, zero padded.
+    """Decode a file and compute openai-whisper's log-mel of each 30 s window, zero padded.
 
     Args:
         path: the audio file.
         n_mels: mel bands.
-        audio_sha256: hash of the file, where it is known.
+        audio_sha256: hash of the file, if known.
 
     Raises:
         AudioError: see `whisper_parity.clips.audio.load`.
@@ -82,13 +82,13 @@ def _window(index: int, samples: audio.Samples, n_mels: int) -> Window:
 
 
 def clip_features(folder: Path, clip: Clip, n_mels: int, audio_sha256: str | None = None) -> Features:
-    """A clip's features, from the cache when the same bytes were seen before.
+    """A clip's features, from the cache when it holds them for the same bytes.
 
     Args:
         folder: the cache.
         clip: the clip.
         n_mels: mel bands.
-        audio_sha256: hash of its file, where it is known.
+        audio_sha256: hash of its file, if known.
 
     Raises:
         AudioError: see `whisper_parity.clips.audio.load`.
@@ -126,14 +126,14 @@ def _load_features(path: Path, audio_sha256: str) -> Features | None:
     return Features(windows, float(facts["seconds"]), bool(facts["silent"]), audio_sha256)
 
 
-def _save_features(path: Path, found: Features) -> Features:
+def _save_features(path: Path, features: Features) -> Features:
     from safetensors.numpy import save_file
 
-    facts = json.dumps({"seconds": found.seconds, "silent": found.silent})
+    facts = json.dumps({"seconds": features.seconds, "silent": features.silent})
     try:
-        mels = np.stack([window.input_features for window in found.windows])
+        mels = np.stack([window.input_features for window in features.windows])
         with replacing(path) as partial:
             save_file({"input_features": mels}, partial, metadata={"facts": facts})
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror})", hint="Choose another --cache") from error
-    return found
+    return features

@@ -1,4 +1,4 @@
-"""From what a user names to clips: a manifest, files, folders."""
+"""Selection of clips from a manifest, files and folders."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ DEFAULT_TAG = "default"
 
 
 def read_manifest(path: Path) -> ClipSet:
-    """Read a JSON-lines manifest; a bad line becomes a BadClip and the others stay.
+    """Read a JSON-lines manifest; a bad line becomes a BadClip.
 
     Each line: {"audio_filepath": path inside the manifest's folder, "text": ..., "lang": ..., "tags": [...]}.
 
     Raises:
-        ManifestError: the file cannot be read at all, or holds no line.
+        ManifestError: the file cannot be read, or holds no clip.
     """
     try:
         lines = path.read_text("utf-8").split("\n")
@@ -43,20 +43,20 @@ def read_manifest(path: Path) -> ClipSet:
             except ManifestError as error:
                 bad.append(BadClip(f"line-{number}", str(error)))
     if not clips and not bad:
-        raise ManifestError(f"{path}: holds no clip", hint='Write one JSON object a line with "audio_filepath"')
+        raise ManifestError(f"{path}: holds no clip", hint='Write one JSON object per line with "audio_filepath"')
     return tuple(clips.values()), tuple(bad)
 
 
-def select(wanted: Sequence[str], manifest: Path, language: str | None = None) -> ClipSet:
-    """Clips by what a user types: "default", "all", a clip's name, a tag, or the path of an audio file or folder.
+def select(words: Sequence[str], manifest: Path, language: str | None = None) -> ClipSet:
+    """Select clips: "default", "all", a clip's name, a tag, or the path of an audio file or folder.
 
     Raises:
         UsageError: something in `wanted` is none of these.
     """
-    needs_manifest = any(not exists(Path(word)) for word in wanted)
+    needs_manifest = any(not exists(Path(word)) for word in words)
     clips, bad = read_manifest(manifest) if needs_manifest else ((), ())
-    chosen: dict[str, Clip] = {}
-    for word in wanted:
+    selected: dict[str, Clip] = {}
+    for word in words:
         matches = _matching(word, clips) or _from_path(Path(word), language)
         if not matches and not (bad and word in ("default", "all")):
             tags = sorted({tag for clip in clips for tag in clip.tags})
@@ -65,8 +65,8 @@ def select(wanted: Sequence[str], manifest: Path, language: str | None = None) -
                 hint=f"Use default, all, a file, one of the tags {', '.join(tags) or '(none)'} or a name in {manifest}",
             )
         for clip in matches:
-            _require_same(chosen.setdefault(clip.name, clip), clip)
-    return tuple(replace(clip, language=clip.language or language) for clip in chosen.values()), bad
+            _require_same(selected.setdefault(clip.name, clip), clip)
+    return tuple(replace(clip, language=clip.language or language) for clip in selected.values()), bad
 
 
 def _matching(word: str, clips: Sequence[Clip]) -> list[Clip]:
@@ -103,8 +103,8 @@ def _clip_from_line(line: str, manifest: Path, number: int) -> Clip:
     fields = _json_object(line, where)
     name, audio = fields.get("name"), fields.get("audio_filepath")
     if not isinstance(audio, str) or not audio:
-        found = "is missing" if audio is None else f"must be a path, found {audio!r:.60}"
-        raise ManifestError(f'{where}: "audio_filepath" {found}', hint="Add the audio file's path")
+        problem = "is missing" if audio is None else f"must be a path, found {audio!r:.60}"
+        raise ManifestError(f'{where}: "audio_filepath" {problem}', hint="Add the audio file's path")
     path = _inside(manifest.parent, audio, where)
     for key, kind in (("name", str), ("text", str), ("lang", str), ("tags", list)):
         if fields.get(key) is not None and not isinstance(fields[key], kind):
@@ -121,12 +121,12 @@ def _clip_from_line(line: str, manifest: Path, number: int) -> Clip:
 def _json_object(line: str, where: str) -> dict[str, Any]:
     try:
         fields = json.loads(line)
-        json.dumps(fields, ensure_ascii=False).encode()  # half a surrogate pair is no text and cannot be written again
+        json.dumps(fields, ensure_ascii=False).encode()  # half a surrogate pair could not be written again
     except (ValueError, RecursionError) as error:
-        raise ManifestError(f"{where}: not JSON ({error})", hint="Write one JSON object a line") from error
+        raise ManifestError(f"{where}: not JSON ({error})", hint="Write one JSON object per line") from error
     if not isinstance(fields, dict):
-        found = type(fields).__name__
-        raise ManifestError(f"{where}: expected a JSON object, found {found}", hint='Write {"audio_filepath": ...}')
+        kind = type(fields).__name__
+        raise ManifestError(f"{where}: expected a JSON object, found {kind}", hint='Write {"audio_filepath": ...}')
     return fields
 
 

@@ -1,7 +1,7 @@
 """From two traces to a comparison: names, shapes, dtypes, finiteness, values, tokens, text, in this order.
 
-The first broken premise ends it: what rests on it is not compared and says so. Nothing is paired by similarity or
-position, no NaN is masked, and a tensor without partner is a finding.
+The first broken premise ends it, and nothing behind it is compared. Nothing is paired by similarity or position, no NaN
+is masked, and a tensor without partner is a finding.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Comparison:
     """Stage of the candidate."""
     broken: BrokenPremise | None
     tensors: tuple[TensorComparison, ...]
-    """Empty when one side gives text and tokens only."""
+    """Empty when one side has text and tokens only."""
     logits: tuple[LogitsDiff, ...]
     """One per window."""
     flips: tuple[Flip, ...]
@@ -76,15 +76,15 @@ class Comparison:
     """None when a premise broke first."""
     text: TextDiff | None
     edits_at_boundaries: tuple[int, ...] = ()
-    """Which of the token edits stand where the reference has a pair of timestamps, a segment boundary: these the
-    decode policy moved, not the conversion."""
+    """Indices of the token edits at a pair of the reference's timestamps, a segment boundary: caused by the decode
+    policy, not by the conversion."""
     steps: int = 0
-    """Teacher-forced steps that were compared."""
+    """Compared teacher-forced steps."""
     steps_at_risk: int = 0
     """Steps whose margin is at most RISK_SIGMAS times the noise of this comparison: near flips, flipped or not."""
 
     def worst(self, name: str) -> TensorDiff | None:
-        """The comparison of the tensor `name` with the lowest SNR over all windows; None when there is none."""
+        """The comparison with the lowest SNR of the tensor `name` over all windows; None when there is none."""
         diffs = [item.diff for item in self.tensors if item.name == name]
         return min(diffs, key=lambda diff: diff.snr_db) if diffs else None
 
@@ -93,9 +93,9 @@ def compare(reference: Trace, candidate: Trace, n_vocab: int) -> Comparison:
     """Compare two traces of the same clip.
 
     Args:
-        reference: the known good one.
-        candidate: the one under test.
-        n_vocab: size of the vocabulary that both use.
+        reference: known good.
+        candidate: under test.
+        n_vocab: size of the vocabulary of both.
     """
     windows = _paired_windows(reference, candidate)
     broken = _broken_premise(reference, candidate)
@@ -130,7 +130,7 @@ def compare(reference: Trace, candidate: Trace, n_vocab: int) -> Comparison:
 
 
 def token_diff(reference: Sequence[int], candidate: Sequence[int], n_vocab: int) -> TokenDiff:
-    """How two token sequences differ, each edit with what its tokens say."""
+    """How two token sequences differ, each edit with the text of its tokens."""
     diff = token.compare(reference=reference, candidate=candidate)
     edits = tuple(
         replace(
@@ -144,18 +144,18 @@ def token_diff(reference: Sequence[int], candidate: Sequence[int], n_vocab: int)
 
 
 def edits_at(tokens: TokenDiff, boundaries: frozenset[int]) -> tuple[int, ...]:
-    """Indices of the insertions that stand exactly at a boundary."""
+    """Indices of the insertions exactly at a boundary."""
     return tuple(
         i for i, edit in enumerate(tokens.edits) if edit.kind == "insert" and edit.reference_start in boundaries
     )
 
 
 def timestamp_pairs(timestamped: Sequence[int], n_vocab: int) -> frozenset[int]:
-    """Text positions at which a pair of timestamps stands: the number of text tokens before each inner boundary."""
+    """Text positions of timestamp pairs: the number of text tokens before each inner segment boundary."""
     begin = timestamp_begin(n_vocab)
     text_count, run, pairs = 0, 0, set()
-    for each in timestamped:
-        if each >= begin:
+    for token_id in timestamped:
+        if token_id >= begin:
             run += 1
             if run == 2 and text_count:
                 pairs.add(text_count)
@@ -191,8 +191,8 @@ def _broken_premise(reference: Trace, candidate: Trace) -> BrokenPremise | None:
             reason = f"window {r.header.index}: reference and candidate were fed different tokens"
             return BrokenPremise("names", "forced_tokens", reason)
         for name, ref, cand in _named(r, c):
-            if found := _broken_tensor(name, ref, cand):
-                return found
+            if premise := _broken_tensor(name, ref, cand):
+                return premise
     return None
 
 
@@ -252,13 +252,13 @@ def _flips(
     windows: list[tuple[WindowTrace, WindowTrace]], moved: list[NDArray[np.float64]], n_vocab: int
 ) -> list[Flip]:
     steps = np.concatenate(moved) if moved else np.zeros(0)
-    found, before = [], 0
+    flips, offset = [], 0
     for (r, c), window_moves in zip(windows, moved):
         for step in np.flatnonzero(r.teacher_forced.choices != c.teacher_forced.choices):
-            elsewhere = np.delete(steps, before + int(step))
-            found.append(_flip(r, c, int(step), elsewhere, n_vocab))
-        before += len(window_moves)
-    return found
+            elsewhere = np.delete(steps, offset + int(step))
+            flips.append(_flip(r, c, int(step), elsewhere, n_vocab))
+        offset += len(window_moves)
+    return flips
 
 
 def _flip(r: WindowTrace, c: WindowTrace, step: int, elsewhere: NDArray[np.float64], n_vocab: int) -> Flip:

@@ -50,7 +50,7 @@ class Flip:
     margin: float
     """Reference logit of its own choice minus that of the candidate's choice."""
     movement: float
-    """How far the candidate moved that pair; above the margin, or there were no flip."""
+    """How far the candidate moved that pair; always above the margin, else it would not flip."""
     noise: float
     """Root mean square of the movement of (choice, runner-up) over all other steps of the clip."""
     kind: str
@@ -91,12 +91,12 @@ def kl_divergence(reference: Logits, candidate: Logits) -> float:
 
 def top_tokens(logits: Logits, k: int) -> list[int]:
     """Ids of the k largest logits of one row, largest first."""
-    left = logits.copy()
-    found = []
-    for _ in range(min(k, len(left))):  # for small k, k passes of argmax are faster than a partition
-        found.append(int(left.argmax()))
-        left[found[-1]] = -np.inf
-    return found
+    remaining = logits.copy()
+    tokens = []
+    for _ in range(min(k, len(remaining))):  # for small k, k passes of argmax are faster than a partition
+        tokens.append(int(remaining.argmax()))
+        remaining[tokens[-1]] = -np.inf
+    return tokens
 
 
 def margins(logits: Logits, choices: Tokens, runners_up: Tokens) -> NDArray[np.float64]:
@@ -104,8 +104,8 @@ def margins(logits: Logits, choices: Tokens, runners_up: Tokens) -> NDArray[np.f
 
     Args:
         logits: float32 [n_steps, n_vocab].
-        choices: int64 [n_steps], what the policy took.
-        runners_up: int64 [n_steps], what it would have taken otherwise.
+        choices: int64 [n_steps], the policy's choices.
+        runners_up: int64 [n_steps], its second choices.
     """
     steps = np.arange(len(choices))
     chosen: Any = logits[steps, choices].astype(np.float64)

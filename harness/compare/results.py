@@ -1,4 +1,4 @@
-"""Result files that users already have: openai-whisper's transcribe output, and token lists of a port."""
+"""Result files of other programs: openai-whisper's transcribe output, and token lists of a port."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from whisper_parity.model import vocabulary
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one program made of a clip."""
+    """One program's result on a clip."""
 
     name: str
     text: str
@@ -35,7 +35,7 @@ class ResultComparison:
     tokens: TokenDiff
     text: TextDiff
     edits_at_boundaries: tuple[int, ...]
-    """Token edits that stand exactly where the reference has a pair of timestamps."""
+    """Indices of the token edits exactly at a pair of the reference's timestamps."""
 
     @property
     def exit_code(self) -> int:

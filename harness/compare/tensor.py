@@ -27,7 +27,7 @@ HIGHER_IS_BETTER = {
     "snr_db": True,
     "cosine_similarity": True,
 }
-"""Direction of each metric: a gate reads it here, so that none is judged backwards."""
+"""Direction of each metric, read by the gate so that none is judged backwards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class TensorDiff:
     max_abs_err_index: tuple[int, ...]
     """Where the largest difference is."""
     max_abs_ref: float
-    """Largest magnitude of the reference: what an absolute error is to be read against."""
+    """Largest magnitude of the reference, the scale for absolute errors."""
     mean_abs_err: float
     rmse: float
     snr_db: float

@@ -64,9 +64,9 @@ class TextEdit:
     edit_class: str
     """One of EDIT_CLASSES."""
     reference: str
-    """What stood there; "" for an insertion."""
+    """Text of the reference; "" for an insertion."""
     hypothesis: str
-    """What stands there; "" for a deletion."""
+    """Text of the hypothesis; "" for a deletion."""
     position: int
     """Index of the unit (word, or character in unspaced scripts, or mark) in the reference."""
 
@@ -98,14 +98,14 @@ class TextDiff:
 
 
 def word_errors(*, reference: str, hypothesis: str) -> ErrorCounts:
-    """Word errors, words being what spaces separate."""
+    """Word errors; words are separated by spaces."""
     if not reference.split():
         return ErrorCounts(insertions=len(hypothesis.split()))
     return _counts(jiwer.process_words(reference, hypothesis))
 
 
 def character_errors(*, reference: str, hypothesis: str) -> ErrorCounts:
-    """Character errors, spaces counted as characters, those at either end not."""
+    """Character errors; inner spaces count as characters, those at either end do not."""
     reference, hypothesis = reference.strip(), hypothesis.strip()
     if not reference:
         return ErrorCounts(insertions=len(hypothesis))
@@ -113,14 +113,14 @@ def character_errors(*, reference: str, hypothesis: str) -> ErrorCounts:
 
 
 def units(text: str, language: str | None) -> list[str]:
-    """Words and punctuation marks in order; in unspaced scripts each character is a word of its own."""
-    found: list[str] = []
+    """Words and punctuation marks in order; in unspaced scripts each character is a word."""
+    split_units: list[str] = []
     for chunk in text.split():
         for is_mark, run in groupby(with_inner_marks_as_letters(chunk), key=lambda pair: pair[1]):
             letters = "".join(character for character, _ in run)
             split = is_mark or (language in UNSPACED and not letters.isascii())
-            found.extend(letters if split else [letters])
-    return found
+            split_units.extend(letters if split else [letters])
+    return split_units
 
 
 def classify(*, reference: str, hypothesis: str, language: str | None) -> tuple[TextEdit, ...]:
@@ -130,10 +130,10 @@ def classify(*, reference: str, hypothesis: str, language: str | None) -> tuple[
     inserted units of one kind are paired in order, so that a mark is never paired with a word.
     """
     ours, theirs = units(reference, language), units(hypothesis, language)
-    found: list[TextEdit] = []
+    edits: list[TextEdit] = []
     for start, end, other_start, other_end in _gaps(ours, theirs):
-        found.extend(_edits_in_gap(ours[start:end], theirs[other_start:other_end], start))
-    return tuple(found)
+        edits.extend(_edits_in_gap(ours[start:end], theirs[other_start:other_end], start))
+    return tuple(edits)
 
 
 def total(counts: Iterable[ErrorCounts]) -> ErrorCounts:
@@ -151,7 +151,7 @@ def is_mark(character: str) -> bool:
 
 
 def with_inner_marks_as_letters(chunk: str) -> list[tuple[str, bool]]:
-    """Characters of a chunk with "is a mark"; not so an apostrophe between letters, a point in a number."""
+    """Characters of a chunk with "is a mark"; False for an apostrophe between letters or a point in a number."""
     marks = [is_mark(character) for character in chunk]
     for i in range(1, len(chunk) - 1):
         if chunk[i] in "'’-.,:" and not marks[i - 1] and not is_mark(chunk[i + 1]):
@@ -172,15 +172,15 @@ def _gaps(ours: Sequence[str], theirs: Sequence[str]) -> list[tuple[int, int, in
 
 
 def _edits_in_gap(deleted: Sequence[str], inserted: Sequence[str], start: int) -> list[TextEdit]:
-    found = []
+    edits = []
     for marks in (False, True):
         ours = [(start + i, unit) for i, unit in enumerate(deleted) if is_mark(unit[0]) == marks]
         theirs = [unit for unit in inserted if is_mark(unit[0]) == marks]
         end = start + len(deleted)
         for old, new in zip_longest(ours, theirs):
             position, before = old or (end, "")
-            found.append(TextEdit(_edit_class(before, new or ""), before, new or "", position))
-    return sorted(found, key=lambda edit: edit.position)
+            edits.append(TextEdit(_edit_class(before, new or ""), before, new or "", position))
+    return sorted(edits, key=lambda edit: edit.position)
 
 
 def _edit_class(before: str, after: str) -> str:

@@ -15,7 +15,7 @@ class TokenEdit:
     kind: str
     """"insert", "delete" or "replace"."""
     reference_start: int
-    """Step in the reference at which the edit stands."""
+    """Step of the reference at which the edit starts."""
     candidate_start: int
     reference_tokens: tuple[int, ...]
     candidate_tokens: tuple[int, ...]

@@ -1,8 +1,8 @@
-"""The one decode loop, and the verified draft that makes it cost one decoder call.
+"""The one decode loop, and the verified draft that reduces its cost to one decoder call.
 
 The decoder is causal and its shape is fixed, so one call on prompt + draft gives the logits of every position. Where
 the policy's choice equals the draft, the token is accepted; at the first difference the candidate's own choice is
-taken, the rest of the draft is re-aligned behind it, and the loop goes on. (Leviathan et al. 2023 call it speculative
+kept, the rest of the draft is re-aligned behind it, and the loop continues. (Leviathan et al. 2023 call it speculative
 decoding; here it is exact, since decoding is greedy.)
 """
 
@@ -18,30 +18,30 @@ from whisper_parity.backend.contract import Float32, Halves
 from whisper_parity.decode.policy import DecodingPlan
 
 REALIGN_BACK, REALIGN_AHEAD = 4, 8
-"""How far from the difference its token is looked for in the draft; a bad guess costs a call, never a token."""
+"""How far from the difference its token is searched in the draft; a bad guess costs a call, never a token."""
 
 
 @dataclass(frozen=True)
 class TeacherForced:
-    """What a decoder says at each step of a given token sequence."""
+    """A decoder's output at each step of a given token sequence."""
 
     tokens: tuple[int, ...]
-    """The sequence that was fed, without prompt and end-of-text."""
+    """The fed sequence, without prompt and end-of-text."""
     logits: Float32
     """Raw, float32 [n_steps, n_vocab]; the last row predicts what follows the sequence."""
     choices: NDArray[np.int64]
-    """int64 [n_steps]: what the policy would take at each step."""
+    """int64 [n_steps]: the policy's choice at each step."""
     runners_up: NDArray[np.int64]
-    """int64 [n_steps]: what it would take otherwise."""
+    """int64 [n_steps]: its second choice."""
     limited: bool = False
     """The sequence fills the policy's limit, so that no step predicts what follows it: n_steps is the number of tokens,
     and one more otherwise."""
 
     def __post_init__(self) -> None:
-        """Hold tokens, logits and choices together.
+        """Check that tokens, logits and choices belong together.
 
         Raises:
-            ValueError: they do not belong together.
+            ValueError: they do not.
         """
         steps = len(self.tokens) + (not self.limited)
         if self.logits.ndim != 2 or len(self.logits) != steps:
@@ -54,12 +54,12 @@ class TeacherForced:
 
 
 ENDS = ("eot", "length", "nonfinite")
-"""End-of-text; the policy's limit came first; a row of logits with NaN or infinity in it."""
+"""End-of-text; the policy's limit came first; a row of logits with NaN or infinity."""
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """A window's tokens and the numbers that they come from."""
+    """A window's tokens and the underlying numbers."""
 
     tokens: tuple[int, ...]
     """Free-running, without prompt and end-of-text."""
@@ -69,7 +69,7 @@ class Decoded:
     decoder_calls: int
 
     def __post_init__(self) -> None:
-        """Refuse an end that nobody knows.
+        """Check `ended`.
 
         Raises:
             ValueError: not one of ENDS.
@@ -93,10 +93,10 @@ def decode(
         session: the decoder.
         plan: the policy, made concrete.
         encoder_output: float32 [1, n_audio_ctx, n_audio_state].
-        draft: a guess at the tokens; right or wrong, it changes the cost and never the result.
+        draft: a guess at the tokens; it affects the cost, never the result.
         reference: tokens to feed for the teacher-forced record, as far as the policy's limit allows; None for the
             decoder's own.
-        step_by_step: feed no guess at all, one token a call.
+        step_by_step: ignore the draft and decode one token per call.
     """
     loop = _Loop(session, plan, encoder_output)
     fed = list(reference)[: plan.max_steps] if reference is not None else None
@@ -117,9 +117,9 @@ def teacher_forced(plan: DecodingPlan, tokens: Sequence[int], logits: Float32) -
 
 
 def rows_are_invariant(session: Halves, plan: DecodingPlan, encoder_output: Float32) -> bool:
-    """Whether rows of a prefix stay equal bit for bit when the suffix changes: what verified drafts stand on.
+    """Whether rows of a prefix stay bit-identical when the suffix changes, which verified drafts rely on.
 
-    A suffix is also fed again after another one: a KV cache that still sees what was taken back gives other rows then.
+    A suffix is also fed again after another one, to expose a KV cache that keeps withdrawn tokens.
     """
     prefix = [*plan.prompt, *range(100, 116)]
     first, other = [*prefix, *[220, 11, 13] * 7], [*prefix, *[1000] * 40]
@@ -130,14 +130,14 @@ def rows_are_invariant(session: Halves, plan: DecodingPlan, encoder_output: Floa
 
 
 def realign(draft: Sequence[int], position: int, token: int) -> int:
-    """Where the draft goes on after the candidate took `token` instead of draft[position].
+    """Where the draft continues after the candidate chose `token` instead of draft[position].
 
-    The nearest place of `token` in the draft, if there is one (something was left out or came back); otherwise the
-    position after (something was replaced; an insertion is found one difference later).
+    Behind the nearest `token` in the draft, if there is one (a deletion or a repetition); otherwise at the next
+    position (a replacement; an insertion is found one difference later).
     """
     near = range(max(0, position - REALIGN_BACK), min(len(draft), position + REALIGN_AHEAD))
-    places = sorted((abs(i - position), i) for i in near if draft[i] == token)
-    return places[0][1] + 1 if places else position + 1
+    matches = sorted((abs(i - position), i) for i in near if draft[i] == token)
+    return matches[0][1] + 1 if matches else position + 1
 
 
 def _steps(plan: DecodingPlan, tokens: Sequence[int]) -> int:
@@ -145,7 +145,7 @@ def _steps(plan: DecodingPlan, tokens: Sequence[int]) -> int:
 
 
 class _Loop:
-    """One window's decoding: counts calls and remembers the first one's logits."""
+    """One window's decoding: counts calls and keeps the first call's logits."""
 
     def __init__(self, session: Halves, plan: DecodingPlan, encoder_output: Float32) -> None:
         self._session, self._plan, self._encoder_output = session, plan, encoder_output
@@ -153,7 +153,7 @@ class _Loop:
         self.first: Float32 = np.zeros((0, 0), np.float32)
 
     def call(self, tokens: Sequence[int], guess: Sequence[int]) -> Float32:
-        """Logits of the step after `tokens` and of each step that `guess` reaches, in one decoder call."""
+        """Logits of the step after `tokens` and of each step covered by `guess`, in one decoder call."""
         room = self._plan.max_steps - len(tokens) - 1
         fed = [*self._plan.prompt, *tokens, *guess[:room]]
         start = len(self._plan.prompt) + len(tokens) - 1
@@ -164,7 +164,7 @@ class _Loop:
         return logits
 
     def run(self, draft: Sequence[int]) -> tuple[tuple[int, ...], list[Float32], str]:
-        """Tokens, the row of logits that decided each step (end-of-text included), and why it ended."""
+        """Tokens, the deciding row of logits of each step (end-of-text included), and why decoding ended."""
         tokens: list[int] = []
         rows: list[Float32] = []
         position = 0

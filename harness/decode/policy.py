@@ -1,4 +1,4 @@
-"""Decode policies: which tokens a decoder may take, and when it stops. Data here; the rules are openai-whisper's."""
+"""Decode policies: the allowed tokens and the stop condition. Data here; the rules are openai-whisper's."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ CONFIGURABLE: Mapping[str, tuple[type, ...]] = {
     "max_initial_timestamp": (int, float),
     "prompt": (str, list),
 }
-"""Options that a policy of parity.toml may set, and of which type."""
+"""Options that a policy of parity.toml may set, with their types."""
 
 
 @dataclass(frozen=True)
 class DecodingPlan:
-    """A policy made concrete for one model and language: all that the decode loop needs, without torch."""
+    """A policy made concrete for one model and language: everything the decode loop needs, without torch."""
 
     prompt: tuple[int, ...]
-    """Tokens that stand before the first step."""
+    """Tokens before the first step."""
     eot: int
     n_ctx: int
     """Positions of the decoder: prompt and tokens together."""
@@ -63,10 +63,10 @@ class DecodingPlan:
     """`whisper.DecodingOptions` that state the same policy."""
 
     def choose(self, logits: NDArray[np.float32], tokens: Sequence[int]) -> tuple[int, int]:
-        """The token that greedy decoding takes at a step, and the one that it would take otherwise.
+        """The token that greedy decoding chooses at a step, and its second choice.
 
         Args:
-            logits: raw, float32 [n_vocab]; left as it is.
+            logits: raw, float32 [n_vocab]; not modified.
             tokens: the tokens before this step, without prompt.
         """
         allowed = logits.copy()
@@ -78,10 +78,10 @@ class DecodingPlan:
 
 
 def named(name: str, custom: Mapping[str, Mapping[str, Any]] | None = None) -> Policy:
-    """Find a policy, one's own from parity.toml included (`[policies.NAME]`, with `base` and options).
+    """Find a policy, built in or from parity.toml (`[policies.NAME]`, with `base` and options).
 
     Raises:
-        UsageError: no such policy, or an option that is none.
+        UsageError: no such policy, or an unknown option or value.
     """
     custom = custom or {}
     if name in custom:
@@ -103,7 +103,7 @@ def named(name: str, custom: Mapping[str, Mapping[str, Any]] | None = None) -> P
 
 
 def concrete(policy: Policy, dims: Dims, language: str | None) -> DecodingPlan:
-    """Set a policy up by openai-whisper's own DecodingTask: its prompt, its filters, its limits.
+    """Set up a policy by openai-whisper's own DecodingTask: its prompt, its filters, its limits.
 
     Raises:
         UsageError: a language or option that openai-whisper does not know.
@@ -127,7 +127,7 @@ def concrete(policy: Policy, dims: Dims, language: str | None) -> DecodingPlan:
         eot=task.tokenizer.eot,
         n_ctx=dims.n_text_ctx,
         max_steps=min(task.sample_len, room),
-        filters=tuple(_over_arrays(one) for one in task.logit_filters),
+        filters=tuple(_over_arrays(rule) for rule in task.logit_filters),
         options=options,
     )
 
@@ -136,7 +136,7 @@ def check_language(language: str | None) -> None:
     """Accept a Whisper language code or None.
 
     Raises:
-        UsageError: not a language of Whisper's.
+        UsageError: not a Whisper language.
     """
     if language is None:
         return
@@ -147,7 +147,7 @@ def check_language(language: str | None) -> None:
 
 
 def _described(dims: Dims) -> Any:
-    """The attributes that DecodingTask reads of a model, without weights."""
+    """The model attributes that DecodingTask reads, without weights."""
     return SimpleNamespace(
         dims=dims,
         is_multilingual=vocabulary.is_multilingual(dims.n_vocab),
@@ -157,7 +157,7 @@ def _described(dims: Dims) -> Any:
 
 
 def _over_arrays(rule: Any) -> LogitFilter:
-    """One of openai-whisper's filters, which take tensors, over a row that shares memory with its tensor."""
+    """Adapt one of openai-whisper's filters, which take tensors, to arrays; both share memory."""
     import torch
 
     def apply(logits: NDArray[np.float32], tokens: Sequence[int]) -> None:

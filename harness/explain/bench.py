@@ -1,4 +1,4 @@
-"""The stages of a recorded run, opened side by side, for what its traces do not hold."""
+"""The stages of a recorded run, opened side by side to measure what its traces lack."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class Bench:
-    """Opens what is asked for once, and keeps it open: two models side by side, and their probes."""
+    """Opens each stage and probe once and keeps it open, so that two models run side by side."""
 
     def __init__(self, plan: Plan, stack: ExitStack) -> None:
         self.plan = plan
@@ -39,17 +39,17 @@ class Bench:
         self._kept: dict[str, tuple[Any, Any]] = {}
 
     def trace(self, spec: str, clip: Clip) -> Trace:
-        """A stage's trace, read from the run, recorded now when it is not there.
+        """A stage's trace, read from the run, or recorded now when missing.
 
         Raises:
-            RecordError: what the run recorded is of another audio, language or artifact than there is now.
+            RecordError: the recorded trace is of another audio, language or artifact than the present one.
             ParityError: it cannot be recorded here.
         """
         path = self.plan.folder.trace(clip.name, spec)
         if path.is_file() and (other := self._traces.changed(file.load(path), spec, clip)):
             raise RecordError(
-                f"{spec} on {clip.name}: the run recorded it with another {other} than there is now",
-                hint="Run it again under a new --run-id; what is recorded stays as it is",
+                f"{spec} on {clip.name}: the run recorded it with another {other} than the present one",
+                hint="Run it again under a new --run-id; recorded traces are never overwritten",
             )
         return self._traces.get(spec, clip)
 
@@ -58,13 +58,13 @@ class Bench:
         return self._traces.features(clip)
 
     def kept(self, name: str, key: Any, make: Callable[[], T]) -> T:
-        """What was made under this name for this key the last time, or what is made now; one of each name is kept."""
+        """The value last made under `name` when it was for the same key, else a new one; one per name is kept."""
         if name not in self._kept or self._kept[name][0] != key:
             self._kept[name] = (key, make())
         return cast(T, self._kept[name][1])
 
     def artifact(self, spec: str, taps: str = "") -> Artifact:
-        """A stage's artifact, or the probe of it that has these taps.
+        """A stage's artifact, or its probe with these taps.
 
         Raises:
             ParityError: it cannot be built here.
@@ -85,7 +85,7 @@ class Bench:
         return self._open[spec]
 
     def open(self, artifact: Artifact, stack: ExitStack) -> Session:
-        """Open an artifact until `stack` is closed; of a fleet one device is taken.
+        """Open an artifact until `stack` is closed; on a fleet this takes one device.
 
         Raises:
             ParityError: it cannot be opened here.
@@ -93,10 +93,10 @@ class Bench:
         return self._sessions.open(artifact, stack)
 
     def probe(self, artifact: Artifact) -> AbstractContextManager[Probing]:
-        """Open a stage's probe; of a fleet one device is taken.
+        """Open a stage's probe; on a fleet this takes one device.
 
         Raises:
-            UnavailableError: its backend opens no probe.
+            UnavailableError: its backend cannot open probes.
             ParityError: it cannot be opened here.
         """
         return self._sessions.probe(artifact)
@@ -104,9 +104,9 @@ class Bench:
 
 @contextmanager
 def expecting_probes(run: RunFolder, stages: Iterable[str]) -> Iterator[None]:
-    """Let backends get ready to build probes of a run's stages, beside what comes before.
+    """Let backends prepare to build probes of a run's stages, in parallel with the block.
 
-    What goes wrong is left to the bench, which reports it.
+    Errors are left to the bench, which meets them again and reports them.
     """
     with ExitStack() as stack:
         with suppress(ParityError, OSError):
@@ -121,18 +121,18 @@ def expecting_probes(run: RunFolder, stages: Iterable[str]) -> Iterator[None]:
 
 @contextmanager
 def bench(run: RunFolder) -> Iterator[Bench]:
-    """Everything that a recorded run was made with.
+    """Reopen a recorded run under the conditions that it was made under.
 
     Raises:
-        RecordError: no run, or one whose options cannot be read.
-        UsageError: the conditions of its numbers are others now.
+        RecordError: no such run, or its options cannot be read.
+        UsageError: the conditions of its numbers have changed.
         ParityError: its checkpoint, clips or stages are gone.
     """
     plan = plans.of_run(run, project.load(project.around(run.path)))
     if changed := conditions.changes(plan):
         raise UsageError(
             f"run {run.name} was made with another {changed}",
-            hint="Explain it under the conditions that it was made under, or run again",
+            hint="Restore the conditions of the run, or run again",
         )
     with ExitStack() as stack:
         yield Bench(plan, stack)

@@ -1,4 +1,4 @@
-"""Encoder, embedding or decoder: one stage's encoder output into the other's decoder, at the step that changed."""
+"""Encoder, embedding or decoder: feed one stage's encoder output to the other's decoder, at the changed step."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from whisper_parity.trace.trace import WindowTrace
 EMBEDDING = "token_embedding"
 
 Decode = Callable[[Halves, Float32], int | None]
-"""(decoder, encoder output) -> the token that the policy takes at the step; None where logits are not finite."""
+"""(decoder, encoder output) -> the token that the policy chooses at the step; None where logits are not finite."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class Pair:
 
 
 def cross_feed(bench: Bench, pair: Pair, clip: Clip, change: Change) -> CrossFeed:
-    """Find the part that alone makes the candidate choose differently at a step, fed the root's tokens.
+    """Find the part that alone makes the candidate choose differently at a step under the root's tokens.
 
     Raises:
-        UnavailableError: one of the two gives text only, or the change has no step, or no flip under these tokens.
+        UnavailableError: one of the two gives text only, or the candidate does not flip under these tokens.
         ParityError: an artifact cannot be opened here.
     """
     step = flip_step(pair, change)
@@ -50,33 +50,36 @@ def cross_feed(bench: Bench, pair: Pair, clip: Clip, change: Change) -> CrossFee
     plan = policy.concrete(
         bench.plan.policy, bench.plan.checkpoint.dims, bench.trace(pair.candidate, clip).header.language
     )
-    takes, wanted = _asking(pair, plan, step), _taken(pair.theirs, step)
-    again = candidate.encode(bench.features(clip).windows[change.window].input_features)
-    if takes(candidate, again) != wanted:
-        return _not_again(pair.candidate)
-    by_encoder, by_decoder = takes(reference, pair.theirs.encoder_output), takes(candidate, pair.ours.encoder_output)
-    words = [
-        (f"encoder of {pair.candidate}, decoder of {pair.reference}", by_encoder == wanted),
-        (f"encoder of {pair.reference}, decoder of {pair.candidate}", by_decoder == wanted),
+    next_token, token = _next_token_at(pair, plan, step), _recorded_token(pair.theirs, step)
+    reencoded = candidate.encode(bench.features(clip).windows[change.window].input_features)
+    if next_token(candidate, reencoded) != token:
+        return _state(pair.candidate)
+    by_encoder, by_decoder = (
+        next_token(reference, pair.theirs.encoder_output),
+        next_token(candidate, pair.ours.encoder_output),
+    )
+    tried = [
+        (f"encoder of {pair.candidate}, decoder of {pair.reference}", by_encoder == token),
+        (f"encoder of {pair.reference}, decoder of {pair.candidate}", by_decoder == token),
     ]
-    part = _part(by_encoder == wanted, by_decoder == wanted)
+    part = _part(by_encoder == token, by_decoder == token)
     if part in ("decoder", "either") and (table := other_table(bench, pair)) is not None:
-        kept = _with_table(bench, pair, table, takes, wanted)
-        words.append((f"the same with the token embedding of {pair.reference}", kept))
-        part = part if kept else "embedding"
+        persists = _with_table(bench, pair, table, next_token, token)
+        tried.append((f"the same with the token embedding of {pair.reference}", persists))
+        part = part if persists else "embedding"
     elif part in ("decoder", "either"):
         apart = EMBEDDING in bench.artifact(pair.candidate).files
-        inside = "the token embedding is inside the decoder, and was not tried apart"
-        words.append(("the token embeddings are equal, so it is not the lookup" if apart else inside, True))
+        inside = "the token embedding is inside the decoder and was not tried separately"
+        tried.append(("the token embeddings are equal, so it is not the lookup" if apart else inside, True))
     alone = ""
     if part == "both":
-        first, second = (_text(bench, each) for each in (by_encoder, by_decoder))
+        first, second = (_text(bench, choice) for choice in (by_encoder, by_decoder))
         alone = f"; its encoder alone gives {first}, its decoder alone {second}"
-    return CrossFeed(part, tuple(words), _finding(part, pair) + alone)
+    return CrossFeed(part, tuple(tried), _finding(part, pair) + alone)
 
 
 def flip_step(pair: Pair, change: Change) -> int:
-    """The step of a change at which the candidate flips when it is fed the root's tokens.
+    """The step of a change at which the candidate flips under the root's tokens.
 
     Raises:
         UnavailableError: it does not.
@@ -87,36 +90,36 @@ def flip_step(pair: Pair, change: Change) -> int:
     for step in range(first, min(max(last, first + 1), count)):
         if ours[step] != theirs[step]:
             return step
-    raise UnavailableError(f"{pair.candidate} does not flip there when it is fed the reference's tokens")
+    raise UnavailableError(f"{pair.candidate} does not flip there under the reference's tokens")
 
 
 def _session(bench: Bench, spec: str) -> Halves:
-    found = bench.session(spec)
-    if not isinstance(found, Halves):
-        raise UnavailableError(f"{spec} gives text only: its encoder and decoder cannot be fed apart")
-    return found
+    session = bench.session(spec)
+    if not isinstance(session, Halves):
+        raise UnavailableError(f"{spec} gives text only: its encoder and decoder cannot be fed separately")
+    return session
 
 
-def _asking(pair: Pair, plan: DecodingPlan, step: int) -> Decode:
-    """What a decoder on an encoder output takes at the step, fed the root's tokens."""
-    fed = list(pair.ours.teacher_forced.tokens[:step])
-    tokens = [*pair.ours.header.prompt, *fed]
+def _next_token_at(pair: Pair, plan: DecodingPlan, step: int) -> Decode:
+    """A function that decodes one step after the root's tokens."""
+    forced = list(pair.ours.teacher_forced.tokens[:step])
+    tokens = [*pair.ours.header.prompt, *forced]
 
-    def takes(decoder: Halves, encoder_output: Float32) -> int | None:
+    def next_token(decoder: Halves, encoder_output: Float32) -> int | None:
         row = decoder.decode(tokens, encoder_output, [len(tokens) - 1])[0]
-        return int(plan.choose(row, fed)[0]) if np.isfinite(row).all() else None
+        return int(plan.choose(row, forced)[0]) if np.isfinite(row).all() else None
 
-    return takes
+    return next_token
 
 
-def _taken(window: WindowTrace, step: int) -> int | None:
-    """What the record says that was taken at a step."""
+def _recorded_token(window: WindowTrace, step: int) -> int | None:
+    """The token chosen at a step of the trace; None where its logits are not finite."""
     forced = window.teacher_forced
     return int(forced.choices[step]) if np.isfinite(forced.logits[step]).all() else None
 
 
 def _text(bench: Bench, chosen: int | None) -> str:
-    """A token as the reader knows it."""
+    """A token as text."""
     return "nothing finite" if chosen is None else repr(token_text(bench.plan.checkpoint.dims.n_vocab, [chosen]))
 
 
@@ -126,45 +129,45 @@ def _part(encoder: bool, decoder: bool) -> str:
     return "encoder" if encoder else "decoder" if decoder else "both"
 
 
-def repeats(bench: Bench, pair: Pair, clip: Clip) -> bool:
-    """Whether the candidate, opened afresh, gives its recorded encoder output again.
+def reproduces(bench: Bench, pair: Pair, clip: Clip) -> bool:
+    """Whether the candidate reproduces its recorded encoder output in a fresh session.
 
-    Rounding may differ from run to run, so it repeats as long as the new output is nearer to the recorded one than to
-    the reference's.
+    Rounding may differ from run to run, so the new output only has to be nearer to the recorded one than to the
+    reference's.
 
     Raises:
         UnavailableError: it gives text only.
     """
     features = bench.features(clip).windows[pair.theirs.header.index].input_features
-    again = _session(bench, pair.candidate).encode(features).astype(np.float64)
+    output = _session(bench, pair.candidate).encode(features).astype(np.float64)
     recorded, reference = pair.theirs.encoder_output, pair.ours.encoder_output
-    if np.array_equal(again, recorded, equal_nan=True) or not np.isfinite(again).all():
+    if np.array_equal(output, recorded, equal_nan=True) or not np.isfinite(output).all():
         return True
-    return bool(((again - recorded) ** 2).sum() <= ((again - reference) ** 2).sum())
+    return bool(((output - recorded) ** 2).sum() <= ((output - reference) ** 2).sum())
 
 
-def not_again(candidate: str) -> str:
-    """What is said of a stage whose record cannot be repeated."""
-    return f"{candidate}, does not reproduce it in a fresh session: its result depends on what ran before"
+def not_reproduced(candidate: str) -> str:
+    """The finding for a stage that does not reproduce its own trace."""
+    return f"{candidate} does not reproduce it in a fresh session: its result depends on earlier calls"
 
 
-def _not_again(candidate: str) -> CrossFeed:
-    return CrossFeed("state", ((f"{candidate} again, in a fresh session", False),), not_again(candidate))
+def _state(candidate: str) -> CrossFeed:
+    return CrossFeed("state", ((f"{candidate} in a fresh session", False),), not_reproduced(candidate))
 
 
 def _finding(part: str, pair: Pair) -> str:
-    of = f"of {pair.candidate}"
+    candidate = pair.candidate
     return {
-        "encoder": f"the encoder {of} alone reproduces it",
-        "decoder": f"the decoder {of} alone reproduces it",
-        "embedding": f"the token embedding {of} reproduces it: with that of {pair.reference} it is gone",
-        "either": f"the encoder {of} and its decoder each reproduce it alone",
-        "both": f"only encoder and decoder {of} together reproduce it",
+        "encoder": f"the encoder of {candidate} alone reproduces it",
+        "decoder": f"the decoder of {candidate} alone reproduces it",
+        "embedding": f"the token embedding of {candidate} reproduces it: with that of {pair.reference} it is gone",
+        "either": f"the encoder of {candidate} and its decoder each reproduce it alone",
+        "both": f"only encoder and decoder of {candidate} together reproduce it",
     }[part]
 
 
 def other_table(bench: Bench, pair: Pair) -> Float32 | None:
-    """The reference's token embedding, float32 [n_vocab, n_text_state], where the candidate holds another one."""
+    """The reference's token embedding, float32 [n_vocab, n_text_state]; None where the candidate has the same."""
     candidate = bench.artifact(pair.candidate)
     if EMBEDDING not in candidate.files:
         return None
@@ -179,19 +182,19 @@ def _table(artifact: Artifact) -> Float32:
     return np.asarray(weights["decoder.token_embedding.weight"].float().numpy())
 
 
-def _with_table(bench: Bench, pair: Pair, table: Float32, takes: Decode, wanted: int | None) -> bool:
-    """Whether the candidate still does it with another token embedding."""
-    found = bench.artifact(pair.candidate)
+def _with_table(bench: Bench, pair: Pair, table: Float32, next_token: Decode, token: int | None) -> bool:
+    """Whether the candidate still chooses `token` with another token embedding."""
+    artifact = bench.artifact(pair.candidate)
     with tempfile.TemporaryDirectory(prefix="parity-") as folder, ExitStack() as stack:
-        for role, file in found.files.items():
+        for role, file in artifact.files.items():
             if role == EMBEDDING:
                 np.save(Path(folder) / file.name, table)
             else:
-                _link_or_copy(found.folder / file.name, Path(folder) / file.name)
-        names = {role: file.name for role, file in found.files.items()}
-        hybrid = replace(found, folder=Path(folder), files=describe(Path(folder), names))
+                _link_or_copy(artifact.folder / file.name, Path(folder) / file.name)
+        names = {role: file.name for role, file in artifact.files.items()}
+        hybrid = replace(artifact, folder=Path(folder), files=describe(Path(folder), names))
         session = bench.open(hybrid, stack)
-        return isinstance(session, Halves) and takes(session, pair.ours.encoder_output) == wanted
+        return isinstance(session, Halves) and next_token(session, pair.ours.encoder_output) == token
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

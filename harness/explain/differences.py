@@ -1,4 +1,4 @@
-"""What changed: every difference between two traces of a clip, each with its class and the words around it."""
+"""What changed: every difference between two traces of a clip, with its class and the surrounding words."""
 
 from __future__ import annotations
 
@@ -31,29 +31,31 @@ Pair = tuple[Span, Span]
 def differences(reference: Trace, candidate: Trace) -> tuple[Change, ...]:
     """Every difference in tokens between two traces of one clip, in order; none when the tokens are equal.
 
-    Where both hold windows, an edit at which the candidate also flips when it is fed the reference's tokens is a cause;
-    edits behind it are its consequences, unless they flip on their own.
+    Where both hold windows, an edit at which the candidate also flips under the reference's tokens is a cause; edits
+    behind it are its consequences, unless they flip on their own.
     """
     n_vocab, language = reference.header.n_vocab, reference.header.language
-    found: list[Change] = []
+    changed: list[Change] = []
     if not reference.windows or not candidate.windows:
         pair = reference.header.tokens, candidate.header.tokens
         return tuple(changes(*pair, n_vocab, language))
     theirs = {window.header.index: window for window in candidate.windows}
-    for r, c in ((each, theirs[each.header.index]) for each in reference.windows if each.header.index in theirs):
+    for r, c in (
+        (window, theirs[window.header.index]) for window in reference.windows if window.header.index in theirs
+    ):
         if r.header.prompt != c.header.prompt:
-            found.append(_of_prompt(r, c, n_vocab))
+            changed.append(_prompt_change(r, c, n_vocab))
             continue
-        in_window = changes(r.header.tokens, c.header.tokens, n_vocab, language, r.header.index)
-        in_window = _ends(in_window, r, c)
-        found.extend(_with_causes(in_window, _flips(r, c), len(found)))
-    return tuple(found)
+        edits = changes(r.header.tokens, c.header.tokens, n_vocab, language, r.header.index)
+        edits = _classify_end(edits, r, c)
+        changed.extend(_with_causes(edits, _flips(r, c), len(changed)))
+    return tuple(changed)
 
 
 def changes(
     reference: Sequence[int], candidate: Sequence[int], n_vocab: int, language: str | None, window: int = 0
 ) -> list[Change]:
-    """Every edit between two token sequences, whole words around it, none marked as a consequence."""
+    """Every edit between two token sequences, extended to whole words, none marked as a consequence."""
     loops = _loop(candidate, reference), _loop(reference, candidate)
     edits = _words_first(reference, candidate, n_vocab)
     return [
@@ -80,7 +82,7 @@ def classify(reference: str, candidate: str, language: str | None) -> str:
 
 
 def marks_that_differ(reference: str, candidate: str) -> str:
-    """Punctuation marks that stand in one of two texts only."""
+    """Punctuation marks that occur more often in one of two texts."""
     ours, theirs = ([c for c in text if is_mark(c)] for text in (reference, candidate))
     gone = [mark for mark in ours if ours.count(mark) > theirs.count(mark)]
     come = [mark for mark in theirs if theirs.count(mark) > ours.count(mark)]
@@ -88,7 +90,7 @@ def marks_that_differ(reference: str, candidate: str) -> str:
 
 
 def overlaps(first: Span, second: Span) -> bool:
-    """Whether two spans [start, end) share a token or touch: an empty one stands between two tokens."""
+    """Whether two spans [start, end) share a token or touch: an empty span lies between two tokens."""
     return first[0] <= second[1] and second[0] <= first[1]
 
 
@@ -109,7 +111,7 @@ def _change(
     kind = classify(old.strip(), new.strip(), language)
     if kind == "token" and f"{before}{old}{after}".strip() != f"{before}{new}{after}".strip():
         kind = "spacing"
-    if any(each >= timestamp_begin(n_vocab) for each in (*reference[slice(*ours)], *candidate[slice(*theirs)])):
+    if any(token_id >= timestamp_begin(n_vocab) for token_id in (*reference[slice(*ours)], *candidate[slice(*theirs)])):
         kind = "timestamp"
     elif any(loop and at[0] < loop[1] and loop[0] < at[1] for at, loop in zip(exact, loops)):
         kind = "repetition"
@@ -131,56 +133,61 @@ def _change(
 
 
 def _words_first(reference: Sequence[int], candidate: Sequence[int], n_vocab: int) -> list[Pair]:
-    """The edits of an alignment that keeps as many words as it can, and marks between them.
+    """The edits of an alignment that keeps as many words as possible, then the marks between them.
 
-    A shortest alignment of everything may keep a comma that moved and call the word beside it moved.
+    A shortest alignment of all tokens may keep a comma that moved and report the word beside it as moved.
     """
     ours, theirs = (_word_spans(side, n_vocab) for side in (reference, candidate))
     kept = Indel.opcodes([tuple(reference[slice(*at)]) for at in ours], [tuple(candidate[slice(*at)]) for at in theirs])
     equal = (
         zip(ours[block.src_start : block.src_end], theirs[block.dest_start :]) for block in kept if block.tag == "equal"
     )
-    found: list[Pair] = []
+    edits: list[Pair] = []
     start, other = 0, 0
     for (end, after), (other_end, other_after) in [*chain(*equal), ((len(reference),) * 2, (len(candidate),) * 2)]:
         between = token.edits(reference[start:end], candidate[other:other_end])
-        found += [_shifted(edit, start, other) for edit in between]
+        edits += [_shifted(edit, start, other) for edit in between]
         start, other = after, other_after
-    return _moved_marks(found, reference, candidate, n_vocab)
+    return _join_moved_marks(edits, reference, candidate, n_vocab)
 
 
-def _moved_marks(edits: Sequence[Pair], reference: Sequence[int], candidate: Sequence[int], n_vocab: int) -> list[Pair]:
-    """The edits; two that touch, or that have marks between them and the same letters only together, as one.
+def _join_moved_marks(
+    edits: Sequence[Pair], reference: Sequence[int], candidate: Sequence[int], n_vocab: int
+) -> list[Pair]:
+    """Join edits that touch, and those with only marks between them whose letters are equal only together.
 
-    A mark that moves makes other tokens of the characters beside it.
+    A mark that moves changes the tokens of the characters beside it.
     """
 
     def letters(at: Pair) -> list[str]:
         return [_letters(token_text(n_vocab, side[slice(*span)])) for side, span in zip((reference, candidate), at)]
 
-    found: list[Pair] = []
+    joined_edits: list[Pair] = []
     for edit in edits:
-        if found and _is_mark(token_text(n_vocab, reference[found[-1][0][1] : edit[0][0]])):
-            joined = (found[-1][0][0], edit[0][1]), (found[-1][1][0], edit[1][1])
-            touch = found[-1][0][1] == edit[0][0]
+        if joined_edits and _is_mark(token_text(n_vocab, reference[joined_edits[-1][0][1] : edit[0][0]])):
+            joined = (joined_edits[-1][0][0], edit[0][1]), (joined_edits[-1][1][0], edit[1][1])
+            touch = joined_edits[-1][0][1] == edit[0][0]
             if touch or (len(set(letters(edit))) == 2 and len(set(letters(joined))) == 1):
-                found[-1] = joined
+                joined_edits[-1] = joined
                 continue
-        found.append(edit)
-    return found
+        joined_edits.append(edit)
+    return joined_edits
 
 
 def _word_spans(tokens: Sequence[int], n_vocab: int) -> list[Span]:
-    """Tokens that hold more than marks and blanks, those that share a character together; a timestamp is no word."""
-    found, start, decoder = [], 0, getincrementaldecoder("utf-8")("replace")
-    for end, each in enumerate(tokens, 1):
-        decoder.decode(token_bytes(n_vocab, [each]))
+    """Spans of tokens that hold more than marks and blanks; tokens that share a character form one span.
+
+    A timestamp is no word.
+    """
+    spans, start, decoder = [], 0, getincrementaldecoder("utf-8")("replace")
+    for end, token_id in enumerate(tokens, 1):
+        decoder.decode(token_bytes(n_vocab, [token_id]))
         if decoder.getstate()[0] and end < len(tokens):
-            continue  # the character goes on
-        if each < timestamp_begin(n_vocab) and not _is_mark(token_text(n_vocab, tokens[start:end])):
-            found.append((start, end))
+            continue  # the character is incomplete
+        if token_id < timestamp_begin(n_vocab) and not _is_mark(token_text(n_vocab, tokens[start:end])):
+            spans.append((start, end))
         start = end
-    return found
+    return spans
 
 
 def _is_mark(text: str) -> bool:
@@ -188,7 +195,7 @@ def _is_mark(text: str) -> bool:
 
 
 def _shifted(edit: TokenEdit, start: int, other: int) -> Pair:
-    """The spans of an edit that was counted from these places on."""
+    """The spans of an edit whose positions count from `start` and `other`."""
     ours, theirs = start + edit.reference_start, other + edit.candidate_start
     return (ours, ours + len(edit.reference_tokens)), (theirs, theirs + len(edit.candidate_tokens))
 
@@ -196,29 +203,29 @@ def _shifted(edit: TokenEdit, start: int, other: int) -> Pair:
 def _whole_words(
     edits: Sequence[Pair], reference: Sequence[int], candidate: Sequence[int], n_vocab: int, language: str | None
 ) -> list[tuple[Pair, Pair]]:
-    """Each edit with the whole words and characters around it; edits that then touch are one."""
-    found: list[tuple[Pair, Pair]] = []
+    """Extend each edit to whole words and characters; edits that then touch are joined."""
+    grown: list[tuple[Pair, Pair]] = []
     for edit in edits:
         exact, whole = edit, _grown(edit, reference, candidate, n_vocab, language)
-        while (found and whole[0][0] < found[-1][1][0][1]) or (found and exact[0][0] == found[-1][0][0][1]):
-            before, _ = found.pop()
+        while (grown and whole[0][0] < grown[-1][1][0][1]) or (grown and exact[0][0] == grown[-1][0][0][1]):
+            before, _ = grown.pop()
             exact = (before[0][0], exact[0][1]), (before[1][0], exact[1][1])
             whole = _grown(exact, reference, candidate, n_vocab, language)
-        found.append((exact, whole))
-    return found
+        grown.append((exact, whole))
+    return grown
 
 
 def _grown(exact: Pair, reference: Sequence[int], candidate: Sequence[int], n_vocab: int, language: str | None) -> Pair:
-    """The edit, grown on both sides by the equal tokens there until no word and no character is cut."""
+    """Extend an edit on both sides over equal tokens until no word and no character is cut."""
     (start, end), (other, other_end) = exact
 
     def is_cut_before() -> bool:
         parts = (reference[start:end], candidate[other:other_end])
         equal = start > 0 and other > 0 and reference[start - 1] == candidate[other - 1]
-        return equal and any(_goes_on(n_vocab, part, language) for part in parts if part)
+        return equal and any(_starts_inside(n_vocab, part, language) for part in parts if part)
 
     while end < len(reference) and other_end < len(candidate) and reference[end] == candidate[other_end]:
-        if not _goes_on(n_vocab, reference[end : end + 1], language):
+        if not _starts_inside(n_vocab, reference[end : end + 1], language):
             break
         end, other_end = end + 1, other_end + 1
     while is_cut_before():
@@ -226,87 +233,87 @@ def _grown(exact: Pair, reference: Sequence[int], candidate: Sequence[int], n_vo
     return (start, end), (other, other_end)
 
 
-def _goes_on(n_vocab: int, tokens: Sequence[int], language: str | None) -> bool:
-    """Whether tokens begin inside a word, or inside a character."""
+def _starts_inside(n_vocab: int, tokens: Sequence[int], language: str | None) -> bool:
+    """Whether tokens start inside a word, or inside a character."""
     text = token_text(n_vocab, tokens)
-    if text.startswith("\ufffd"):  # bytes of UTF-8 below 0xC0 go on with a character, the others begin one
+    if text.startswith("\ufffd"):  # bytes of UTF-8 below 0xC0 continue a character, the others start one
         return language not in UNSPACED or token_bytes(n_vocab, tokens)[0] < 0xC0
     return language not in UNSPACED and text[:1].isalnum()
 
 
-def _of_prompt(r: WindowTrace, c: WindowTrace, n_vocab: int) -> Change:
-    """A window whose prompts differ: another language token, as a rule; nothing behind it can be compared."""
+def _prompt_change(r: WindowTrace, c: WindowTrace, n_vocab: int) -> Change:
+    """The change of a window whose prompts differ, usually in language; no later token can be compared."""
     ours, theirs = next(pair for pair in zip_longest(r.header.prompt, c.header.prompt) if pair[0] != pair[1])
-    old, new = (token_text(n_vocab, [] if each is None else [each]) for each in (ours, theirs))
+    old, new = (token_text(n_vocab, [] if token_id is None else [token_id]) for token_id in (ours, theirs))
     return Change("language", "", "", old, new, "", r.header.index, None, ours, theirs, None)
 
 
-def _ends(found: list[Change], r: WindowTrace, c: WindowTrace) -> list[Change]:
-    """A last edit that only adds or only takes words at the end: the end-of-text came late, or early."""
-    if not found or found[-1].edit_class not in ("word", "number"):
-        return found
-    last, ours, theirs = found[-1], len(r.header.tokens), len(c.header.tokens)
+def _classify_end(edits: list[Change], r: WindowTrace, c: WindowTrace) -> list[Change]:
+    """Reclassify a last edit that only adds or only removes words: the end-of-text came late, or early."""
+    if not edits or edits[-1].edit_class not in ("word", "number"):
+        return edits
+    last, ours, theirs = edits[-1], len(r.header.tokens), len(c.header.tokens)
     if last.reference_span == (ours, ours):
-        return [*found[:-1], replace(last, edit_class="missing end")]
+        return [*edits[:-1], replace(last, edit_class="missing end")]
     if last.candidate_span == (theirs, theirs) and last.reference_span[1] == ours:
-        return [*found[:-1], replace(last, edit_class="extra end")]
-    return found
+        return [*edits[:-1], replace(last, edit_class="extra end")]
+    return edits
 
 
 def _flips(r: WindowTrace, c: WindowTrace) -> set[int]:
-    """Steps at which the candidate chooses differently when it is fed the reference's tokens."""
+    """Steps at which the candidate chooses differently under the reference's tokens."""
     ours, theirs = r.teacher_forced.choices, c.teacher_forced.choices
     count = min(len(ours), len(theirs))
     return {int(step) for step in (ours[:count] != theirs[:count]).nonzero()[0]}
 
 
-def _with_causes(found: list[Change], flips: set[int], offset: int) -> list[Change]:
+def _with_causes(edits: list[Change], flips: set[int], offset: int) -> list[Change]:
     cause: int | None = None
     marked = []
-    for place, change in enumerate(found, offset):
+    for index, change in enumerate(edits, offset):
         first, last = change.reference_span
         own = any(step in flips for step in range(first, max(last, first + 1)))
         follows = None if own or cause is None else cause
-        cause = place if follows is None else cause
+        cause = index if follows is None else cause
         marked.append(replace(change, follows_from=follows))
     return marked
 
 
 def _loop(reference: Sequence[int], candidate: Sequence[int]) -> Span | None:
-    """The longest stretch of the second that repeats one n-gram LOOP_TIMES times more than the first does."""
+    """The longest stretch of `candidate` that repeats an n-gram at least LOOP_TIMES times more than `reference`."""
     spans = [(n, span) for n in range(1, LOOP_LENGTH + 1) for span in _stretches(candidate, n)]
-    found = [
+    loops = [
         (end - start, (start, end))
         for n, (start, end) in spans
-        if (end - start) // n - _times(reference, candidate[start : start + n]) >= LOOP_TIMES
+        if (end - start) // n - _longest_run(reference, candidate[start : start + n]) >= LOOP_TIMES
     ]
-    return max(found)[1] if found else None
+    return max(loops)[1] if loops else None
 
 
 def _stretches(tokens: Sequence[int], n: int) -> list[Span]:
     """Maximal stretches in which every token equals the one n before it, at least two n-grams long."""
-    found, start = [], 0
+    stretches, start = [], 0
     for place in range(n, len(tokens) + 1):
         if place == len(tokens) or tokens[place] != tokens[place - n]:
             if place - start >= 2 * n:
-                found.append((start, place))
+                stretches.append((start, place))
             start = place - n + 1
-    return found
+    return stretches
 
 
-def _times(tokens: Sequence[int], gram: Sequence[int]) -> int:
-    """How often an n-gram stands in a row in a sequence, at most."""
-    best, n = 0, len(gram)
+def _longest_run(tokens: Sequence[int], gram: Sequence[int]) -> int:
+    """The largest number of times that an n-gram occurs back to back in a sequence."""
+    longest, n = 0, len(gram)
     for start in range(len(tokens) - n + 1):
         count = 0
         while tuple(tokens[start + count * n : start + (count + 1) * n]) == tuple(gram):
             count += 1
-        best = max(best, count)
-    return best
+        longest = max(longest, count)
+    return longest
 
 
 def _mark(kind: str, reference: str, candidate: str) -> str:
-    """The marks that an edit of this class concerns: those on one side only, or where none is, those that moved."""
+    """The marks of an edit of this class: those on one side only, or else those that moved."""
     if kind not in ("punctuation", "case"):
         return ""
     moved = "".join(dict.fromkeys(c for c in reference if is_mark(c))) if kind == "punctuation" else ""
@@ -314,7 +321,7 @@ def _mark(kind: str, reference: str, candidate: str) -> str:
 
 
 def _letters(text: str) -> str:
-    """Text without punctuation, words separated by single blanks; a point in a number is no punctuation."""
+    """Text without punctuation, words separated by single blanks; a point inside a number is kept."""
     words = ("".join(c for c, mark in with_inner_marks_as_letters(chunk) if not mark) for chunk in text.split())
     return " ".join(filter(None, words))
 

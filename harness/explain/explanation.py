@@ -16,22 +16,22 @@ class Change:
     mark: str
     """The punctuation marks concerned: those on one side only, or those that moved; or ""."""
     before: str
-    """Words in front of it, as the reference says them."""
+    """The reference's words in front of it."""
     reference_text: str
     candidate_text: str
     after: str
-    """Words behind it."""
+    """The reference's words behind it."""
     window: int
     step: int | None
     """Step of the reference; None where only texts are known."""
     reference_token: int | None
     candidate_token: int | None
     follows_from: int | None
-    """Index of the difference (in the same list) that this one is a consequence of; None for a first cause."""
+    """Index (in the same list) of the difference that caused this one; None for a first cause."""
     reference_span: tuple[int, int] = (0, 0)
-    """Tokens of the reference's window that it concerns, [start, end)."""
+    """Affected tokens of the reference's window, [start, end)."""
     candidate_span: tuple[int, int] = (0, 0)
-    """Tokens of the candidate's window that it concerns, [start, end)."""
+    """Affected tokens of the candidate's window, [start, end)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +42,9 @@ class PolicyPart:
     """"timestamps", "suppressed tokens", "blank suppression", "temperature fallback",
     "condition on previous text", "silence gate", "window padding", "prompt"."""
     removes: bool
-    """Switched from the reference's setting to the candidate's, it alone makes the reference say what the candidate
-    says there."""
+    """Switched from the reference's setting to the candidate's, it alone gives the candidate's text there."""
     restores: bool
-    """Switched from the candidate's setting to the reference's, it alone brings the reference's text back."""
+    """Switched from the candidate's setting to the reference's, it alone restores the reference's text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +58,9 @@ class Entry:
     stages: tuple[tuple[str, str], ...]
     """(stage, text or token there) along the chain."""
     policy: tuple[PolicyPart, ...]
-    """Parts of the policy, where the reference decodes by a policy of its own."""
+    """Parts of the policy, where the reference decodes by its own policy."""
     finding: str
-    """In one sentence."""
+    """One sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +68,8 @@ class CrossFeed:
     """Which part alone reproduces the change: the third answer."""
 
     part: str
-    """"encoder", "decoder", "embedding", "both" (only together), "either" (each alone), or "state": the same artifact,
-    opened afresh, does not do it again."""
+    """"encoder", "decoder", "embedding", "both" (only together), "either" (each alone), or "state": the same artifact
+    does not reproduce it in a fresh session."""
     tried: tuple[tuple[str, bool], ...]
     """("encoder of STAGE, decoder of STAGE", reproduces the change)."""
     finding: str
@@ -86,15 +85,15 @@ class UnitError:
     """"encoder.conv", "encoder.positions", "encoder.blocks.0", "encoder.ln_post", "decoder.positions",
     "decoder.blocks.0", "decoder.ln", "decoder.logits"."""
     entire_snr_db: float | None
-    """Accumulated from the start of its component; None when it was not measured."""
+    """Accumulated from the start of its component; None when not measured."""
     single_snr_db: float | None
-    """Of this unit alone, fed with the reference's input."""
+    """Of this unit alone, fed the reference's input."""
     nonfinite: int
     """NaN or infinite values in its output."""
     fails: bool
     """Its single error is outside the edge's limit."""
     entire_fails: bool = False
-    """Its entire error is: accumulated, so that it says nothing about this unit alone."""
+    """Its entire error is outside the limit; being accumulated, this does not incriminate the unit itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +109,12 @@ class LayerFinding:
     faithful: bool
     """The probe's final outputs equal the shipped file's."""
     probes: int
-    """Probe artifacts that had to run."""
+    """Probe artifacts that were run; results already measured are not counted."""
     finding: str
-    """In one sentence, what is not known included."""
+    """One sentence, including what is unknown."""
     output_fails: bool = False
-    """The component's output is outside the limit, in a file that speaks for the shipped one: what the units add up to
-    can explain a large movement."""
+    """The component's output is outside the limit, in a file that represents the shipped one: the sum of the units'
+    errors can explain a large movement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,15 +132,15 @@ class Weight:
     movements: tuple[float, ...]
     """Quantiles 5, 25, 50, 75, 95 % of the absolute movements over all other steps."""
     flip_probability: float | None
-    """Probability that Gaussian noise of this size flips this margin; None where the noise is not known."""
+    """Probability that Gaussian noise of this size flips this margin; None where the noise is unknown."""
     kind: str
-    """"tie", "justified", "fault", or "unjudged" where too few other steps tell the noise."""
+    """"tie", "justified", "fault", or "unjudged" where too few other steps give the noise."""
     finding: str
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """One difference and the five answers; an answer that could not be had is None, and `missing` says why."""
+    """One difference and the five answers; a missing answer is None, and `missing` gives the reason."""
 
     clip: str
     reference: str
@@ -163,14 +162,14 @@ class Explanations:
     stage: str
     found: tuple[Explanation, ...]
     layers: tuple[LayerFinding, ...] = ()
-    """Where tensors moved beyond their limits and no token changed: which layer, for encoder and decoder."""
+    """The responsible layers of encoder and decoder, where tensors exceed their limits and no token changed."""
     missing: tuple[str, ...] = ()
-    """What could not be looked at, and why."""
+    """Questions without an answer, each with its reason."""
     edge: str = ""
-    """Where what is to blame comes in: "reference->candidate"."""
+    """Where the cause enters: "reference->candidate"."""
     part: str = ""
-    """What is to blame: a part as in CrossFeed, "policy", or "" where nothing is."""
+    """The part at fault: as in CrossFeed, "policy", or "" where none is."""
     unit: str = ""
-    """The unit to blame; "" where none is, or none is known."""
+    """The unit at fault; "" where none is, or none is known."""
     compared: bool = True
-    """The tokens could be compared; `missing` says why not."""
+    """The tokens could be compared; where False, `missing` gives the reason."""

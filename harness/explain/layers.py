@@ -1,9 +1,9 @@
 """Which layer: the first unit that fails while its inputs pass.
 
-Of every unit (convolutions, positions, a block, a norm, the projection) two numbers, as SNR against the reference:
+Every unit (convolutions, positions, a block, a norm, the projection) has two errors, as SNR against the reference:
 *entire*, accumulated from the start of its component on the component's own input, and *single*, of this unit alone,
-fed with the reference's hidden state. Both come from probes, real artifacts of the stage; how far a probe speaks for
-the shipped file is checked by their final outputs.
+fed the reference's hidden state. Both come from probes, real artifacts of the stage; comparing final outputs shows how
+far a probe represents the shipped file.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from whisper_parity.explain.measured import Measurer, Probed, Question, TapError
 from whisper_parity.judge import tolerance
 
 STANDS_OUT_DB = 10.0
-"""A unit that fails stands out when it is so far below the median of the others: a fault of its own, not the habit of
-all. Units of a healthy int8 file lie some 10 dB around their median; a broken unit of a float32 file lies far below."""
+"""A failing unit stands out when it is this far below the median of the others: a fault of its own, not a shared error.
+Units of a healthy int8 file lie some 10 dB around their median; a broken unit of a float32 file lies far below."""
 
 LOST_DB = 6.0
-"""A unit whose error is half as large as its output computes something else, whatever the others lose."""
+"""A unit whose error is half as large as its output stands out, whatever the others lose."""
 
 Errors = Mapping[str, TapError]
 """By unit."""
@@ -37,7 +37,7 @@ Errors = Mapping[str, TapError]
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What the errors of a component say."""
+    """The conclusion from the errors of a component."""
 
     culprit: str
     """"" when there is none."""
@@ -55,20 +55,20 @@ def locate(
     bisect: bool = False,
     detail: bool = False,
 ) -> LayerFinding:
-    """Find the unit of a component in which a candidate departs from a reference.
+    """Find the unit of a component at which a candidate departs from a reference.
 
     Args:
         bench: a run.
-        reference: stage whose hidden states are right.
+        reference: stage with the right hidden states.
         candidate: stage under test.
-        clip: what both are fed.
-        window: which window of it.
+        clip: the input of both.
+        window: index of the clip's window.
         component: "encoder", or "decoder", which is fed the reference's tokens and the reference's encoder output.
-        bisect: halve instead of measuring every unit; a stage on a device always is.
-        detail: look into the blocks too: attention, cross attention, MLP.
+        bisect: bisect instead of measuring every unit; always so for a stage on a device.
+        detail: measure the sublayers of blocks too: attention, cross attention, MLP.
 
     Raises:
-        UnavailableError: one of the two cannot make probes, or gives text only.
+        UnavailableError: one of the two cannot build probes, or gives text only.
         UsageError: no such component, window or stage in this run.
         ParityError: a probe cannot be built or run here.
     """
@@ -79,53 +79,53 @@ def locate(
     measurer = Measurer(bench, Question(reference, candidate, clip, window, component, detail))
     edge = tolerance.for_edge(bench.plan.tolerances, Edge(reference, candidate))
     limit_db = (edge.encoder_output_snr_db if component == "encoder" else edge.logits_snr_db).passes
-    return _halved(measurer, limit_db) if bisect or measurer.metered else _measured(measurer, limit_db)
+    return _bisect(measurer, limit_db) if bisect or measurer.metered else _measure_all(measurer, limit_db)
 
 
 def judge(units: Sequence[UnitError], limit_db: float) -> Judgement:
-    """Name the culprit among units of which all errors are known: the first that fails and stands out.
+    """Name the culprit among fully measured units: the first that fails and stands out.
 
-    Where those that fail lose no more than the others do, the error is spread, as quantisation spreads it: none is to
-    blame, and the worst is named with its share of the noise.
+    Where failing units lose no more than the others, the error is spread, as quantisation spreads it: no unit is at
+    fault, and the worst is named with its share of the noise.
     """
     failing = [unit for unit in units if unit.fails]
     if not failing:
-        return Judgement("", _nothing(units, limit_db))
+        return Judgement("", _none_fails(units, limit_db))
     if not (culprits := [unit for unit in failing if _stands_out(unit, units)]):
         return Judgement("", _spread(units, limit_db))
-    return Judgement(culprits[0].unit, _blame(culprits[0], units, limit_db))
+    return Judgement(culprits[0].unit, _accuse(culprits[0], units, limit_db))
 
 
 def unit_error(unit: str, entire: TapError | None, single: TapError | None, limit_db: float) -> UnitError:
-    """Both errors of a unit; it fails by its single one."""
-    known = single or entire
+    """Both errors of a unit; its single error decides whether it fails."""
+    error = single or entire
     return UnitError(
         unit=unit,
         entire_snr_db=entire.snr_db if entire else None,
         single_snr_db=single.snr_db if single else None,
-        nonfinite=known.nonfinite if known else 0,
+        nonfinite=error.nonfinite if error else 0,
         fails=single is not None and outside(single, limit_db),
         entire_fails=entire is not None and outside(entire, limit_db),
     )
 
 
 def outside(error: TapError, limit_db: float) -> bool:
-    """Whether an error is outside the limit; values that are not finite always are."""
+    """Whether an error is outside the limit; non-finite values always are."""
     return error.snr_db is not None and (error.nonfinite > 0 or error.snr_db < limit_db)
 
 
-def _measured(measurer: Measurer, limit_db: float) -> LayerFinding:
-    """Two probes: all units entire, all units single."""
+def _measure_all(measurer: Measurer, limit_db: float) -> LayerFinding:
+    """Run two probes: all units entire, all units single."""
     measurer.build()
     probed = measurer.entire(measurer.units)
     entire, single = _by_unit(probed), _by_unit(measurer.single(measurer.units))
     units = tuple(unit_error(unit, entire.get(unit), single.get(unit), limit_db) for unit in measurer.units)
-    found = judge(units, limit_db)
-    return _finding(measurer, limit_db, units, found, [probed])
+    judgement = judge(units, limit_db)
+    return _finding(measurer, limit_db, units, judgement, [probed])
 
 
-def _halved(measurer: Measurer, limit_db: float) -> LayerFinding:
-    """One tap a probe, then the suspect alone; where the output passes, every unit alone in one probe."""
+def _bisect(measurer: Measurer, limit_db: float) -> LayerFinding:
+    """Run probes of one tap each, then the suspect alone; where the output passes, all units single in one probe."""
     entire: dict[str, TapError] = {measurer.final: measurer.shipped.error}
     runs: list[Probed] = []
 
@@ -134,66 +134,66 @@ def _halved(measurer: Measurer, limit_db: float) -> LayerFinding:
         entire.update(_by_unit(runs[-1]) if unit != measurer.final else {})
         return outside(entire[unit], limit_db)
 
-    if not outside(measurer.shipped.error, limit_db):  # a later unit may hide what an early one does
+    if not outside(measurer.shipped.error, limit_db):  # a later unit may hide an early error
         single = _by_unit(measurer.single(measurer.units))
         units = tuple(unit_error(unit, entire.get(unit), single.get(unit), limit_db) for unit in measurer.units)
         return _finding(measurer, limit_db, units, judge(units, limit_db), [])
     suspect = first_failing(measurer.units, fails)
-    single = _by_unit(measurer.single([suspect, *_inside(measurer, suspect)]))
+    single = _by_unit(measurer.single([suspect, *_sublayers(measurer, suspect)]))
     units = tuple(unit_error(unit, entire.get(unit), single.get(unit), limit_db) for unit in measurer.units)
-    found = _suspected(suspect, units, limit_db)
-    return _finding(measurer, limit_db, units, found, runs, halved=True)
+    judgement = _judge_suspect(suspect, units, limit_db)
+    return _finding(measurer, limit_db, units, judgement, runs, bisected=True)
 
 
-def _inside(measurer: Measurer, suspect: str) -> list[str]:
-    """Sublayers whose block the suspect is, when they are units: without them in the probe it would be the whole."""
+def _sublayers(measurer: Measurer, suspect: str) -> list[str]:
+    """Sublayers of the suspect's block, where they are units: a probe without them would measure the whole block."""
     if not measurer.question.detail:
         return []
     block = ".".join(suspect.split(".")[:3])
     return [unit for unit in measurer.units if ".blocks." in suspect and unit.startswith(f"{block}.")]
 
 
-def _suspected(suspect: str, units: Sequence[UnitError], limit_db: float) -> Judgement:
+def _judge_suspect(suspect: str, units: Sequence[UnitError], limit_db: float) -> Judgement:
     failing = [unit for unit in units if unit.fails]
     if failing:
         before = takewhile(lambda unit: unit is not failing[0], units)
         passed = ", ".join(unit.unit for unit in before if unit.entire_snr_db is not None and not unit.entire_fails)
         behind = f"; the error is not yet outside it behind {passed}" if passed else ""
-        return Judgement(failing[0].unit, f"{_said(failing[0])}, limit {limit_db:g} dB{behind}")
+        return Judgement(failing[0].unit, f"{_failure(failing[0])}, limit {limit_db:g} dB{behind}")
     own = next(unit for unit in units if unit.unit == suspect)
-    said = f"errors add up: {suspect} is the first outside the limit of {limit_db:g} dB ({_db(own.entire_snr_db)})"
-    return Judgement("", f"{said}, but alone it passes ({_db(own.single_snr_db)}), so no unit is to blame alone")
+    sum_ = f"errors add up: {suspect} is the first outside the limit of {limit_db:g} dB ({_db(own.entire_snr_db)})"
+    return Judgement("", f"{sum_}, but alone it passes ({_db(own.single_snr_db)}), so no single unit is at fault")
 
 
 def _finding(
     measurer: Measurer,
     limit_db: float,
     units: tuple[UnitError, ...],
-    found: Judgement,
+    judgement: Judgement,
     probes: Sequence[Probed],
-    halved: bool = False,
+    bisected: bool = False,
 ) -> LayerFinding:
-    notes = [found.finding, *_caveats(probes, measurer.question.reference, limit_db)]
-    if halved:
-        notes.append("found by halving: an error once in is taken to stay in, and units without figures were not run")
+    notes = [judgement.finding, *_caveats(probes, measurer.question.reference, limit_db)]
+    if bisected:
+        notes.append("found by bisection: it assumes that an error stays in; units without figures were not run")
     return LayerFinding(
         component=measurer.question.component,
         units=units,
-        culprit=found.culprit,
+        culprit=judgement.culprit,
         faithful=all(probe.faithful for probe in probes),
         probes=measurer.runs,
         finding="; ".join(notes),
-        output_fails=units[-1].entire_fails and all(_speaks(probe, limit_db) for probe in probes),
+        output_fails=units[-1].entire_fails and all(_represents_shipped(probe, limit_db) for probe in probes),
     )
 
 
-def _speaks(probe: Probed, limit_db: float) -> bool:
-    """Whether what an entire probe shows holds for the shipped file: their outputs agree to within the limit."""
+def _represents_shipped(probe: Probed, limit_db: float) -> bool:
+    """Whether an entire probe's result holds for the shipped file: their outputs agree within the limit."""
     return bool(probe.faithful) or (probe.final_snr_db is not None and probe.final_snr_db >= limit_db)
 
 
 def _caveats(probes: Sequence[Probed], reference: str, limit_db: float) -> list[str]:
-    """How far the probes speak for the shipped file."""
+    """Notes on how far the probes represent the shipped file."""
     if not probes:
         return []
     notes = ["a probe may be fused differently from the shipped file"]
@@ -202,10 +202,10 @@ def _caveats(probes: Sequence[Probed], reference: str, limit_db: float) -> list[
     else:
         worst = min((probe.final_snr_db for probe in probes if probe.final_snr_db is not None), default=None)
         notes[0] += f", and its final output is not the shipped file's (SNR {_db(worst)} between them)"
-        if not all(_speaks(probe, limit_db) for probe in probes):
-            notes.append("so this is said of a file that we built, and may not hold for the shipped one")
+        if not all(_represents_shipped(probe, limit_db) for probe in probes):
+            notes.append("so this describes a file that we built, and may not hold for the shipped one")
     if any(error.snr_db is None for probe in probes for error in probe.errors):
-        notes.append(f"hidden states of {reference} itself are not finite, and units that they feed are not judged")
+        notes.append(f"hidden states of {reference} itself are not finite, so the units that they feed are not judged")
     return notes
 
 
@@ -214,10 +214,10 @@ def _by_unit(probed: Probed) -> dict[str, TapError]:
 
 
 def _stands_out(unit: UnitError, units: Sequence[UnitError]) -> bool:
-    """Not finite, lost, or far below the median of what the other units lose."""
+    """Not finite, lost, or far below the median of the other units."""
     if unit.nonfinite or unit.single_snr_db is None:
         return unit.nonfinite > 0
-    others = [each.single_snr_db for each in units if each is not unit and each.single_snr_db is not None]
+    others = [other.single_snr_db for other in units if other is not unit and other.single_snr_db is not None]
     usual = median_low(others) if others else math.inf
     return unit.single_snr_db <= max(LOST_DB, usual - STANDS_OUT_DB)
 
@@ -227,17 +227,17 @@ def _with_share(unit: UnitError, units: Sequence[UnitError]) -> str:
 
 
 def _share(unit: UnitError, units: Sequence[UnitError]) -> float:
-    """A unit's relative error (noise power over signal power) as a part of the sum over all units."""
-    noise = {each.unit: 10 ** (-each.single_snr_db / 10) for each in units if each.single_snr_db is not None}
+    """A unit's relative error (noise power over signal power) as a fraction of the sum over all units."""
+    noise = {other.unit: 10 ** (-other.single_snr_db / 10) for other in units if other.single_snr_db is not None}
     return noise[unit.unit] / sum(noise.values())
 
 
 def _worst(units: Sequence[UnitError]) -> UnitError | None:
-    known = [(unit.single_snr_db, place) for place, unit in enumerate(units) if unit.single_snr_db is not None]
-    return units[min(known)[1]] if known else None
+    errors = [(unit.single_snr_db, place) for place, unit in enumerate(units) if unit.single_snr_db is not None]
+    return units[min(errors)[1]] if errors else None
 
 
-def _nothing(units: Sequence[UnitError], limit_db: float) -> str:
+def _none_fails(units: Sequence[UnitError], limit_db: float) -> str:
     worst = _worst(units)
     if worst is None:
         return "no unit could be compared"
@@ -260,24 +260,24 @@ def _spread(units: Sequence[UnitError], limit_db: float) -> str:
     )
 
 
-def _blame(culprit: UnitError, units: Sequence[UnitError], limit_db: float) -> str:
+def _accuse(culprit: UnitError, units: Sequence[UnitError], limit_db: float) -> str:
     others = [unit.unit for unit in units if unit.fails and unit is not culprit]
     place = [unit.unit for unit in units].index(culprit.unit)
     before = units[place - 1] if place else None
-    said = f"{_said(culprit)}, limit {limit_db:g} dB"
+    finding = f"{_failure(culprit)}, limit {limit_db:g} dB"
     if before is not None and before.entire_snr_db is not None:
         passes = before.entire_snr_db >= limit_db and not before.nonfinite
-        said += f"; its input {'passes' if passes else 'does not pass'} ({_db(before.entire_snr_db)})"
-    said += f"; outside the limit too: {', '.join(others)}" if others else ""
+        finding += f"; its input {'passes' if passes else 'does not pass'} ({_db(before.entire_snr_db)})"
+    finding += f"; outside the limit too: {', '.join(others)}" if others else ""
     final = units[-1].entire_snr_db
     harmless = final is not None and final >= limit_db
-    return said + (f"; the component's output passes all the same ({_db(final)})" if harmless else "")
+    return finding + (f"; the component's output still passes ({_db(final)})" if harmless else "")
 
 
-def _said(unit: UnitError) -> str:
+def _failure(unit: UnitError) -> str:
     name = f"{unit.unit} (token embedding + positions)" if unit.unit == "decoder.positions" else unit.unit
     if unit.nonfinite:
-        return f"{name} gives {unit.nonfinite} value(s) that are NaN or infinite"
+        return f"{name} gives {unit.nonfinite} NaN or infinite value(s)"
     return f"{name} fails alone ({_db(unit.single_snr_db)})"
 
 

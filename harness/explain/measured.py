@@ -1,4 +1,4 @@
-"""Probes of one question, run once: what they measured is kept in reports/<run>/taps/, and not run again."""
+"""Probes of one question, run once: their measurements are kept in reports/<run>/taps/ and reused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from whisper_parity.system.threads import side_by_side
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked about: one component of a candidate on one window of a clip, against a reference."""
+    """One component of a candidate on one window of a clip, against a reference."""
 
     reference: str
     candidate: str
@@ -37,25 +37,25 @@ class Question:
     component: str
     """"encoder" or "decoder"."""
     detail: bool = False
-    """The sublayers of blocks too."""
+    """Include the sublayers of blocks."""
 
 
 @dataclass(frozen=True, slots=True)
 class TapError:
-    """How far a unit's output is from the reference's."""
+    """Distance of a unit's output from the reference's."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"ser_json_inf_nan": "strings"}
 
     unit: str
     snr_db: float | None
-    """-inf when values are not finite; None when the reference's own are not, and nothing can be said."""
+    """-inf when values are not finite; None when the reference's own are not, so that no distance exists."""
     nonfinite: int
     """NaN or infinite values."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shipped:
-    """The final output of the ordinary artifact."""
+    """The final output of the shipped artifact."""
 
     label: str
     error: TapError
@@ -70,21 +70,21 @@ class Probed:
     taps: str
     label: str
     errors: tuple[TapError, ...]
-    """In the order of the graph; an entire probe's last one is its final output."""
+    """In the order of the graph; the last one of an entire probe is its final output."""
     faithful: bool | None
-    """The final output equals the shipped file's bit for bit; None for a single probe, which has none."""
+    """The final output equals the shipped file's bit for bit; None for a single probe, which has no final output."""
     final_snr_db: float | None
-    """Of the final output against the shipped file's."""
+    """SNR of the final output against the shipped file's."""
 
 
 class Measurer:
-    """Runs the probes of one question, those that were not run before."""
+    """Runs the probes of one question that have no recorded result."""
 
     def __init__(self, bench: Bench, question: Question) -> None:
         self._bench, self.question = bench, question
         self.dims = bench.plan.checkpoint.dims
         self.runs = 0
-        """Probes that had to run."""
+        """Probes that were run."""
 
     @property
     def units(self) -> tuple[str, ...]:
@@ -98,7 +98,7 @@ class Measurer:
 
     @cached_property
     def inputs(self) -> dict[str, NDArray[Any]]:
-        """What the component is fed: the reference's own inputs, so that its errors are its own.
+        """The component's inputs: the reference's own, so that earlier errors do not count.
 
         Raises:
             UnavailableError: the reference gives no tensors.
@@ -119,13 +119,13 @@ class Measurer:
 
     @property
     def hidden(self) -> dict[str, Float32]:
-        """The reference's taps, by unit, from its own probe; kept for the next candidate."""
+        """The reference's hidden states by unit, from its own probe; kept for the next candidate."""
         component = self.question.component
         return self._bench.kept(f"hidden states of the {component}", replace(self.question, candidate=""), self._tap)
 
     def _tap(self) -> dict[str, Float32]:
-        found = self._bench.artifact(self.question.reference, str(taps.make(taps.ENTIRE, self.units, self.dims)))
-        with self._bench.probe(found) as session:
+        probe = self._bench.artifact(self.question.reference, str(taps.make(taps.ENTIRE, self.units, self.dims)))
+        with self._bench.probe(probe) as session:
             return session.tapped(self.question.component, self.inputs)
 
     @cached_property
@@ -135,7 +135,7 @@ class Measurer:
 
     @cached_property
     def shipped(self) -> Shipped:
-        """What the ordinary artifact gives.
+        """The shipped artifact's final output against the reference.
 
         Raises:
             UnavailableError: it gives no tensors.
@@ -145,18 +145,18 @@ class Measurer:
             return serial.read(Shipped, path)
         session = self._session()
         error = _error(self.final, self.hidden[self.final], self._output)
-        found = Shipped(session.facts.label, error)
-        serial.write(path, found)
-        return found
+        result = Shipped(session.facts.label, error)
+        serial.write(path, result)
+        return result
 
     def build(self) -> None:
-        """Make the probes of all units, entire and single, side by side: a converter is a process of one thread.
+        """Build the probes of all units, entire and single, in parallel: a converter process has one thread.
 
         Raises:
             ParityError: one cannot be built here.
         """
-        wanted = [str(taps.make(kind, self.units, self.dims)) for kind in (taps.ENTIRE, taps.SINGLE)]
-        for _ in side_by_side(lambda each: self._bench.artifact(self.question.candidate, each), wanted):
+        specs = [str(taps.make(kind, self.units, self.dims)) for kind in (taps.ENTIRE, taps.SINGLE)]
+        for _ in side_by_side(lambda spec: self._bench.artifact(self.question.candidate, spec), specs):
             pass
 
     def entire(self, units: Sequence[str]) -> Probed:
@@ -164,7 +164,7 @@ class Measurer:
         return self._measured(taps.make(taps.ENTIRE, units, self.dims))
 
     def single(self, units: Sequence[str]) -> Probed:
-        """Errors of units alone, each fed with the reference's hidden state."""
+        """Errors of units alone, each fed the reference's hidden state."""
         return self._measured(taps.make(taps.SINGLE, units, self.dims))
 
     def _measured(self, wanted: Taps) -> Probed:
@@ -172,14 +172,14 @@ class Measurer:
         path = self._path(wanted.kind, self._key(str(wanted), probe.sha256))
         if path.is_file():
             return serial.read(Probed, path)
-        fed = self.inputs if wanted.kind == taps.ENTIRE else self._hidden_inputs(wanted)
+        inputs = self.inputs if wanted.kind == taps.ENTIRE else self._hidden_inputs(wanted)
         shipped = self._output if wanted.kind == taps.ENTIRE else None  # before the probe takes the device
         with self._bench.probe(probe) as session:
-            outputs = session.tapped(self.question.component, fed)
-            found = self._compared(wanted, session.label, outputs, shipped)
+            outputs = session.tapped(self.question.component, inputs)
+            probed = self._compared(wanted, session.label, outputs, shipped)
         self.runs += 1
-        serial.write(path, found)
-        return found
+        serial.write(path, probed)
+        return probed
 
     def _compared(self, wanted: Taps, label: str, outputs: Mapping[str, Float32], shipped: Float32 | None) -> Probed:
         errors = tuple(_error(unit, self.hidden[unit], output) for unit, output in outputs.items())
@@ -190,22 +190,22 @@ class Measurer:
         return Probed(str(wanted), label, errors, same, distance)
 
     def _hidden_inputs(self, wanted: Taps) -> dict[str, NDArray[Any]]:
-        """What each asked unit is fed: the reference's output of the unit before it."""
+        """Inputs of the tapped units: the reference's output of the unit before each."""
         component = self.question.component
-        asked = wanted.of(component)
-        before = taps.previous(self.dims, component, asked)
-        fed: dict[str, NDArray[Any]] = {f"{u}.input": self.hidden[before[u]] for u in asked if before[u]}
-        if len(fed) < len(asked):  # the first unit takes the component's own input
-            fed |= {name: value for name, value in self.inputs.items() if name != "encoder_output"}
+        tapped = wanted.of(component)
+        before = taps.previous(self.dims, component, tapped)
+        inputs: dict[str, NDArray[Any]] = {f"{u}.input": self.hidden[before[u]] for u in tapped if before[u]}
+        if len(inputs) < len(tapped):  # the first unit takes the component's own input
+            inputs |= {name: value for name, value in self.inputs.items() if name != "encoder_output"}
         if "encoder_output" in taps.ports(wanted, component, self.dims).inputs:
-            fed["encoder_output"] = self.inputs["encoder_output"]
-        return fed
+            inputs["encoder_output"] = self.inputs["encoder_output"]
+        return inputs
 
     def _session(self) -> Halves:
-        found = self._bench.session(self.question.candidate)
-        if not isinstance(found, Halves):
-            raise UnavailableError(f"{self.question.candidate} gives text only, so it has no layers to look at")
-        return found
+        session = self._bench.session(self.question.candidate)
+        if not isinstance(session, Halves):
+            raise UnavailableError(f"{self.question.candidate} gives text only, so it has no layers to measure")
+        return session
 
     @cached_property
     def _output(self) -> Float32:
@@ -217,11 +217,11 @@ class Measurer:
         return session.decode(tokens, inputs["encoder_output"], range(len(tokens)))[None]
 
     def _key(self, wanted: str, probe_sha256: str) -> str:
-        """Everything that decides what is measured."""
+        """A hash of everything that determines a measurement."""
         question = self.question
         artifacts = [self._bench.artifact(spec).sha256 for spec in (question.reference, question.candidate)]
-        fed = [array_sha256(value) for _, value in sorted(self.inputs.items())]
-        parts = [wanted, probe_sha256, *artifacts, *fed, self._bench.plan.options.threads]
+        inputs = [array_sha256(value) for _, value in sorted(self.inputs.items())]
+        parts = [wanted, probe_sha256, *artifacts, *inputs, self._bench.plan.options.threads]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
     def _path(self, kind: str, key: str) -> Path:

@@ -18,13 +18,13 @@ Transcribe = Callable[[Switches], Sequence[int]]
 """Text tokens under these switches."""
 
 WHOLE_WINDOWS = "whole_windows"
-"""Not an argument: the audio is padded with silence to whole windows, as ours are. What `whisper.transcribe` adds by
-itself to the last window is zeros of the log-mel spectrogram, and these are louder than silence (openai-whisper,
-transcribe.py, `pad_or_trim(mel_segment, N_FRAMES)`)."""
+"""Not an argument: pads the audio with silence to whole windows, as ours are. By itself `whisper.transcribe` pads the
+last window with zeros of the log-mel spectrogram, which are louder than silence (openai-whisper, transcribe.py,
+`pad_or_trim(mel_segment, N_FRAMES)`)."""
 
 
 def switches(policy: Policy) -> dict[str, Switches]:
-    """By part of the policy: what makes `whisper.transcribe` do as `policy` does, for the parts in which they differ.
+    """For each part in which they differ: the arguments that make `whisper.transcribe` follow `policy`.
 
     `whisper.transcribe` by default: timestamps, temperature fallback, conditioning on previous text, a gate for
     silence, zeros behind the last frame, openai-whisper's suppressed tokens, no blank at the start, no prompt
@@ -51,7 +51,7 @@ def switches(policy: Policy) -> dict[str, Switches]:
 def parts(
     change: Change, reference: Trace, candidate: Trace, policy: Policy, run: Transcribe
 ) -> tuple[PolicyPart, ...]:
-    """Which parts of the policy make a difference come and go.
+    """Find the parts of the policy that create or remove a difference.
 
     Args:
         change: between the two.
@@ -61,57 +61,57 @@ def parts(
         run: `whisper.transcribe` on this clip.
 
     Returns:
-        One for each part in which they differ; nothing when all of them together do not make the difference go.
+        One for each part in which they differ; empty when all of them together do not remove the difference.
     """
-    known = switches(policy)
-    whole: dict[str, Any] = {key: value for each in known.values() for key, value in each.items()}
+    switched_parts = switches(policy)
+    whole: dict[str, Any] = {key: value for switched in switched_parts.values() for key, value in switched.items()}
     ours, theirs = reference.header, candidate.header
 
     def reads_as_candidate(switched: Switches) -> bool:
-        found = changes(run(switched), theirs.tokens, theirs.n_vocab, theirs.language)
-        return not any(overlaps(each.candidate_span, change.candidate_span) for each in found)
+        edits = changes(run(switched), theirs.tokens, theirs.n_vocab, theirs.language)
+        return not any(overlaps(edit.candidate_span, change.candidate_span) for edit in edits)
 
     def reads_as_reference(switched: Switches) -> bool:
-        found = changes(ours.tokens, run(switched), ours.n_vocab, theirs.language)
-        return not any(overlaps(each.reference_span, change.reference_span) for each in found)
+        edits = changes(ours.tokens, run(switched), ours.n_vocab, theirs.language)
+        return not any(overlaps(edit.reference_span, change.reference_span) for edit in edits)
 
     if not reads_as_candidate(whole):
         return ()
-    found = []
-    for part, switched in known.items():
+    moving = []
+    for part, switched in switched_parts.items():
         without = {key: value for key, value in whole.items() if key not in switched}
-        found.append(PolicyPart(part, reads_as_candidate(switched), reads_as_reference(without)))
-    return tuple(found)
+        moving.append(PolicyPart(part, reads_as_candidate(switched), reads_as_reference(without)))
+    return tuple(moving)
 
 
-def finding(change: Change, reference: Trace, found: Sequence[PolicyPart]) -> str:
-    """What the parts say of a difference, in one sentence."""
+def finding(change: Change, reference: Trace, parts: Sequence[PolicyPart]) -> str:
+    """The cause of a difference according to the parts, in one sentence."""
     what = subject(change)
     at_boundary = change.reference_span[0] in timestamp_pairs(
         reference.header.timestamped_tokens, reference.header.n_vocab
     )
-    alone = [part.part for part in found if part.removes]
-    needed = [part.part for part in found if part.restores]
+    alone = [part.part for part in parts if part.removes]
+    needed = [part.part for part in parts if part.restores]
     if at_boundary and change.edit_class == "punctuation" and "timestamps" in alone:
         return f"{what} is a segment boundary in timestamp mode: without timestamps it reads as the candidate does"
     if alone:
         return f"{what} comes from the decode policy: {' or '.join(alone)}, switched alone, makes both read the same"
     if needed:
-        return f"{what} comes from the decode policy: {' or '.join(needed)}, switched back alone, brings it back"
-    if not found:
+        return f"{what} comes from the decode policy: {' or '.join(needed)}, switched back alone, restores it"
+    if not parts:
         return (
             f"{what} is not the policy's: whisper.transcribe under the candidate's policy reads as before, so the "
-            "arithmetic of decoding token by token is what differs"
+            "difference lies in the arithmetic of decoding token by token"
         )
-    return f"{what} comes from the decode policy, but no part of it alone makes it come or go: several do together"
+    return f"{what} comes from the decode policy, but from several parts together: none alone adds or removes it"
 
 
 def boundary(change: Change, boundaries: frozenset[int]) -> str:
-    """Whether a difference stands where the reference has a pair of timestamps, in words; nothing was run for it."""
+    """Whether a difference is at a pair of timestamps of the reference, in words; needs no run."""
     if change.reference_span[0] not in boundaries:
-        return f"{subject(change)} does not stand at a segment boundary of the reference"
+        return f"{subject(change)} is not at a segment boundary of the reference"
     if change.edit_class != "punctuation":
-        return f"{subject(change)} stands at a segment boundary of the reference"
+        return f"{subject(change)} is at a segment boundary of the reference"
     return f"{subject(change)} is a segment boundary in timestamp mode: suspect the decode policy (timestamps) first"
 
 

@@ -1,16 +1,16 @@
-"""Does it matter: the margin of a flip, held against how far the candidate moves pairs elsewhere.
+"""Does it matter: the margin of a flip, compared with how far the candidate moves pairs elsewhere.
 
     margin            logit of the reference's choice minus that of the candidate's choice, at this step
-    movement          how far the candidate moved that pair; above the margin, or there were no flip
+    movement          how far the candidate moved that pair; always above the margin, else it would not flip
     noise             root mean square movement of (choice, runner-up) over all other steps of the run on this edge
     flip_probability  0.5 erfc(margin / (noise sqrt 2)): that Gaussian noise of this size exceeds the margin
                       (Abramowitz and Stegun 1964, 7.1 and 26.2)
 
-A flip is a *tie* when its margin is at most NOISE_SIGMAS times the noise, and no larger than the edge allows a tie to
-be: the noise of a broken model covers any margin. Otherwise it is *justified* when no unit fails its limit alone and
-the output of a component does, in a file that speaks for the shipped one: errors that are allowed in every layer add up
-to it. It is a *fault* when a unit fails, when nothing that was measured explains it, and when logits are not finite.
-With fewer than MIN_STEPS other steps nobody knows the noise, and the flip is *unjudged*.
+A flip is a *tie* when its margin is at most NOISE_SIGMAS times the noise, and at most the edge's `max_tie_margin`: the
+noise of a broken model covers any margin. Otherwise it is *justified* when no unit fails its limit alone but the output
+of a component does, in a file that represents the shipped one: errors that every layer may have add up to it. It is a
+*fault* when a unit fails, when no measurement explains it, and when logits are not finite. With fewer than MIN_STEPS
+other steps the noise is unknown, and the flip is *unjudged*.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from whisper_parity.trace.trace import Trace, WindowTrace
 
 QUANTILES = (5, 25, 50, 75, 95)
 MIN_STEPS = 5
-"""Fewer movements say nothing about their size."""
+"""Fewer movements do not determine their size."""
 
 Place = tuple[str, int, int]
 """(clip, window, step)."""
@@ -36,13 +36,13 @@ Place = tuple[str, int, int]
 
 def movements(pairs: Iterable[tuple[Trace, Trace]]) -> dict[Place, float]:
     """How far the candidate moved each step's (choice, runner-up), over pairs of traces (reference, candidate)."""
-    found: dict[Place, float] = {}
+    moves: dict[Place, float] = {}
     for reference, candidate in pairs:
         for r, c in zip(reference.windows, candidate.windows):
             if _comparable(r, c):
                 moved = _moved(r, c)
-                found |= {(reference.header.clip, r.header.index, step): float(v) for step, v in enumerate(moved)}
-    return found
+                moves |= {(reference.header.clip, r.header.index, step): float(v) for step, v in enumerate(moved)}
+    return moves
 
 
 def weigh(
@@ -53,14 +53,14 @@ def weigh(
 
     Args:
         reference: the window of the reference.
-        candidate: the same of the candidate, fed the reference's tokens.
-        place: of the step.
+        candidate: the window of the candidate, fed the reference's tokens.
+        place: clip, window and step of the flip.
         elsewhere: movements over the run, this step included or not.
-        layers: what is known about the candidate's layers; empty when nothing is.
+        layers: the findings on the candidate's layers; empty when none.
         max_tie_margin: of the edge's tolerance, in logits.
     """
     step = place[2]
-    ours, theirs = (int(each.teacher_forced.choices[step]) for each in (reference, candidate))
+    ours, theirs = (int(window.teacher_forced.choices[step]) for window in (reference, candidate))
     if ours == theirs:
         return None
     row, other = reference.teacher_forced.logits[step], candidate.teacher_forced.logits[step]
@@ -74,7 +74,7 @@ def weigh(
     if not math.isfinite(movement) or _broken(row, other):
         kind, why = "fault", "logits are not finite here"
     elif probability is None:
-        kind, why = "unjudged", f"fewer than {MIN_STEPS} other steps do not tell how large the noise is"
+        kind, why = "unjudged", f"fewer than {MIN_STEPS} other steps do not determine the noise"
     else:
         kind, why = _kind(margin, min(NOISE_SIGMAS * noise, max_tie_margin), layers)
     return Weight(
@@ -90,7 +90,7 @@ def weigh(
 
 
 def _broken(row: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
-    """Whether the candidate has values that are not finite where the reference's are."""
+    """Whether the candidate has non-finite values where the reference's are finite."""
     return bool((np.isfinite(row) & ~np.isfinite(other)).any())
 
 
@@ -114,16 +114,16 @@ def flip_probability(margin: float, noise: float) -> float:
 
 def _kind(margin: float, limit: float, layers: Sequence[LayerFinding]) -> tuple[str, str]:
     culprits = [finding.culprit for finding in layers if finding.culprit]
-    within = f"the {limit:.2g} that a tie may have here"
+    allowed = f"the {limit:.2g} that a tie may have here"
     if margin <= limit:
-        return "tie", f"the margin is inside {within}"
+        return "tie", f"the margin is inside {allowed}"
     if culprits:
-        return "fault", f"the margin is outside {within}, and {culprits[0]} fails"
+        return "fault", f"the margin is outside {allowed}, and {culprits[0]} fails"
     if any(finding.output_fails for finding in layers):
-        return "justified", f"the margin is outside {within}, but no unit is to blame: errors add up"
+        return "justified", f"the margin is outside {allowed}, but no unit is at fault: errors add up"
     if layers:
-        return "fault", f"the margin is outside {within}, and what was measured of the layers does not explain it"
-    return "fault", f"the margin is outside {within}, and no layer was looked at"
+        return "fault", f"the margin is outside {allowed}, and the layers' errors do not explain it"
+    return "fault", f"the margin is outside {allowed}, and no layer was measured"
 
 
 def _comparable(r: WindowTrace, c: WindowTrace) -> bool:
@@ -133,5 +133,5 @@ def _comparable(r: WindowTrace, c: WindowTrace) -> bool:
 def _moved(r: WindowTrace, c: WindowTrace) -> NDArray[np.float64]:
     choices, runners_up = r.teacher_forced.choices, r.teacher_forced.runners_up
     with np.errstate(invalid="ignore"):  # inf - inf is NaN, which `weigh` leaves out
-        ours, theirs = (logits.margins(each.teacher_forced.logits, choices, runners_up) for each in (r, c))
+        ours, theirs = (logits.margins(window.teacher_forced.logits, choices, runners_up) for window in (r, c))
         return np.asarray(ours - theirs)

@@ -1,4 +1,4 @@
-"""What a run knows about each edge: one pair for each clip, what is missing included."""
+"""A run's evidence on each edge: one pair per clip, missing ones included."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ class CellEvidence:
 
     clip: str
     language: str
-    """"" when no stage got as far as a language."""
+    """"" when no stage determined a language."""
     row: Row | None
-    """The candidate's."""
+    """The candidate's cell."""
     judged: Judged | None
-    """None when there is nothing to judge; `missing` says why."""
+    """None when there is nothing to judge; `missing` gives the reason."""
     truth: tuple[ErrorCounts, ErrorCounts] | None
     """Leading error counts of candidate and reference against the transcript."""
     missing: str
     """Why there is no comparison; "" when there is one."""
     expected: bool = False
-    """Every divergence of this cell is on the reviewed list: flips and text are not held against the edge."""
+    """Every divergence of this cell is on the reviewed list: its flips and text do not count."""
 
     @property
     def comparison(self) -> Comparison:
         """The comparison of a pair that has one."""
-        assert self.judged is not None  # noqa: S101 - only asked of pairs that are not missing
+        assert self.judged is not None  # noqa: S101 - callers skip missing pairs
         return self.judged.comparison
 
 
@@ -53,7 +53,7 @@ class EdgeEvidence:
 
     @property
     def name(self) -> str:
-        """As the reports write it: "reference->candidate"."""
+        """The edge as shown in reports: "reference->candidate"."""
         return str(self.edge)
 
     def languages(self) -> tuple[str, ...]:
@@ -62,40 +62,40 @@ class EdgeEvidence:
 
 
 def edges(report: Report, expected: Iterable[tuple[str, str]] = ()) -> tuple[EdgeEvidence, ...]:
-    """All edges that the run's stages have: each stage against its parent, and against the root behind that.
+    """All edges of the run's stages: each stage against its parent, and, if another, against the root.
 
     Args:
         report: the run.
         expected: (clip, stage) of cells whose divergences are all expected.
     """
-    rows = {(row.clip, row.stage): row for row in report.rows}
-    languages = {row.clip: row.language for row in report.rows if row.language}
-    excused = frozenset(expected)
+    cells = {(cell.clip, cell.stage): cell for cell in report.rows}
+    languages = {cell.clip: cell.language for cell in report.rows if cell.language}
+    expected_cells = frozenset(expected)
     evidence = []
-    for edge in _ends(report):
+    for edge in _run_edges(report):
         reference, candidate = edge.reference, edge.candidate
         pairs = [
-            _pair(clip, languages.get(clip, ""), rows.get((clip, reference)), rows.get((clip, candidate)), reference)
+            _pair(clip, languages.get(clip, ""), cells.get((clip, reference)), cells.get((clip, candidate)), reference)
             for clip in clips(report)
-            if not report.subset or (clip, candidate) in rows
+            if not report.subset or (clip, candidate) in cells
         ]
-        pairs = [_excuse(pair) if (pair.clip, candidate) in excused else pair for pair in pairs]
+        pairs = [_excuse(pair) if (pair.clip, candidate) in expected_cells else pair for pair in pairs]
         if pairs or not report.subset:
             evidence.append(EdgeEvidence(edge, tuple(pairs), tolerance.for_edge(report.tolerances, edge)))
     return tuple(evidence)
 
 
 def clips(report: Report) -> tuple[str, ...]:
-    """Clips of a run in its order, lines of the manifest that gave none aside."""
-    return tuple(dict.fromkeys(row.clip for row in report.rows if row.stage))
+    """Clips of a run in its order, without manifest lines that gave none."""
+    return tuple(dict.fromkeys(cell.clip for cell in report.rows if cell.stage))
 
 
 def of_language(pairs: Sequence[CellEvidence], language: str) -> tuple[CellEvidence, ...]:
-    """Pairs of one language; a clip whose language nobody knows belongs to each, so that it never goes missing."""
+    """Pairs of one language; a clip of unknown language belongs to each, so that it is never lost."""
     return tuple(pair for pair in pairs if pair.language in (language, ""))
 
 
-def _ends(report: Report) -> list[Edge]:
+def _run_edges(report: Report) -> list[Edge]:
     stages = {stage.spec: stage.parent for stage in report.stages}
     edges = []
     for spec, parent in stages.items():
@@ -106,14 +106,17 @@ def _ends(report: Report) -> list[Edge]:
     return edges
 
 
-def _pair(clip: str, language: str, reference_row: Row | None, row: Row | None, reference: str) -> CellEvidence:
-    if row is None:
+def _pair(clip: str, language: str, reference_cell: Row | None, cell: Row | None, reference: str) -> CellEvidence:
+    if cell is None:
         return CellEvidence(clip, language, None, None, None, "not run")
-    sides = (row.vs_parent, row.vs_root)
-    judged = next((each for each in sides if each and each.comparison.reference == reference), None)
-    truth = measure.errors_against_truth(row, reference_row) if reference_row else measure.errors_by_text(row, judged)
-    missing = "" if judged else f"{row.verdict.outcome.value}: {row.verdict.reason}".rstrip(": ")
-    return CellEvidence(clip, language, row, judged, truth, missing)
+    sides = (cell.vs_parent, cell.vs_root)
+    judged = next((side for side in sides if side and side.comparison.reference == reference), None)
+    if reference_cell:
+        truth = measure.errors_against_truth(cell, reference_cell)
+    else:
+        truth = measure.errors_by_text(cell, judged)
+    missing = "" if judged else f"{cell.verdict.outcome.value}: {cell.verdict.reason}".rstrip(": ")
+    return CellEvidence(clip, language, cell, judged, truth, missing)
 
 
 def _excuse(pair: CellEvidence) -> CellEvidence:

@@ -1,4 +1,4 @@
-"""Expected divergences: one reviewed list, strict. An entry that no longer occurs is an error like one that is new."""
+"""Expected divergences: one reviewed, strict list. An entry that no longer occurs is an error like a new divergence."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KEYS = frozenset({"clip", "stage", "class", "reason", "link", "date", "approved"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One divergence that somebody has looked at and accepted."""
+    """One divergence that a person has inspected and accepted."""
 
     clip: str
     stage: str
@@ -32,7 +32,7 @@ class Entry:
     """Where it was discussed, or ""."""
     date: str
     approved: str
-    """Name of the approved result that it belongs to; "" for all."""
+    """Name of the approved result that the entry is limited to; "" for all."""
 
     @property
     def words(self) -> str:
@@ -42,69 +42,69 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """The list, held against a run."""
+class Matched:
+    """The list, matched against a run."""
 
     occurred: tuple[Entry, ...]
     gone: tuple[Entry, ...]
     unknown: tuple[Entry, ...]
-    """Entries of a cell that has no result: it cannot be said whether they occur."""
+    """Entries of cells without a result: whether they occur is unknown."""
     elsewhere: tuple[Entry, ...]
-    """Entries of clips and stages that are not in this run."""
+    """Entries of clips and stages outside this run."""
     excused: frozenset[tuple[str, str]]
-    """(clip, stage) of cells all of whose divergences are on the list."""
+    """(clip, stage) of cells whose divergences are all on the list."""
 
 
 def load(folder: Path) -> tuple[Entry, ...]:
-    """Read the list; a folder without one has none.
+    """Read the list; empty for a folder without one.
 
     Raises:
-        ConfigError: not TOML, or an entry that lacks something, names something unknown, or stands there twice.
+        ConfigError: not TOML, or an entry that is incomplete, unknown or duplicate.
     """
     file = folder / FILE
     if not file.exists():
         return ()
     content = project.read_toml(file)
     listed = content.pop("expected", [])
-    if content or not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
+    if content or not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
         raise ConfigError(f"{file}: expected nothing but [[expected]] entries", hint="Write [[expected]] above each")
     entries = tuple(_entry(values, f"{file}: entry {number}") for number, values in enumerate(listed, 1))
-    for index, each in enumerate(entries):
-        if _key(each) in map(_key, entries[:index]):
-            raise ConfigError(f"{file}: {each.clip} · {each.stage} · {each.edit_class} is there twice")
+    for index, entry in enumerate(entries):
+        if _key(entry) in map(_key, entries[:index]):
+            raise ConfigError(f"{file}: {entry.clip} · {entry.stage} · {entry.edit_class} is listed twice")
     return entries
 
 
-def match(entries: tuple[Entry, ...], report: Report, approved: str) -> Found:
-    """Hold the list against a run; entries of other approved results are left aside."""
-    concerned = [each for each in entries if each.approved in ("", approved)]
-    rows = {(row.clip, row.stage): row for row in report.rows}
-    there = [each for each in concerned if (each.clip, each.stage) in rows]
-    known = [each for each in there if rows[each.clip, each.stage].verdict.outcome not in NOT_RUN]
-    occurred = [each for each in known if each.edit_class in classes(rows[each.clip, each.stage])]
-    listed = {(each.clip, each.stage): set[str]() for each in occurred}
-    for each in occurred:
-        listed[each.clip, each.stage].add(each.edit_class)
-    return Found(
+def match(entries: tuple[Entry, ...], report: Report, approved: str) -> Matched:
+    """Match the list against a run, ignoring entries of other approved results."""
+    applicable = [entry for entry in entries if entry.approved in ("", approved)]
+    cells = {(cell.clip, cell.stage): cell for cell in report.rows}
+    present = [entry for entry in applicable if (entry.clip, entry.stage) in cells]
+    judgeable = [entry for entry in present if cells[entry.clip, entry.stage].verdict.outcome not in NOT_RUN]
+    occurred = [entry for entry in judgeable if entry.edit_class in classes(cells[entry.clip, entry.stage])]
+    listed = {(entry.clip, entry.stage): set[str]() for entry in occurred}
+    for entry in occurred:
+        listed[entry.clip, entry.stage].add(entry.edit_class)
+    return Matched(
         occurred=tuple(occurred),
-        gone=tuple(each for each in known if each not in occurred),
-        unknown=tuple(each for each in there if each not in known),
-        elsewhere=tuple(each for each in concerned if each not in there),
-        excused=frozenset(key for key, named in listed.items() if classes(rows[key]) <= named),
+        gone=tuple(entry for entry in judgeable if entry not in occurred),
+        unknown=tuple(entry for entry in present if entry not in judgeable),
+        elsewhere=tuple(entry for entry in applicable if entry not in present),
+        excused=frozenset(key for key, named in listed.items() if classes(cells[key]) <= named),
     )
 
 
-def classes(row: Row) -> set[str]:
+def classes(cell: Row) -> set[str]:
     """Classes of divergence of a cell, against its parent and against the root."""
-    return {each for judged in (row.vs_parent, row.vs_root) if judged for each in _of(judged)}
+    return {edit_class for judged in (cell.vs_parent, cell.vs_root) if judged for edit_class in _edge_classes(judged)}
 
 
-def _of(judged: Judged) -> set[str]:
+def _edge_classes(judged: Judged) -> set[str]:
     text, tokens = judged.comparison.text, judged.comparison.tokens
-    found = {edit.edit_class for edit in text.edits} if text else set()
-    if not found and tokens and not tokens.equal:
-        found = {TOKEN}
-    return found
+    edit_classes = {edit.edit_class for edit in text.edits} if text else set()
+    if not edit_classes and tokens and not tokens.equal:
+        edit_classes = {TOKEN}
+    return edit_classes
 
 
 def _key(entry: Entry) -> tuple[str, str, str, str]:
@@ -118,7 +118,7 @@ def _entry(values: dict[str, Any], where: str) -> Entry:
         )
     for key in ("clip", "stage", "class", "reason"):
         if not isinstance(values.get(key), str) or not values[key].strip():
-            raise ConfigError(f"{where}: no {key}", hint="An entry says clip, stage, class, reason and date")
+            raise ConfigError(f"{where}: no {key}", hint="An entry needs clip, stage, class, reason and date")
     if values["class"] not in CLASSES:
         raise ConfigError(f"{where}: no class {values['class']!r:.40}", hint=f"Known: {', '.join(CLASSES)}")
     for key in ("link", "approved"):

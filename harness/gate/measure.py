@@ -1,4 +1,4 @@
-"""The numbers of one cell that a gate, an approved result and the history look at, and which way is better."""
+"""The figures of one cell for the gate, approved results and the history, each with its direction."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ HIGHER_IS_BETTER: dict[str, bool] = {
     "no_regression_rate": True,
     "seconds": False,
 }
-"""Direction of every figure that is judged or charted, taken from the metric's own module where it has one."""
+"""Direction of every judged or charted figure, from the metric's own module where it has one."""
 
 
 def within(name: str, value: float, limit: float) -> bool:
-    """Whether a figure keeps its limit: at least, or at most, as its direction says; NaN keeps none."""
+    """Whether a figure keeps its limit, a minimum or a maximum by its direction; NaN keeps none."""
     return value >= limit if HIGHER_IS_BETTER[name] else value <= limit
 
 
 def goodness(name: str, value: float) -> float:
-    """A figure turned so that more is better."""
+    """A figure with its sign turned so that higher is better."""
     return value if HIGHER_IS_BETTER[name] else -value
 
 
@@ -57,13 +57,13 @@ def logits_snr_db(comparison: Comparison) -> float | None:
 
 def kl_max(comparison: Comparison) -> float | None:
     """Largest KL divergence of a step [nat]."""
-    return max((each.kl_max for each in comparison.logits), default=None)
+    return max((diff.kl_max for diff in comparison.logits), default=None)
 
 
 def argmax_agreement(comparison: Comparison) -> float | None:
     """Share of steps whose largest logit is the same token, over all windows."""
-    steps = sum(each.steps for each in comparison.logits)
-    return sum(each.argmax_agreement * each.steps for each in comparison.logits) / steps if steps else None
+    steps = sum(diff.steps for diff in comparison.logits)
+    return sum(diff.argmax_agreement * diff.steps for diff in comparison.logits) / steps if steps else None
 
 
 def punctuation(comparison: Comparison) -> float | None:
@@ -71,27 +71,27 @@ def punctuation(comparison: Comparison) -> float | None:
     return comparison.text.count("punctuation") + comparison.text.count("case") if comparison.text else None
 
 
-def errors_against_truth(row: Row, reference: Row) -> tuple[ErrorCounts, ErrorCounts] | None:
-    """Leading error counts of a row and of its reference, both against the transcript.
+def errors_against_truth(cell: Row, reference: Row) -> tuple[ErrorCounts, ErrorCounts] | None:
+    """Leading error counts of a cell and of its reference, both against the transcript.
 
-    A clip without transcript has the reference's own text for one, so that the reference has no error there.
-    None when one of the two is unknown.
+    Without a transcript the reference's own text takes its place, so that the reference has no error. None when one of
+    the two is unknown.
     """
-    if row.vs_transcript and reference.vs_transcript:
-        return row.vs_transcript.leading_counts, reference.vs_transcript.leading_counts
-    judged = next((each for each in (row.vs_parent, row.vs_root) if _is_against(each, reference)), None)
-    if judged is None or judged.comparison.text is None or row.vs_transcript or reference.vs_transcript:
+    if cell.vs_transcript and reference.vs_transcript:
+        return cell.vs_transcript.leading_counts, reference.vs_transcript.leading_counts
+    judged = next((side for side in (cell.vs_parent, cell.vs_root) if _is_against(side, reference)), None)
+    if judged is None or judged.comparison.text is None or cell.vs_transcript or reference.vs_transcript:
         return None
     counts = judged.comparison.text.leading_counts
     return counts, ErrorCounts(hits=counts.length)
 
 
 def cell(row: Row) -> dict[str, float]:
-    """All figures of one cell against its parent, and against the transcript; what does not exist is left out."""
-    found: dict[str, float | None] = {}
+    """All defined figures of one cell, against its parent and against the transcript."""
+    figures: dict[str, float | None] = {}
     if row.vs_parent:
         comparison = row.vs_parent.comparison
-        found = {
+        figures = {
             "encoder_output_snr_db": encoder_output_snr_db(comparison),
             "logits_snr_db": logits_snr_db(comparison),
             "kl_max": kl_max(comparison),
@@ -101,12 +101,12 @@ def cell(row: Row) -> dict[str, float]:
             "punctuation": punctuation(comparison),
         }
     if row.vs_transcript:
-        found["errors"] = row.vs_transcript.leading_counts.errors
-    return {name: value for name, value in found.items() if value is not None and not math.isnan(value)}
+        figures["errors"] = row.vs_transcript.leading_counts.errors
+    return {name: value for name, value in figures.items() if value is not None and not math.isnan(value)}
 
 
 def errors_by_text(row: Row, judged: Judged | None) -> tuple[ErrorCounts, ErrorCounts] | None:
-    """The same where the reference's own row was not selected: its text stands in the comparison."""
+    """The same where the reference's own cell was not selected: its text is in the comparison."""
     if judged is None or judged.comparison.text is None:
         return None
     text = judged.comparison.text

@@ -1,11 +1,9 @@
-"""What the gate says of a run: every rule with its limit and its actual, and one sentence."""
+"""The gate's result on a run: every rule with its limit and its actual, and one sentence."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar
-
-"""Name of the file beside a run's report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +22,7 @@ class RuleResult:
     """"57.3 dB on en-comma-01"."""
     passed: bool
     clips: tuple[str, ...]
-    """The clips that decide it, worst first."""
+    """The deciding clips, worst first."""
     source: str
     """Where the limit comes from: "default", "parity.toml", "fixtures/approved/NAME.json"."""
 
@@ -40,14 +38,14 @@ class Statistic:
     edge: str
     language: str
     value: float | None
-    """None where it is not defined, with the reason in `note`."""
+    """None where undefined, with the reason in `note`."""
     low: float | None
     """Lower end of its 95 % confidence interval; None where it has none."""
     high: float | None
     higher_is_better: bool | None
-    """None for a figure that has no direction (a p value)."""
+    """None for a figure without direction (a p value)."""
     note: str
-    """Formula or source, sample size, and what the value means, in words."""
+    """Formula or source, sample size, and the meaning of the value, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,4 +60,4 @@ class GateResult:
     rules: tuple[RuleResult, ...]
     statistics: tuple[Statistic, ...]
     expected: tuple[str, ...]
-    """Divergences that were expected and occurred, in words."""
+    """Expected divergences that occurred, in words."""

@@ -1,4 +1,4 @@
-"""The rules: data in a reviewed file, per edge, rung and language, overridable per project; each applied to an edge."""
+"""The gate's rules: limits per edge and language from a reviewed file, with project overrides, applied to each edge."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ Table = Mapping[str, Mapping[str, Any]]
 FROM_TOLERANCE = "tolerance"
 NOT_JUDGED = "none"
 UNJUDGED = "not judged"
-"""In place of a limit: the rule is switched off on this edge, and says so."""
+"""In place of a limit: the rule is switched off on this edge."""
 DEFAULT = "default"
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a rule found on an edge."""
+    """A rule's measurement on an edge."""
 
     value: float | None
-    """None when there is nothing to measure, which keeps no limit."""
+    """None when nothing could be measured, which fails any limit."""
     words: str
     clips: tuple[str, ...]
-    """Those that decide it, worst first."""
+    """The deciding clips, worst first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule: what it measures, and how its limit is said."""
+    """One rule: its measurement and the wording of its limit."""
 
     name: str
     rung: str
     limit: str
-    """With {} for the number: "at least {} dB"."""
+    """Wording with {} for the number: "at least {} dB"."""
     measure: Callable[[str, Sequence[CellEvidence], Tolerance], Measured]
     by_language: bool = False
-    """Judged per language even where none has a limit of its own: WER and CER are never mixed."""
+    """Judged per language even where no language has its own limit: WER and CER are never mixed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +63,9 @@ class Limit:
 
 
 def load(backends: Backends, overrides: Table | None = None) -> dict[str, dict[str, Any]]:
-    """The reviewed rules, ours and those of the backends, with a project's overrides over them, checked.
+    """Load and check the reviewed rules, ours and the backends', with a project's overrides.
 
-    Every value stands as (value, source).
+    Every value is a pair (value, source).
 
     Raises:
         ConfigError: an edge of no installed backend, an unknown key, or a value of the wrong form.
@@ -83,8 +83,8 @@ def load(backends: Backends, overrides: Table | None = None) -> dict[str, dict[s
 
 
 def limit(table: Table, edge: EdgeEvidence, name: str, language: str = "") -> Limit:
-    """The limit of a rule on an edge, its own value before more general ones, the language's before the rest."""
-    value, source = _found(table, edge, name, language)
+    """The limit of a rule on an edge: the most specific value, a language's own before the general one."""
+    value, source = _look_up(table, edge, name, language)
     if value == NOT_JUDGED:
         return Limit(None, source)
     if value == FROM_TOLERANCE:
@@ -101,26 +101,26 @@ def judge(edge: EdgeEvidence, table: Table) -> list[RuleResult]:
 
 
 def premises(edge: EdgeEvidence) -> RuleResult:
-    """Names, shapes, dtypes and finiteness hold on every clip: what rests on a broken one was not compared."""
+    """Names, shapes, dtypes and finiteness hold on every clip; behind a broken premise nothing was compared."""
     broken = {pair.clip: pair.comparison.broken for pair in edge.pairs if pair.judged and pair.comparison.broken}
-    said = [f"{b.tensor}: {b.premise} broken on {clip}: {b.reason}" for clip, b in broken.items() if b]
-    words = f"{len(said)} broken; {said[0]}" if said else f"all hold on {_count(len(edge.pairs), 'clip')}"
-    found = Measured(None, words, tuple(broken))
+    reasons = [f"{b.tensor}: {b.premise} broken on {clip}: {b.reason}" for clip, b in broken.items() if b]
+    words = f"{len(reasons)} broken; {reasons[0]}" if reasons else f"all hold on {_count(len(edge.pairs), 'clip')}"
+    measured = Measured(None, words, tuple(broken))
     limit = "names, shapes, dtypes and finiteness hold"
     kept = not broken and bool(edge.pairs)
-    return _result("premises", edge, "", limit, found, DEFAULT, passed=kept, pairs=edge.pairs)
+    return _result("premises", edge, "", limit, measured, DEFAULT, passed=kept, pairs=edge.pairs)
 
 
 def _groups(rule: Rule, edge: EdgeEvidence, table: Table) -> list[tuple[str, Sequence[CellEvidence]]]:
-    """(language, its pairs): each language by itself where the rule asks for it or one has a limit of its own."""
+    """(language, its pairs): split by language where the rule requires it or a language has its own limit."""
     languages = edge.languages()
-    own = [each for each in languages if rule.by_language or _has_own(table, edge, rule.name, each)]
-    known = [each for each in own if each]
-    if not known:
+    separate = [code for code in languages if rule.by_language or _has_own(table, edge, rule.name, code)]
+    codes = [code for code in separate if code]
+    if not codes:
         return [("", edge.pairs)]
-    rest = tuple(pair for pair in edge.pairs if pair.language not in known)
+    rest = tuple(pair for pair in edge.pairs if pair.language not in codes)
     groups: list[tuple[str, Sequence[CellEvidence]]] = [
-        (each, evidence.of_language(edge.pairs, each)) for each in known
+        (code, evidence.of_language(edge.pairs, code)) for code in codes
     ]
     return groups + ([("", rest)] if any(pair.language for pair in rest) else [])
 
@@ -130,43 +130,45 @@ def _apply(rule: Rule, edge: EdgeEvidence, pairs: Sequence[CellEvidence], langua
     if allowed.value is None:
         return RuleResult(rule.name, edge.name, language, UNJUDGED, NOT_JUDGED, True, (), allowed.source)
     judged = [pair for pair in pairs if not pair.missing and not pair.comparison.broken]
-    found = rule.measure(rule.name, judged, edge.tolerance)
-    passed = found.value is not None and measure.within(rule.name, found.value, allowed.value)
-    said = rule.limit.format(number(rule.name, allowed.value))
-    return _result(rule.name, edge, language, said, found, allowed.source, passed=passed, pairs=pairs)
+    measured = rule.measure(rule.name, judged, edge.tolerance)
+    passed = measured.value is not None and measure.within(rule.name, measured.value, allowed.value)
+    words = rule.limit.format(number(rule.name, allowed.value))
+    return _result(rule.name, edge, language, words, measured, allowed.source, passed=passed, pairs=pairs)
 
 
 def _result(
     name: str,
     edge: EdgeEvidence,
     language: str,
-    said: str,
-    found: Measured,
+    limit: str,
+    measured: Measured,
     source: str,
     *,
     passed: bool,
     pairs: Sequence[CellEvidence],
 ) -> RuleResult:
-    """The result of a rule; a clip without a result never lets it pass."""
+    """The result of a rule; it never passes with a clip that has no result."""
     missing = [pair for pair in pairs if pair.missing or (pair.comparison.broken and name != "premises")]
     if not missing:
-        return RuleResult(name, edge.name, language, said, found.words, passed, found.clips, source)
+        return RuleResult(name, edge.name, language, limit, measured.words, passed, measured.clips, source)
     first = missing[0]
-    why = first.missing or "a premise is broken"
-    words = f"no result on {len(missing)} of {_count(len(pairs), 'clip')}, first {first.clip} ({why}); {found.words}"
-    clips = (*(pair.clip for pair in missing), *found.clips)
-    return RuleResult(name, edge.name, language, said, words, False, tuple(dict.fromkeys(clips)), source)
+    reason = first.missing or "a premise is broken"
+    words = (
+        f"no result on {len(missing)} of {_count(len(pairs), 'clip')}, first {first.clip} ({reason}); {measured.words}"
+    )
+    clips = (*(pair.clip for pair in missing), *measured.clips)
+    return RuleResult(name, edge.name, language, limit, words, False, tuple(dict.fromkeys(clips)), source)
 
 
 def number(name: str, value: float) -> str:
-    """A limit or an actual as it is read: rates in per cent, the rest with three digits."""
+    """A limit or actual for display: rates in per cent, the rest with three digits."""
     if name in ("text_rate", "text_delta", "no_regression_rate"):
         return f"{value:.2%}"
     return f"{value:.3g}"
 
 
 def _worst_clip(name: str, pairs: Sequence[CellEvidence], _: Tolerance) -> Measured:
-    """The worst clip of a figure; a clip on which it was not measured makes it unknown."""
+    """The worst clip of a figure; unknown when a clip lacks the figure."""
     figure = getattr(measure, name)
     values = {pair.clip: figure(pair.comparison) for pair in pairs}
     unknown = tuple(clip for clip, value in values.items() if value is None)
@@ -194,7 +196,7 @@ def _steps_at_risk(_: str, pairs: Sequence[CellEvidence], __: Tolerance) -> Meas
 
 
 def _flips(pairs: Sequence[CellEvidence], tolerance: Tolerance, *, faults: bool) -> dict[str, int]:
-    """Faults, or ties, of each clip; those of expected divergences are not counted."""
+    """Faults, or ties, per clip, without those of expected divergences."""
     return {
         pair.clip: 0
         if pair.expected
@@ -204,7 +206,7 @@ def _flips(pairs: Sequence[CellEvidence], tolerance: Tolerance, *, faults: bool)
 
 
 def _no_steps(pairs: Sequence[CellEvidence]) -> Measured | None:
-    """Unknown, where a clip has no logits: no flip was seen because nobody looked."""
+    """An unknown measurement where a clip has no logits: flips cannot be counted there."""
     unknown = tuple(pair.clip for pair in pairs if not pair.comparison.steps)
     if unknown or not pairs:
         return Measured(None, f"no logits on {_count(len(unknown), 'clip')}" if unknown else "no clip", unknown)
@@ -231,10 +233,10 @@ def _text_delta(name: str, pairs: Sequence[CellEvidence], _: Tolerance) -> Measu
 
 
 def _punctuation(_: str, pairs: Sequence[CellEvidence], __: Tolerance) -> Measured:
-    found = {pair.clip: measure.punctuation(pair.comparison) for pair in pairs}
-    counts = {pair.clip: 0 if pair.expected else int(found[pair.clip] or 0) for pair in pairs}
-    if None in found.values() or not pairs:
-        return Measured(None, "no texts", tuple(clip for clip, value in found.items() if value is None))
+    edits = {pair.clip: measure.punctuation(pair.comparison) for pair in pairs}
+    counts = {pair.clip: 0 if pair.expected else int(edits[pair.clip] or 0) for pair in pairs}
+    if None in edits.values() or not pairs:
+        return Measured(None, "no texts", tuple(clip for clip, value in edits.items() if value is None))
     lengths = [pair.comparison.text.leading_counts.length for pair in pairs if pair.comparison.text]
     return _per_thousand(counts, sum(lengths), "edit of punctuation or case", "unit of text")
 
@@ -251,31 +253,33 @@ def _no_regression(name: str, pairs: Sequence[CellEvidence], _: Tolerance) -> Me
 
 
 def _summed(counts: Mapping[str, int], scale: float, what: str) -> Measured:
-    found: int = sum(counts.values())
+    count: int = sum(counts.values())
     worst = sorted((clip for clip, count in counts.items() if count > 0), key=lambda clip: -counts[clip])
-    return Measured(found * scale, _count(found, what), tuple(worst))
+    return Measured(count * scale, _count(count, what), tuple(worst))
 
 
-def _per_thousand(counts: Mapping[str, int], of: int, what: str, unit: str) -> Measured:
-    """Counts per thousand units; none over nothing is 0, some over nothing are unknown."""
-    found = _summed(counts, 1000 / of if of else 0.0, what)
-    if not of and found.clips:
-        return Measured(None, f"{found.words} in 0 {unit}s", found.clips)
-    return Measured(found.value, f"{found.value:.3g} per thousand: {found.words} in {_count(of, unit)}", found.clips)
+def _per_thousand(counts: Mapping[str, int], length: int, what: str, unit: str) -> Measured:
+    """Counts per thousand units; over zero units, zero counts give 0 and any other number is unknown."""
+    summed = _summed(counts, 1000 / length if length else 0.0, what)
+    if not length and summed.clips:
+        return Measured(None, f"{summed.words} in 0 {unit}s", summed.clips)
+    return Measured(
+        summed.value, f"{summed.value:.3g} per thousand: {summed.words} in {_count(length, unit)}", summed.clips
+    )
 
 
 def _rate(name: str, errors: Mapping[str, int], length: int, sign: str = "") -> Measured:
-    """Errors over a length in words; over nothing they are unknown, unless there are none (or fewer than before)."""
-    sum_of = sum(errors.values())
+    """Errors over a length in words; over length 0 they are unknown, unless there are none (or fewer than before)."""
+    count = sum(errors.values())
     worst = sorted((clip for clip, count in errors.items() if count > 0), key=lambda clip: -errors[clip])
     if not length:
         return Measured(
-            0.0 if sum_of <= 0 else None, f"n/a: {_count(sum_of, 'error')} where nothing is said", tuple(worst)
+            0.0 if count <= 0 else None, f"n/a: {_count(count, 'error')} where nothing is said", tuple(worst)
         )
-    rate = sum_of / length
-    said = f"{rate:{sign}.2%}" if sign else number(name, rate)
-    counted = f"{sum_of:+d}" if sign else str(sum_of)
-    return Measured(rate, f"{said} ({counted} of {length})", tuple(worst))
+    rate = count / length
+    percent = f"{rate:{sign}.2%}" if sign else number(name, rate)
+    counted = f"{count:+d}" if sign else str(count)
+    return Measured(rate, f"{percent} ({counted} of {length})", tuple(worst))
 
 
 def _count(count: int, what: str) -> str:
@@ -299,17 +303,17 @@ RULES = (
 KEYS = frozenset({rule.name for rule in RULES} | {"worse_by_db"})
 
 
-def _found(table: Table, edge: EdgeEvidence, name: str, language: str) -> tuple[Any, str]:
+def _look_up(table: Table, edge: EdgeEvidence, name: str, language: str) -> tuple[Any, str]:
     for section in edge.edge.sections:
         values = table.get(section, {})
-        for found in (values.get(language, {}).get(name) if language else None, values.get(name)):
-            if found is not None:
-                return found  # type: ignore[no-any-return]
+        for sourced in (values.get(language, {}).get(name) if language else None, values.get(name)):
+            if sourced is not None:
+                return sourced  # type: ignore[no-any-return]
     raise ConfigError(f"{FILE.name}: no limit for {name} on {edge.name}", hint="Add it under [default]")
 
 
 def _has_own(table: Table, edge: EdgeEvidence, name: str, language: str) -> bool:
-    return bool(language) and any(name in table.get(each, {}).get(language, {}) for each in edge.edge.sections)
+    return bool(language) and any(name in table.get(section, {}).get(language, {}) for section in edge.edge.sections)
 
 
 def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -318,18 +322,18 @@ def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _sourced(edge: str, values: Mapping[str, Any], source: str, where: str) -> dict[str, Any]:
-    """Each checked value with its source beside it; tables of languages one level down."""
-    found: dict[str, Any] = {}
+    """Check values and pair each with its source; tables of languages are one level down."""
+    sourced: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
             _check_language(edge, key, where)
-            found[key] = _sourced(f"{edge}.{key}", value, source, where)
+            sourced[key] = _sourced(f"{edge}.{key}", value, source, where)
         elif key != "reason":
             _check_value(edge, key, value, where)
-            found[key] = (value, source)
+            sourced[key] = (value, source)
         elif not isinstance(value, str):
             raise ConfigError(f"{where}: gate edge {edge!r}, reason: expected text, found {value!r:.60}")
-    return found
+    return sourced
 
 
 def _check_value(edge: str, key: str, value: Any, where: str) -> None:
@@ -354,7 +358,7 @@ def _check_language(edge: str, key: str, where: str) -> None:
 
 
 def _require_edge(section: str, backends: Sequence[str]) -> None:
-    """A misspelt edge would be a rule that nobody applies."""
+    """Reject a misspelt edge, whose rules would never be applied."""
     edge = stage.Edge.parse(section)
     if section != "default" and (edge is None or not edge.is_among(backends)):
         raise ConfigError(

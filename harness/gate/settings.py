@@ -15,14 +15,14 @@ from whisper_parity.project import FILE_NAME, Project, require_known
 
 @dataclass(frozen=True)
 class Settings:
-    """What a project says about its gate."""
+    """A project's gate settings."""
 
     folder: Path
-    """Of approved results and expected divergences."""
+    """Folder of approved results and expected divergences."""
     approved: str | None
-    """Name of the approved result; None for checkpoint and policy."""
+    """Name of the approved result; None for one made of checkpoint and policy."""
     stages: tuple[str, ...]
-    """Stages that a run must have, so that none goes missing unseen."""
+    """Stages that a run must have, so that none is lost unnoticed."""
     table: rules.Table
     """Rules by edge."""
 
@@ -35,10 +35,10 @@ def of(project: Project, backends: Backends) -> Settings:
 
     Args:
         project: its parity.toml.
-        backends: those that are installed: their stages may have rules.
+        backends: those installed, whose stages may have rules.
 
     Raises:
-        ConfigError: a value that cannot be used.
+        ConfigError: an invalid value.
     """
     given = project.gate
     require_known(given, KEYS, f"{project.folder / FILE_NAME} [gate]")

@@ -1,4 +1,4 @@
-"""The noise floor: what the root's own noise was measured to be, and tolerances that are multiples of it.
+"""The noise floor: the root's measured noise, and tolerances as multiples of it.
 
 With k the factor, noise whose amplitude is k times the measured one has
 
@@ -6,10 +6,10 @@ With k the factor, noise whose amplitude is k times the measured one has
     kl_max      k^2 x kl_max of the source             for small logit errors e, KL(p || q) = Var_p(e) / 2 + O(e^3)
     a margin    k x rms movement of the source         a movement is a difference of logits: linear
 
-The second: q = softmax(z + e) has log q = log p + e - log E_p[exp(e)], so that KL = log E_p[exp(e)] - E_p[e], the
-cumulant generating function of e without its first term: its second is half the variance of e under p.
+For kl_max: q = softmax(z + e) has log q = log p + e - log E_p[exp(e)], so that KL = log E_p[exp(e)] - E_p[e], the
+cumulant generating function of e without its first term; its second term is half the variance of e under p.
 
-A source that changed no bit has an infinite SNR and no KL: every multiple of it asks for identical bits.
+A source that changed no bit has an infinite SNR and no KL: every multiple of it requires identical bits.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ class TensorNoise:
     name: str
     """"encoder_output" or "logits"."""
     snr_db: float
-    """The worst clip's; +inf when no bit changed."""
+    """Of the worst clip; +inf when no bit changed."""
     rmse: float
-    """The worst clip's."""
+    """Of the worst clip."""
     kl_max: float | None = None
     """Of the worst step [nat]; None for the encoder output."""
     movement_rms: float | None = None
-    """Root mean square movement of (choice, runner-up) over all steps of all clips [logit]; None likewise."""
+    """Root mean square movement of (choice, runner-up) over all steps of all clips [logit]; None as above."""
     steps_at_risk: int | None = None
     """Steps whose margin is at most RISK_SIGMAS times that of their clip."""
     flips: int | None = None
@@ -60,24 +60,24 @@ class SourceNoise:
     """One source of noise."""
 
     source: str
-    """As tolerances name it: "threads"."""
+    """Name in tolerances: "threads"."""
     how: str
-    """What was held against what."""
+    """The compared computations."""
     tensors: tuple[TensorNoise, ...]
-    """Those that it can move."""
+    """The tensors that it can move."""
 
 
 @dataclass(frozen=True)
 class Noise:
-    """What `parity noise` writes."""
+    """The result of `parity noise`."""
 
     noise_version: int
     checkpoint: str
     checkpoint_sha256: str
     stage: str
-    """Whose noise it is: the root."""
+    """The measured stage: the root."""
     label: str
-    """What ran."""
+    """Its runtime and version."""
     policy: str
     clips: tuple[str, ...]
     threads: int
@@ -93,22 +93,22 @@ def load(path: Path) -> Noise:
     Raises:
         RecordError: missing, or not of this version.
     """
-    found = serial.read(Noise, path)
-    if found.noise_version != NOISE_VERSION:
-        raise RecordError(f"{path}: noise version {found.noise_version}, this program reads {NOISE_VERSION}")
-    return found
+    noise = serial.read(Noise, path)
+    if noise.noise_version != NOISE_VERSION:
+        raise RecordError(f"{path}: noise version {noise.noise_version}, this program reads {NOISE_VERSION}")
+    return noise
 
 
 def is_multiple(value: Any) -> bool:
-    """Whether a limit is written as a multiple, of a source of whatever name."""
-    found = MULTIPLE.fullmatch(value) if isinstance(value, str) else None
-    return found is not None and float(found[1]) > 0
+    """Whether a limit is written as a multiple of a source, known or not."""
+    match = MULTIPLE.fullmatch(value) if isinstance(value, str) else None
+    return match is not None and float(match[1]) > 0
 
 
 def resolve(table: Table, path: Path, checkpoint_sha256: str) -> tuple[dict[str, dict[str, Any]], Table]:
-    """A table of tolerances with every multiple computed, and what each was computed from, by edge and limit.
+    """Compute every multiple in a table of tolerances; returns the table, and each multiple's origin by edge and limit.
 
-    The file is read only when there is a multiple.
+    The file is read only if there is a multiple.
 
     Raises:
         ConfigError: no such file or source, a source that does not move that tensor, or noise of another checkpoint.
@@ -128,19 +128,19 @@ def resolve(table: Table, path: Path, checkpoint_sha256: str) -> tuple[dict[str,
 
 
 def multiple(noise: Noise, key: str, factor: float, source: str) -> float:
-    """A limit: `factor` times what a source was measured to move.
+    """A limit: `factor` times the measured noise of a source.
 
     Raises:
         ConfigError: no such source, or it does not move that tensor.
     """
-    found = _tensor(noise, key, source)
+    tensor = _tensor(noise, key, source)
     if key.endswith("_snr_db"):
-        if not found.snr_db > 0:
-            raise ConfigError(f"its SNR of {found.snr_db} dB is no noise")
-        return found.snr_db - 20 * math.log10(factor)
+        if not tensor.snr_db > 0:
+            raise ConfigError(f"its SNR of {tensor.snr_db} dB is no noise")
+        return tensor.snr_db - 20 * math.log10(factor)
     if key == "kl_max":
-        return factor**2 * _measured(found.kl_max)
-    return factor * _measured(found.movement_rms)
+        return factor**2 * _measured(tensor.kl_max)
+    return factor * _measured(tensor.movement_rms)
 
 
 def _of_checkpoint(path: Path, checkpoint_sha256: str) -> Noise:
@@ -174,19 +174,19 @@ def _numbers(noise: Noise, path: Path, edge: str, key: str, value: Any) -> Any:
 
 
 def _parts(value: str) -> tuple[float, str]:
-    found = MULTIPLE.fullmatch(value)
-    assert found is not None  # noqa: S101 - is_multiple was asked before
-    return float(found[1]), found[2]
+    match = MULTIPLE.fullmatch(value)
+    assert match is not None  # noqa: S101 - callers checked is_multiple
+    return float(match[1]), match[2]
 
 
 def _tensor(noise: Noise, key: str, source: str) -> TensorNoise:
-    known = {each.source: each for each in noise.sources}
-    if source not in known:
-        raise ConfigError(f"no source {source!r} (there are {', '.join(known) or 'none'})")
+    sources = {measured.source: measured for measured in noise.sources}
+    if source not in sources:
+        raise ConfigError(f"no source {source!r} (there are {', '.join(sources) or 'none'})")
     name = "encoder_output" if key.startswith("encoder_output") else "logits"
-    for each in known[source].tensors:
-        if each.name == name:
-            return each
+    for tensor in sources[source].tensors:
+        if tensor.name == name:
+            return tensor
     raise ConfigError(f"source {source!r} does not concern {name}")
 
 

@@ -21,17 +21,17 @@ Table = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """Two bounds of a metric: up to `passes` it passes, up to `drifts` it drifts, beyond it fails."""
+    """Two bounds of a metric: it passes up to `passes`, drifts up to `drifts`, and fails beyond."""
 
     passes: float
     drifts: float
     higher_is_better: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse bounds that judge nothing, or in the wrong order.
+        """Check the bounds.
 
         Raises:
-            ConfigError: a bound is NaN, or what passes would not drift.
+            ConfigError: a bound is NaN, or the two are in the wrong order.
         """
         stricter, looser = (self.passes, self.drifts) if self.higher_is_better else (self.drifts, self.passes)
         if math.isnan(self.passes) or math.isnan(self.drifts) or stricter < looser:
@@ -43,7 +43,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """What one edge may do."""
+    """The limits of one edge."""
 
     encoder_output_snr_db: Limit
     logits_snr_db: Limit
@@ -64,7 +64,7 @@ _OR_MULTIPLES = ', or multiples of noise as "3 x threads"'
 
 
 def load(backends: Backends, overrides: Table | None = None) -> dict[str, dict[str, Any]]:
-    """The reviewed limits, ours and those of the backends, with a project's overrides laid over them, checked.
+    """Load and check the reviewed limits, ours and the backends', with a project's overrides.
 
     Raises:
         ConfigError: an edge of no installed backend, an unknown key, or a value of the wrong form.
@@ -84,7 +84,7 @@ def load(backends: Backends, overrides: Table | None = None) -> dict[str, dict[s
 
 
 def for_edge(table: Table, edge: Edge) -> Tolerance:
-    """The tolerance of an edge, its own values before more general ones; multiples are numbers by now."""
+    """The tolerance of an edge, specific values before general ones; expects multiples already resolved."""
     merged: dict[str, Any] = {}
     for section in reversed(edge.sections):
         merged |= table.get(section, {})
@@ -98,7 +98,7 @@ def _limit(key: str, value: Any) -> Limit:
 
 
 def _require_edge(section: str, backends: Sequence[str]) -> None:
-    """A misspelt edge would be a tolerance that nobody applies."""
+    """Reject a misspelt edge, whose tolerance would never be applied."""
     edge = Edge.parse(section)
     if section != "default" and (edge is None or not edge.is_among(backends)):
         raise ConfigError(

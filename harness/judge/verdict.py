@@ -1,4 +1,4 @@
-"""From a comparison to a verdict: is it still the same model, and if not, on which rung does it break?"""
+"""From a comparison to a verdict: whether it is still the same model, and if not, on which rung it breaks."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from whisper_parity.judge.tolerance import Limit, Tolerance
 
 
 class Outcome(str, Enum):
-    """What became of a stage on a clip; only PASS is green, DRIFT is amber and can ship."""
+    """Outcome of a stage on a clip; only PASS is green, DRIFT is amber and can ship."""
 
     PASS = "pass"
     DRIFT = "drift"
     REFERENCE = "reference"
-    """The first stage of a run: others are judged against it."""
+    """The first stage of a run, which others are judged against."""
     DIVERGED = "diverged"
     NOT_COMPARED = "not compared"
     """Its reference did not run."""
     INVALID_INPUT = "invalid input"
-    """The clip, or an artifact of the user's, cannot be used."""
+    """The clip, or a user's artifact, is unusable."""
     FAILED = "failed"
-    """Build or run failed, or this machine cannot do it."""
+    """Build or run failed, or is impossible on this machine."""
 
     @property
     def exit_code(self) -> int:
-        """0 all well, 1 diverged or nothing compared, 2 bad input, 3 environment."""
+        """0 success, 1 diverged or nothing compared, 2 bad input, 3 environment."""
         return {"diverged": 1, "not compared": 1, "invalid input": 2, "failed": 3}.get(self.value, 0)
 
 
 class Grade(str, Enum):
-    """How a rung came out."""
+    """Grade of a rung."""
 
     PASS = "pass"
     DRIFT = "drift"
@@ -86,13 +86,13 @@ def judge(comparison: Comparison, tolerance: Tolerance) -> Verdict:
 
 
 def of_error(error: ParityError) -> Verdict:
-    """The verdict of a stage that did not get as far as a comparison."""
+    """The verdict of a stage that failed before a comparison."""
     outcome = Outcome.INVALID_INPUT if isinstance(error, InputError) else Outcome.FAILED
     return Verdict(outcome, "", str(error), ())
 
 
 def severity(verdict: Verdict) -> tuple[int, bool]:
-    """Sorts verdicts from good to bad."""
+    """Sort key of verdicts, from good to bad."""
     return verdict.outcome.exit_code, verdict.outcome is Outcome.DRIFT
 
 
@@ -108,7 +108,7 @@ def describe_flip(flip: Flip, tolerance: Tolerance) -> str:
 
 
 def is_fault(flip: Flip, tolerance: Tolerance) -> bool:
-    """A flip outside the noise, or above the margin that any tie may have."""
+    """Whether a flip is outside the noise, or above the margin allowed for a tie."""
     return flip.kind == "fault" or flip.margin > tolerance.max_tie_margin
 
 
@@ -192,7 +192,7 @@ def _text_rung(comparison: Comparison, tolerance: Tolerance) -> RungResult:
 
 
 def _rate_grade(rate: float | None, has_errors: bool, limit: Limit) -> Grade:
-    """An undefined rate (nothing was to be said) with errors is at best a drift, where drift is allowed at all."""
+    """Grade a rate; an undefined one (N = 0) with errors is at best a drift, where drift is allowed at all."""
     if rate is not None:
         return _grade(rate, limit)
     if not has_errors:

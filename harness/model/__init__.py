@@ -1,1 +1,1 @@
-"""What is ported: checkpoint, dimensions, vocabulary."""
+"""The ported model: checkpoint, dimensions, vocabulary."""

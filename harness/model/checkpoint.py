@@ -1,4 +1,4 @@
-"""The Whisper checkpoint that everything descends from."""
+"""The Whisper checkpoint from which every artifact descends."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Checkpoint:
     """A checkpoint on disk."""
 
     name: str
-    """Goes into artifact names: "base" for base.pt."""
+    """Part of artifact names: "base" for base.pt."""
     path: Path
     sha256: str
     dims: Dims
     note: str = ""
-    """What a reader of the report must know of it ("stand-in with random weights")."""
+    """A remark for readers of the report ("stand-in with random weights")."""
 
 
 def resolve(name_or_path: str | None) -> Checkpoint:
@@ -93,13 +93,17 @@ def _keys(saved: Any) -> str:
 
 def _dims(saved: dict[str, Any], path: Path) -> Dims:
     names = {field.name for field in dataclasses.fields(Dims)}
-    found = saved["dims"]
-    if not isinstance(found, dict) or set(found) != names or not all(type(v) is int and v > 0 for v in found.values()):
+    stated = saved["dims"]
+    if (
+        not isinstance(stated, dict)
+        or set(stated) != names
+        or not all(type(v) is int and v > 0 for v in stated.values())
+    ):
         raise CheckpointError(
-            f"{path}: dims must hold {', '.join(sorted(names))} as positive numbers, found {found!r:.400}",
+            f"{path}: dims must hold {', '.join(sorted(names))} as positive numbers, found {stated!r:.400}",
             hint="Save vars(model.dims) of openai-whisper",
         )
-    dims = Dims(**found)
+    dims = Dims(**stated)
     _check_dims(dims, path)
     return dims
 
@@ -123,7 +127,7 @@ def _check_dims(dims: Dims, path: Path) -> None:
 
 
 def _check_weights(weights: Any, dims: Dims, path: Path) -> None:
-    """Hold some weights' shapes against the dimensions before anybody builds a model of a size that a file claims."""
+    """Check some weights' shapes before a model of the claimed size is built."""
     expected = {
         "encoder.conv1.weight": [dims.n_audio_state, dims.n_mels, 3],
         "encoder.positional_embedding": [dims.n_audio_ctx, dims.n_audio_state],
@@ -134,10 +138,10 @@ def _check_weights(weights: Any, dims: Dims, path: Path) -> None:
     }
     for name, shape in expected.items():
         weight = weights.get(name) if isinstance(weights, dict) else None
-        found = list(getattr(weight, "shape", ()))
-        if found != shape:
+        actual = list(getattr(weight, "shape", ()))
+        if actual != shape:
             raise CheckpointError(
-                f"{path}: the weights do not fit the dimensions: {name} should be {shape}, found {found or 'none'}",
+                f"{path}: the weights do not fit the dimensions: {name} should be {shape}, found {actual or 'none'}",
                 hint="Is the file complete, and are the dims those of this model?",
             )
 

@@ -1,4 +1,4 @@
-"""openai-whisper's vocabularies, told apart by their size."""
+"""openai-whisper's vocabularies, identified by their size."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ENGLISH_ONLY, MULTILINGUAL, LARGE_V3 = 51864, 51865, 51866
 
 
 def is_multilingual(n_vocab: int) -> bool:
-    """Vocabularies of 51865 and more hold language tokens."""
+    """Whether the vocabulary has language tokens: 51865 entries and more."""
     return n_vocab >= MULTILINGUAL
 
 
@@ -30,17 +30,17 @@ def tokenizer(n_vocab: int, language: str | None = None) -> Any:
 
 
 def token_text(n_vocab: int, tokens: Sequence[int]) -> str:
-    """What tokens say, special ones by name, bytes of a broken character as U+FFFD."""
+    """The text of tokens, special ones by name, bytes of a broken character as U+FFFD."""
     return "" if not tokens else str(tokenizer(n_vocab).encoding.decode(list(tokens)))
 
 
 def token_bytes(n_vocab: int, tokens: Sequence[int]) -> bytes:
-    """The UTF-8 that tokens stand for; it may begin or end inside a character."""
+    """The UTF-8 bytes of tokens; they may begin or end inside a character."""
     return bytes(tokenizer(n_vocab).encoding.decode_bytes(list(tokens)))
 
 
 def spoken(n_vocab: int, tokens: Sequence[int]) -> tuple[int, ...]:
-    """The text tokens: specials and timestamps left out."""
+    """The text tokens, without specials and timestamps."""
     eot = tokenizer(n_vocab).eot
     return tuple(token for token in tokens if token < eot)
 
@@ -51,5 +51,5 @@ def timestamp_begin(n_vocab: int) -> int:
 
 
 def first_unknown(n_vocab: int, tokens: Sequence[int]) -> int | None:
-    """The first token that this vocabulary does not hold; None when it holds all."""
+    """The first token outside this vocabulary; None when all are inside."""
     return next((token for token in tokens if not 0 <= token < n_vocab), None)

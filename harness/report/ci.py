@@ -1,4 +1,4 @@
-"""What a job of continuous integration picks up: a summary on its page, annotations at its lines."""
+"""Output for continuous integration: a summary on the job's page, annotations at its lines."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from whisper_parity.report import markdown
 from whisper_parity.run.report import Report
 
 ANNOTATIONS = 10
-"""A job page shows no more of one step."""
+"""A job page shows no more per step."""
 
 
 def announce(report: Report, gate: GateResult | None) -> None:
-    """Write the summary into the file that GITHUB_STEP_SUMMARY names, and annotations where GITHUB_ACTIONS is set."""
+    """Append the summary to the file of GITHUB_STEP_SUMMARY, and print annotations where GITHUB_ACTIONS is set."""
     if target := os.environ.get("GITHUB_STEP_SUMMARY"):
         _append(Path(target), markdown.render(report, gate))
     if os.environ.get("GITHUB_ACTIONS"):
@@ -27,13 +27,13 @@ def announce(report: Report, gate: GateResult | None) -> None:
 
 
 def commands(report: Report, gate: GateResult | None) -> list[str]:
-    """Workflow commands, one for each rule that failed; without a gate, one for each cell that did."""
+    """Workflow commands, one per failed rule, or without a gate one per failed cell."""
     if gate is not None:
-        failed = [(f"parity {each.rule} {each.edge}".strip(), f"{each.actual} (limit: {each.limit})")
-                  for each in gate.rules if not each.passed]  # fmt: skip
+        failed = [(f"parity {rule.rule} {rule.edge}".strip(), f"{rule.actual} (limit: {rule.limit})")
+                  for rule in gate.rules if not rule.passed]  # fmt: skip
     else:
-        failed = [(f"parity {row.clip} {row.stage}".strip(), f"{row.verdict.outcome.value}: {row.verdict.reason}")
-                  for row in report.rows if row.verdict.outcome.exit_code]  # fmt: skip
+        failed = [(f"parity {cell.clip} {cell.stage}".strip(), f"{cell.verdict.outcome.value}: {cell.verdict.reason}")
+                  for cell in report.rows if cell.verdict.outcome.exit_code]  # fmt: skip
     lines = [f"::error title={_property(title)}::{_data(message)}" for title, message in failed[:ANNOTATIONS]]
     if len(failed) > ANNOTATIONS:
         lines.append(f"::error title=parity::{len(failed) - ANNOTATIONS} more")
@@ -41,7 +41,7 @@ def commands(report: Report, gate: GateResult | None) -> list[str]:
 
 
 def _append(file: Path, text: str) -> None:
-    """Other steps write into the same file; one that cannot be written stops no gate."""
+    """Append to a file shared with other steps; a write error does not stop the gate."""
     try:
         with file.open("a", encoding="utf-8") as stream:
             stream.write(text + "\n")
@@ -50,10 +50,10 @@ def _append(file: Path, text: str) -> None:
 
 
 def _data(text: str) -> str:
-    """A message of a workflow command: no line break ends it, no percent sign starts an escape."""
+    """Escape a message of a workflow command: line breaks would end it, percent signs start escapes."""
     return printable(text).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
 def _property(text: str) -> str:
-    """A property of a workflow command: a colon or comma would end it."""
+    """Escape a property of a workflow command: a colon or comma would end it."""
     return _data(text).replace(":", "%3A").replace(",", "%2C")

@@ -13,6 +13,7 @@ from whisper_parity.errors import printable
 from whisper_parity.gate.judging import Judgement
 from whisper_parity.gate.result import GateResult, RuleResult, Statistic
 from whisper_parity.gate.rules import UNJUDGED
+from whisper_parity.report import numbers
 from whisper_parity.system import terminal
 
 LINES = 40
@@ -20,7 +21,7 @@ LINES = 40
 
 
 def show(judged: Judgement, console: Console) -> None:
-    """Print the gate's result; at least as wide as it needs when the output is a pipe."""
+    """Print the gate's result, unfolded when the output is a pipe."""
     console = terminal.unfolded(console)
     result = judged.result
     console.print(rules_table(result))
@@ -28,32 +29,32 @@ def show(judged: Judgement, console: Console) -> None:
         console.print(statistics_table(result.statistics))
     for line in (*_head(judged.diff), *result.expected):
         _line(console, line, _style_of(line))
-    for each in [rule for rule in result.rules if not rule.passed]:
-        _line(console, f"FAIL {failure(each)}", "bold red")
+    for rule in [rule for rule in result.rules if not rule.passed]:
+        _line(console, f"FAIL {failure(rule)}", "bold red")
     _line(console, f"gate {result.sentence}", "green" if result.passed else "bold red")
 
 
 def rules_table(result: GateResult) -> Table:
-    """One line for each rule."""
+    """One line per rule."""
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("", "rule", "edge", "language", "limit", "actual", "from"):
         grid.add_column(name, overflow="fold")
-    for each in result.rules:
-        mark, style = outcome(each)
-        cells = (each.rule, each.edge, each.language, each.limit, each.actual, each.source)
+    for rule in result.rules:
+        mark, style = outcome(rule)
+        cells = (rule.rule, rule.edge, rule.language, rule.limit, rule.actual, rule.source)
         grid.add_row(f"[{style}]{mark}[/]", *(escape(printable(cell)) for cell in cells))
     return grid
 
 
-def statistics_table(found: Sequence[Statistic]) -> Table:
-    """One line for each edge and language, a column for each figure."""
+def statistics_table(statistics: Sequence[Statistic]) -> Table:
+    """One line per edge and language, one column per figure."""
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="candidate - reference, paired", title_justify="left")
     for name in ("edge", "language", "rate", "reference", "difference", "no regression", "MAPSSWE p", "McNemar p",
                  "could be seen from", "clips for 1%", "clips for 0.1%"):  # fmt: skip
         grid.add_column(name, overflow="fold")
-    for edge, language in dict.fromkeys((each.edge, each.language) for each in found):
-        figures = [each for each in found if (each.edge, each.language) == (edge, language)]
-        grid.add_row(escape(edge), language, *(figure(each) for each in figures))
+    for edge, language in dict.fromkeys((statistic.edge, statistic.language) for statistic in statistics):
+        figures = [statistic for statistic in statistics if (statistic.edge, statistic.language) == (edge, language)]
+        grid.add_row(escape(edge), language, *(figure(statistic) for statistic in figures))
     return grid
 
 
@@ -65,29 +66,33 @@ def outcome(result: RuleResult) -> tuple[str, str]:
 
 
 def failure(rule: RuleResult) -> str:
-    """A rule that failed in one line, with the clips that decide it."""
+    """A failed rule in one line, with the deciding clips."""
     place = " ".join(part for part in (rule.edge, rule.language) if part)
     clips = f"; clips {', '.join(rule.clips[:5])}" if rule.clips else ""
     more = f" and {len(rule.clips) - 5} more" if len(rule.clips) > 5 else ""
     return f"{rule.rule} {place}".rstrip() + f": {rule.actual}; limit {rule.limit} ({rule.source}){clips}{more}"
 
 
-def figure(found: Statistic) -> str:
+def figure(statistic: Statistic) -> str:
     """A statistic with its interval; "n/a" where it has no value."""
-    if found.value is None:
-        return "n/a"
-    if found.name.startswith("clips_"):
-        return f"{found.value:.0f}"
-    if found.name.endswith("_p"):
-        return f"{found.value:.2g}"
-    said = f"{found.value:+.2%}" if found.name.endswith("_delta") else f"{found.value:.2%}"
-    return said if found.low is None or found.high is None else f"{said} [{found.low:.2%}, {found.high:.2%}]"
+    if statistic.value is None:
+        return numbers.UNKNOWN
+    if statistic.name.startswith("clips_"):
+        return f"{statistic.value:.0f}"
+    if statistic.name.endswith("_p"):
+        return f"{statistic.value:.2g}"
+    value = f"{statistic.value:+.2%}" if statistic.name.endswith("_delta") else f"{statistic.value:.2%}"
+    return (
+        value
+        if statistic.low is None or statistic.high is None
+        else f"{value} [{statistic.low:.2%}, {statistic.high:.2%}]"
+    )
 
 
 def _head(lines: Sequence[str]) -> list[str]:
-    """As much of the difference as one reads; the rest is in the two files."""
-    left = len(lines) - LINES
-    return [*lines[:LINES], *([f"and {left} lines more: compare the two files"] if left > 0 else [])]
+    """The first lines of the difference; the rest is in the two files."""
+    remaining = len(lines) - LINES
+    return [*lines[:LINES], *([f"and {remaining} lines more: compare the two files"] if remaining > 0 else [])]
 
 
 def _line(console: Console, text: str, style: str) -> None:

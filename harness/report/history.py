@@ -1,4 +1,4 @@
-"""The trend of every figure over the runs under reports/, in a small SQLite file that can be rebuilt at will."""
+"""The trend of every figure over the runs under reports/, in a small SQLite file that can always be rebuilt."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from rich.table import Table
 from whisper_parity.compare.text import TextDiff, total
 from whisper_parity.errors import OutputError, ParityError, UsageError, printable
 from whisper_parity.gate import measure
+from whisper_parity.report import numbers
 from whisper_parity.run import report as records
 from whisper_parity.run.folder import RunFolder
 from whisper_parity.run.report import Report, StageInfo
@@ -63,20 +64,21 @@ class Trend:
     stage: str
     metric: str
     series: str
-    """What these runs have in common: "micro-whisper, 13 clips"."""
+    """The runs' common checkpoint, policy and clips: "micro-whisper, 13 clips"."""
     points: tuple[Point, ...]
 
     @property
     def cause(self) -> str:
-        """What came with the last change: the run, the commit, the artifact; "" when nothing has changed."""
+        """Run, artifact and commit of the last change; "" when nothing has changed."""
         for before, after in zip(self.points[-2::-1], self.points[:0:-1]):
             if not same(before.value, after.value):
-                return f"{after.run}: {_said(before.value)} -> {_said(after.value)}, {_changed(before, after)}"
+                change = f"{numbers.figure(before.value)} -> {numbers.figure(after.value)}"
+                return f"{after.run}: {change}, {_changed(before, after)}"
         return ""
 
 
 def rebuild(reports: Path) -> Path:
-    """Read every run under reports/ into a new database; what cannot be read is noted there, never fatal.
+    """Read every run under reports/ into a new database; unreadable runs are noted there, not fatal.
 
     Raises:
         OutputError: the database cannot be written.
@@ -103,17 +105,19 @@ def trends(file: Path, metric: str | None = None, stage: str | None = None) -> l
         "from figures join runs using (run) where (?1 is null or metric = ?1) and (?2 is null or stage = ?2) "
         "order by created, run, figures.rowid"
     )
-    found: dict[tuple[str, ...], list[Point]] = {}
+    points_by_key: dict[tuple[str, ...], list[Point]] = {}
     with closing(sqlite3.connect(file)) as database:
         for row in database.execute(query, (metric, stage)):
-            found.setdefault(tuple(row[:6]), []).append(Point(row[6], row[7], row[8], row[9], float(row[10])))
-    if not found and (metric or stage):
+            points_by_key.setdefault(tuple(row[:6]), []).append(Point(row[6], row[7], row[8], row[9], float(row[10])))
+    if not points_by_key and (metric or stage):
         raise UsageError(f"no run has {metric or stage!r}", hint=f"Metrics: {', '.join(HIGHER_IS_BETTER)}")
-    return [Trend(key[0], key[1], f"{key[2]}-{key[4]}, {_size(key[5])}", tuple(run)) for key, run in found.items()]
+    return [
+        Trend(key[0], key[1], f"{key[2]}-{key[4]}, {_size(key[5])}", tuple(run)) for key, run in points_by_key.items()
+    ]
 
 
 def skipped(file: Path) -> list[tuple[str, str]]:
-    """Folders that are no runs, or damaged ones, with the reason."""
+    """Folders without a readable run, with the reason."""
     with closing(sqlite3.connect(file)) as database:
         return list(database.execute("select folder, reason from skipped order by folder"))
 
@@ -124,16 +128,17 @@ def show(file: Path, console: Console, metric: str | None = None, stage: str | N
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("stage", "metric", "runs of", "trend", "latest", "better", "last change"):
         grid.add_column(name, overflow="fold")
-    for each in trends(file, metric, stage):
-        direction = "higher" if HIGHER_IS_BETTER[each.metric] else "lower"
-        values = [point.value for point in each.points]
+    for trend in trends(file, metric, stage):
+        direction = "higher" if HIGHER_IS_BETTER[trend.metric] else "lower"
+        values = [point.value for point in trend.points]
         cells = (
-            each.stage,
-            each.metric,
-            f"{each.series} ({len(values)} run{'' if len(values) == 1 else 's'})",
+            trend.stage,
+            trend.metric,
+            f"{trend.series} ({len(values)} run{'' if len(values) == 1 else 's'})",
             sparkline(values),
         )
-        grid.add_row(*(escape(printable(c)) for c in (*cells, _said(values[-1]), direction, each.cause)))
+        latest = numbers.figure(values[-1])
+        grid.add_row(*(escape(printable(text)) for text in (*cells, latest, direction, trend.cause)))
     console.print(grid)
     for folder, reason in skipped(file):
         console.print(printable(f"skipped {folder}: {reason}"), style="magenta", markup=False, soft_wrap=True)
@@ -148,31 +153,31 @@ def sparkline(values: Sequence[float]) -> str:
 
 
 def figures(report: Report, stage: StageInfo) -> dict[str, float]:
-    """Every figure of a stage over all its clips; what does not exist is left out."""
-    rows = [row for row in report.rows if row.stage == stage.spec and row.label]
-    cells = [measure.cell(row) for row in rows]
-    found: dict[str, float] = {}
+    """Every defined figure of a stage over all its clips."""
+    stage_cells = [cell for cell in report.rows if cell.stage == stage.spec and cell.label]
+    cells = [measure.cell(cell) for cell in stage_cells]
+    totals: dict[str, float] = {}
     for name, combine in (("encoder_output_snr_db", min), ("logits_snr_db", min), ("kl_max", max), ("flips", sum),
                           ("steps_at_risk", sum), ("punctuation", sum)):  # fmt: skip
         if values := [cell[name] for cell in cells if name in cell]:
-            found[name] = float(combine(values))
+            totals[name] = float(combine(values))
     if values := [cell["argmax_agreement"] for cell in cells if "argmax_agreement" in cell]:
-        found["argmax_agreement"] = sum(values) / len(values)
-    truths = [row.vs_transcript for row in rows if row.vs_transcript]
-    texts = [row.judged.comparison.text for row in rows if row.judged and row.judged.comparison.text]
-    found |= _rates(truths, "") | _rates(texts, "_to_parent")
-    return found | ({"seconds": sum(row.seconds for row in rows)} if rows else {})
+        totals["argmax_agreement"] = sum(values) / len(values)
+    truths = [cell.vs_transcript for cell in stage_cells if cell.vs_transcript]
+    texts = [cell.judged.comparison.text for cell in stage_cells if cell.judged and cell.judged.comparison.text]
+    totals |= _rates(truths, "") | _rates(texts, "_to_parent")
+    return totals | ({"seconds": sum(cell.seconds for cell in stage_cells)} if stage_cells else {})
 
 
 def _rates(texts: Sequence[TextDiff], suffix: str) -> dict[str, float]:
-    """Corpus WER of what WER leads, CER of the rest, the two never mixed."""
+    """Corpus WER where WER leads, CER elsewhere, never mixed."""
     counts = {name: [text.leading_counts for text in texts if text.leading == name] for name in ("wer", "cer")}
-    rates = {name: total(found).rate for name, found in counts.items()}
+    rates = {name: total(errors).rate for name, errors in counts.items()}
     return {f"{name}{suffix}": rate for name, rate in rates.items() if rate is not None}
 
 
 def _runs(reports: Path) -> list[RunFolder]:
-    """Every folder that is to be a run: neither hidden, nor a page that was written elsewhere, as the sample is."""
+    """Every run folder: neither hidden, nor a lone page such as the sample."""
     folders = sorted(path for path in reports.iterdir() if path.is_dir() and not path.name.startswith("."))
     return [run for run in map(RunFolder, folders) if not run.is_page_alone()]
 
@@ -193,7 +198,7 @@ def _insert(database: sqlite3.Connection, folder: RunFolder) -> None:
 
 def _run(report: Report, folder: RunFolder) -> tuple[str, ...]:
     commit = (report.machine.commit or "") + ("+" if report.machine.dirty else "")
-    clips = "\n".join(sorted({row.clip for row in report.rows if row.stage}))
+    clips = "\n".join(sorted({cell.clip for cell in report.rows if cell.stage}))
     facts = (report.created, report.checkpoint, report.checkpoint_sha256, report.policy, commit, clips)
     return (printable(folder.name), *facts)
 
@@ -205,7 +210,7 @@ def _figures(report: Report, folder: RunFolder) -> Iterator[tuple[str, str, str,
 
 
 def _changed(before: Point, after: Point) -> str:
-    """What differs between the two runs: the artifact, the commit, or neither."""
+    """The difference between two runs: the artifact, the commit, or neither."""
     parts = []
     if before.artifact != after.artifact:
         parts.append(f"artifact {before.artifact[:12] or 'none'} -> {after.artifact[:12] or 'none'}")
@@ -217,10 +222,6 @@ def _changed(before: Point, after: Point) -> str:
 def same(before: float, after: float) -> bool:
     """Whether a figure has not changed, rounding aside."""
     return before == after or abs(before - after) <= SAME * max(abs(before), abs(after))
-
-
-def _said(value: float) -> str:
-    return f"{value:.4g}"
 
 
 def _level(value: float, low: float, high: float) -> int:

@@ -1,4 +1,4 @@
-"""JSON Schema of what a run writes, made from the dataclasses: what readers of it may rely on."""
+"""JSON Schema of a run's files, derived from the dataclasses: the contract for their readers."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ FOLDER = PACKAGE.parent / "docs"
 
 
 def of(kind: type[Any], title: str) -> dict[str, Any]:
-    """JSON Schema (2020-12) of a dataclass as it is written."""
+    """JSON Schema (2020-12) of a dataclass in its serialised form."""
     from pydantic import TypeAdapter
 
-    made = TypeAdapter(kind).json_schema(mode="serialization")
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_finished(made), "title": title}
+    schema = TypeAdapter(kind).json_schema(mode="serialization")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_finished(schema), "title": title}
 
 
 def write(folder: Path = FOLDER) -> None:
-    """Write the published files anew: `python -m whisper_parity.report.json_schema`."""
+    """Rewrite the published files: `python -m whisper_parity.report.json_schema`."""
     for name, (kind, title) in FILES.items():
         (folder / name).write_text(dumps(kind, title), "utf-8")
 
 
 def dumps(kind: type[Any], title: str) -> str:
-    """A schema as its file holds it."""
+    """The content of a schema's file."""
     return json.dumps(of(kind, title), indent=1, ensure_ascii=False) + "\n"
 
 
 def _finished(node: Any) -> Any:
-    """Infinite numbers are the strings "Infinity" and "-Infinity", which pydantic's schema does not say."""
+    """Allow the strings for non-finite numbers, which pydantic's schema omits."""
     if isinstance(node, list):
-        return [_finished(each) for each in node]
+        return [_finished(item) for item in node]
     if not isinstance(node, dict):
         return node
     if node.get("type") == "number":

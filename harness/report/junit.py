@@ -1,4 +1,4 @@
-"""A recorded run as JUnit XML, in the form that pytest writes: one test case for each cell, one for each rule."""
+"""A recorded run as JUnit XML in pytest's form: one test case per cell and per rule."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from whisper_parity.judge.verdict import Outcome
 from whisper_parity.run.report import Report, Row
 
 ERRORS = frozenset({Outcome.FAILED, Outcome.INVALID_INPUT, Outcome.NOT_COMPARED})
-"""Outcomes that are no judgement of the model: errors, not failures."""
+"""Outcomes that do not judge the model: errors, not failures."""
 
 
 def render(report: Report, gate: GateResult | None) -> str:
-    """The XML; where a gate has judged, a divergence is its business and the cell is skipped, as under pytest."""
-    cases = [_cell(row, gate) for row in report.rows] + [_rule(each) for each in (gate.rules if gate else ())]
+    """The XML; where a gate has judged, a diverged cell is left to it and skipped, as under pytest."""
+    cases = [_cell(cell, gate) for cell in report.rows] + [_rule(rule) for rule in (gate.rules if gate else ())]
     counts = {name: sum(case.find(tag) is not None for case in cases)
               for name, tag in (("errors", "error"), ("failures", "failure"), ("skipped", "skipped"))}  # fmt: skip
     attributes = {"name": "parity", **{name: str(count) for name, count in counts.items()}, "tests": str(len(cases))}
@@ -29,16 +29,16 @@ def render(report: Report, gate: GateResult | None) -> str:
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(suites, encoding="unicode") + "\n"
 
 
-def _cell(row: Row, gate: GateResult | None) -> ET.Element:
-    outcome = row.verdict.outcome
-    facts = {"clip": row.clip, "stage": row.stage, "verdict": outcome.value, "label": row.label}
-    case = _case("parity", f"{row.stage or 'manifest'}-{row.clip}", row.seconds, facts)
-    said = f"{outcome.value}: {row.verdict.reason}"
+def _cell(cell: Row, gate: GateResult | None) -> ET.Element:
+    outcome = cell.verdict.outcome
+    facts = {"clip": cell.clip, "stage": cell.stage, "verdict": outcome.value, "label": cell.label}
+    case = _case("parity", f"{cell.stage or 'manifest'}-{cell.clip}", cell.seconds, facts)
+    message = f"{outcome.value}: {cell.verdict.reason}"
     if outcome is Outcome.DIVERGED and gate is not None:
-        ET.SubElement(case, "skipped", type="pytest.xfail", message=_text(f"left to the gate: {row.verdict.reason}"))
+        ET.SubElement(case, "skipped", type="pytest.xfail", message=_text(f"left to the gate: {cell.verdict.reason}"))
     elif outcome.exit_code:
         tag = "error" if outcome in ERRORS else "failure"
-        ET.SubElement(case, tag, message=_text(said)).text = _text(f"{said}\n{row.reproduce}")
+        ET.SubElement(case, tag, message=_text(message)).text = _text(f"{message}\n{cell.reproduce}")
     return case
 
 
@@ -49,8 +49,8 @@ def _rule(rule: RuleResult) -> ET.Element:
     if rule.limit == UNJUDGED:
         ET.SubElement(case, "skipped", type="pytest.skip", message=_text(f"{UNJUDGED}: {rule.actual}"))
     if not rule.passed:
-        said = [rule.actual, f"limit: {rule.limit} ({rule.source})", *_clips(rule.clips)]
-        ET.SubElement(case, "failure", message=_text(rule.actual)).text = _text("\n".join(said))
+        lines = [rule.actual, f"limit: {rule.limit} ({rule.source})", *_clips(rule.clips)]
+        ET.SubElement(case, "failure", message=_text(rule.actual)).text = _text("\n".join(lines))
     return case
 
 
@@ -67,5 +67,5 @@ def _clips(clips: Sequence[str]) -> list[str]:
 
 
 def _text(text: str) -> str:
-    """Without what XML 1.0 cannot hold: control characters and lone surrogates, written as escapes."""
+    """Escape control characters and lone surrogates, which XML 1.0 cannot hold."""
     return re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", lambda c: f"#x{ord(c[0]):X}", text)

@@ -19,19 +19,19 @@ MARKS = {
 LONGEST = 300
 """Characters of a text from outside in one cell."""
 MOST = 50
-"""Lines of a list: a job page takes a megabyte."""
+"""Lines of a list: a job page holds a megabyte."""
 
 
 def render(report: Report, gate: GateResult | None) -> str:
-    """The whole page: the verdict, the rules that failed, all rules, the grid, what went wrong, the statistics."""
+    """The whole page: verdict, failed rules, all rules, grid, failures, statistics."""
     parts = [_head(report, gate)]
     if gate:
-        failed = [each for each in gate.rules if not each.passed]
+        failed = [rule for rule in gate.rules if not rule.passed]
         parts += ["### Rules that failed\n\n" + _rules(failed)] if failed else []
         parts += [_folded(f"All {len(gate.rules)} rules", _rules(gate.rules))]
     parts += [_grid(report), _trouble(report.rows)]
     if gate and gate.expected:
-        parts.append("### Expected divergences\n\n" + "\n".join(f"- {escape(each)}" for each in gate.expected[:MOST]))
+        parts.append("### Expected divergences\n\n" + "\n".join(f"- {escape(rule)}" for rule in gate.expected[:MOST]))
     if gate and gate.statistics:
         parts.append(_folded("Statistics, candidate - reference, paired", _statistics(gate.statistics)))
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -54,50 +54,53 @@ PLAIN = frozenset(",;%+()'/.-")
 
 def _head(report: Report, gate: GateResult | None) -> str:
     mark = "✅" if (gate.passed if gate else report.exit_code == 0) else "❌"
-    said = f"gate {gate.sentence}" if gate else report.summary
+    sentence = f"gate {gate.sentence}" if gate else report.summary
     commit = f", commit {escape(report.machine.commit[:12])}" if report.machine.commit else ""
     facts = f"run {escape(report.run)}: checkpoint {escape(report.checkpoint)}, policy {escape(report.policy)}{commit}"
-    return f"## {mark} parity {escape(said)}\n\n{facts}\n\nVerdicts: {escape(report.summary)}"
+    return f"## {mark} parity {escape(sentence)}\n\n{facts}\n\nVerdicts: {escape(report.summary)}"
 
 
 def _rules(rules: Sequence[RuleResult]) -> str:
     lines = [
-        ("—" if each.limit == UNJUDGED else "✅" if each.passed else "❌",
-         each.rule, each.edge, each.language, each.limit, each.actual, ", ".join(each.clips[:5]), each.source)
-        for each in rules
+        ("—" if rule.limit == UNJUDGED else "✅" if rule.passed else "❌",
+         rule.rule, rule.edge, rule.language, rule.limit, rule.actual, ", ".join(rule.clips[:5]), rule.source)
+        for rule in rules
     ]  # fmt: skip
     return _table(("", "rule", "edge", "language", "limit", "actual", "clips", "from"), lines)
 
 
 def _grid(report: Report) -> str:
     stages = [stage.spec for stage in report.stages]
-    cells = {(row.clip, row.stage): _cell(row) for row in report.rows if row.stage}
+    cells = {(cell.clip, cell.stage): _cell(cell) for cell in report.rows if cell.stage}
     clips = list(dict.fromkeys(clip for clip, _ in cells))
     table = _table(("clip", *stages), [(clip, *(cells.get((clip, s), "not run") for s in stages)) for clip in clips])
     return f"### {len(clips)} clips, {len(stages)} stages\n\n{table}"
 
 
-def _cell(row: Row) -> str:
-    parts = [f"{MARKS[row.verdict.outcome]} {row.verdict.outcome.value}"]
-    comparison = row.judged.comparison if row.judged else None
+def _cell(cell: Row) -> str:
+    parts = [f"{MARKS[cell.verdict.outcome]} {cell.verdict.outcome.value}"]
+    comparison = cell.judged.comparison if cell.judged else None
     if comparison and comparison.text:
         parts.append(f"{comparison.text.leading.upper()} {numbers.rate(comparison.text.leading_counts)}")
     if comparison and comparison.tensors:
-        parts.append(f"{numbers.snr(min(each.diff.snr_db for each in comparison.tensors))} dB")
+        parts.append(numbers.decibels(min(item.diff.snr_db for item in comparison.tensors)))
     return " ".join(parts)
 
 
-def _trouble(rows: Sequence[Row]) -> str:
-    bad = [row for row in rows if row.verdict.outcome.exit_code]
-    lines = [f"- **{escape(row.clip)}** {escape(row.stage)}: {escape(row.verdict.reason)}" for row in bad[:MOST]]
+def _trouble(cells: Sequence[Row]) -> str:
+    bad = [cell for cell in cells if cell.verdict.outcome.exit_code]
+    lines = [f"- **{escape(cell.clip)}** {escape(cell.stage)}: {escape(cell.verdict.reason)}" for cell in bad[:MOST]]
     lines += [f"- and {len(bad) - MOST} more"] if len(bad) > MOST else []
     return "### What diverged or failed\n\n" + "\n".join(lines) if lines else ""
 
 
-def _statistics(found: Sequence[Statistic]) -> str:
+def _statistics(statistics: Sequence[Statistic]) -> str:
     from whisper_parity.report.gated import figure
 
-    lines = [(each.edge, each.language, each.name, figure(each), each.note) for each in found]
+    lines = [
+        (statistic.edge, statistic.language, statistic.name, figure(statistic), statistic.note)
+        for statistic in statistics
+    ]
     return _table(("edge", "language", "figure", "value", "what it is"), lines)
 
 

@@ -10,11 +10,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from whisper_parity.judge.noise import Noise, TensorNoise
+from whisper_parity.report import numbers
 from whisper_parity.system import terminal
 
 
 def show(noise: Noise, console: Console) -> None:
-    """Print who was measured, the table, and what each source is."""
+    """Print the measured stage, the table, and a description of each source."""
     console = terminal.unfolded(console)
     console.print(heading(noise), style="bold", highlight=False, soft_wrap=True, markup=False)
     console.print(table(noise))
@@ -23,9 +24,10 @@ def show(noise: Noise, console: Console) -> None:
 
 
 def heading(noise: Noise) -> str:
-    """What was measured, and on what."""
-    whose = f"{noise.label}, checkpoint {noise.checkpoint} ({noise.checkpoint_sha256[:12]}), policy {noise.policy}"
-    return f"noise of {whose}, {len(noise.clips)} clips, {noise.threads} threads, {noise.seconds:.1f} s"
+    """One line: measured stage, clips, threads, time."""
+    subject = f"{noise.label}, checkpoint {noise.checkpoint} ({noise.checkpoint_sha256[:12]}), policy {noise.policy}"
+    duration = numbers.seconds(noise.seconds, 1)
+    return f"noise of {subject}, {len(noise.clips)} clips, {noise.threads} threads, {duration}"
 
 
 def table(noise: Noise) -> Table:
@@ -40,8 +42,9 @@ def table(noise: Noise) -> Table:
 
 
 def cells(tensor: TensorNoise) -> list[str]:
-    """One row of the table, its source left out; "" for what a tensor does not have."""
-    snr = f"{tensor.snr_db:.1f} dB" if math.isfinite(tensor.snr_db) else "inf (no bit changed)"
+    """One row of the table without its source; "" for figures that a tensor lacks."""
+    snr = numbers.decibels(tensor.snr_db, 1) if math.isfinite(tensor.snr_db) else "inf (no bit changed)"
     risk = "" if tensor.steps is None else f"{tensor.steps_at_risk} of {tensor.steps}"
-    numbers = ["" if value is None else f"{value:.3g}" for value in (tensor.rmse, tensor.kl_max, tensor.movement_rms)]
-    return [tensor.name, snr, *numbers, risk, "" if tensor.flips is None else str(tensor.flips)]
+    values = (tensor.rmse, tensor.kl_max, tensor.movement_rms)
+    figures = ["" if value is None else numbers.number(value) for value in values]
+    return [tensor.name, snr, *figures, risk, "" if tensor.flips is None else str(tensor.flips)]

@@ -13,7 +13,7 @@ from whisper_parity.compare.results import ResultComparison
 from whisper_parity.errors import RecordError
 from whisper_parity.judge import tolerance, verdict
 from whisper_parity.judge.verdict import Outcome, Verdict
-from whisper_parity.report import history
+from whisper_parity.report import history, numbers
 from whisper_parity.report.numbers import rate, snr
 from whisper_parity.run import report
 from whisper_parity.run.folder import RunFolder
@@ -23,7 +23,7 @@ from whisper_parity.trace import file
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One row in both runs."""
+    """One cell in both runs."""
 
     clip: str
     stage: str
@@ -34,7 +34,7 @@ class Change:
 
     @property
     def is_worse(self) -> bool:
-        """The verdict got worse, the same stage now says other words, or its numbers left the tolerances."""
+        """The verdict got worse, the text changed, or the numbers left the tolerances."""
         moved = self.traces is not None and self.traces.outcome is Outcome.DIVERGED
         return moved or _rank(self.after) > _rank(self.before) or self.before.text != self.after.text
 
@@ -47,30 +47,30 @@ class RunComparison:
     second: Report
     changes: tuple[Change, ...]
     missing: tuple[str, ...]
-    """Rows of the first that the second lacks."""
+    """Cells of the first that the second lacks."""
 
     @property
     def exit_code(self) -> int:
-        """1 when a row is worse or missing, 0 otherwise."""
+        """1 when a cell is worse or missing, 0 otherwise."""
         return 1 if self.missing or any(change.is_worse for change in self.changes) else 0
 
 
 def compare_runs(first: RunFolder, second: RunFolder) -> RunComparison:
-    """Compare two runs row by row: verdicts, texts, and traces where both kept them.
+    """Compare two runs cell by cell: verdicts, texts, and traces where both kept them.
 
     Raises:
-        RecordError: one of them is no run, or they have no row in common.
+        RecordError: one of them is no run, or they have no cell in common.
     """
     before, after = report.load(first), report.load(second)
-    known = {(row.clip, row.stage): row for row in after.rows}
+    cells = {(cell.clip, cell.stage): cell for cell in after.rows}
     table = after.tolerances
     changes, missing = [], []
-    for row in before.rows:
-        other = known.get((row.clip, row.stage))
+    for cell in before.rows:
+        other = cells.get((cell.clip, cell.stage))
         if other is None:
-            missing.append(f"{row.clip} · {row.stage}")
+            missing.append(f"{cell.clip} · {cell.stage}")
         else:
-            changes.append(Change(row.clip, row.stage, row, other, _judge_traces(first, second, row, table)))
+            changes.append(Change(cell.clip, cell.stage, cell, other, _judge_traces(first, second, cell, table)))
     if not changes:
         raise RecordError(
             f"{first.path} and {second.path} have no row in common", hint="Run the same clips and stages twice"
@@ -78,55 +78,55 @@ def compare_runs(first: RunFolder, second: RunFolder) -> RunComparison:
     return RunComparison(before, after, tuple(changes), tuple(missing))
 
 
-def show_results(found: ResultComparison, console: Console) -> None:
+def show_results(results: ResultComparison, console: Console) -> None:
     """Print the comparison of two result files."""
     print_line = _printer(console)
-    text, tokens = found.text, found.tokens
-    print_line(f"reference {found.reference.name}: {text.reference}")
-    print_line(f"candidate {found.candidate.name}: {text.hypothesis}")
+    text, tokens = results.text, results.tokens
+    print_line(f"reference {results.reference.name}: {text.reference}")
+    print_line(f"candidate {results.candidate.name}: {text.hypothesis}")
     print_line(
         f"text {'equal' if text.equal else 'differs'}: WER {rate(text.wer)}, CER {rate(text.cer)}; normalised "
         f"WER {rate(text.wer_normalised)}, CER {rate(text.cer_normalised)} ({text.normaliser})"
     )
-    for each in text.edits:
-        print_line(f"  {each.edit_class}: {each.reference!r} -> {each.hypothesis!r} at unit {each.position}")
+    for mark in text.edits:
+        print_line(f"  {mark.edit_class}: {mark.reference!r} -> {mark.hypothesis!r} at unit {mark.position}")
     print_line(f"tokens {'equal' if tokens.equal else 'differ'}: {tokens.reference_count} and {tokens.candidate_count}")
     for i, edit in enumerate(tokens.edits):
-        where = ": at a segment boundary (timestamp pair) of the reference" if i in found.edits_at_boundaries else ""
+        where = ": at a segment boundary (timestamp pair) of the reference" if i in results.edits_at_boundaries else ""
         what = f"{edit.kind} {edit.reference_text!r} -> {edit.candidate_text!r}"
         print_line(f"  step {edit.reference_start}: {what}{where}")
-    print_line(_finding(found))
+    print_line(_finding(results))
 
 
-def show_runs(found: RunComparison, console: Console) -> None:
+def show_runs(runs: RunComparison, console: Console) -> None:
     """Print what changed from one run to the other."""
     print_line = _printer(console)
-    print_line(f"first  {found.first.run}: {found.first.summary}")
-    print_line(f"second {found.second.run}: {found.second.summary}")
-    if found.first.policy_options != found.second.policy_options:
-        print_line(f"policy {found.first.policy} -> {found.second.policy}: other tokens are to be expected")
+    print_line(f"first  {runs.first.run}: {runs.first.summary}")
+    print_line(f"second {runs.second.run}: {runs.second.summary}")
+    if runs.first.policy_options != runs.second.policy_options:
+        print_line(f"policy {runs.first.policy} -> {runs.second.policy}: other tokens are to be expected")
     for line in (
-        *_commit_change(found),
-        *_artifact_changes(found),
-        *_figure_changes(found),
-        *filter(None, map(_change_line, found.changes)),
+        *_commit_change(runs),
+        *_artifact_changes(runs),
+        *_figure_changes(runs),
+        *filter(None, map(_change_line, runs.changes)),
     ):
         print_line(line)
-    for name in found.missing:
+    for name in runs.missing:
         print_line(f"missing in the second: {name}")
-    worse = sum(change.is_worse for change in found.changes) + len(found.missing)
-    print_line(f"{len(found.changes)} rows compared, {worse} worse")
+    worse = sum(change.is_worse for change in runs.changes) + len(runs.missing)
+    print_line(f"{len(runs.changes)} rows compared, {worse} worse")
 
 
-def _finding(found: ResultComparison) -> str:
-    edits, at = len(found.tokens.edits), len(found.edits_at_boundaries)
-    if found.tokens.equal:
+def _finding(results: ResultComparison) -> str:
+    edits, moved = len(results.tokens.edits), len(results.edits_at_boundaries)
+    if results.tokens.equal:
         return "finding: the same tokens"
-    if at == edits:
+    if moved == edits:
         return (
             f"finding: all {edits} edits stand at segment boundaries: the decode policy moved them, not the conversion"
         )
-    return f"finding: {at} of {edits} edits stand at segment boundaries; the others need an explanation"
+    return f"finding: {moved} of {edits} edits stand at segment boundaries; the others need an explanation"
 
 
 def _change_line(change: Change) -> str:
@@ -143,19 +143,19 @@ def _change_line(change: Change) -> str:
     return f"{change.clip} · {change.stage}: {'; '.join(parts)}" if parts else ""
 
 
-def _commit_change(found: RunComparison) -> list[str]:
-    """Which commit of this project recorded the one and the other."""
-    first, second = ((each.machine.commit or "unknown", each.machine.dirty) for each in (found.first, found.second))
-    said = [f"{commit[:12]}{' with changes' if dirty else ''}" for commit, dirty in (first, second)]
-    return [f"commit {said[0]} -> {said[1]}"] if first != second else []
+def _commit_change(runs: RunComparison) -> list[str]:
+    """The commits of this project that recorded the two runs, where they differ."""
+    first, second = ((report.machine.commit or "unknown", report.machine.dirty) for report in (runs.first, runs.second))
+    commits = [f"{commit[:12]}{' with changes' if dirty else ''}" for commit, dirty in (first, second)]
+    return [f"commit {commits[0]} -> {commits[1]}"] if first != second else []
 
 
-def _figure_changes(found: RunComparison) -> list[str]:
-    """Every figure of a stage over the clips that both runs have, where it changed, and which way."""
-    shared = {change.clip for change in found.changes}
+def _figure_changes(runs: RunComparison) -> list[str]:
+    """Changed figures of each stage over the common clips, with their direction."""
+    shared = {change.clip for change in runs.changes}
     before, after = (
-        replace(each, rows=tuple(row for row in each.rows if row.clip in shared))
-        for each in (found.first, found.second)
+        replace(report, rows=tuple(cell for cell in report.rows if cell.clip in shared))
+        for report in (runs.first, runs.second)
     )
     stages = {stage.spec: stage for stage in after.stages}
     return [
@@ -168,40 +168,41 @@ def _figure_changes(found: RunComparison) -> list[str]:
 
 def _figures(stage: str, before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
     lines = []
-    for name in [each for each in before if each in after and each != "seconds"]:
+    for name in [metric for metric in before if metric in after and metric != "seconds"]:
         old, new = before[name], after[name]
         if not history.same(old, new):
             better = (new > old) == history.HIGHER_IS_BETTER[name]
-            lines.append(f"{stage} {name}: {old:.4g} -> {new:.4g} ({'better' if better else 'worse'})")
+            change = f"{numbers.figure(old)} -> {numbers.figure(new)}"
+            lines.append(f"{stage} {name}: {change} ({'better' if better else 'worse'})")
     return lines
 
 
-def _artifact_changes(found: RunComparison) -> list[str]:
-    after = {stage.spec: stage for stage in found.second.stages}
+def _artifact_changes(runs: RunComparison) -> list[str]:
+    after = {stage.spec: stage for stage in runs.second.stages}
     return [
         f"artifact {stage.spec}: {stage.sha256[:12]} -> {after[stage.spec].sha256[:12]}"
-        for stage in found.first.stages
+        for stage in runs.first.stages
         if stage.spec in after and stage.sha256 != after[stage.spec].sha256
     ]
 
 
-def _judge_traces(first: RunFolder, second: RunFolder, row: Row, table: tolerance.Table) -> Verdict | None:
-    paths = [run.trace(row.clip, row.stage) for run in (first, second)]
+def _judge_traces(first: RunFolder, second: RunFolder, cell: Row, table: tolerance.Table) -> Verdict | None:
+    paths = [run.trace(cell.clip, cell.stage) for run in (first, second)]
     if not all(path.is_file() for path in paths):
         return None
     before, after = (file.load(path) for path in paths)
     return verdict.judge(
-        compare(before, after, before.header.n_vocab), tolerance.for_edge(table, Edge(row.stage, row.stage))
+        compare(before, after, before.header.n_vocab), tolerance.for_edge(table, Edge(cell.stage, cell.stage))
     )
 
 
-def _rank(row: Row) -> tuple[int, bool]:
-    return row.verdict.outcome.exit_code, row.verdict.outcome is Outcome.DRIFT
+def _rank(cell: Row) -> tuple[int, bool]:
+    return cell.verdict.outcome.exit_code, cell.verdict.outcome is Outcome.DRIFT
 
 
-def _worst_snr(row: Row) -> str:
-    tensors = row.judged.comparison.tensors if row.judged else ()
-    return snr(min(item.diff.snr_db for item in tensors)) if tensors else "n/a"
+def _worst_snr(cell: Row) -> str:
+    tensors = cell.judged.comparison.tensors if cell.judged else ()
+    return snr(min(item.diff.snr_db for item in tensors)) if tensors else numbers.UNKNOWN
 
 
 def _printer(console: Console):  # type: ignore[no-untyped-def]

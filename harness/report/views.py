@@ -1,4 +1,4 @@
-"""The forms that a recorded run can be shown in: one table of them, each imported when it is asked for."""
+"""The formats of a recorded run: one table, each entry imported on use."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TEXTS = {
     "markdown": "whisper_parity.report.markdown:render",
     "junit": "whisper_parity.report.junit:render",
 }
-"""Forms that are one text made of a report and the gate's judgement: name -> "module:function"."""
+"""Formats rendered as one text from a report and the gate's result: name -> "module:function"."""
 
 FORMATS = ("console", *TEXTS, "html")
 
@@ -42,5 +42,5 @@ def text(form: str, run: RunFolder) -> str:
 
 
 def as_json(report: Report, gate: GateResult | None) -> str:  # noqa: ARG001 - as the other forms are called
-    """The report as it stands in report.json."""
+    """The report as in report.json."""
     return serial.dumps(report) + "\n"

@@ -1,6 +1,6 @@
-"""Measuring the noise floor: the root against itself, computed in other ways that leave the model what it is.
+"""Measurement of the noise floor: the root against itself, computed in ways that do not change the model.
 
-Every pass is teacher forced with the tokens of the first one, so that all differences are numbers at the same steps.
+Every pass is teacher forced with the tokens of the first one, so that all differences are at the same steps.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ from whisper_parity.trace.trace import Trace, WindowTrace
 
 FINITE_MASK = -10000.0
 SUFFIX = (220, 11, 13, 1000)
-"""Ordinary tokens, put behind the rows that are asked for, again and again."""
+"""Ordinary tokens, repeated behind the requested rows."""
 BOTH = ("encoder_output", "logits")
 DECODER = ("logits",)
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is measured on what."""
+    """The measured artifact, and the clips and settings of the measurement."""
 
     backends: Backends
     artifact: Artifact
@@ -58,7 +58,7 @@ class Subject:
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """Whose noise it is."""
+        """The checkpoint of the artifact."""
         return self.artifact.checkpoint
 
 
@@ -68,16 +68,16 @@ class Pass:
 
     session: Halves
     tensors: tuple[str, ...] = BOTH
-    """What it can move; without the encoder, the first pass's encoder output is fed."""
+    """The tensors that it can move; without the encoder, it is fed the first pass's encoder output."""
     suffix: tuple[int, ...] = ()
     """Tokens behind the rows, up to the end of the context; empty for the session's own padding."""
     half: bool = False
-    """Whether what goes in and what comes out is rounded to half precision."""
+    """Whether inputs and outputs are rounded to half precision."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Passes that are held against a first one."""
+    """Passes that are compared with a base pass."""
 
     name: str
     how: str
@@ -88,8 +88,8 @@ def measure(options: RunOptions, project: Project) -> Noise:
     """Measure the root's noise on the clips of a run's options.
 
     Raises:
-        UsageError: an unknown policy or clip, or no clip that can be read.
-        ParityError: the checkpoint cannot be used or run here.
+        UsageError: an unknown policy or clip, or an unreadable clip.
+        ParityError: the checkpoint is unusable or cannot run here.
     """
     started = time.perf_counter()
     subject = _subject(options, project)
@@ -107,18 +107,18 @@ def measure(options: RunOptions, project: Project) -> Noise:
 
 
 def target(out: Path | None, options: RunOptions, project: Project) -> Path:
-    """Where the noise of a checkpoint goes: the approved file, unless that is another checkpoint's.
+    """The file for a checkpoint's noise: the approved one, unless it belongs to another checkpoint.
 
     Raises:
-        UsageError: it is, and no other file was named.
+        UsageError: it belongs to another checkpoint, and no other file was named.
     """
     file = project.noise
     if out is not None or not file.is_file():
         return out or file
-    known, weights = noise.load(file), checkpoint.resolve(options.checkpoint)
-    if known.checkpoint_sha256 != weights.sha256:
+    recorded, weights = noise.load(file), checkpoint.resolve(options.checkpoint)
+    if recorded.checkpoint_sha256 != weights.sha256:
         raise UsageError(
-            f"{file} holds the noise of {known.checkpoint}, not of {weights.name}", hint="Name a file by --out"
+            f"{file} holds the noise of {recorded.checkpoint}, not of {weights.name}", hint="Name a file by --out"
         )
     return file
 
@@ -129,7 +129,7 @@ def _subject(options: RunOptions, project: Project) -> Subject:
     clips, bad = manifest.select(options.clips, options.manifest or manifest.EMBEDDED, options.language)
     backends = registry.load(project.backends, options.settings)
     artifact = build.obtain(workshop(options, backends, checkpoint.resolve(options.checkpoint)), backends.root)
-    if bad:  # a floor of fewer clips than were named would not be what it says
+    if bad:  # a floor over fewer clips than named would be misleading
         raise UsageError(f"{bad[0].name}: {bad[0].error}", hint="Leave it out")
     n_mels = artifact.checkpoint.dims.n_mels
     usable = tuple((clip, clip_features(options.cache, clip, n_mels)) for clip in clips)
@@ -137,7 +137,7 @@ def _subject(options: RunOptions, project: Project) -> Subject:
 
 
 def _first(subject: Subject, session: Halves, clip: Clip, features: Features) -> Trace:
-    """The pass that all others are held against: what a run records."""
+    """The pass that all others are compared with, as recorded by a run."""
     recorder = Recorder(
         subject.backends.root, session, subject.artifact.sha256, subject.checkpoint.dims, subject.policy,
         drafts=lambda sha, plan, greedy: draft.root_draft(subject.cache, subject.checkpoint, sha, plan, greedy),
@@ -174,19 +174,19 @@ def _perturbed(subject: Subject, session: Halves, first: dict[str, Trace]) -> li
     assert isinstance(session, Perturbable)  # noqa: S101 - asked by the caller
     with session.perturbed(Perturbation(half_weights=True)) as half:
         how = "weights rounded to float16, arithmetic in float32, against float32 weights"
-        found = [_measured(subject, first, Source("fp16", how, (Pass(half),)))]
+        sources = [_measured(subject, first, Source("fp16", how, (Pass(half),)))]
     with session.perturbed(Perturbation(mask_value=-math.inf)) as explicit:
         how = "attention as matrix products and softmax, against the fused kernel"
-        found.append(_measured(subject, first, Source("attention", how, (Pass(explicit),))))
+        sources.append(_measured(subject, first, Source("attention", how, (Pass(explicit),))))
         base = _all(subject, first, Pass(explicit, DECODER))
     with session.perturbed(Perturbation(mask_value=FINITE_MASK)) as finite:
         how = f"causal mask of {FINITE_MASK:g} against -inf, both with attention written out"
-        found.append(_measured(subject, base, Source("mask", how, (Pass(finite, DECODER),))))
-    return found
+        sources.append(_measured(subject, base, Source("mask", how, (Pass(finite, DECODER),))))
+    return sources
 
 
 def _threads(subject: Subject, first: dict[str, Trace]) -> SourceNoise:
-    """Other thread counts; the last thing that is measured, since the count is the whole process's."""
+    """Measure other thread counts; last, since the count is global to the process."""
     others = sorted({1, 2, RunOptions().threads} - {subject.threads})
     backend, comparisons = subject.backends.get(subject.backends.root), []
     for count in others:
@@ -194,50 +194,52 @@ def _threads(subject: Subject, first: dict[str, Trace]) -> SourceNoise:
             assert isinstance(session, Halves)  # noqa: S101 - the root is one
             comparisons += _compared(subject, first, _all(subject, first, Pass(session)))
     with backend.open(subject.artifact, subject.threads):
-        pass  # the process computes with its own count again
+        pass  # restores the process's thread count
     how = f"{' and '.join(map(str, others))} thread(s) against {subject.threads}"
     return SourceNoise("threads", how, _tensors(comparisons, BOTH))
 
 
 def _measured(subject: Subject, base: dict[str, Trace], source: Source) -> SourceNoise:
     comparisons = [
-        comparison for each in source.passes for comparison in _compared(subject, base, _all(subject, base, each))
+        comparison for way in source.passes for comparison in _compared(subject, base, _all(subject, base, way))
     ]
     return SourceNoise(source.name, source.how, _tensors(comparisons, source.passes[0].tensors))
 
 
-def _compared(subject: Subject, base: dict[str, Trace], again: dict[str, Trace]) -> list[Comparison]:
-    return [compare(base[name], again[name], subject.checkpoint.dims.n_vocab) for name in base]
+def _compared(subject: Subject, base: dict[str, Trace], repeated: dict[str, Trace]) -> list[Comparison]:
+    return [compare(base[name], repeated[name], subject.checkpoint.dims.n_vocab) for name in base]
 
 
 def _all(subject: Subject, base: dict[str, Trace], way: Pass) -> dict[str, Trace]:
     return {clip.name: _again(subject, base[clip.name], features, way) for clip, features in subject.clips}
 
 
-def _again(subject: Subject, known: Trace, features: Features, way: Pass) -> Trace:
-    """Every window of a clip, computed again with the same tokens."""
+def _again(subject: Subject, base: Trace, features: Features, way: Pass) -> Trace:
+    """Recompute every window of a clip with the same tokens."""
     inputs = [window.input_features for window in features.windows]
-    windows = [_window(subject, known, window, each, way) for window, each in zip(known.windows, inputs)]
-    return Trace(known.header, tuple(windows))
+    windows = [
+        _window(subject, base, window, input_features, way) for window, input_features in zip(base.windows, inputs)
+    ]
+    return Trace(base.header, tuple(windows))
 
 
-def _window(subject: Subject, known: Trace, window: WindowTrace, input_features: Float32, way: Pass) -> WindowTrace:
+def _window(subject: Subject, base: Trace, window: WindowTrace, input_features: Float32, way: Pass) -> WindowTrace:
     dims, forced = subject.checkpoint.dims, window.teacher_forced
     encodes = "encoder_output" in way.tensors
     rounded = _half if way.half else _whole
     encoder_output = rounded(way.session.encode(rounded(input_features))) if encodes else window.encoder_output
-    plan = policy.concrete(subject.policy, dims, known.header.language)
+    plan = policy.concrete(subject.policy, dims, base.header.language)
     fed = [*plan.prompt, *forced.tokens][: dims.n_text_ctx]
     room = dims.n_text_ctx - len(fed)
     suffix = (way.suffix * room)[:room]
     start = len(plan.prompt) - 1
     logits = way.session.decode([*fed, *suffix], encoder_output, range(start, start + len(forced.logits)))
-    again = teacher_forced(plan, forced.tokens, rounded(logits))
-    return replace(window, encoder_output=encoder_output, teacher_forced=again)
+    perturbed = teacher_forced(plan, forced.tokens, rounded(logits))
+    return replace(window, encoder_output=encoder_output, teacher_forced=perturbed)
 
 
 def _half(values: Float32) -> Float32:
-    """float32 values as float16 holds them: what a device with half precision at its interfaces is fed and says."""
+    """float32 values rounded to float16, as at the interfaces of a half-precision device."""
     return values.astype(np.float16).astype(np.float32)
 
 
@@ -246,30 +248,30 @@ def _whole(values: Float32) -> Float32:
 
 
 def _tensors(comparisons: Sequence[Comparison], names: tuple[str, ...]) -> tuple[TensorNoise, ...]:
-    """The worst over all clips, and sums where sums make sense.
+    """Combine comparisons over all clips: worst values, and sums of counts.
 
     Raises:
         BackendError: a pass gave other shapes, or values that are not finite.
     """
-    for each in comparisons:
-        if each.broken:
-            raise BackendError(f"{each.clip}: {each.broken.tensor}: {each.broken.reason}")
+    for comparison in comparisons:
+        if comparison.broken:
+            raise BackendError(f"{comparison.clip}: {comparison.broken.tensor}: {comparison.broken.reason}")
     return tuple(_tensor(comparisons, name) for name in names)
 
 
 def _tensor(comparisons: Sequence[Comparison], name: str) -> TensorNoise:
-    diffs = [item.diff for each in comparisons for item in each.tensors if item.name == name]
-    found = TensorNoise(name, min(diff.snr_db for diff in diffs), max(diff.rmse for diff in diffs))
+    diffs = [item.diff for comparison in comparisons for item in comparison.tensors if item.name == name]
+    worst = TensorNoise(name, min(diff.snr_db for diff in diffs), max(diff.rmse for diff in diffs))
     if name != "logits":
-        return found
-    steps = sum(each.steps for each in comparisons)
-    squares = sum(each.steps * (each.noise or 0.0) ** 2 for each in comparisons)
+        return worst
+    steps = sum(comparison.steps for comparison in comparisons)
+    squares = sum(comparison.steps * (comparison.noise or 0.0) ** 2 for comparison in comparisons)
     return replace(
-        found,
-        kl_max=max(diff.kl_max for each in comparisons for diff in each.logits),
+        worst,
+        kl_max=max(diff.kl_max for comparison in comparisons for diff in comparison.logits),
         movement_rms=math.sqrt(squares / steps),
-        steps_at_risk=sum(each.steps_at_risk for each in comparisons),
-        flips=sum(len(each.flips) for each in comparisons),
+        steps_at_risk=sum(comparison.steps_at_risk for comparison in comparisons),
+        flips=sum(len(comparison.flips) for comparison in comparisons),
         steps=steps,
     )
 

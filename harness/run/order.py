@@ -1,10 +1,10 @@
-"""State and order: whether what a stage says of a clip depends on what ran before it.
+"""State and order: whether a stage's result on a clip depends on earlier calls.
 
-A sequence of clips is run in one session. Every later result of a clip is held against its first one, bit for bit:
-encoder output, logits, tokens, text. When they are equal, nothing depends on anything. When they are not, the sequence
-is run in two fresh sessions. A runtime that repeats itself there, position by position, is deterministic, and the
-difference is state. One that does not is not reproducible: how far the runs are apart at the same position is its
-own repeat noise, and only a difference of more than NOISE_SIGMAS times the largest of these is state.
+A sequence of clips runs in one session. Every later result of a clip is compared with its first one, bit for bit:
+encoder output, logits, tokens, text. Equal results show no state. Otherwise the sequence runs in two fresh sessions. A
+runtime that reproduces its results there, position by position, is deterministic, and the difference is state. One that
+does not is not reproducible: the distance between the runs at the same position is its repeat noise, and only a
+difference of more than NOISE_SIGMAS times the largest of these is state.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Session = Halves | Program
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A sequence of clips, and what it is called."""
+    """A named sequence of clips."""
 
     name: str
     clips: tuple[str, ...]
@@ -41,7 +41,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """What choosing sequences needs to know about a clip."""
+    """The facts of a clip for choosing sequences."""
 
     clip: str
     seconds: float
@@ -50,34 +50,34 @@ class Sound:
 
 @dataclass(frozen=True)
 class Player:
-    """How to open sessions of a stage, and to run a clip in one."""
+    """Opens sessions of a stage, and runs clips in them."""
 
     stage: str
     play: Callable[[Session, str], Trace]
     fresh: Callable[[], AbstractContextManager[Session]]
     """A session that has run nothing yet."""
     pair: Callable[[], AbstractContextManager[tuple[Session, Session]]]
-    """Two of them at once; OneSessionError where there can be but one."""
+    """Two fresh sessions at once; OneSessionError where only one can be open."""
     used: Callable[[], AbstractContextManager[Session]] | None = None
-    """The session that the run has used already: taken for the first pass, since opening costs time."""
+    """The session already used by the run, for the first pass, since opening costs time."""
     recorded: Callable[[Session, str], Trace | None] = lambda session, clip: None  # noqa: ARG005
-    """What that very session said of a clip in the run: half of the first pass, then."""
+    """The trace of a clip recorded by that very session in the run; it replaces half of the first pass."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One result of a clip against another one of it."""
+    """One result of a clip against another result of the same clip."""
 
     clip: str
     what: str
     """"encoder_output", "logits", "tokens" or "text"."""
     distance: float
-    """Root mean square of the difference over that of the first one; infinite where there is nothing to subtract."""
+    """Root mean square of the difference over that of the first result; infinite where they cannot be subtracted."""
     place: str
-    """Which of the results: "run 3, after en-comma-01"."""
+    """The differing result: "run 3, after en-comma-01"."""
 
     def __str__(self) -> str:
-        """Where, what and how far."""
+        """Tensor, clip, place and distance."""
         far = ""
         if self.what in TENSORS:
             finite = 0 < self.distance < math.inf
@@ -90,8 +90,8 @@ REPEATS = 10
 
 
 def small(sounds: Sequence[Sound]) -> tuple[Order, ...]:
-    """What every run checks: A B A on the first two clips that say something, twice."""
-    first, second = _two(sounds)
+    """The check of every run: A B A on the first two clips with speech, twice."""
+    first, second = _first_two(sounds)
     if not first:
         return ()
     if not second:
@@ -100,8 +100,8 @@ def small(sounds: Sequence[Sound]) -> tuple[Order, ...]:
 
 
 def whole(sounds: Sequence[Sound]) -> tuple[Order, ...]:
-    """What `--state` checks."""
-    first, second = _two(sounds)
+    """The checks of `--state`."""
+    first, second = _first_two(sounds)
     if not first:
         return ()
     by_length = sorted(sounds, key=lambda sound: sound.seconds)
@@ -119,45 +119,45 @@ def whole(sounds: Sequence[Sound]) -> tuple[Order, ...]:
     )
 
 
-def _two(sounds: Sequence[Sound]) -> tuple[str, str]:
-    """The first two clips that say something; "" for what is not there."""
+def _first_two(sounds: Sequence[Sound]) -> tuple[str, str]:
+    """The first two clips with speech, or else of any; "" for a missing one."""
     speaking = [sound.clip for sound in sounds if not sound.silent] or [sound.clip for sound in sounds]
     return (*speaking, "", "")[0], (*speaking, "", "")[1]
 
 
 def describe(check: OrderCheck) -> str:
     """One check in words."""
-    said = "stateful" if check.stateful else "state" if check.checked else "not checked"
-    return f"{said}: {check.stage}: {check.sequence or 'state and order'}: {check.reason or 'steady'}"
+    state = "stateful" if check.stateful else "state" if check.checked else "not checked"
+    return f"{state}: {check.stage}: {check.sequence or 'state and order'}: {check.reason or 'steady'}"
 
 
 def check(player: Player, order: Order, *, at_once: bool = False) -> OrderCheck:
-    """Run a sequence and judge it; what keeps it from being run becomes the reason."""
+    """Run a sequence and judge it; an error that prevents the run becomes the reason."""
     started = time.perf_counter()
     clips = tuple(dict.fromkeys(filter(None, order.clips)))
-    blank = OrderCheck(player.stage, order.name, clips, False, order.missing, checked=not order.missing)
+    result = OrderCheck(player.stage, order.name, clips, False, order.missing, checked=not order.missing)
     if order.missing:
-        return blank
-    counted = _Counting(player)
+        return result
+    counted = _CountingPlayer(player)
     try:
-        found = _two_sessions(counted, order) if at_once else _judged(counted, order)
+        finding = _judge_two_sessions(counted, order) if at_once else _judge_sequence(counted, order)
     except ParityError as error:
-        found = _Finding(False, True, str(error), False, error.exit_code)
+        finding = _Finding(False, True, str(error), False, error.exit_code)
     return replace(
-        blank,
-        stateful=found.stateful,
-        reason=found.reason,
-        checked=found.checked,
-        reproducible=found.reproducible,
-        error_code=found.error_code,
+        result,
+        stateful=finding.stateful,
+        reason=finding.reason,
+        checked=finding.checked,
+        reproducible=finding.reproducible,
+        error_code=finding.error_code,
         runs=counted.runs,
         seconds=round(time.perf_counter() - started, 3),
     )
 
 
 def two_sessions(sounds: Sequence[Sound]) -> Order:
-    """Two sessions at once; with one clip only, both run the same."""
-    first, second = _two(sounds)
+    """Two sessions at once; with a single clip, both run it."""
+    first, second = _first_two(sounds)
     return Order("two sessions", (first, second or first), "" if first else "the run has no clip")
 
 
@@ -170,8 +170,8 @@ class _Finding:
     error_code: int = 0
 
 
-class _Counting:
-    """A player that counts."""
+class _CountingPlayer:
+    """A player that counts its runs."""
 
     def __init__(self, player: Player) -> None:
         self.player, self.runs = player, 0
@@ -188,25 +188,25 @@ class _Counting:
             return self.sequence(session, clips)
 
 
-def _judged(player: _Counting, order: Order) -> _Finding:
-    """One pass; two more in fresh sessions where something differs."""
+def _judge_sequence(player: _CountingPlayer, order: Order) -> _Finding:
+    """Judge one pass; run two more in fresh sessions where something differs."""
     used, clips = player.player.used, order.clips
     first = _first_pass(player, clips)
-    if not _within(*first):
+    if not _self_differences(*first):
         return _Finding(False, True, "")
     second, third = player.in_fresh_session(clips), player.in_fresh_session(clips)
-    noise = _between(second, third, clips)
-    effects = max(_within(second, clips), _within(third, clips), key=len)
-    apart = _against(dict(zip(clips, second)), *first, "in the session of the run, not in a fresh one")
-    if not effects and used:  # fresh sessions are steady: it is what ran before this sequence that still acts
-        effects = apart
+    noise = _pass_differences(second, third, clips)
+    effects = max(_self_differences(second, clips), _self_differences(third, clips), key=len)
+    from_fresh = _differences_from(dict(zip(clips, second)), *first, "in the session of the run, not in a fresh one")
+    if not effects and used:  # fresh sessions are steady: calls before this sequence still have an effect
+        effects = from_fresh
     elif not effects:  # three fresh sessions, one of which differs
-        noise = noise or apart
-    return _verdict(effects, noise)
+        noise = noise or from_fresh
+    return _judge_effects(effects, noise)
 
 
-def _first_pass(player: _Counting, clips: tuple[str, ...]) -> tuple[list[Trace], tuple[str, ...]]:
-    """Results and their clips: what the run itself recorded by the same session spares half of the sequence."""
+def _first_pass(player: _CountingPlayer, clips: tuple[str, ...]) -> tuple[list[Trace], tuple[str, ...]]:
+    """Results and their clips; traces that the same session recorded in the run replace half of the sequence."""
     used = player.player.used
     if used is None:
         return player.in_fresh_session(clips), clips
@@ -219,30 +219,32 @@ def _first_pass(player: _Counting, clips: tuple[str, ...]) -> tuple[list[Trace],
         return [*recorded, *player.sequence(session, rest)], (*names, *rest)
 
 
-def _two_sessions(player: _Counting, order: Order) -> _Finding:
-    """A alone and B alone, then A while B is run in between its encoder and its decoder."""
+def _judge_two_sessions(player: _CountingPlayer, order: Order) -> _Finding:
+    """Run A alone and B alone, then A with B between its encoder and its decoder."""
     one, other = order.clips
     alone = player.in_fresh_session([one]) + player.in_fresh_session([other])
-    together = _interrupted(player, one, other)
-    effects = _between(alone, together, order.clips, "beside a second session")
+    together = _run_interrupted(player, one, other)
+    effects = _pass_differences(alone, together, order.clips, "beside a second session")
     if not effects:
         return _Finding(False, True, "")
     again = player.in_fresh_session([one]) + player.in_fresh_session([other])
-    noise = _between(alone, again, order.clips) + _between(together, _interrupted(player, one, other), order.clips)
-    return _verdict(effects, noise)
+    noise = _pass_differences(alone, again, order.clips) + _pass_differences(
+        together, _run_interrupted(player, one, other), order.clips
+    )
+    return _judge_effects(effects, noise)
 
 
-def _interrupted(player: _Counting, one: str, other: str) -> list[Trace]:
+def _run_interrupted(player: _CountingPlayer, one: str, other: str) -> list[Trace]:
     with player.player.pair() as (first, second):
-        if isinstance(first, Program):  # nothing can be put in between
+        if isinstance(first, Program):  # it cannot be interrupted
             return [player.run(first, one), player.run(second, other)]
         meanwhile: list[Trace] = []
-        found = player.run(_Interrupted(first, lambda: meanwhile.append(player.run(second, other))), one)
-        return [found, meanwhile[0]]
+        trace = player.run(_Interrupted(first, lambda: meanwhile.append(player.run(second, other))), one)
+        return [trace, meanwhile[0]]
 
 
 class _Interrupted:
-    """A session with something else run behind its first encoder pass."""
+    """A session that calls `interrupt` after its first encoder pass."""
 
     def __init__(self, session: Halves, interrupt: Callable[[], None]) -> None:
         self._session, self._interrupt, self._done = session, interrupt, False
@@ -268,74 +270,83 @@ class _Interrupted:
         return self._session.greedy(encoder_output, options)  # type: ignore[attr-defined, no-any-return]
 
 
-def _verdict(effects: Sequence[Difference], noise: Sequence[Difference]) -> _Finding:
-    """State where nothing else moves, or where it moves further than the repeat noise of the same tensor."""
-    own = {each.what: max(n.distance for n in noise if n.what == each.what) for each in noise}
-    beyond = [each for each in effects if each.distance > NOISE_SIGMAS * own.get(each.what, 0.0)]
+def _judge_effects(effects: Sequence[Difference], noise: Sequence[Difference]) -> _Finding:
+    """Judge state: an effect without repeat noise, or beyond the repeat noise of the same tensor."""
+    own = {effect.what: max(n.distance for n in noise if n.what == effect.what) for effect in noise}
+    beyond = [effect for effect in effects if effect.distance > NOISE_SIGMAS * own.get(effect.what, 0.0)]
     if beyond:
         return _Finding(True, not noise, _reason(beyond, own))
-    first = max(noise, key=lambda each: each.distance)
-    return _Finding(False, False, f"not reproducible: in a fresh session {first}; nothing moves further than that")
+    first = max(noise, key=lambda effect: effect.distance)
+    return _Finding(False, False, f"not reproducible: in a fresh session {first}; no effect exceeds this noise")
 
 
 def _reason(beyond: Sequence[Difference], own: Mapping[str, float]) -> str:
-    """The worst difference of each tensor, tokens and text; how it goes on; what the repeat noise is."""
-    groups = [[each for each in beyond if each.what == what] for what in dict.fromkeys(each.what for each in beyond)]
-    parts = [str(max(group, key=lambda each: each.distance)) for group in groups]
+    """The worst difference of each tensor, tokens and text; the repeat noise; the growth."""
+    groups = [
+        [difference for difference in beyond if difference.what == what]
+        for what in dict.fromkeys(difference.what for difference in beyond)
+    ]
+    parts = [str(max(group, key=lambda difference: difference.distance)) for group in groups]
     if own:
         parts.append(f"repeats alone move up to {', '.join(f'{w} {_decibels(d)}' for w, d in own.items())}")
-    return "; ".join([*parts, *_trend(beyond)])
+    return "; ".join([*parts, *_growth(beyond)])
 
 
-def _trend(beyond: Sequence[Difference]) -> list[str]:
-    """Whether it grows with every run."""
+def _growth(beyond: Sequence[Difference]) -> list[str]:
+    """A note where the difference grows with every run."""
     clip, what = beyond[0].clip, beyond[0].what
-    steps = [each.distance for each in beyond if (each.clip, each.what) == (clip, what)]
+    steps = [difference.distance for difference in beyond if (difference.clip, difference.what) == (clip, what)]
     grows = len(steps) > 2 and all(a < b for a, b in pairwise(steps))
     return [f"it grows with every run, from {_decibels(steps[0])}"] if grows else []
 
 
-def _within(traces: Sequence[Trace], clips: Sequence[str]) -> list[Difference]:
-    """Every later result of a clip against its first one in the same sequence."""
+def _self_differences(traces: Sequence[Trace], clips: Sequence[str]) -> list[Difference]:
+    """Differences of every later result of a clip from its first one in the same sequence."""
     first: dict[str, Trace] = {}
-    found: list[Difference] = []
+    differences: list[Difference] = []
     for number, (clip, trace) in enumerate(zip(clips, traces)):
         place = f"run {number + 1}, after {clips[number - 1]}" if number else "run 1"
-        found += _differences(clip, first.setdefault(clip, trace), trace, place)
-    return found
+        differences += _differences(clip, first.setdefault(clip, trace), trace, place)
+    return differences
 
 
-def _against(base: Mapping[str, Trace], traces: Sequence[Trace], clips: Sequence[str], place: str) -> list[Difference]:
-    """Every result of a clip against one that is taken to be right."""
-    return [each for clip, trace in zip(clips, traces) for each in _differences(clip, base[clip], trace, place)]
+def _differences_from(
+    base: Mapping[str, Trace], traces: Sequence[Trace], clips: Sequence[str], place: str
+) -> list[Difference]:
+    """Differences of every result from the clip's result in `base`."""
+    return [
+        difference for clip, trace in zip(clips, traces) for difference in _differences(clip, base[clip], trace, place)
+    ]
 
 
-def _between(one: Sequence[Trace], other: Sequence[Trace], clips: Sequence[str], place: str = "") -> list[Difference]:
-    """Two passes of one sequence, position by position."""
-    found: list[Difference] = []
+def _pass_differences(
+    one: Sequence[Trace], other: Sequence[Trace], clips: Sequence[str], place: str = ""
+) -> list[Difference]:
+    """Differences between two passes of one sequence, position by position."""
+    differences: list[Difference] = []
     for number, (clip, first, second) in enumerate(zip(clips, one, other)):
-        found += _differences(clip, first, second, place or f"run {number + 1}, repeated")
-    return found
+        differences += _differences(clip, first, second, place or f"run {number + 1}, repeated")
+    return differences
 
 
 def _differences(clip: str, first: Trace, second: Trace, place: str) -> list[Difference]:
     if first is second:
         return []
-    found = []
+    differences = []
     for what in TENSORS:
         distance = max((_distance(*pair) for pair in _pairs(what, first, second)), default=0.0)
         if len(first.windows) != len(second.windows):
             distance = math.inf
         if distance:
-            found.append(Difference(clip, what, distance, place))
+            differences.append(Difference(clip, what, distance, place))
     ours, theirs = first.header, second.header
     for what, differs in (
         ("tokens", ours.timestamped_tokens != theirs.timestamped_tokens),
         ("text", ours.text != theirs.text),
     ):
         if differs:
-            found.append(Difference(clip, what, math.inf, place))
-    return found
+            differences.append(Difference(clip, what, math.inf, place))
+    return differences
 
 
 def _pairs(what: str, first: Trace, second: Trace) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
@@ -361,5 +372,5 @@ def _distance(first: NDArray[Any], second: NDArray[Any]) -> float:
 
 
 def _decibels(distance: float) -> str:
-    """A relative distance as the SNR that everything else is told in."""
+    """A relative distance as SNR, like all other distances."""
     return f"{-20 * math.log10(distance):.0f} dB SNR" if 0 < distance < math.inf else "an infinite distance"

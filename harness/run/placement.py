@@ -1,4 +1,4 @@
-"""Where the stages of a run really ran, and whether that is where they were meant to run."""
+"""Where the stages of a run ran, and whether that was their target."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from whisper_parity.system import serial
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """What a session said of its files."""
+    """The placement reported by a session."""
 
     artifact_sha256: str
     placement: tuple[Placement, ...]
 
 
 def remember(run: RunFolder, spec: str, artifact_sha256: str, placements: tuple[Placement, ...]) -> None:
-    """Keep what an opened stage says, for the report: a file of its own, since workers share a run."""
+    """Record an opened stage's placement for the report, in its own file, since workers share a run."""
     path, located = run.placement(spec), Located(artifact_sha256, placements)
     if placements and (not path.is_file() or serial.read(Located, path) != located):
         serial.write(path, located)
 
 
 def of_stage(run: RunFolder, spec: str, artifact_sha256: str) -> tuple[Placement, ...]:
-    """What this artifact's session said in this run; empty when nothing ran, or nothing was said."""
+    """The placement reported by this artifact's session in this run; empty when none was."""
     path = run.placement(spec)
     if not path.is_file():
         return ()
@@ -36,27 +36,29 @@ def of_stage(run: RunFolder, spec: str, artifact_sha256: str) -> tuple[Placement
 
 
 def fallbacks(info: StageInfo) -> list[str]:
-    """One line for each file of a stage that runs somewhere else than on its target, in part or as a whole."""
-    return [f"{info.spec}: {describe(each)}" for each in info.placement if each.fell_back]
+    """One line for each file of a stage that runs off its target, in part or as a whole."""
+    return [f"{info.spec}: {describe(placed)}" for placed in info.placement if placed.fell_back]
 
 
 def misplaced(stages: Sequence[StageInfo]) -> list[str]:
-    """Why each stage that ran does not meet `require_placement`: a fall-back, or nobody can say where it runs."""
-    found = []
+    """Why stages that ran do not meet `require_placement`: a fall-back, or placement unknown."""
+    reasons = []
     for info in stages:
         if not info.available:
             continue
-        found += fallbacks(info)
-        found += [f"{info.spec}: {describe(each)}" for each in info.placement if not each.target]
+        reasons += fallbacks(info)
+        reasons += [f"{info.spec}: {describe(placed)}" for placed in info.placement if not placed.target]
         if not info.placement:
-            found.append(f"{info.spec}: it does not say where it runs")
-    return found
+            reasons.append(f"{info.spec}: placement unknown, its runtime does not report it")
+    return reasons
 
 
 def of_report(report: Report) -> list[str]:
-    """The stages of a report with where they ran, those that say nothing left out."""
+    """The stages of a report with their placement, where known."""
     return [
-        f"{info.spec} {', '.join(_short(each) for each in info.placement)}" for info in report.stages if info.placement
+        f"{info.spec} {', '.join(_short(placed) for placed in info.placement)}"
+        for info in report.stages
+        if info.placement
     ]
 
 
@@ -75,6 +77,6 @@ def describe(placed: Placement) -> str:
 
 def _short(placed: Placement) -> str:
     share = "" if placed.share is None else f" {placed.delegated}/{placed.nodes} nodes"
-    others = "".join(f" + {each}" for each in placed.elsewhere)
+    others = "".join(f" + {other}" for other in placed.elsewhere)
     simulated = " (simulated)" if "simulated" in placed.note else ""
     return f"{placed.component} {placed.target or 'unknown'}{others}{share}{simulated}"

@@ -1,1 +1,1 @@
-"""Files, processes, the terminal: what every room stands on."""
+"""Files, processes, the terminal: the base of every room."""

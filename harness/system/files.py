@@ -1,4 +1,4 @@
-"""Processes side by side: a file appears whole, and a thing is made once."""
+"""Files under concurrent processes: written atomically, built once."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from whisper_parity.errors import OutputError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path of the same name, in a folder of its own beside `path`; what is written there takes its place at the end.
+    """Yield a path of the same name in a temporary folder beside `path`; what is written there replaces it at the end.
 
-    Nobody reads half of a file, and two writers never share one. When the block raises, `path` stays as it was.
+    Readers never see half a file, and writers never share one. When the block raises, `path` stays unchanged.
 
     Raises:
         OSError: the folder cannot be written.
@@ -74,7 +74,7 @@ def file_sha256(path: Path) -> str:
 
 
 def exists(path: Path) -> bool:
-    """Whether there is such a file or folder; a name that is too long for the file system is none."""
+    """Whether the path exists; False for a name too long for the file system."""
     try:
         return path.exists()
     except OSError:
@@ -82,7 +82,7 @@ def exists(path: Path) -> bool:
 
 
 def safe_name(text: str) -> str:
-    """A name that is safe in any file system and shell; changed names get a hash so that no two collide."""
+    """A name that is safe in any file system and shell; changed names get a hash against collisions."""
     cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[:80]
     digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
     return cleaned if cleaned == text else f"{cleaned or 'clip'}-{digest[:6]}"

@@ -1,4 +1,4 @@
-"""The machine and the software that a run's numbers depend on."""
+"""The machine and software on which a run's numbers depend."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 PACKAGES = ("whisper-parity", "openai-whisper", "numpy", "av", "jiwer", "rapidfuzz", "safetensors", "tiktoken")
-"""Distributions that every number depends on; a backend names its own."""
+"""Distributions on which every number depends; backends name their own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Where a run took place."""
+    """The machine of a run."""
 
     platform: str
     processor: str
@@ -36,8 +36,8 @@ def describe(folder: Path, packages: Iterable[str] = ()) -> Machine:
     """Describe this machine.
 
     Args:
-        folder: of the project, for its commit.
-        packages: distributions to name besides PACKAGES.
+        folder: the project's folder, for its commit.
+        packages: distributions to list besides PACKAGES.
     """
     commit = _git(folder, "rev-parse", "HEAD")
     return Machine(
@@ -52,20 +52,20 @@ def describe(folder: Path, packages: Iterable[str] = ()) -> Machine:
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Version of each installed package; one that is missing is left out."""
-    found = {}
+    """Version of each package, missing ones omitted."""
+    installed = {}
     for package in packages:
         with suppress(PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found
+            installed[package] = metadata.version(package)
+    return installed
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
     try:
-        found = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=True)
+        result = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return found.stdout.strip()
+    return result.stdout.strip()
 
 
 def _processor() -> str:

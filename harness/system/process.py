@@ -1,10 +1,10 @@
-"""Modules of ours in processes of their own."""
+"""Our modules as separate processes."""
 
 from __future__ import annotations
 
 import sys
 
-_RUN = (  # `python -m` would put the working folder in front of everything: whatever a user keeps there
+_RUN = (  # `python -m` would put the working folder first on sys.path, with whatever a user keeps there
     "import sys; '' in sys.path and sys.path.remove(''); import runpy; "
     "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
 )

@@ -1,6 +1,6 @@
 """Frozen dataclasses to JSON and back; infinities are the strings "Infinity" and "-Infinity".
 
-A file's name need not be UTF-8: Python holds its odd bytes as lone surrogates, which are kept as escapes.
+A file name need not be UTF-8: Python represents its odd bytes as lone surrogates, which are kept as escapes.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ def loads(kind: type[T], text: str | bytes, where: str) -> T:
 
 
 def _reason(error: ValueError | RecursionError) -> str:
-    """The first thing that is wrong with a text, and where."""
+    """The first error in a text, with its location."""
     from pydantic import ValidationError
 
     if not isinstance(error, ValidationError):
         return first_line(error)
     first, *others = error.errors(include_url=False, include_input=False)
     where = ".".join(str(part) for part in first["loc"])
-    said = f"{where:.120}: {first['msg']:.200}" if where else f"{first['msg']:.200}"
-    return f"{said}, and {len(others)} more" if others else said
+    reason = f"{where:.120}: {first['msg']:.200}" if where else f"{first['msg']:.200}"
+    return f"{reason}, and {len(others)} more" if others else reason
 
 
 def write(path: Path, value: Any) -> None:
@@ -84,7 +84,7 @@ _ADAPTERS: dict[type[Any], Any] = {}
 
 
 def _adapter(kind: type[Any]) -> Any:
-    """The reader and writer of a type, made once."""
+    """The reader and writer of a type, built once."""
     if kind not in _ADAPTERS:
         from pydantic import TypeAdapter
 
@@ -93,7 +93,7 @@ def _adapter(kind: type[Any]) -> Any:
 
 
 def remembered(path: Path, compute: Callable[[], Any]) -> Any:
-    """A JSON value from a file, computed and written when it is not there or cannot be read."""
+    """A JSON value from a file, computed and written when missing or unreadable."""
     try:
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
@@ -103,5 +103,5 @@ def remembered(path: Path, compute: Callable[[], Any]) -> Any:
 
 
 def digest(parts: list[Any]) -> str:
-    """A name for what these values decide: 32 hex digits of SHA-256 over their JSON."""
+    """A key for values: 32 hex digits of SHA-256 over their JSON."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]

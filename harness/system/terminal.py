@@ -1,4 +1,4 @@
-"""stdout for data, stderr for talk: consoles and progress bars."""
+"""stdout for data, stderr for progress: consoles and progress bars."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 def stdout() -> Console:
-    """Where data goes, as it is; colour only at a terminal without NO_COLOR."""
+    """The console for data, unmodified; colour only at a terminal without NO_COLOR."""
     return Console(emoji=False)
 
 
 def unfolded(console: Console) -> Console:
-    """The same at a terminal; elsewhere one that folds no line of a table, so that it can be searched."""
+    """The same console at a terminal; elsewhere one that never folds a table's lines, for searching."""
     return console if console.is_terminal else Console(file=console.file, width=500, no_color=True, emoji=False)
 
 
 @contextmanager
 def progress(total: int) -> Iterator[Callable[[str], None]]:
-    """A bar on stderr that says what is being worked on; nothing when stderr is no terminal."""
+    """A progress bar on stderr with the current item; nothing when stderr is no terminal."""
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -38,6 +38,6 @@ def progress(total: int) -> Iterator[Callable[[str], None]]:
 
 @contextmanager
 def working(what: str) -> Iterator[None]:
-    """A spinner on stderr while one long thing is done."""
+    """A spinner on stderr during one long operation."""
     with Console(stderr=True).status(what):
         yield

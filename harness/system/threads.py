@@ -1,4 +1,4 @@
-"""Work side by side in threads, which Ctrl-C ends."""
+"""Parallel work in threads, which Ctrl-C ends."""
 
 from __future__ import annotations
 
@@ -11,25 +11,27 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 INTERRUPTED = threading.Event()
-"""Set while threads are to end: who waits for a process in one looks at it, for Ctrl-C reaches the main thread only."""
+"""Set while threads must end: code that waits for a process polls it, since Ctrl-C reaches the main thread only."""
 
 
 def side_by_side(function: Callable[[T], R], items: Iterable[T], at_once: int | None = None) -> Iterator[R]:
-    """What a function gives for each item, in their order.
+    """Results of a function for each item, in order.
 
-    Where one fails or Ctrl-C is pressed, items that are not begun are left, and those that are end before this does.
+    When one fails or Ctrl-C is pressed, pending items are dropped, and running ones finish before this returns.
 
     Args:
         function: called in threads.
-        items: what it is called with.
-        at_once: how many threads; as many as the cores allow when None.
+        items: its arguments.
+        at_once: number of threads; by the number of cores when None.
     """
     try:
         with ThreadPoolExecutor(at_once) as pool:
             try:
                 yield from pool.map(function, items)
             except KeyboardInterrupt:
-                pool.shutdown(wait=False, cancel_futures=True)  # first: who ends begins the next one
+                pool.shutdown(
+                    wait=False, cancel_futures=True
+                )  # before INTERRUPTED: a finished thread takes the next item
                 INTERRUPTED.set()
                 raise
     except KeyboardInterrupt:

@@ -1,1 +1,1 @@
-"""What a stage did with a clip: recorded, saved, read back."""
+"""A stage's results on a clip: recorded, saved, read back."""

@@ -1,4 +1,4 @@
-"""Traces as files: saved so that they can be compared on another day and machine."""
+"""Traces as files, for comparison on another day and machine."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def save(trace: Trace, path: Path) -> None:
     try:
         with replacing(path) as partial:
             save_file(tensors, partial, metadata={"trace": serial.dumps(trace.header)})
-            partial.chmod(0o644)  # safetensors makes files for their owner alone; a run is shared
-    except Exception as error:  # safetensors wraps OSError in a type of its own
+            partial.chmod(0o644)  # safetensors creates files readable by their owner only; a run is shared
+    except Exception as error:  # safetensors wraps OSError in its own type
         raise OutputError(
             f"{path}: cannot be written ({first_line(error)})", hint="Choose another --report-dir"
         ) from error

@@ -20,7 +20,7 @@ from whisper_parity.model.dims import Dims
 from whisper_parity.trace.trace import TRACE_VERSION, Trace, TraceHeader, WindowHeader, WindowTrace
 
 Drafts = Callable[[str, DecodingPlan, Callable[[], list[int]]], list[int]]
-"""(hash of the input features, plan, how to compute) -> the root's draft, from a cache when it is there."""
+"""(hash of the input features, plan, how to compute) -> the root's draft, cached where possible."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def record(recorder: Recorder, clip: Clip, features: Features, reference: Trace 
 
 
 def _whole_usage(before: Usage | None, clip: Usage | None) -> Usage | None:
-    """A clip's own compute, with the bytes and notes of what had to be done before it could begin."""
+    """A clip's usage with the bytes and notes of the session's setup."""
     if before is None or clip is None:
         return clip
     return replace(
@@ -142,7 +142,7 @@ def _draft(
     reference: Trace | None,
     plan: DecodingPlan,
 ) -> tuple[list[int], list[int] | None]:
-    """The guess to verify, and the tokens to feed for the teacher-forced record (None: one's own)."""
+    """The draft to verify, and the tokens to feed for the teacher-forced record (None: the decoder's own)."""
     if reference is None:
         if not isinstance(recorder.session, Drafting):
             raise BackendError(f"{recorder.stage}: the root reference must be able to decode by itself (greedy)")
@@ -153,7 +153,7 @@ def _draft(
 
 
 def _reference_window(reference: Trace, window: Window) -> WindowHeader:
-    """The root's record of this window; the hash shows that both were fed the same array."""
+    """The root's record of this window; equal hashes prove that both were fed the same array."""
     headers = reference.header.windows
     header = headers[window.index] if window.index < len(headers) else None
     if header is None or header.input_features_sha256 != window.sha256:

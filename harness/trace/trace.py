@@ -1,4 +1,4 @@
-"""All that a stage did with a clip."""
+"""All results of a stage on a clip."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TRACE_VERSION = 2
 
 @dataclass(frozen=True)
 class WindowHeader:
-    """What a trace holds of a window beside its tensors."""
+    """A window's facts beside its tensors."""
 
     index: int
     input_features_sha256: str
@@ -34,7 +34,7 @@ class WindowHeader:
     """The fed tokens fill the policy's limit: no row predicts what follows them."""
 
     def __post_init__(self) -> None:
-        """Refuse an end that nobody knows.
+        """Check `ended`.
 
         Raises:
             ValueError: `ended` is not one of ENDS.
@@ -53,10 +53,10 @@ class WindowTrace:
     teacher_forced: TeacherForced
 
     def __post_init__(self) -> None:
-        """Hold the header's tokens against those of the tensors.
+        """Compare the header's tokens with those of the tensors.
 
         Raises:
-            ValueError: they are not the same.
+            ValueError: they differ.
         """
         if self.header.forced_tokens != self.teacher_forced.tokens:
             raise ValueError(f"window {self.header.index}: the header names other tokens than were fed")
@@ -64,13 +64,13 @@ class WindowTrace:
 
 @dataclass(frozen=True)
 class TraceHeader:
-    """What a trace holds beside tensors."""
+    """A trace's facts beside its tensors."""
 
     trace_version: int
     clip: str
     stage: str
     label: str
-    """What really ran, with its version: "pytorch (torch 2.13.0)"."""
+    """The runtime and its version: "pytorch (torch 2.13.0)"."""
     artifact_sha256: str
     audio_sha256: str
     n_vocab: int
@@ -83,24 +83,24 @@ class TraceHeader:
     tokens: tuple[int, ...]
     """Text tokens of all windows: no specials, no timestamps."""
     timestamped_tokens: tuple[int, ...]
-    """All tokens as decoded, with timestamps where the policy takes them."""
+    """All tokens as decoded, with timestamps where the policy allows them."""
     segments: tuple[tuple[float, float, str], ...]
-    """(start [s], end [s], text), where the stage gives them."""
+    """(start [s], end [s], text), where the stage provides them."""
     step_by_step: bool
     """The row-invariance check failed: decoded without drafts."""
     seconds: float
     """Wall time of encoding and decoding."""
     windows: tuple[WindowHeader, ...]
     usage: Usage | None = None
-    """What a stage that runs on a device spent there and on the way."""
+    """Compute and transfer of a stage on a device."""
     notes: tuple[str, ...] = ()
-    """What the session says of itself: assumptions that decide its numbers."""
+    """The session's notes: assumptions that determine its numbers."""
 
 
 @dataclass(frozen=True)
 class Trace:
-    """All that a stage did with a clip."""
+    """All results of a stage on a clip."""
 
     header: TraceHeader
     windows: tuple[WindowTrace, ...]
-    """Empty for a stage that gives text and tokens only."""
+    """Empty for a stage with text and tokens only."""

@@ -37,7 +37,7 @@ def test_files_of_another_checkpoint_are_refused_by_their_lineage(artifacts: Fol
     recorded.write_text(json.dumps({**record, "checkpoint": "medium", "checkpoint_sha256": "0" * 64}), "utf-8")
     reason = artifacts.refused("torchscript")
     assert reason.startswith(f"{artifacts.path}: the torchscript files were built from another checkpoint than ")
-    assert reason.endswith("Give the checkpoint medium that they were built from, or build them again")
+    assert reason.endswith("Give their checkpoint medium, or build them again")
 
 
 @pytest.mark.parametrize(

@@ -100,8 +100,8 @@ def test_the_good_line_of_a_bad_manifest_runs(bad_manifest: Finished):
     [
         (lambda path: None, "cannot be read ([Errno 2]"),
         (Path.mkdir, "cannot be read ([Errno 21]"),
-        (Path.touch, 'holds no clip. Write one JSON object a line with "audio_filepath"'),
-        (content(b"\n \n"), "holds no clip. Write one JSON object a line"),
+        (Path.touch, 'holds no clip. Write one JSON object per line with "audio_filepath"'),
+        (content(b"\n \n"), "holds no clip. Write one JSON object per line"),
         (content(b"\xff\xfe{}\n"), "cannot be read ('utf-8' codec"),
     ],
     ids=["missing", "a folder", "empty", "blank lines", "not UTF-8"],

@@ -150,7 +150,7 @@ def test_rows_that_cannot_be_explained_are_said_and_counted(tmp_path, parity_in)
     found = parity("explain", "--run", run, "--stage", "tflite")
     assert found.exit_code == 1, found.output
     assert found.stdout.count(" · tflite: not explained") == 2
-    assert found.stdout.count("the run recorded it with another artifact than there is now") == 2
+    assert found.stdout.count("the run recorded it with another artifact than the present one") == 2
 
 
 def test_result_files_are_explained_without_a_run(parity, shared_folder):
@@ -159,7 +159,7 @@ def test_result_files_are_explained_without_a_run(parity, shared_folder):
     chinese = parity("explain", folder / "baseline_test_zh.json", folder / "pt_test_zh.json")
     assert chinese.stdout.count("is a segment boundary in timestamp mode") == 2
     english = parity("explain", folder / "baseline_jfk.json", folder / "pt_jfk.json")
-    assert "the comma does not stand at a segment boundary of the reference" in english.stdout
+    assert "the comma is not at a segment boundary of the reference" in english.stdout
     assert english.stdout.count("two result files hold no tensors") == 1
 
 

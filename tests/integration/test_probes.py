@@ -182,7 +182,7 @@ def test_a_device_is_halved_of_itself(bench):
         strictly = Bench(replace(bench.plan, tolerances=strict), stack)
         found = layers.locate(strictly, "tflite", "dla:simulated", bench.plan.clip(CLIP), 0, "encoder")
     assert found.faithful
-    assert "found by halving" in found.finding
+    assert "found by bisection" in found.finding
     assert found.culprit == "encoder.conv"  # the first that rounds to fp16
     assert found.probes <= math.ceil(math.log2(len(found.units))) + 2
     with ExitStack() as stack:

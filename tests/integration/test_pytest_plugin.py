@@ -158,7 +158,7 @@ def test_a_placement_that_is_required_fails_the_item_of_its_stage(gate, pytester
     gate("-k", "state-torchscript or torchscript-one").assert_outcomes(passed=2, deselected=4)
     result = gate("--parity-require-placement", "-k", "state-torchscript or torchscript-one")
     result.assert_outcomes(passed=1, failed=1, deselected=4)
-    result.stdout.fnmatch_lines(["placement required: torchscript: it does not say where it runs"])
+    result.stdout.fnmatch_lines(["placement required: torchscript: placement unknown, its runtime does not report it"])
 
 
 @pytest.mark.parametrize(

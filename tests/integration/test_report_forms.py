@@ -179,7 +179,7 @@ def test_what_is_not_there_is_said(run):
     assert "options.json: cannot be read" in text
     assert "gate.json: cannot be read as a GateResult" in text
     assert "no log-mel picture: the clip&#39;s audio file was not found" in text
-    assert "text and tokens only, or the traces are not there" in text
+    assert "text and tokens only, or the traces are missing" in text
     assert "no device: &lt;script&gt;" in text
 
 

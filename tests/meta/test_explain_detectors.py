@@ -111,7 +111,7 @@ def test_an_edge_in_the_middle_is_named(tmp_path, cache_dir):
     change(plan, "tflite", says_full_stop)
     late = explained(plan, "tflite")
     assert late.edge == "pytorch->torchscript"
-    assert late.found[0].missing == ("it entered before, at pytorch->torchscript: ask for --stage torchscript",)
+    assert late.found[0].missing == ("it entered before, at pytorch->torchscript: use --stage torchscript",)
 
 
 def test_a_difference_that_comes_again_is_blamed_on_the_edge_that_brings_it_last(tmp_path, cache_dir):

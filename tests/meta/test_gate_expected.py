@@ -56,7 +56,7 @@ def test_an_expected_divergence_of_a_cell_without_result(gate, tmp_path):
     """Whether it still occurs cannot be told, so the rule does not pass."""
     expect(tmp_path, ENTRY)
     result = rule(gate(runs.failed(runs.report(), "two", "tflite")), "expected_divergences", "")
-    assert (result.passed, result.actual.partition(":")[0]) == (False, "cannot be told, the cell has no result")
+    assert (result.passed, result.actual.partition(":")[0]) == (False, "unknown, the cell has no result")
 
 
 def test_entries_of_other_runs_are_named_and_left_aside(gate, tmp_path):

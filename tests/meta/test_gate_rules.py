@@ -170,7 +170,7 @@ def test_cells_that_were_not_run(gate):
     assert rule(gate(cut), "complete", "").actual == "2 missing, first three · tflite: not run"
     assert not rule(gate(cut), "faults").passed
     asked = gate(whole, stages=["dla"])
-    assert rule(asked, "complete", "").actual == "1 missing, first stage dla was not asked for"
+    assert rule(asked, "complete", "").actual == "1 missing, first stage dla is not in this run"
     empty = replace(whole, rows=(), stages=whole.stages[:1])
     assert rule(gate(empty), "complete", "").actual == "1 missing, first nothing was compared"
 

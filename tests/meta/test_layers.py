@@ -68,7 +68,7 @@ def test_halving_names_the_same_unit_with_few_probes(bench, variant):
     found = located(bench, variant, breakage.component, bisect=True)
     assert found.culprit == breakage.unit, found.finding
     assert 1 < found.probes <= math.ceil(math.log2(len(found.units))) + 2
-    assert "found by halving" in found.finding
+    assert "found by bisection" in found.finding
     again = located(bench, variant, breakage.component, bisect=True)
     assert again == replace(found, probes=0)
     assert list(bench.plan.folder.taps.glob("*.json"))

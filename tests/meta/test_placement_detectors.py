@@ -131,7 +131,9 @@ def test_a_stage_that_does_not_say_where_it_runs_fails_too(run, monkeypatch, tmp
     monkeypatch.setattr(PyTorchBackend, "open", open_mute)
     result = run("--require-placement")
     assert result.exit_code == 1
-    assert records.load(RunFolder(tmp_path / "reports" / "p")).misplaced == ("pytorch: it does not say where it runs",)
+    assert records.load(RunFolder(tmp_path / "reports" / "p")).misplaced == (
+        "pytorch: placement unknown, its runtime does not report it",
+    )
 
 
 def test_nodes_are_counted_as_the_interpreter_places_them(artifacts, scripted_checkpoint):

@@ -50,8 +50,8 @@ def test_two_files_tell_what_changed_and_no_more():
     ("at_the_comma", "said"),
     [
         ((ONE, ONE), "the comma is a segment boundary in timestamp mode: suspect the decode policy (timestamps) first"),
-        ((ONE,), "the comma does not stand at a segment boundary of the reference"),
-        ((), "the comma does not stand at a segment boundary of the reference"),
+        ((ONE,), "the comma is not at a segment boundary of the reference"),
+        ((), "the comma is not at a segment boundary of the reference"),
     ],
 )
 def test_timestamps_of_the_reference_make_boundaries(at_the_comma, said):
@@ -144,7 +144,7 @@ def test_windows_that_one_side_lacks_are_told():
     """Only the others are explained; a stage of text alone has none, and lacks none."""
     two = says(" a fox", " in the end")
     assert explain._unpaired(two, two) == explain._unpaired(two, Trace(two.header, ())) == []
-    assert explain._unpaired(two, Trace(two.header, two.windows[1:])) == ["windows 0, which only one of the two has"]
+    assert explain._unpaired(two, Trace(two.header, two.windows[1:])) == ["windows 0: only one of the two has them"]
 
 
 def test_the_window_that_moved_most_has_the_smallest_ratio():

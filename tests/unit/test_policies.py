@@ -158,8 +158,8 @@ NOTHING = PolicyPart("temperature fallback", False, False)
             [ALONE, PolicyPart("prompt", True, False)],
             "comes from the decode policy: timestamps or prompt, switched alone, makes both read the same",
         ),
-        ([NEEDED, NOTHING], "comes from the decode policy: timestamps, switched back alone, brings it back"),
-        ([NOTHING], "comes from the decode policy, but no part of it alone makes it come or go: several do together"),
+        ([NEEDED, NOTHING], "comes from the decode policy: timestamps, switched back alone, restores it"),
+        ([NOTHING], "comes from the decode policy, but from several parts together: none alone adds or removes it"),
         ([], "is not the policy's: whisper.transcribe under the candidate's policy reads as before"),
     ],
 )
@@ -180,8 +180,8 @@ def test_a_segment_boundary_is_said_where_timestamps_alone_make_it():
     ("boundaries", "said"),
     [
         ({1}, "the comma is a segment boundary in timestamp mode: suspect the decode policy (timestamps) first"),
-        ({0, 2}, "the comma does not stand at a segment boundary of the reference"),
-        ((), "the comma does not stand at a segment boundary of the reference"),
+        ({0, 2}, "the comma is not at a segment boundary of the reference"),
+        ((), "the comma is not at a segment boundary of the reference"),
     ],
 )
 def test_a_boundary_is_a_place_of_the_reference(boundaries, said):

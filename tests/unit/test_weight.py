@@ -52,10 +52,10 @@ def weigh(margin: float, *movements: float, layers: tuple[LayerFinding, ...] = (
     [
         (2.5, (), "tie", "the margin is inside the 3 that a tie may have here"),
         (3.0, (BROKEN,), "tie", "the margin is inside the 3 that a tie may have here"),
-        (3.5, (SPREAD,), "justified", "no unit is to blame: errors add up"),
+        (3.5, (SPREAD,), "justified", "no unit is at fault: errors add up"),
         (3.5, (SPREAD, BROKEN), "fault", "and decoder.blocks.2 fails"),
-        (3.5, (SOUND, SOUND), "fault", "and what was measured of the layers does not explain it"),
-        (3.5, (), "fault", "and no layer was looked at"),
+        (3.5, (SOUND, SOUND), "fault", "and the layers' errors do not explain it"),
+        (3.5, (), "fault", "and no layer was measured"),
     ],
 )
 def test_each_flip_has_its_kind(margin, layers, kind, why):
@@ -102,9 +102,7 @@ def test_too_few_steps_are_no_distribution(others):
     """Nobody knows the noise, and nothing is called a tie or a fault by it."""
     found = weigh(0.5, *others)
     assert (found.kind, found.flip_probability) == ("unjudged", None)
-    assert found.finding == (
-        "unjudged: margin 0.5, moved 1.5; fewer than 5 other steps do not tell how large the noise is"
-    )
+    assert found.finding == ("unjudged: margin 0.5, moved 1.5; fewer than 5 other steps do not determine the noise")
 
 
 @pytest.mark.parametrize("others", [(), (1,) * 9])

@@ -12,9 +12,9 @@ from rapidfuzz.distance import Indel
 from whisper_parity.compare.text import TextEdit, classify, is_mark, units
 
 LINE_WIDTH = 64
-"""Columns of characters before an alignment goes on in a second block; CJK characters count two."""
+"""Columns of characters before an alignment continues in another block; CJK characters count two."""
 MAX_UNITS = 1200
-"""Longer texts are cut here, with a word about it: an hour of speech aligned is not a page that anybody reads."""
+"""Longer texts are cut here with a note: nobody reads an hour of aligned speech."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +22,11 @@ class Unit:
     """One unit of one text in its column."""
 
     text: str
-    """"" where this text says nothing in this column."""
+    """"" where this text has nothing in this column."""
     edit_class: str
     """"" where it agrees with the first text; else one of `whisper_parity.compare.text.EDIT_CLASSES`."""
     was: str
-    """What the first text says there."""
+    """The first text's unit there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Alignment:
     edits: tuple[tuple[str, TextEdit], ...]
     """(names of the text, edit), against the first text."""
     cut: int
-    """Columns that are not shown."""
+    """Number of columns not shown."""
 
 
 Pair = tuple[str, str]
@@ -55,12 +55,12 @@ Pair = tuple[str, str]
 def align(texts: Mapping[str, str], language: str | None) -> Alignment:
     """Align texts with the first of them.
 
-    Each is aligned with the first by a longest common subsequence of units (`whisper_parity.compare.text.classify` uses the
-    same); what is inserted stands in columns of its own, shared by all texts that insert there.
+    Each is aligned with the first by a longest common subsequence of units, as in
+    `whisper_parity.compare.text.classify`; insertions get columns of their own, shared by all texts that insert there.
 
     Args:
         texts: name -> text, the one that the others are marked against first.
-        language: a Whisper code; decides what a unit is.
+        language: a Whisper code; determines the units.
     """
     grouped = _grouped(texts)
     base = units(next(iter(grouped)), language)
@@ -99,7 +99,7 @@ def _gap(ours: list[str], theirs: list[str]) -> Iterator[Pair]:
 
 
 def _columns(base: Sequence[str], rows: Sequence[Sequence[Pair]]) -> Iterator[list[str]]:
-    """One column for each unit of the base, and as many before it as the row that inserts most there needs."""
+    """One column per unit of the base, and before it as many as the longest insertion there needs."""
     split = [_by_base_unit(row) for row in rows]
     for at in range(len(base) + 1):
         inserted = [row[at][0] for row in split]
@@ -110,16 +110,16 @@ def _columns(base: Sequence[str], rows: Sequence[Sequence[Pair]]) -> Iterator[li
 
 
 def _by_base_unit(row: Sequence[Pair]) -> list[tuple[list[str], str]]:
-    """For each unit of the base: (what is inserted before it, what stands for it); one more for the end."""
-    found: list[tuple[list[str], str]] = []
+    """For each unit of the base: (units inserted before it, its counterpart); one more entry for the end."""
+    aligned: list[tuple[list[str], str]] = []
     inserted: list[str] = []
     for ours, theirs in row:
         if ours:
-            found.append((inserted, theirs))
+            aligned.append((inserted, theirs))
             inserted = []
         else:
             inserted.append(theirs)
-    return [*found, (inserted, "")]
+    return [*aligned, (inserted, "")]
 
 
 def _unit(ours: str, theirs: str, language: str | None) -> Unit:
@@ -130,11 +130,11 @@ def _unit(ours: str, theirs: str, language: str | None) -> Unit:
 
 
 def _grouped(texts: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    """Text -> all names that say it, in order of appearance."""
-    found: dict[str, tuple[str, ...]] = {}
+    """Text -> all names with that text, in order of appearance."""
+    names: dict[str, tuple[str, ...]] = {}
     for name, text in texts.items():
-        found[text.strip()] = (*found.get(text.strip(), ()), name)
-    return found
+        names[text.strip()] = (*names.get(text.strip(), ()), name)
+    return names
 
 
 def _edits(grouped: Mapping[str, tuple[str, ...]], language: str | None) -> tuple[tuple[str, TextEdit], ...]:
@@ -164,5 +164,5 @@ def _piece(lines: Sequence[Line], start: int, end: int) -> tuple[Line, ...]:
 
 
 def _width(text: str) -> int:
-    """Columns that a text takes: characters of East Asian width W or F take two (Unicode Annex 11)."""
+    """Columns of a text: characters of East Asian width W or F take two (Unicode Annex 11)."""
     return sum(1 + (unicodedata.east_asian_width(character) in "WF") for character in text)

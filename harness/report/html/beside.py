@@ -1,4 +1,4 @@
-"""A second run beside this one: what changed, row by row and stage by stage."""
+"""A second run beside this one: what changed, cell by cell and stage by stage."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from whisper_parity.compare.text import total
 from whisper_parity.report import two_runs
 from whisper_parity.report.html.names import Cell, cell, cell_anchor
-from whisper_parity.report.numbers import rate, snr
+from whisper_parity.report.numbers import decibels, rate, seconds
 from whisper_parity.report.two_runs import Change, RunComparison
 from whisper_parity.run.folder import RunFolder
 from whisper_parity.run.report import Report, Row
@@ -28,7 +28,7 @@ class StageBeside:
 
 @dataclass(frozen=True, slots=True)
 class ChangeBeside:
-    """A row that is not the same in both."""
+    """A cell that differs between the two."""
 
     clip: str
     stage: str
@@ -36,7 +36,7 @@ class ChangeBeside:
     before: Cell
     after: Cell
     texts: tuple[str, str] | None
-    """None when both say the same."""
+    """None when both are equal."""
     trace: str
     is_worse: bool
 
@@ -58,25 +58,25 @@ def beside(earlier: RunFolder, run: RunFolder) -> Beside:
     """Compare a run with an earlier one.
 
     Raises:
-        RecordError: one of them is no run, or they have no row in common.
+        RecordError: one of them is no run, or they have no cell in common.
     """
-    found = two_runs.compare_runs(earlier, run)
-    changes = tuple(_change(each) for each in found.changes if _differs(each))
-    worse = sum(each.is_worse for each in changes)
-    counts = f"{len(found.changes)} rows compared, {len(changes)} changed, {worse} worse"
+    runs = two_runs.compare_runs(earlier, run)
+    changes = tuple(_change(change) for change in runs.changes if _differs(change))
+    worse = sum(change.is_worse for change in changes)
+    counts = f"{len(runs.changes)} rows compared, {len(changes)} changed, {worse} worse"
     return Beside(
-        before=found.first,
-        after=found.second,
-        sentence=f"{counts}, {len(found.missing)} missing",
-        policy_differs=found.first.policy_options != found.second.policy_options,
-        stages=tuple(_stages(found)),
-        changes=tuple(sorted(changes, key=lambda each: not each.is_worse)),
-        missing=found.missing,
+        before=runs.first,
+        after=runs.second,
+        sentence=f"{counts}, {len(runs.missing)} missing",
+        policy_differs=runs.first.policy_options != runs.second.policy_options,
+        stages=tuple(_stages(runs)),
+        changes=tuple(sorted(changes, key=lambda change: not change.is_worse)),
+        missing=runs.missing,
     )
 
 
 def _differs(change: Change) -> bool:
-    """Another verdict, text or figures; a time alone is no change."""
+    """Whether verdict, text or figures differ; a time alone is no change."""
     before, after = cell(change.before), cell(change.after)
     return change.is_worse or (before.outcome, before.figures) != (after.outcome, after.figures)
 
@@ -96,39 +96,39 @@ def _change(change: Change) -> ChangeBeside:
     )
 
 
-def _stages(found: RunComparison) -> list[StageBeside]:
-    specs = dict.fromkeys(stage.spec for report in (found.first, found.second) for stage in report.stages)
+def _stages(runs: RunComparison) -> list[StageBeside]:
+    specs = dict.fromkeys(stage.spec for report in (runs.first, runs.second) for stage in report.stages)
     return [
-        StageBeside(spec, _told(found.first, spec), _told(found.second, spec), _artifact(found, spec)) for spec in specs
+        StageBeside(spec, _facts(runs.first, spec), _facts(runs.second, spec), _artifact(runs, spec)) for spec in specs
     ]
 
 
-def _told(report: Report, spec: str) -> tuple[str, ...]:
-    rows = [row for row in report.rows if row.stage == spec]
-    if not rows:
+def _facts(report: Report, spec: str) -> tuple[str, ...]:
+    cells = [row for row in report.rows if row.stage == spec]
+    if not cells:
         return ("not in this run",)
     counts: dict[str, int] = {}
-    for row in rows:
-        counts[row.verdict.outcome.value] = counts.get(row.verdict.outcome.value, 0) + 1
+    for outcome in (row.verdict.outcome.value for row in cells):
+        counts[outcome] = counts.get(outcome, 0) + 1
     outcomes = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
-    return (outcomes, *_rates(rows), *_lowest(rows), f"{sum(row.seconds for row in rows):.1f} s")
+    return (outcomes, *_rates(cells), *_lowest(cells), seconds(sum(row.seconds for row in cells), 1))
 
 
-def _rates(rows: Sequence[Row]) -> list[str]:
-    texts = [row.judged.comparison.text for row in rows if row.judged]
-    found = {name: [text.leading_counts for text in texts if text and text.leading == name] for name in ("wer", "cer")}
-    return [f"{name.upper()} {rate(total(counts))}" for name, counts in found.items() if counts]
+def _rates(cells: Sequence[Row]) -> list[str]:
+    texts = [cell.judged.comparison.text for cell in cells if cell.judged]
+    errors = {name: [text.leading_counts for text in texts if text and text.leading == name] for name in ("wer", "cer")}
+    return [f"{name.upper()} {rate(total(counts))}" for name, counts in errors.items() if counts]
 
 
-def _lowest(rows: Sequence[Row]) -> list[str]:
-    values = [item.diff.snr_db for row in rows if row.judged for item in row.judged.comparison.tensors]
-    return [f"lowest SNR {snr(min(values))} dB"] if values else []
+def _lowest(cells: Sequence[Row]) -> list[str]:
+    values = [item.diff.snr_db for cell in cells if cell.judged for item in cell.judged.comparison.tensors]
+    return [f"lowest SNR {decibels(min(values))}"] if values else []
 
 
-def _artifact(found: RunComparison, spec: str) -> str:
+def _artifact(runs: RunComparison, spec: str) -> str:
     before, after = (
         next((stage.sha256 for stage in report.stages if stage.spec == spec), None)
-        for report in (found.first, found.second)
+        for report in (runs.first, runs.second)
     )
     if before is None or after is None:
         return "only in the earlier run" if after is None else "only in this run"

@@ -18,6 +18,7 @@ from whisper_parity.judge.verdict import severity
 from whisper_parity.report.html.names import Cell, cell, cell_anchor
 from whisper_parity.report.html.recorded import Recorded
 from whisper_parity.report.html.strip import flip_kind
+from whisper_parity.report.numbers import decibels
 from whisper_parity.run.report import Row, StageInfo
 from whisper_parity.trace.trace import Trace
 
@@ -59,7 +60,7 @@ class Risk:
 
 @dataclass(frozen=True, slots=True)
 class Layers:
-    """What the explanations of a clip say of an edge's layers."""
+    """A clip's finding on an edge's layers."""
 
     clip: str
     finding: LayerFinding
@@ -73,7 +74,7 @@ class Edge:
     outcomes: tuple[tuple[str, int], ...]
     worst: tuple[Worst, ...]
     hidden: int
-    """Clips that were compared and are not in `worst`."""
+    """Compared clips outside `worst`."""
     risk: Risk
     layers: tuple[Layers, ...]
     limits: Tolerance | None
@@ -82,7 +83,7 @@ class Edge:
 
 
 def edge(recorded: Recorded, stage: StageInfo) -> Edge:
-    """Gather an edge from a run's rows and explanations."""
+    """Gather an edge from a run's cells and explanations."""
     rows = [row for row in recorded.report.rows if row.stage == stage.spec]
     judged = sorted((row for row in rows if row.judged), key=_badness)
     limits = limits_of(recorded, stage.parent or "", stage.spec)
@@ -111,8 +112,8 @@ def limits_of(recorded: Recorded, reference: str, candidate: str) -> Tolerance |
 def sample(reference: Trace, candidate: Trace, share: int) -> Iterator[Point]:
     """Single values of a clip: magnitude of the reference against absolute error, `share` of each tensor.
 
-    Places are drawn by a seed of the clip's own, so that a page of the same run is the same page, and that no place of
-    the tensors is looked at in every clip.
+    Positions are drawn with a seed from the clip's name: the page of a run is reproducible, and clips are sampled at
+    different positions.
     Exact zeros have no logarithm and are left out.
     """
     random = np.random.default_rng(crc32(reference.header.clip.encode(errors="replace")))
@@ -128,23 +129,23 @@ def sample(reference: Trace, candidate: Trace, share: int) -> Iterator[Point]:
 
 
 def layer_points(edge: Edge) -> list[Point]:
-    """{"unit", "error", "db", "SNR", "clip"} of every unit that was measured, in the order of the graph."""
+    """{"unit", "error", "db", "SNR", "clip"} of every measured unit, in the order of the graph."""
     return [
-        {"unit": unit.unit, "error": error, "db": plotted(value), "SNR": _told(value), "clip": found.clip}
-        for found in edge.layers
-        for unit in found.finding.units
+        {"unit": unit.unit, "error": error, "db": plotted(value), "SNR": _snr_text(value), "clip": layers.clip}
+        for layers in edge.layers
+        for unit in layers.finding.units
         for error, value in (("entire", unit.entire_snr_db), ("single", unit.single_snr_db))
         if value is not None
     ]
 
 
 def plotted(db: float) -> float:
-    """An SNR where a plot can draw it: infinite ones at the upper and lower ends."""
+    """An SNR clamped to the plot, infinite ones at its ends."""
     return max(-20.0, min(TOP_DB, db)) if not math.isnan(db) else -20.0
 
 
-def _told(db: float) -> str:
-    return "identical" if db == math.inf else f"{db:.1f} dB"
+def _snr_text(db: float) -> str:
+    return "identical" if db == math.inf else decibels(db, 1)
 
 
 def _sampled(name: str, ref: NDArray[np.float32], cand: NDArray[np.float32], at: NDArray[np.int64]) -> Iterator[Point]:
@@ -156,7 +157,7 @@ def _sampled(name: str, ref: NDArray[np.float32], cand: NDArray[np.float32], at:
 
 
 def _badness(row: Row) -> tuple[float, ...]:
-    """Sorts rows, worst first: by verdict, then by the lowest SNR."""
+    """Sort key of cells, worst first: by verdict, then by the lowest SNR."""
     exit_code, drift = severity(row.verdict)
     return -exit_code, -drift, min(_db(row, "encoder_output"), _db(row, "logits"))
 
@@ -183,16 +184,16 @@ def _worst(row: Row) -> Worst:
     )
 
 
-def _risk(rows: Sequence[Row], limits: Tolerance | None) -> Risk:
-    """Sums over clips; the noise is the root of the mean square over all steps, from each clip's own."""
-    found = [row.judged.comparison for row in rows if row.judged and row.judged.comparison.noise is not None]
-    steps = sum(each.steps for each in found)
-    energy = sum(each.steps * (each.noise or 0.0) ** 2 for each in found)
-    flips = [flip_kind(flip, limits) for each in found for flip in each.flips]
-    closest = min(found, key=lambda each: _or_infinity(each.smallest_margin), default=None)
+def _risk(cells: Sequence[Row], limits: Tolerance | None) -> Risk:
+    """Sum over clips; the noise is the root mean square over all steps of all clips."""
+    comparisons = [cell.judged.comparison for cell in cells if cell.judged and cell.judged.comparison.noise is not None]
+    steps = sum(comparison.steps for comparison in comparisons)
+    energy = sum(comparison.steps * (comparison.noise or 0.0) ** 2 for comparison in comparisons)
+    flips = [flip_kind(flip, limits) for comparison in comparisons for flip in comparison.flips]
+    closest = min(comparisons, key=lambda comparison: _or_infinity(comparison.smallest_margin), default=None)
     return Risk(
         steps=steps,
-        at_risk=sum(each.steps_at_risk for each in found),
+        at_risk=sum(comparison.steps_at_risk for comparison in comparisons),
         ties=flips.count("tie"),
         faults=flips.count("fault"),
         noise=math.sqrt(energy / steps) if steps else None,
@@ -206,17 +207,18 @@ def _or_infinity(value: float | None) -> float:
 
 
 def _layers(recorded: Recorded, stage: StageInfo) -> Iterator[Layers]:
-    """The findings of this edge; those of one clip are the same for each of its differences, so the first is taken."""
-    known: set[tuple[str, str]] = set()
-    for each in (found for one in recorded.explanations for found in one.found if _is_of(found, stage)):
-        for finding in each.layers:
-            if (each.clip, finding.component) not in known:
-                known.add((each.clip, finding.component))
-                yield Layers(each.clip, finding)
+    """The findings of this edge, one per clip and component: all differences of a clip share them."""
+    seen: set[tuple[str, str]] = set()
+    explanations = (explanation for one in recorded.explanations for explanation in one.found)
+    for explanation in (item for item in explanations if _is_of(item, stage)):
+        for finding in explanation.layers:
+            if (explanation.clip, finding.component) not in seen:
+                seen.add((explanation.clip, finding.component))
+                yield Layers(explanation.clip, finding)
 
 
-def _is_of(found: Explanation, stage: StageInfo) -> bool:
-    return found.candidate == stage.spec and found.reference == stage.parent
+def _is_of(explanation: Explanation, stage: StageInfo) -> bool:
+    return explanation.candidate == stage.spec and explanation.reference == stage.parent
 
 
 def _snr_points(rows: Sequence[Row]) -> Iterator[Point]:
@@ -225,4 +227,5 @@ def _snr_points(rows: Sequence[Row]) -> Iterator[Point]:
             value = _measured(row, name)
             if value is not None:
                 anchor = cell_anchor(row.clip, row.stage)
-                yield {"clip": row.clip, "anchor": anchor, "tensor": name, "db": plotted(value), "SNR": _told(value)}
+                point = {"clip": row.clip, "anchor": anchor, "tensor": name}
+                yield {**point, "db": plotted(value), "SNR": _snr_text(value)}

@@ -1,4 +1,4 @@
-"""Vega in one piece, and the plots' descriptions: made once a version, kept beside the built artifacts."""
+"""Vega as one script, and the plots' specifications: built once per version, kept beside the built artifacts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SNIPPET = "window.vegaEmbed = vegaEmbed;"
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """What draws the plots."""
+    """The script and specifications that draw the plots."""
 
     script: str
     """Vega, Vega-Lite and Vega-Embed for a <script> tag; free of </script>."""
@@ -32,10 +32,10 @@ NOTHING_DRAWN = Engine("", {})
 
 
 def engine(folder: Path | None) -> Engine:
-    """Read the engine from the cache, or make it: five seconds, once.
+    """Read the engine from the cache, or build it once, in five seconds.
 
     Args:
-        folder: the cache; None to make it without keeping it.
+        folder: the cache; None to build without caching.
 
     Raises:
         UnavailableError: the packages that draw are not installed.
@@ -43,14 +43,14 @@ def engine(folder: Path | None) -> Engine:
     """
     require()
     if folder is None:
-        return _make()
+        return _build()
     path = folder / "pages" / f"{_key()}.json"
     try:
         return serial.read(Engine, path)
     except RecordError:
-        found = _make()
-        serial.write(path, found)
-        return found
+        fresh = _build()
+        serial.write(path, fresh)
+        return fresh
 
 
 def require() -> None:
@@ -66,11 +66,11 @@ def require() -> None:
 
 
 def source_hash(script: str) -> str:
-    """How a Content-Security-Policy names an inline script."""
+    """An inline script's source in a Content-Security-Policy."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
-def _make() -> Engine:
+def _build() -> Engine:
     import vl_convert
 
     with mapped(BuildError, "the plots' script cannot be made"):

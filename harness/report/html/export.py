@@ -1,4 +1,4 @@
-"""The page's plots as files, for a slide or a paper: drawn by vl-convert, without browser and network."""
+"""The page's plots as files for a slide or a paper, drawn by vl-convert without browser and network."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def drawings(run: RunFolder) -> Iterator[Plot]:
     """Every plot of a run that has something to draw."""
     recorded = load(run)
     gathered = story.gather(recorded)
-    found = [edges.edge(recorded, stage) for stage in recorded.edges]
-    for each in found:
-        yield from plots.of_edge(each, gathered.samples[each.stage.spec])
-    if margins := plots.of_margins(gathered.margins, found):
+    run_edges = [edges.edge(recorded, stage) for stage in recorded.edges]
+    for run_edge in run_edges:
+        yield from plots.of_edge(run_edge, gathered.samples[run_edge.stage.spec])
+    if margins := plots.of_margins(gathered.margins, run_edges):
         yield margins
 
 

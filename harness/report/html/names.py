@@ -1,4 +1,4 @@
-"""Anchors and words that several parts of the page share."""
+"""Anchors and texts shared by several parts of the page."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from pathlib import Path
 
 from whisper_parity import project
 from whisper_parity.judge.verdict import Outcome, severity
-from whisper_parity.report.numbers import rate, snr
+from whisper_parity.report.numbers import decibels, rate, seconds
 from whisper_parity.run.report import Row
 from whisper_parity.system.files import safe_name
 
 
 def clip_anchor(clip: str) -> str:
-    """Id of a clip's section: letters, digits, '.', '_' and '-' only, whatever the clip is called."""
+    """Id of a clip's section: letters, digits, '.', '_' and '-' only, for any clip name."""
     return f"clip-{safe_name(clip)}"
 
 
 def cell_anchor(clip: str, stage: str) -> str:
-    """Id of a stage's part of a clip's section."""
+    """Id of a stage's part in a clip's section."""
     return f"cell-{safe_name(clip)}--{safe_name(stage.replace(':', '-'))}"
 
 
@@ -28,9 +28,9 @@ def edge_anchor(stage: str) -> str:
 
 
 def place(path: str | Path) -> str:
-    """A path as others can use it: from the project's folder where it lies inside."""
-    found, folder = Path(path), project.folder()
-    return str(found.relative_to(folder)) if found.is_relative_to(folder) else str(path)
+    """A path for other machines: relative to the project's folder where it lies inside."""
+    location, folder = Path(path), project.folder()
+    return str(location.relative_to(folder)) if location.is_relative_to(folder) else str(path)
 
 
 def css_class(outcome: Outcome) -> str:
@@ -40,7 +40,7 @@ def css_class(outcome: Outcome) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One cell of the grid: what it says in words, and where it leads."""
+    """One cell of the grid: its texts and its link."""
 
     outcome: str
     css: str
@@ -52,31 +52,31 @@ class Cell:
 
 
 def cell(row: Row) -> Cell:
-    """The cell of a row."""
+    """The grid's cell of a report row."""
     return Cell(
         outcome=row.verdict.outcome.value,
         css=css_class(row.verdict.outcome),
         figures=tuple(_figures(row)),
-        seconds=f"{row.seconds:.2f} s" if row.seconds else "",
+        seconds=seconds(row.seconds) if row.seconds else "",
         anchor=cell_anchor(row.clip, row.stage) if row.stage else clip_anchor(row.clip),
         reason=row.verdict.reason,
     )
 
 
 def worst(rows: list[Row]) -> Outcome:
-    """The outcome that a clip is filed under: the worst of its rows."""
+    """The outcome that a clip is filed under: the worst of its cells."""
     judged = [row for row in rows if row.verdict.outcome is not Outcome.REFERENCE] or rows
     return max(judged, key=lambda row: severity(row.verdict)).verdict.outcome
 
 
-def _figures(row: Row) -> list[str]:
-    if not row.judged:
+def _figures(cell: Row) -> list[str]:
+    if not cell.judged:
         return []
-    comparison, found = row.judged.comparison, []
+    comparison, figures = cell.judged.comparison, []
     if comparison.text:
-        found.append(f"{comparison.text.leading.upper()} {rate(comparison.text.leading_counts)}")
+        figures.append(f"{comparison.text.leading.upper()} {rate(comparison.text.leading_counts)}")
     if comparison.tokens and comparison.tokens.first_divergence is not None:
-        found.append(f"@{comparison.tokens.first_divergence}")
+        figures.append(f"@{comparison.tokens.first_divergence}")
     if comparison.tensors:
-        found.append(f"{snr(min(item.diff.snr_db for item in comparison.tensors))} dB")
-    return found
+        figures.append(decibels(min(item.diff.snr_db for item in comparison.tensors)))
+    return figures

@@ -1,4 +1,4 @@
-"""The page itself: what was gathered, laid out by templates that escape everything."""
+"""The page itself: the gathered data, laid out by templates that escape everything."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 PACKAGE = "whisper_parity.report.html"
 MAX_BYTES = 8_000_000
-"""What a page of 50 clips may have: sounds are inlined as far as this allows."""
+"""Budget for a page of 50 clips: sounds are inlined as far as it allows."""
 RESERVE = 700_000
-"""Bytes kept for plots, tables and what an estimate may miss."""
+"""Bytes kept for plots, tables and estimation error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Something that was not run or could not be had."""
+    """Something that was not run or is not available."""
 
     what: str
     why: str
@@ -46,7 +46,7 @@ def write(run: RunFolder, out: Path | None = None, earlier: RunFolder | None = N
     Args:
         run: a run's folder.
         out: file to write; None for the run's own page.
-        earlier: another run to lay beside it.
+        earlier: another run to show beside it.
 
     Raises:
         RecordError: `run` or `earlier` is no run.
@@ -54,7 +54,7 @@ def write(run: RunFolder, out: Path | None = None, earlier: RunFolder | None = N
     """
     recorded = load(run)
     path = out or run.page
-    with mapped(OutputError, f"{path}: the page cannot be made"):
+    with mapped(OutputError, f"{path}: the page cannot be rendered"):
         text = render(recorded, beside(earlier, run) if earlier else None)
     write_text(path, text)
     return path
@@ -64,12 +64,12 @@ def render(recorded: Recorded, other: Beside | None = None) -> str:
     """The page as text."""
     drawn, undrawn = _engine(recorded)
     gathered = story.gather(recorded)
-    found = [edges.edge(recorded, stage) for stage in recorded.edges]
-    by_edge = {each.stage.spec: plots.of_edge(each, gathered.samples[each.stage.spec]) for each in found}
-    margins = plots.of_margins(gathered.margins, found)
+    run_edges = [edges.edge(recorded, stage) for stage in recorded.edges]
+    by_edge = {edge.stage.spec: plots.of_edge(edge, gathered.samples[edge.stage.spec]) for edge in run_edges}
+    margins = plots.of_margins(gathered.margins, run_edges)
     if undrawn:
         by_edge, margins = {spec: [] for spec in by_edge}, None
-    drawings = [*([margins] if margins else []), *(plot for each in by_edge.values() for plot in each)]
+    drawings = [*([margins] if margins else []), *(plot for of_edge in by_edge.values() for plot in of_edge)]
     script = _asset("page.js")
     room = MAX_BYTES - RESERVE - gathered.size - len(drawn.script)
     return (
@@ -82,7 +82,7 @@ def render(recorded: Recorded, other: Beside | None = None) -> str:
             grid=list(_grid(recorded)),
             stories=gathered.stories,
             sounds=sound.inlined(story.worst_first(recorded), recorded.clips, gathered.audio_sha256, room),
-            edges=found,
+            edges=run_edges,
             plots=by_edge,
             margins=margins,
             beside=other,
@@ -111,73 +111,73 @@ def environment() -> jinja2.Environment:
     """Templates in which everything is escaped and a misspelt name is an error."""
     import jinja2
 
-    found = jinja2.Environment(
+    templates = jinja2.Environment(
         loader=jinja2.PackageLoader(PACKAGE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    found.filters |= {
-        "shown": shown, "db": numbers.decibels, "number": numbers.number, "size": numbers.size, "rate": numbers.rate, "css": names.css_class,
-        "token": token, "clip_anchor": names.clip_anchor, "cell_anchor": names.cell_anchor,
+    templates.filters |= {
+        "shown": shown, "db": numbers.decibels, "number": numbers.number, "size": numbers.size, "rate": numbers.rate,
+        "css": names.css_class, "token": token, "clip_anchor": names.clip_anchor, "cell_anchor": names.cell_anchor,
         "edge_anchor": names.edge_anchor, "place": names.place,
     }  # fmt: skip
-    found.globals |= {"height": strip.height, "edit_classes": EDIT_CLASSES, "risk_sigmas": RISK_SIGMAS}
-    return found
+    templates.globals |= {"height": strip.height, "edit_classes": EDIT_CLASSES, "risk_sigmas": RISK_SIGMAS}
+    return templates
 
 
 def shown(text: str) -> str:
-    """Text with what has no shape, or would move what stands beside it, written out as escapes.
+    """Text with invisible and direction-changing characters written as escapes.
 
-    That is control characters, direction overrides and halves of surrogate pairs; the page isolates the direction of
+    These are control characters, direction overrides and halves of surrogate pairs; the page isolates the direction of
     the rest by <bdi>.
     """
-    return "".join(character if _has_shape(character) else f"\\u{ord(character):04x}" for character in text)
+    return "".join(character if _is_printable(character) else f"\\u{ord(character):04x}" for character in text)
 
 
 def token(text: str) -> str:
-    """A token's text, its spaces visible: a word that begins with one is another token than the same word without."""
+    """A token's text with visible spaces: a word with a leading space is another token than the word without."""
     return shown(text).replace(" ", "␣")
 
 
-def _has_shape(character: str) -> bool:
-    """Format characters stay (they join emoji, and shape Arabic), those that override direction do not."""
+def _is_printable(character: str) -> bool:
+    """Accept format characters (they join emoji and shape Arabic) except those that override direction."""
     overrides = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
     return character not in overrides and unicodedata.category(character) not in ("Cc", "Cs", "Zl", "Zp")
 
 
 def _grid(recorded: Recorded) -> Iterator[tuple[str, Row | None, list[names.Cell | None]]]:
-    """(clip, its one row if it could not be used at all, a cell for each stage)."""
-    known = {(row.clip, row.stage): row for row in recorded.report.rows}
+    """(clip, its only row if the clip is unusable, a cell for each stage)."""
+    cells = {(cell.clip, cell.stage): cell for cell in recorded.report.rows}
     for name in recorded.clip_names:
-        found = [known.get((name, stage.spec)) for stage in recorded.report.stages]
-        yield name, known.get((name, "")), [names.cell(row) if row else None for row in found]
+        stage_cells = [cells.get((name, stage.spec)) for stage in recorded.report.stages]
+        yield name, cells.get((name, "")), [names.cell(cell) if cell else None for cell in stage_cells]
 
 
 def _outcomes(recorded: Recorded) -> dict[str, int]:
-    rows = recorded.report.rows
-    counts = {outcome.value: sum(row.verdict.outcome is outcome for row in rows) for outcome in Outcome}
+    cells = recorded.report.rows
+    counts = {outcome.value: sum(cell.verdict.outcome is outcome for cell in cells) for outcome in Outcome}
     return {name: count for name, count in counts.items() if count}
 
 
 def _trouble(recorded: Recorded) -> list[Row]:
-    """Rows that need a look, worst first."""
-    rows = [row for row in recorded.report.rows if row.verdict.outcome.exit_code]
-    return sorted(rows, key=lambda row: -row.verdict.outcome.exit_code)
+    """Failed cells, worst first."""
+    cells = [cell for cell in recorded.report.rows if cell.verdict.outcome.exit_code]
+    return sorted(cells, key=lambda cell: -cell.verdict.outcome.exit_code)
 
 
 def _gaps(recorded: Recorded) -> Iterator[Gap]:
-    """What was not run, and why."""
+    """Everything that was not run, with the reason."""
     for stage in recorded.report.stages:
         if not stage.available:
             yield Gap(f"stage {stage.spec}", stage.reason)
     stages = [stage.spec for stage in recorded.report.stages]
-    known = {(row.clip, row.stage) for row in recorded.report.rows}
+    present = {(cell.clip, cell.stage) for cell in recorded.report.rows}
     for name in recorded.clip_names:
-        absent = [spec for spec in stages if (name, spec) not in known]
-        if absent and (name, "") not in known:
-            yield Gap(f"{name} on {', '.join(absent)}", "nobody asked for it yet, or the run was cut off")
-    for row in recorded.report.rows:
-        if row.vs_parent is None and row.verdict.outcome.exit_code:
-            yield Gap(f"{row.clip} on {row.stage}" if row.stage else row.clip, row.verdict.reason)
+        absent = [spec for spec in stages if (name, spec) not in present]
+        if absent and (name, "") not in present:
+            yield Gap(f"{name} on {', '.join(absent)}", "not selected yet, or the run was cut off")
+    for cell in recorded.report.rows:
+        if cell.vs_parent is None and cell.verdict.outcome.exit_code:
+            yield Gap(f"{cell.clip} on {cell.stage}" if cell.stage else cell.clip, cell.verdict.reason)
     yield from _views_without_data(recorded)
 
 
@@ -192,7 +192,7 @@ def _views_without_data(recorded: Recorded) -> Iterator[Gap]:
 
 
 def _data(drawn: engine.Engine, drawings: list[plots.Plot]) -> dict[str, Any]:
-    """What the page's script reads; the template writes it by Jinja's `tojson`, which escapes it for a script tag."""
+    """Input of the page's script; the template writes it by Jinja's `tojson`, which escapes it for a script tag."""
     return {
         "specifications": {kind: drawn.specifications[kind] for kind in {plot.kind for plot in drawings}},
         "plots": {
@@ -203,7 +203,7 @@ def _data(drawn: engine.Engine, drawings: list[plots.Plot]) -> dict[str, Any]:
 
 
 def _policy(*scripts: str) -> str:
-    """Only these scripts run, and nothing is loaded from anywhere."""
+    """A Content-Security-Policy that runs only these scripts and loads nothing."""
     allowed = " ".join(engine.source_hash(script) for script in scripts if script)
     return (
         f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; media-src data:; "

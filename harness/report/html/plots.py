@@ -1,8 +1,8 @@
-"""The plots: Vega-Lite by Altair, without data, so that one description serves every edge and can be kept.
+"""The plots: Vega-Lite by Altair, without data, so that one specification serves every edge and can be cached.
 
-Why these are drawn by script in the browser: each dot leads to its clip and says its figures when pointed at, and the
-run does not wait for an SVG renderer. The strips of decoder steps, hundreds of them, are static SVG of the page's own
-(see docs/adr/0012-one-page-drawn-by-vega.md).
+They are drawn by script in the browser because each dot links to its clip and shows its figures in a tooltip, and the
+run need not wait for an SVG renderer. The strips of decoder steps, hundreds of them, are the page's own static SVG (see
+docs/adr/0012-one-page-drawn-by-vega.md).
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ DATA, RULES = "points", "rules"
 """Names of the two tables that every plot reads."""
 
 BLUE, ORANGE, GREY, RED, AMBER = "#3f7fd0", "#d9772b", "#8a8f98", "#d1443c", "#c9930a"
-"""Seen on white and on near black, and told apart by people who do not see red from green."""
+"""Visible on white and near black, and distinguishable under red-green colour blindness."""
 
 KINDS = ("snr", "scatter", "layers", "margins")
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot of the page: its kind, its data, and what it says to those who do not see it."""
+    """A plot of the page: its kind, its data, and its title for screen readers."""
 
     name: str
     """File name of its export, and part of its id."""
@@ -49,20 +49,20 @@ def of_edge(edge: Edge, samples: Sequence[Point]) -> list[Plot]:
     name = safe_name(edge.stage.spec.replace(":", "-"))  # it becomes a file's name
     arrow = f"{edge.stage.parent} → {edge.stage.spec}"
     layers = layer_points(edge)
-    found = [
+    plots = [
         Plot(f"snr-{name}", "snr", f"SNR over clips, {arrow}, worst first", edge.snr, _limits(edge)),
         Plot(f"scatter-{name}", "scatter", f"Error against magnitude, {arrow}", samples),
         Plot(f"layers-{name}", "layers", f"Error by layer, {arrow}", layers, _layer_limits(edge)),
     ]
-    return [plot for plot in found if plot.points]
+    return [plot for plot in plots if plot.points]
 
 
 def of_margins(margins: NDArray[np.float64], edges: Sequence[Edge]) -> Plot | None:
-    """How the reference's margins are distributed, with each edge's noise; None without margins.
+    """The distribution of the reference's margins, with each edge's noise; None without margins.
 
     Args:
         margins: of all steps of the root, float64 [n_steps].
-        edges: whose noise is drawn, RISK_SIGMAS times.
+        edges: drawn as lines at RISK_SIGMAS times their noise.
     """
     decades = np.log10(np.maximum(margins, 1e-6))
     counts, bounds = np.histogram(decades, bins=np.arange(-6, 2.01, 0.25))
@@ -190,7 +190,7 @@ def _chart(data: str) -> Any:
 
 
 def _finished(chart: Any, height: int) -> dict[str, Any]:
-    """As wide as its place; the style sheet colours text and lines, so that a theme changes without drawing again."""
+    """A specification of container width; the style sheet colours text and lines, so that themes need no redrawing."""
     look = (
         chart.properties(width="container", height=height)
         .configure(background="transparent", font="system-ui, sans-serif")
@@ -198,10 +198,10 @@ def _finished(chart: Any, height: int) -> dict[str, Any]:
         .configure_axis(domain=False, tickSize=4, labelFontSize=11, titleFontSize=11, titleFontWeight="normal")
         .configure_legend(orient="top", labelFontSize=11, symbolSize=60)
     )
-    found: dict[str, Any] = look.to_dict()
-    return found
+    specification: dict[str, Any] = look.to_dict()
+    return specification
 
 
 def filled(spec: Mapping[str, Any], plot: Plot) -> dict[str, Any]:
-    """A specification with the data of a plot in it."""
+    """A specification with a plot's data."""
     return {**spec, "datasets": {DATA: list(plot.points), RULES: list(plot.rules)}}

@@ -1,4 +1,4 @@
-"""All that a run's folder holds, read once: the page is a view of it, and of nothing else."""
+"""The content of a run's folder, read once: the page is a view of it and of nothing else."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from whisper_parity.trace.trace import Trace
 
 @dataclass(frozen=True)
 class Recorded:
-    """A run as its folder tells it; what is not there is None or empty, and `missing` says so."""
+    """A run as recorded in its folder; a missing part is None or empty, with its reason in `missing`."""
 
     folder: RunFolder
     report: Report
     gate: GateResult | None
     explanations: tuple[Explanations, ...]
     options: RunOptions | None
-    """What the run was asked for; None for a folder without options.json."""
+    """The run's options; None for a folder without options.json."""
     clips: Mapping[str, Clip]
-    """The clips that can still be found, by name."""
+    """The clips that still exist, by name."""
     missing: tuple[str, ...]
-    """What could not be read, one line each."""
+    """Unreadable parts, one line each."""
 
     @property
     def clip_names(self) -> tuple[str, ...]:
-        """Every clip of the report, in its order, bad ones too."""
+        """Every clip of the report in its order, unusable ones included."""
         return tuple(dict.fromkeys(row.clip for row in self.report.rows))
 
     def row(self, clip: str, stage: str) -> Row | None:
@@ -49,12 +49,12 @@ class Recorded:
 
     @property
     def edges(self) -> tuple[StageInfo, ...]:
-        """The stages that have a parent: each is the candidate of one edge."""
+        """The stages with a parent: each is the candidate of one edge."""
         return tuple(stage for stage in self.report.stages if stage.parent)
 
 
 class Traces:
-    """Traces of a run, read when they are asked for; two are kept, so that a long clip costs two traces of memory."""
+    """Traces of a run, read on demand; two are kept, so that a long clip costs two traces of memory."""
 
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
@@ -63,9 +63,9 @@ class Traces:
         """Why a file could not be read, by its name."""
 
     def get(self, clip: str, stage: str) -> Trace | None:
-        """A trace; None when the run kept none, or one that cannot be read."""
+        """A trace; None when the run kept none or it is unreadable."""
         path = self._folder.trace(clip, stage)
-        if path.parent != self._folder.traces or not path.is_file():  # a name that leaves the folder is no name
+        if path.parent != self._folder.traces or not path.is_file():  # a name may try to leave the folder
             return None
         try:
             return self._read(path)
@@ -78,7 +78,7 @@ def load(folder: RunFolder) -> Recorded:
     """Read a run's folder.
 
     Raises:
-        RecordError: there is no report in it, or one of another version.
+        RecordError: no report, or one of another version.
     """
     report = records.load(folder)
     missing: list[str] = []
@@ -103,7 +103,7 @@ def _options(folder: RunFolder, missing: list[str]) -> RunOptions | None:
 
 
 def _optional(kind: type, path: Path, missing: list[str]):  # type: ignore[no-untyped-def,type-arg]
-    """A record, or None and a line that says why there is none."""
+    """Read a record; on failure return None and add the reason to `missing`."""
     try:
         return serial.read(kind, path)
     except RecordError as error:
@@ -117,7 +117,7 @@ def _explanations(folder: RunFolder, missing: list[str]) -> tuple[Explanations, 
 
 
 def _clips(options: RunOptions, missing: list[str]) -> Mapping[str, Clip]:
-    """The clips that the run was made of: they may have moved since, and then the page goes without sound."""
+    """The run's clips; they may have moved since, and the page then has no sound."""
     try:
         clips, _ = manifest.select(options.clips, options.manifest or manifest.EMBEDDED, options.language)
     except ParityError as error:

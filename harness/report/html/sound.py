@@ -1,4 +1,4 @@
-"""Audio in the page: the clip's own file, as it is, where the page has room for it."""
+"""Audio in the page: the clip's unchanged file, where the page has room for it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MIME = {
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """A clip's audio, or where it is."""
+    """A clip's audio as a URI, or a note on where it is."""
 
     uri: str
     note: str
@@ -36,16 +36,16 @@ def inlined(
     """The sounds of a page, as many as fit.
 
     Args:
-        wanted: names of clips, those that are looked at first in front.
-        clips: where their files are.
-        recorded: SHA-256 of the audio that the run heard, by clip: another file is not inlined, whatever it is called.
-        room: bytes that all of them together may add to the page.
+        wanted: names of clips, most important first.
+        clips: the clips by name.
+        recorded: SHA-256 of the run's audio by clip: a file with another hash is not inlined.
+        room: bytes that they may add to the page in total.
     """
-    left, found = room, {}
+    remaining, sounds = room, {}
     for name in wanted:
-        found[name] = _sound(clips[name].path, recorded.get(name, ""), left) if name in clips else NOT_FOUND
-        left -= len(found[name].uri)
-    return found
+        sounds[name] = _sound(clips[name].path, recorded.get(name, ""), remaining) if name in clips else NOT_FOUND
+        remaining -= len(sounds[name].uri)
+    return sounds
 
 
 def _sound(path: Path, recorded: str, left: int) -> Sound:

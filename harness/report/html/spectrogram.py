@@ -1,4 +1,4 @@
-"""The log-mel picture: what the encoder was fed, small, as PNG."""
+"""The log-mel picture: the encoder's input as a small PNG."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from whisper_parity.errors import ParityError
 from whisper_parity.trace.trace import Trace
 
 MEL_BANDS = (80, 128)
-"""n_mels of openai-whisper's models; the recorded hash says which one it was."""
+"""n_mels of openai-whisper's models; the recorded hash tells which one was used."""
 FRAMES_PER_SECOND = 100
 MAX_WIDTH = 480
 LEVELS = 32
-"""Shades: fewer make a smaller file, and nobody sees more."""
+"""Shades: fewer make a smaller file, more are not visible."""
 PALETTE = ((0, "0b0d1a"), (0.25, "3b1c62"), (0.5, "9b2f6e"), (0.75, "ee7350"), (1, "fdeeb0"))
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A picture, or why there is none."""
+    """A picture, or the reason why there is none."""
 
     uri: str
     width: int
     height: int
     seconds: float
-    """Length of audio that it shows [s]."""
+    """Length of the shown audio [s]."""
     note: str
 
 
 def picture(clip: Clip | None, recorded: Trace | None, folder: Path | None) -> Picture:
-    """The log-mel of a clip as the run's encoder saw it.
+    """The log-mel of a clip as the run's encoder received it.
 
     Args:
-        clip: where the audio lies; None when it is not to be found.
-        recorded: a trace with windows, whose hashes the features must have.
+        clip: the clip; None when its audio is missing.
+        recorded: a trace with windows, whose hashes the features must match.
         folder: the cache of features.
     """
     if clip is None or folder is None:
@@ -52,11 +52,11 @@ def picture(clip: Clip | None, recorded: Trace | None, folder: Path | None) -> P
     wanted = [window.header.input_features_sha256 for window in recorded.windows]
     for n_mels in MEL_BANDS:
         try:
-            found = clip_features(folder, clip, n_mels)
+            features = clip_features(folder, clip, n_mels)
         except ParityError as error:
             return _none(f"no log-mel picture: {error}")
-        if [window.sha256 for window in found.windows] == wanted:
-            return _draw(found)
+        if [window.sha256 for window in features.windows] == wanted:
+            return _draw(features)
     return _none("no log-mel picture: the audio file is not the one that this run recorded")
 
 
@@ -90,9 +90,9 @@ def _palette() -> NDArray[np.uint8]:
     places = [place for place, _ in PALETTE]
     channels = np.array([list(bytes.fromhex(colour)) for _, colour in PALETTE])
     at = np.linspace(0, 1, LEVELS)
-    found = np.full((256, 4), 255, np.uint8)
-    found[:LEVELS, 1:] = np.stack([np.interp(at, places, channels[:, i]) for i in range(3)], axis=1).round()
-    return found
+    palette = np.full((256, 4), 255, np.uint8)
+    palette[:LEVELS, 1:] = np.stack([np.interp(at, places, channels[:, i]) for i in range(3)], axis=1).round()
+    return palette
 
 
 def _none(note: str) -> Picture:

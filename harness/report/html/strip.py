@@ -1,4 +1,4 @@
-"""A strip of decoder steps: margin, movement and noise on one scale, so that ties and faults are seen at a glance."""
+"""A strip of decoder steps: margin, movement and noise on one scale, to show ties and faults at a glance."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from whisper_parity.compare.comparison import RISK_SIGMAS, Comparison
 from whisper_parity.compare.logits import Flip
 from whisper_parity.judge.tolerance import Tolerance
 from whisper_parity.judge.verdict import is_fault
+from whisper_parity.report.numbers import number
 from whisper_parity.trace.trace import Trace, WindowTrace
 
 LOWEST, HIGHEST = -6, 2
@@ -23,7 +24,7 @@ HEIGHT = 104.0
 TOP = 8.0
 MAX_STEPS = 240
 MAX_FLIPS = 8
-"""Differing steps of a cell whose top five are shown."""
+"""Differing steps of a cell that are shown with their top five."""
 KINDS = ("sure", "risk", "tie", "fault")
 
 TokenText = Callable[[Sequence[int]], str]
@@ -36,9 +37,9 @@ class Step:
     window: int
     step: int
     choice: str
-    """What the reference takes."""
+    """The reference's choice."""
     other: str
-    """What the candidate takes where they differ, else the reference's runner-up."""
+    """The candidate's choice where they differ, else the reference's runner-up."""
     margin: float
     movement: float
     kind: str
@@ -56,7 +57,7 @@ class Ranked:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A step at which the two choose differently, with the five largest raw logits of both."""
+    """A step with different choices, with the five largest raw logits of both."""
 
     flip: Flip
     kind: str
@@ -66,7 +67,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """The steps of a comparison and how they are drawn."""
+    """The steps of a comparison and their drawing."""
 
     steps: tuple[Step, ...]
     noise: float
@@ -86,7 +87,7 @@ class Strip:
 
     @property
     def noise_y(self) -> float:
-        """Where the edge of the noise, RISK_SIGMAS times its size, is drawn."""
+        """Position of the noise's edge, at RISK_SIGMAS times its size [px from above]."""
         return height(RISK_SIGMAS * self.noise)
 
     def bars(self, kind: str) -> str:
@@ -104,14 +105,14 @@ class Strip:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many steps are of each kind."""
+        """Number of steps of each kind."""
         return {kind: sum(step.kind == kind for step in self.steps) for kind in KINDS}
 
     @property
     def data(self) -> str:
-        """What the page's script reads out at a step, as JSON."""
+        """Data of the page's script for each step, as JSON."""
         rows = [
-            [step.window, step.step, step.choice, step.other, f"{step.margin:.3g}", f"{step.movement:.3g}", step.kind]
+            [step.window, step.step, step.choice, step.other, number(step.margin), number(step.movement), step.kind]
             for step in self.steps
         ]
         return json.dumps(rows, separators=(",", ":"))
@@ -121,7 +122,7 @@ class Strip:
 
 
 def height(value: float) -> float:
-    """Place of a value on the logarithmic scale [px from above]; what is below the scale lies on its ground."""
+    """Position of a value on the logarithmic scale [px from above]; values outside it are clamped."""
     decade = math.log10(value) if value > 0 else LOWEST
     share = (min(max(decade, LOWEST), HIGHEST) - LOWEST) / (HIGHEST - LOWEST)
     return TOP + HEIGHT * (1 - share)
@@ -130,7 +131,7 @@ def height(value: float) -> float:
 def strip(
     reference: Trace, candidate: Trace, comparison: Comparison, tolerance: Tolerance | None, text: TokenText
 ) -> Strip | None:
-    """The strip of a comparison; None where there are no steps to draw."""
+    """The strip of a comparison; None without steps to draw."""
     if comparison.broken or comparison.noise is None or not comparison.steps:
         return None
     windows = {window.header.index: window for window in candidate.windows}
@@ -155,8 +156,8 @@ def strip(
 def margins_of(trace: Trace) -> NDArray[np.float64]:
     """Margins of all steps of a trace, float64 [n_steps]."""
     forced = [window.teacher_forced for window in trace.windows]
-    found = [logits.margins(each.logits, each.choices, each.runners_up) for each in forced]
-    return np.concatenate(found) if found else np.zeros(0)
+    margins = [logits.margins(steps.logits, steps.choices, steps.runners_up) for steps in forced]
+    return np.concatenate(margins) if margins else np.zeros(0)
 
 
 def flip_kind(flip: Flip, tolerance: Tolerance | None) -> str:
@@ -171,13 +172,13 @@ def _steps(
     r, c, index = ours.teacher_forced, theirs.teacher_forced, ours.header.index
     margins = logits.margins(r.logits, r.choices, r.runners_up)
     moved = np.abs(margins - logits.margins(c.logits, r.choices, r.runners_up))
-    found = []
+    steps = []
     for i, (margin, movement) in enumerate(zip(margins, moved)):
         near = "risk" if margin <= RISK_SIGMAS * noise else "sure"
         kind = kinds.get((index, i), near)
         other = int(c.choices[i]) if (index, i) in kinds else int(r.runners_up[i])
-        found.append(Step(index, i, text([int(r.choices[i])]), text([other]), float(margin), float(movement), kind))
-    return found
+        steps.append(Step(index, i, text([int(r.choices[i])]), text([other]), float(margin), float(movement), kind))
+    return steps
 
 
 def _difference(ours: WindowTrace, theirs: WindowTrace, flip: Flip, kind: str, text: TokenText) -> Difference:
