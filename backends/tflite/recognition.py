@@ -15,7 +15,7 @@ WEIGHTS = {"int8": "int8", "fp16": "float16"}
 
 
 def role(path: Path, dims: Dims, variant: str) -> str | None:
-    """ "encoder" or "decoder" where a file's inputs, outputs and weights are that half's; None otherwise.
+    """The half ("encoder" or "decoder") by a file's inputs, outputs and weights; None where they are neither half's.
 
     Args:
         path: the file; it is read, not run.

@@ -137,7 +137,7 @@ def _reproduce(plan: Plan, cell: Cell) -> str:
 
 
 def _named(plan: Plan, clip: Clip) -> str:
-    """A clip as a user types it: by name from the manifest, else by its path, from the project's folder where it can."""
+    """A clip as a user types it: by its name in the manifest, else by its path (from the project's folder)."""
     listing = plan.options.manifest or EMBEDDED
     if listing.parent.resolve() in clip.path.resolve().parents:
         return clip.name

@@ -103,8 +103,8 @@ class RunOptions:
     """What a user may choose; the same names and defaults on the command line, in pytest and in parity.toml."""
 
     checkpoint: str | None = _option(
-        None, Kind.SOURCE, "Whisper name, or checkpoint file", metavar="NAME|FILE", shown="the embedded micro checkpoint",
-        commands=ALL, repeated=True,
+        None, Kind.SOURCE, "Whisper name, or checkpoint file", metavar="NAME|FILE",
+        shown="the embedded micro checkpoint", commands=ALL, repeated=True,
     )  # fmt: skip
     stages: tuple[str, ...] = _option(
         (), Kind.NAMES, "stages, variants as name:variant", metavar="A,B", shown="those of the installed backends",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +38,10 @@ FILES = {"encoder": "encoder_{}_80x3000.tflite", "decoder": "decoder_{}_448.tfli
 
 
 @pytest.fixture(autouse=True)
-def nothing_set(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
     """No MediaTek tools but those that a test names, and none left to the next test."""
     for name in environment_of(settings.Settings):
         monkeypatch.delenv(name, raising=False)
-    yield
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from whisper_parity.cli import main
 def project(tmp_path_factory: pytest.TempPathFactory, scripted_checkpoint: Path, cache_dir: Path) -> Path:
     """A recorded run in a folder that parity.toml names, made from a folder below."""
     folder = tmp_path_factory.mktemp("project")
+    (folder / "clips").mkdir()
     sound.write_wav(folder / "clips" / "one.wav", sound.warble(1.0))
     (folder / "parity.toml").write_text(
         f'[run]\nreport_dir = "out"\nclips = "clips"\nstages = "pytorch,torchscript"\nlanguage = "en"\nthreads = 2\n'

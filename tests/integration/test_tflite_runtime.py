@@ -33,7 +33,8 @@ with registry.Backends().get("tflite").open(loaded, 2) as session:
     encoder_output = session.encode(given["input_features"])
     logits = session.decode(task["tokens"], given["encoder_output"], task["rows"])
 worst = [float(np.abs(a - b).max()) for a, b in ((encoder_output, given["encoder_output"]), (logits, given["logits"]))]
-print(json.dumps({"label": session.facts.label, "numpy": np.__version__, "torch": "torch" in sys.modules, "worst": worst}))
+torch = "torch" in sys.modules
+print(json.dumps({"label": session.facts.label, "numpy": np.__version__, "torch": torch, "worst": worst}))
 """
 
 

@@ -201,7 +201,8 @@ def test_tflite_runtime_lists_its_ops_too(cache_dir, scripted_checkpoint, artifa
     """The same private method, the same answer: asked of the interpreter where it is installed."""
     python = tfliteruntime.interpreter(cache_dir)
     code = (
-        "import sys; from tflite_runtime.interpreter import Interpreter; from whisper_parity.backends.tflite import placement as placing;"
+        "import sys; from tflite_runtime.interpreter import Interpreter;"
+        "from whisper_parity.backends.tflite import placement as placing;"
         "i = Interpreter(model_path=sys.argv[1]); i.allocate_tensors(); p = placing.placement('encoder', i);"
         "print(p.nodes, p.delegated, p.note)"
     )

@@ -58,7 +58,7 @@ def test_calls_never_exceed_those_of_step_by_step_decoding(seed, draft):
 
 @given(seeds, tokens)
 def test_teacher_forced_rows_are_those_of_the_fed_tokens(seed, reference):
-    """Whatever the decoder would say itself, the record is of the reference's tokens, one row per step, also of a loop that fills the limit."""
+    """Whatever the decoder would say, the record has the reference's tokens, one row per step, up to the limit."""
     decoded = decode(FakeSession(seed), plan(), ENCODER_OUTPUT, reference, reference=reference)
     stepwise = decode(FakeSession(seed), plan(), ENCODER_OUTPUT, [], reference=reference, step_by_step=True)
     limit = plan().max_steps

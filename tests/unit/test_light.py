@@ -29,7 +29,8 @@ def imported_by(statement: str) -> set[str]:
 @pytest.mark.parametrize(
     "statement",
     [
-        "import whisper_parity.cli, whisper_parity.run.schedule, whisper_parity.run.collect, whisper_parity.pytest_items",
+        "import whisper_parity.cli, whisper_parity.run.schedule, whisper_parity.run.collect",
+        "import whisper_parity.pytest_items",
         "from whisper_parity.gate import judging, paired; from whisper_parity.report import console, gated, history",
         "from whisper_parity.report import ci, json_schema, junit, markdown, views",
         "from whisper_parity.explain import explain; from whisper_parity.report import explained",
