@@ -177,10 +177,9 @@ def test_other_tests_cost_nothing(run: Run):
     assert (plain.returncode, "1 passed" in plain.stdout) == (0, True), plain.stdout
 
 
-def test_the_demo_runs_from_the_wheel_in_an_empty_folder(run: Run, tmp_path: Path):
+def test_the_demo_runs_from_the_wheel_in_an_empty_folder(run: Run, tmp_path_factory: pytest.TempPathFactory):
     """The embedded checkpoint, clips and limits are in it."""
-    empty = tmp_path / "empty"
-    empty.mkdir()
+    empty = tmp_path_factory.mktemp("empty")
     words = ("run", "--stages", "pytorch,torchscript", "--clips", "en-statement-01,zh-question-01", "--threads", 2)
     ran = run("whisper_parity.cli", *words, "--report-dir", "reports", folder=empty)
     assert ran.returncode in (0, 1), ran.stderr
