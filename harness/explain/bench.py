@@ -131,7 +131,7 @@ def bench(run: RunFolder) -> Iterator[Bench]:
     plan = plans.of_run(run, project.load(project.around(run.path)))
     if changed := conditions.changes(plan):
         raise UsageError(
-            f"run {run.name} was made with another {changed}",
+            f"run {run.name} was made under other conditions: {changed}",
             hint="Restore the conditions of the run, or run again",
         )
     with ExitStack() as stack:

@@ -84,4 +84,4 @@ def test_a_run_goes_on_under_its_own_conditions_only(run, parity):
     """Other threads would give other numbers under the same name."""
     other = parity("run", "--run-id", run, "--threads", 1)
     assert other.exit_code == 2
-    assert "was made with another threads (2 then, 1 now). Choose another --run-id" in other.output
+    assert "was made under other conditions: threads (2 then, 1 now). Choose another --run-id" in other.output

@@ -162,7 +162,7 @@ def test_a_run_is_not_continued_under_another_policy(parity, clip, finished):
     """Its traces would not belong together."""
     result = parity("run", "--clips", clip, "--policy", "plain", "--stages", "torchscript", "--run-id", "one")
     assert result.exit_code == 2
-    assert "was made with another policy" in result.stderr
+    assert "was made under other conditions: policy" in result.stderr
 
 
 def test_changed_audio_is_recorded_again(parity, clip, finished):

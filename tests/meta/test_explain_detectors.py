@@ -156,7 +156,7 @@ def test_a_run_of_another_checkpoint_or_policy_is_refused(tmp_path, cache_dir, m
     ):
         serial.write(plan.folder.options, {**options, **other})
         with (
-            pytest.raises(UsageError, match=f"run run was made with another {named}"),
+            pytest.raises(UsageError, match=f"run run was made under other conditions: {named}"),
             bench(plan.folder),
         ):
             pass
