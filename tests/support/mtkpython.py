@@ -21,9 +21,9 @@ def make(folder: Path, *, package: bool = True) -> Path:
     """
     venv.create(folder, with_pip=False)
     own = next(folder.glob("lib/python*/site-packages"))
-    shared = [sysconfig.get_paths()["purelib"], str(CHECKOUT)]
-    found = [*([str(STAND_IN)] if package else []), *shared]
-    (own / "stand-in.pth").write_text("\n".join(found) + "\n", "utf-8")
+    shared = f"import site; site.addsitedir({sysconfig.get_paths()['purelib']!r})"  # with the editable install in it
+    lines = [*([str(STAND_IN)] if package else []), shared, str(CHECKOUT)]
+    (own / "stand-in.pth").write_text("\n".join(lines) + "\n", "utf-8")
     return folder / "bin" / "python"
 
 
