@@ -14,12 +14,12 @@ from whisper_parity.system.machine import version
 def root_draft(
     folder: Path, checkpoint: Checkpoint, features_sha256: str, plan: DecodingPlan, greedy: Callable[[], list[int]]
 ) -> list[int]:
-    """The root's draft for a window: openai-whisper's own greedy pass, kept. A wrong one costs time, never a token."""
+    """The root's draft for a window: openai-whisper's greedy pass, cached. A wrong one costs time, never a token."""
     parts = [checkpoint.sha256, features_sha256, dict(plan.options), version("openai-whisper"), version("torch")]
-    found = serial.remembered(folder / "drafts" / f"{serial.digest(parts)}.json", greedy)
+    tokens = serial.remembered(folder / "drafts" / f"{serial.digest(parts)}.json", greedy)
     size = checkpoint.dims.n_vocab
-    is_draft = isinstance(found, list) and all(type(token) is int and 0 <= token < size for token in found)
-    return found if is_draft else greedy()
+    is_draft = isinstance(tokens, list) and all(type(token) is int and 0 <= token < size for token in tokens)
+    return tokens if is_draft else greedy()
 
 
 def invariance_path(folder: Path, artifact_sha256: str, label: str, threads: int) -> Path:

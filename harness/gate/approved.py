@@ -162,7 +162,7 @@ def approve(report: Report, folder: Path, name: str | None = None) -> tuple[Path
 def _require_complete(report: Report) -> None:
     bad = [cell for cell in report.rows if not _has_result(cell)]
     if bad or not report.finished or report.subset or not report.rows:
-        which = f"{bad[0].clip} · {bad[0].stage}: {bad[0].verdict.reason}" if bad else "rows are missing"
+        which = f"{bad[0].clip} · {bad[0].stage}: {bad[0].verdict.reason}" if bad else "cells are missing"
         raise UsageError(f"run {report.run} has cells without a result, {which}", hint="Repair it, and run again")
 
 

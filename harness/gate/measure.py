@@ -86,11 +86,11 @@ def errors_against_truth(cell: Row, reference: Row) -> tuple[ErrorCounts, ErrorC
     return counts, ErrorCounts(hits=counts.length)
 
 
-def cell(row: Row) -> dict[str, float]:
+def cell(cell: Row) -> dict[str, float]:
     """All defined figures of one cell, against its parent and against the transcript."""
     figures: dict[str, float | None] = {}
-    if row.vs_parent:
-        comparison = row.vs_parent.comparison
+    if cell.vs_parent:
+        comparison = cell.vs_parent.comparison
         figures = {
             "encoder_output_snr_db": encoder_output_snr_db(comparison),
             "logits_snr_db": logits_snr_db(comparison),
@@ -100,21 +100,21 @@ def cell(row: Row) -> dict[str, float]:
             "steps_at_risk": comparison.steps_at_risk if comparison.steps else None,
             "punctuation": punctuation(comparison),
         }
-    if row.vs_transcript:
-        figures["errors"] = row.vs_transcript.leading_counts.errors
+    if cell.vs_transcript:
+        figures["errors"] = cell.vs_transcript.leading_counts.errors
     return {name: value for name, value in figures.items() if value is not None and not math.isnan(value)}
 
 
-def errors_by_text(row: Row, judged: Judged | None) -> tuple[ErrorCounts, ErrorCounts] | None:
+def errors_by_text(cell: Row, judged: Judged | None) -> tuple[ErrorCounts, ErrorCounts] | None:
     """The same where the reference's own cell was not selected: its text is in the comparison."""
     if judged is None or judged.comparison.text is None:
         return None
     text = judged.comparison.text
-    if row.vs_transcript is None:
+    if cell.vs_transcript is None:
         return text.leading_counts, ErrorCounts(hits=text.leading_counts.length)
-    transcript, language = row.vs_transcript.reference, row.language or None
+    transcript, language = cell.vs_transcript.reference, cell.language or None
     of_reference = compare_texts(reference=transcript, hypothesis=text.reference, language=language)
-    return row.vs_transcript.leading_counts, of_reference.leading_counts
+    return cell.vs_transcript.leading_counts, of_reference.leading_counts
 
 
 def _is_against(judged: Judged | None, reference: Row) -> bool:

@@ -73,4 +73,4 @@ def _metric(pairs: Sequence[CellEvidence]) -> str:
 
 def _rate(errors: Counts, lengths: Counts) -> Estimate:
     rate = statistics.corpus_rate(errors, lengths)
-    return Estimate(rate, note="" if rate is not None else "n/a: nothing is said on these clips")
+    return Estimate(rate, note="" if rate is not None else "n/a: the transcripts of these clips are empty")

@@ -273,9 +273,7 @@ def _rate(name: str, errors: Mapping[str, int], length: int, sign: str = "") -> 
     count = sum(errors.values())
     worst = sorted((clip for clip, count in errors.items() if count > 0), key=lambda clip: -errors[clip])
     if not length:
-        return Measured(
-            0.0 if count <= 0 else None, f"n/a: {_count(count, 'error')} where nothing is said", tuple(worst)
-        )
+        return Measured(0.0 if count <= 0 else None, f"n/a: {_count(count, 'error')} against empty texts", tuple(worst))
     rate = count / length
     percent = f"{rate:{sign}.2%}" if sign else number(name, rate)
     counted = f"{count:+d}" if sign else str(count)

@@ -80,7 +80,7 @@ def rate_difference(scores: Scores) -> Estimate:
     """
     candidate, reference = (corpus_rate(side, scores.lengths) for side in (scores.candidate, scores.reference))
     if candidate is None or reference is None:
-        return Estimate(None, note="n/a: nothing is said on these clips")
+        return Estimate(None, note="n/a: the transcripts of these clips are empty")
     value = candidate - reference
     if scores.clips < 2:
         return Estimate(value, note="no interval from one clip")
@@ -141,7 +141,7 @@ def smallest_detectable_change(scores: Scores) -> Estimate:
     probability 1 - (1 - p)^n; the p for which that is 0.8, at one error per hit clip, is delta = (1 - 0.2^(1/n)) / m.
     """
     if not scores.lengths.sum():
-        return Estimate(None, note="n/a: nothing is said on these clips")
+        return Estimate(None, note="n/a: the transcripts of these clips are empty")
     if spread := _spread(scores):
         return Estimate(_z() * spread / (math.sqrt(scores.clips) * _mean_length(scores)), note="paired z test")
     return Estimate(
@@ -155,7 +155,7 @@ def clips_needed(scores: Scores, change: float) -> Estimate:
     n = ((z_{1 - alpha/2} + z_{power}) sd(Z) / (m change))^2, or ln(1 - power) / ln(1 - m change) where no clip differs.
     """
     if not scores.lengths.sum() or change <= 0:
-        return Estimate(None, note="n/a: nothing is said on these clips")
+        return Estimate(None, note="n/a: the transcripts of these clips are empty")
     if spread := _spread(scores):
         return Estimate(float(math.ceil((_z() * spread / (_mean_length(scores) * change)) ** 2)), note="paired z test")
     share = min(_mean_length(scores) * change, 1.0)

@@ -73,7 +73,7 @@ def compare_runs(first: RunFolder, second: RunFolder) -> RunComparison:
             changes.append(Change(cell.clip, cell.stage, cell, other, _judge_traces(first, second, cell, table)))
     if not changes:
         raise RecordError(
-            f"{first.path} and {second.path} have no row in common", hint="Run the same clips and stages twice"
+            f"{first.path} and {second.path} have no cell in common", hint="Run the same clips and stages twice"
         )
     return RunComparison(before, after, tuple(changes), tuple(missing))
 

@@ -270,7 +270,7 @@ def test_a_part_of_the_run_is_judged_as_that_part(session, pytester, cli_of):
     partial.stdout.fnmatch_lines(["subset: 1 of 4 cells; *", "parity pass: *(1 of 4 cells)", "gate passed: *"])
     refused = cli_of(pytester.path)("approve", "reports/gate")
     assert refused.exit_code == 2
-    assert "rows are missing" in refused.output
+    assert "cells are missing" in refused.output
 
 
 def test_a_part_without_a_comparison_does_not_pass(session, pytester, cli_of):

@@ -148,7 +148,7 @@ def test_nothing_said_is_not_zero(clips):
         statistics.clips_needed(found, 0.01),
     ):
         assert (estimate.value, estimate.low, estimate.high) == (None, None, None)
-        assert estimate.note == "n/a: nothing is said on these clips"
+        assert estimate.note == "n/a: the transcripts of these clips are empty"
     assert statistics.corpus_rate(found.candidate, found.lengths) is None
 
 

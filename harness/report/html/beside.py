@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from whisper_parity.compare.text import total
 from whisper_parity.report import two_runs
-from whisper_parity.report.html.names import Cell, cell, cell_anchor
+from whisper_parity.report.html import names
+from whisper_parity.report.html.names import Cell, cell_anchor
 from whisper_parity.report.numbers import decibels, rate, seconds
 from whisper_parity.report.two_runs import Change, RunComparison
 from whisper_parity.run.folder import RunFolder
@@ -77,7 +78,7 @@ def beside(earlier: RunFolder, run: RunFolder) -> Beside:
 
 def _differs(change: Change) -> bool:
     """Whether verdict, text or figures differ; a time alone is no change."""
-    before, after = cell(change.before), cell(change.after)
+    before, after = names.cell(change.before), names.cell(change.after)
     return change.is_worse or (before.outcome, before.figures) != (after.outcome, after.figures)
 
 
@@ -88,8 +89,8 @@ def _change(change: Change) -> ChangeBeside:
         clip=change.clip,
         stage=change.stage,
         anchor=cell_anchor(change.clip, change.stage),
-        before=cell(before),
-        after=cell(after),
+        before=names.cell(before),
+        after=names.cell(after),
         texts=None if before.text == after.text else (before.text, after.text),
         trace=f"{verdict.outcome.value}: {verdict.reason}" if verdict and verdict.reason else "",
         is_worse=change.is_worse,
@@ -104,14 +105,14 @@ def _stages(runs: RunComparison) -> list[StageBeside]:
 
 
 def _facts(report: Report, spec: str) -> tuple[str, ...]:
-    cells = [row for row in report.rows if row.stage == spec]
+    cells = [cell for cell in report.rows if cell.stage == spec]
     if not cells:
         return ("not in this run",)
     counts: dict[str, int] = {}
-    for outcome in (row.verdict.outcome.value for row in cells):
+    for outcome in (cell.verdict.outcome.value for cell in cells):
         counts[outcome] = counts.get(outcome, 0) + 1
     outcomes = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
-    return (outcomes, *_rates(cells), *_lowest(cells), seconds(sum(row.seconds for row in cells), 1))
+    return (outcomes, *_rates(cells), *_lowest(cells), seconds(sum(cell.seconds for cell in cells), 1))
 
 
 def _rates(cells: Sequence[Row]) -> list[str]:

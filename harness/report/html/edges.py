@@ -15,7 +15,8 @@ from whisper_parity.explain.explanation import Explanation, LayerFinding
 from whisper_parity.judge import tolerance
 from whisper_parity.judge.tolerance import Tolerance
 from whisper_parity.judge.verdict import severity
-from whisper_parity.report.html.names import Cell, cell, cell_anchor
+from whisper_parity.report.html import names
+from whisper_parity.report.html.names import Cell, cell_anchor
 from whisper_parity.report.html.recorded import Recorded
 from whisper_parity.report.html.strip import flip_kind
 from whisper_parity.report.numbers import decibels
@@ -84,16 +85,16 @@ class Edge:
 
 def edge(recorded: Recorded, stage: StageInfo) -> Edge:
     """Gather an edge from a run's cells and explanations."""
-    rows = [row for row in recorded.report.rows if row.stage == stage.spec]
-    judged = sorted((row for row in rows if row.judged), key=_badness)
+    cells = [cell for cell in recorded.report.rows if cell.stage == stage.spec]
+    judged = sorted((cell for cell in cells if cell.judged), key=_badness)
     limits = limits_of(recorded, stage.parent or "", stage.spec)
     counts: dict[str, int] = {}
-    for row in rows:
-        counts[row.verdict.outcome.value] = counts.get(row.verdict.outcome.value, 0) + 1
+    for cell in cells:
+        counts[cell.verdict.outcome.value] = counts.get(cell.verdict.outcome.value, 0) + 1
     return Edge(
         stage=stage,
         outcomes=tuple(counts.items()),
-        worst=tuple(_worst(row) for row in judged[:WORST]),
+        worst=tuple(_worst(cell) for cell in judged[:WORST]),
         hidden=max(0, len(judged) - WORST),
         risk=_risk(judged, limits),
         layers=tuple(_layers(recorded, stage)),
@@ -131,9 +132,9 @@ def sample(reference: Trace, candidate: Trace, share: int) -> Iterator[Point]:
 def layer_points(edge: Edge) -> list[Point]:
     """{"unit", "error", "db", "SNR", "clip"} of every measured unit, in the order of the graph."""
     return [
-        {"unit": unit.unit, "error": error, "db": plotted(value), "SNR": _snr_text(value), "clip": layers.clip}
-        for layers in edge.layers
-        for unit in layers.finding.units
+        {"unit": unit.unit, "error": error, "db": plotted(value), "SNR": _snr_text(value), "clip": clip_layers.clip}
+        for clip_layers in edge.layers
+        for unit in clip_layers.finding.units
         for error, value in (("entire", unit.entire_snr_db), ("single", unit.single_snr_db))
         if value is not None
     ]
@@ -156,29 +157,29 @@ def _sampled(name: str, ref: NDArray[np.float32], cand: NDArray[np.float32], at:
             yield {"tensor": name, "magnitude": float(f"{m:.3g}"), "error": float(f"{e:.3g}")}
 
 
-def _badness(row: Row) -> tuple[float, ...]:
+def _badness(cell: Row) -> tuple[float, ...]:
     """Sort key of cells, worst first: by verdict, then by the lowest SNR."""
-    exit_code, drift = severity(row.verdict)
-    return -exit_code, -drift, min(_db(row, "encoder_output"), _db(row, "logits"))
+    exit_code, drift = severity(cell.verdict)
+    return -exit_code, -drift, min(_db(cell, "encoder_output"), _db(cell, "logits"))
 
 
-def _db(row: Row, name: str) -> float:
-    worst = row.judged.comparison.worst(name) if row.judged else None
+def _db(cell: Row, name: str) -> float:
+    worst = cell.judged.comparison.worst(name) if cell.judged else None
     return worst.snr_db if worst else math.inf
 
 
-def _measured(row: Row, name: str) -> float | None:
-    worst = row.judged.comparison.worst(name) if row.judged else None
+def _measured(cell: Row, name: str) -> float | None:
+    worst = cell.judged.comparison.worst(name) if cell.judged else None
     return worst.snr_db if worst else None
 
 
-def _worst(row: Row) -> Worst:
-    comparison = row.judged.comparison if row.judged else None
+def _worst(cell: Row) -> Worst:
+    comparison = cell.judged.comparison if cell.judged else None
     return Worst(
-        clip=row.clip,
-        cell=cell(row),
-        encoder_db=_measured(row, "encoder_output"),
-        logits_db=_measured(row, "logits"),
+        clip=cell.clip,
+        cell=names.cell(cell),
+        encoder_db=_measured(cell, "encoder_output"),
+        logits_db=_measured(cell, "logits"),
         flips=len(comparison.flips) if comparison else 0,
         at_risk=comparison.steps_at_risk if comparison else 0,
     )
@@ -221,11 +222,11 @@ def _is_of(explanation: Explanation, stage: StageInfo) -> bool:
     return explanation.candidate == stage.spec and explanation.reference == stage.parent
 
 
-def _snr_points(rows: Sequence[Row]) -> Iterator[Point]:
-    for row in sorted(rows, key=lambda row: min(_db(row, "encoder_output"), _db(row, "logits"))):
+def _snr_points(cells: Sequence[Row]) -> Iterator[Point]:
+    for cell in sorted(cells, key=lambda cell: min(_db(cell, "encoder_output"), _db(cell, "logits"))):
         for name in ("encoder_output", "logits"):
-            value = _measured(row, name)
+            value = _measured(cell, name)
             if value is not None:
-                anchor = cell_anchor(row.clip, row.stage)
-                point = {"clip": row.clip, "anchor": anchor, "tensor": name}
+                anchor = cell_anchor(cell.clip, cell.stage)
+                point = {"clip": cell.clip, "anchor": anchor, "tensor": name}
                 yield {**point, "db": plotted(value), "SNR": _snr_text(value)}

@@ -73,7 +73,7 @@ def source_hash(script: str) -> str:
 def _build() -> Engine:
     import vl_convert
 
-    with mapped(BuildError, "the plots' script cannot be made"):
+    with mapped(BuildError, "the plots' script cannot be built"):
         script = vl_convert.javascript_bundle(SNIPPET)
         specifications = plots.specifications()
     if "</script" in script.lower() or "<!--" in script:

@@ -41,11 +41,11 @@ class Recorded:
     @property
     def clip_names(self) -> tuple[str, ...]:
         """Every clip of the report in its order, unusable ones included."""
-        return tuple(dict.fromkeys(row.clip for row in self.report.rows))
+        return tuple(dict.fromkeys(cell.clip for cell in self.report.rows))
 
-    def row(self, clip: str, stage: str) -> Row | None:
+    def cell(self, clip: str, stage: str) -> Row | None:
         """A cell of the grid; None when it has not run."""
-        return next((row for row in self.report.rows if (row.clip, row.stage) == (clip, stage)), None)
+        return next((cell for cell in self.report.rows if (cell.clip, cell.stage) == (clip, stage)), None)
 
     @property
     def edges(self) -> tuple[StageInfo, ...]:

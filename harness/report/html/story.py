@@ -141,7 +141,7 @@ def _story(
 
 
 def _stop(recorded: Recorded, name: str, stage: StageInfo, traces: Traces, samples: dict[str, list[Point]]) -> Stop:
-    row = recorded.row(name, stage.spec)
+    row = recorded.cell(name, stage.spec)
     records = (record for record in recorded.explanations if (record.clip, record.stage) == (name, stage.spec))
     explained = tuple(explanation for record in records for explanation in record.found)
     drawn = None
