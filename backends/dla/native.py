@@ -151,7 +151,7 @@ def _cmake() -> tuple[str, ...]:
         return sys.executable, "-m", "cmake"
     if path := shutil.which("cmake"):
         return (path,)
-    raise UnavailableError("CMake is not installed", hint="Run `pip install cmake`")
+    raise UnavailableError("CMake is not installed", hint="Run `pip install 'whisper-parity[device]'`")
 
 
 def _run(command: Sequence[str], what: str) -> None:

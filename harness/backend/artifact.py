@@ -182,5 +182,5 @@ def _require_unchanged(folder: Path, recorded: Mapping[str, Any], files: Mapping
         if file.sha256 != recorded[role].get("sha256"):
             raise ArtifactError(
                 f"{folder / file.name}: changed since it was built (sha256 {file.sha256[:12]} is not the recorded one)",
-                hint="Build it again, or delete its lineage record to use it as an external file",
+                hint="Build it again, or delete its lineage record to have it judged as a file of unknown origin",
             )

@@ -28,7 +28,8 @@ def bind(plan: Plan) -> None:
         now, then = of_plan(plan), _recorded(plan.folder)
         if changed := list(_changes(then, now)):
             raise UsageError(
-                f"run {plan.folder.name} was made under other conditions: {', '.join(changed)}", hint="Choose another --run-id"
+                f"run {plan.folder.name} was made under other conditions: {', '.join(changed)}",
+                hint="Choose another --run-id",
             )
         merged = {**now, **{name: {**(then or {}).get(name, {}), **now[name]} for name in BY_NAME}}
         if merged != then:

@@ -28,7 +28,7 @@ def test_files_that_changed_since_they_were_built_are_refused(artifacts: Folder,
     replace(path, path.read_bytes() + b"\0")
     reason = artifacts.refused("torchscript")
     assert reason.startswith(f"{path}: changed since it was built (sha256 ")
-    assert reason.endswith("Build it again, or delete its lineage record to use it as an external file")
+    assert reason.endswith("Build it again, or delete its lineage record to have it judged as a file of unknown origin")
 
 
 def test_files_of_another_checkpoint_are_refused_by_their_lineage(artifacts: Folder, recorded: Path):

@@ -111,7 +111,9 @@ def test_a_stand_in_sdk_serves_the_stage_dla(tmp_path: Path, simulated: Simulate
 
     monkeypatch.setenv("MTK_NEURON_SDK", str(write_sdk(tmp_path / "s d k")))
     clip = sound.write_wav(tmp_path / "clip.wav", sound.warble(1.0))
-    found = parity("run", "--stages", "tflite,dla", "--clips", clip, "--serial", simulated.serial, "--run-id", "ci")
+    found = parity(
+        "run", "--stages", "tflite,dla", "--clips", clip, "--set", f"dla.serial={simulated.serial}", "--run-id", "ci"
+    )
     assert found.exit_code == 0, found.output
     stage = (tmp_path / "reports/ci/stages/dla.json").read_text()
     assert "stand-in of the simulator" in stage

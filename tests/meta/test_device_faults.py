@@ -195,7 +195,7 @@ def test_two_devices_and_no_serial(run: Callable[..., Found], client: Adb):
     with SimulatedDevice() as one, SimulatedDevice() as two:
         client.connect(one.serial)
         client.connect(two.serial)
-        check(run(), "fff", r"\[several devices\] .* Name one or more with --serial")
+        check(run(), "fff", r"\[several devices\] .* Name one or more: --set dla\.serial=SERIAL")
 
 
 def test_one_device_needs_no_name(run: Callable[..., Found], client: Adb):

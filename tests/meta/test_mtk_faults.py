@@ -296,7 +296,7 @@ def judged(parity, found, clip, cache_dir, tmp_path, monkeypatch) -> Callable[..
         (tmp_path / "parity.toml").write_text("\n".join(["[backends.tflite]", *lines]) + "\n", "utf-8")
         stages = ("--stages", "pytorch,torchscript,tflite", "--clips", clip, "--language", "en", "--run-id", "one")
         kept = () if "--cache" in words else ("--cache", mtkpython.cache(cache_dir))
-        result = parity("run", *stages, *kept, *words)
+        result = parity("run", *stages, *kept, "--build-missing", *words)
         rows = {row.stage: row.verdict for row in report.load(RunFolder(tmp_path / "reports" / "one")).rows}
         assert rows["torchscript"].outcome is Outcome.PASS
         require_no_traceback(result, rows["tflite"].outcome.exit_code)

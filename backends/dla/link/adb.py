@@ -171,7 +171,9 @@ def find(configured: str | None) -> Path:
     names = ("adb", "adb.exe")
     if folder and (bundled := [folder / name for name in names if (folder / name).is_file()]):
         return bundled[0]
-    raise UnavailableError("no adb client", hint="Run `pip install adbutils`, which includes one, or set ADB")
+    raise UnavailableError(
+        "no adb client", hint="Run `pip install 'whisper-parity[device]'`, which includes one, or set ADB"
+    )
 
 
 @contextmanager

@@ -258,7 +258,7 @@ def chosen(adb: Adb, settings: Settings) -> tuple[str, ...]:
     if usable:
         raise DeviceError(
             Fault.MANY_DEVICES, "", f"{len(usable)} are attached: {', '.join(usable)}",
-            hint="Name one or more with --serial",
+            hint="Name one or more: --set dla.serial=SERIAL, or --serial for \"parity device\"",
         )  # fmt: skip
     for attached in devices:
         raise DeviceError(_STATES.get(attached.state, Fault.OFFLINE), attached.serial, f"adb says {attached.state}")
@@ -266,5 +266,5 @@ def chosen(adb: Adb, settings: Settings) -> tuple[str, ...]:
         Fault.NO_DEVICE,
         "",
         "adb sees none",
-        hint="Attach one, name it with --serial, or start `parity device simulate`",
+        hint="Attach one, or start `parity device simulate`",
     )
