@@ -20,7 +20,7 @@ from whisper_parity.backends.dla import settings as reading
 from whisper_parity.backends.dla.link import adb
 from whisper_parity.backends.dla.settings import Settings
 from whisper_parity.backends.split import probe_session
-from whisper_parity.backends.split.embedding import adopt_token_embedding
+from whisper_parity.backends.split.embedding import link_or_copy_token_embedding
 from whisper_parity.backends.split.names import dla_names
 from whisper_parity.errors import ParityError
 from whisper_parity.model.checkpoint import Checkpoint
@@ -137,7 +137,7 @@ class DLABackend:
             record["ports"] = {role: _port_order(parent.path(role)) for role in found.components}
         (out / names["compilation"]).write_text(json.dumps(record, indent=2) + "\n", "utf-8")
         if "token_embedding" in names:
-            adopt_token_embedding(parent, out)
+            link_or_copy_token_embedding(parent, out)
 
     @contextmanager
     def open(self, artifact: Artifact, threads: int) -> Iterator[DeviceFleet]:

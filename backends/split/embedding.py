@@ -125,9 +125,5 @@ def link_or_copy_token_embedding(parent: Artifact, out: Path) -> None:
         target.write_bytes(source.read_bytes())
 
 
-adopt_token_embedding = link_or_copy_token_embedding
-"""The former name, which `backends.dla` still imports."""
-
-
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")

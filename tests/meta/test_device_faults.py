@@ -284,7 +284,7 @@ def run_again(prepared: Prepared, run: Callable[..., Found], serial: str) -> Fou
 FAKE_RUNNER = """#!{python}
 import os, socket, sys
 sys.path.insert(0, {project!r})
-from whisper_parity.backends.dla import protocol as p
+from whisper_parity.backends.dla.sessions import protocol as p
 name = sys.argv[sys.argv.index("--listen") + 1].partition(":")[2]
 listener = socket.socket(socket.AF_UNIX)
 listener.bind("\\0" + name)
