@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,6 +16,7 @@ import pytest
 
 from whisper_parity import project, pytest_gate
 from whisper_parity.backend import registry
+from whisper_parity.backend.given import require_folder
 from whisper_parity.backend.stage import Stage
 from whisper_parity.clips.clip import BadClip, ClipSet
 from whisper_parity.errors import ParityError
@@ -182,8 +183,10 @@ class ParityRun:
         file = named_file(config)
         folder = file.parent if file else project.folder(config.invocation_params.dir)
         self.project: Project = _usable(lambda: project.load(folder))
+        if self.options.artifacts is not None:  # what cannot be used is reported before an hour of work
+            _usable(partial(require_folder, self.options.artifacts))
         if config.option.parity_gate:
-            _ = self._gate  # what cannot be used is reported before an hour of work
+            _ = self._gate
 
     @property
     def is_worker(self) -> bool:
@@ -276,7 +279,7 @@ class ParityRun:
                 return f"no {project.FILE_NAME} in {self.project.folder} or above it"
             return f"no item of {file} was selected, or it was not among the tests that were named"
         rows = [row for row in self._report.rows if (row.clip, row.stage) in self._cells]
-        if any(row.judged for row in rows):
+        if any(row.judged or row.verdict.outcome.exit_code for row in rows):
             return ""
         return "only references are left of the selection" if self._report.subset else "ask for two stages and one clip"
 

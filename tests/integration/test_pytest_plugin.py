@@ -182,3 +182,20 @@ def _swap_rows(path: Path) -> None:
     table = np.load(path)
     table[[50258, 50259]] = table[[400, 370]]
     np.save(path, table)
+
+
+def test_a_missing_folder_of_artifacts_is_refused_before_anything_runs(gate, pytester):
+    """One line, the exit code of a wrong option, and no item."""
+    result = gate("-q", "--parity-artifacts=nowhere")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*nowhere: no such folder. Give the folder that holds the artifacts"])
+    assert not (pytester.path / "reports").exists()
+
+
+def test_a_stage_without_files_is_red_and_not_called_uncompared(gate, pytester):
+    """The reason is the missing files, not the selection."""
+    (pytester.path / "models").mkdir()
+    result = gate("--parity-artifacts=models", "-k", "torchscript-one")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["*no files of torchscript in *models*"])
+    result.stdout.no_fnmatch_line("*nothing was compared*")
