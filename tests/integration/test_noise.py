@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -91,13 +92,16 @@ def test_the_approved_noise_is_of_the_embedded_checkpoint():
     assert len(found.clips) == EMBEDDED.read_text("utf-8").count('"default"')
 
 
-def test_the_noise_of_one_checkpoint_does_not_replace_that_of_another(parity, scripted_checkpoint):
-    """The approved file is the embedded checkpoint's; another one's noise needs a name."""
-    before = (CHECKOUT / "fixtures" / "approved" / "noise.json").read_bytes()
+def test_the_noise_of_one_checkpoint_does_not_replace_that_of_another(parity, scripted_checkpoint, tmp_path):
+    """The project's approved file is the embedded checkpoint's; another one's noise needs a name."""
+    approved = tmp_path / "fixtures" / "approved" / "noise.json"
+    approved.parent.mkdir(parents=True)
+    shutil.copy(CHECKOUT / "fixtures" / "approved" / "noise.json", approved)
+    before = approved.read_bytes()
     result = parity("noise", "--checkpoint", scripted_checkpoint)
     assert result.exit_code == 2
     assert "noise.json holds the noise of micro, not of tiny-" in result.stderr
-    assert (CHECKOUT / "fixtures" / "approved" / "noise.json").read_bytes() == before
+    assert approved.read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support import sites
 from whisper_parity import project
-from whisper_parity.backend import build, registry, taps
+from whisper_parity.backend import build, taps
 from whisper_parity.backend.artifact import lineage_name
 from whisper_parity.backend.contract import Availability, Float32
 from whisper_parity.backend.registry import Backends
@@ -119,8 +119,9 @@ class Foreign:
     name = "foreign"
     after = "pytorch"
     variants = ()
+    is_root = False
 
-    def probe(self):
+    def availability(self):
         return Availability(True, "")
 
     def tools(self):
@@ -129,7 +130,7 @@ class Foreign:
 
 def test_a_backend_without_probes_is_not_asked_for_one(bench, monkeypatch):
     """One line that says so, before anything is built."""
-    monkeypatch.setattr(registry, "backend", lambda name: Foreign())
+    monkeypatch.setattr(Backends, "get", lambda self, name: Foreign())
     workshop = replace(bench.plan.workshop, options={"taps": "entire:encoder.conv"})
     with pytest.raises(UnavailableError, match="foreign: backend foreign cannot make probes"):
         build.obtain(workshop, "foreign")
