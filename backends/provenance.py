@@ -15,10 +15,10 @@ __all__ = ["of", "of_code", "require", "require_extra"]
 
 def require(*packages: str) -> Availability:
     """Usable when all packages are installed; the reason names versions, or what to install."""
-    found = of(*packages)
-    if missing := [package for package in packages if package not in found]:
+    installed = of(*packages)
+    if missing := [package for package in packages if package not in installed]:
         return Availability(False, f"{', '.join(missing)} is not installed: run `pip install {' '.join(missing)}`")
-    return Availability(True, ", ".join(f"{name} {found[name]}" for name in packages))
+    return Availability(True, ", ".join(f"{name} {installed[name]}" for name in packages))
 
 
 def require_extra(extra: str, *packages: str) -> None:

@@ -14,9 +14,10 @@ import pytest
 
 from tests.support import pages, sound
 from tests.support.browsing import pixels, share_near
+from whisper_parity.errors import UnavailableError
 from whisper_parity.project import Project
 from whisper_parity.report import views
-from whisper_parity.report.html import export, page
+from whisper_parity.report.html import engine, export, page
 from whisper_parity.run import options as run_options
 from whisper_parity.run import report
 from whisper_parity.run.folder import RunFolder
@@ -181,6 +182,16 @@ def test_what_is_not_there_is_said(run):
     assert "no log-mel picture: the clip&#39;s audio file was not found" in text
     assert "text and tokens only, or the traces are missing" in text
     assert "no device: &lt;script&gt;" in text
+
+
+def test_without_what_draws_the_page_has_everything_else(run, monkeypatch):
+    """The packages of an extra are missing: a gap that names it; plots as files are refused."""
+    monkeypatch.setattr(engine, "versions", lambda *packages: {})
+    text = page.write(RunFolder(run)).read_text("utf-8")
+    assert "Run `pip install &#39;whisper-parity[pages]&#39;`" in text
+    assert "data:image/png" in text
+    with pytest.raises(UnavailableError, match=r"altair, vl-convert-python is not installed"):
+        export.export(RunFolder(run), run / "plots", "svg")
 
 
 def test_a_trace_that_cannot_be_read_is_a_gap(run):

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.checkout import CHECKOUT
+from whisper_parity.backends import provenance
+from whisper_parity.errors import UnavailableError
 
 LISTED = {
     "backends/torchscript/__init__.py": ("backends.torchscript.tracing", "backends.split.modules"),
@@ -32,6 +34,14 @@ def test_what_the_writers_of_files_import_is_listed(backend: str, writers: tuple
     if "dla" in backend:  # the stand-in quantises by LiteRT's quantiser, whose version is part of the key
         needed -= {"backends.tflite.litert.convert"}
     assert needed - listed == set()
+
+
+def test_a_missing_extra_is_named():
+    """What is installed is no fault; what is not names the extra that brings it."""
+    provenance.require_extra("litert", "numpy")
+    with pytest.raises(UnavailableError) as caught:
+        provenance.require_extra("litert", "numpy", "no-such-converter")
+    assert str(caught.value) == "no-such-converter is not installed. Run `pip install 'whisper-parity[litert]'`"
 
 
 def _deciding(writer: str) -> set[str]:
