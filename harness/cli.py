@@ -376,13 +376,13 @@ def backends_(name: str | None) -> None:
     from whisper_parity.backend.settings import described
 
     backends = registry.Backends()
-    for each in (name,) if name else backends.names:
-        backend = backends.get(each)
-        stages = ", ".join((each, *(f"{each}:{variant}" for variant in backend.variants)))
-        click.echo(f"{each}: stages {stages}")
+    for stage in (name,) if name else backends.names:
+        backend = backends.get(stage)
+        stages = ", ".join((stage, *(f"{stage}:{variant}" for variant in backend.variants)))
+        click.echo(f"{stage}: stages {stages}")
         if isinstance(backend, Configurable):
             for key, default, text in described(backend.settings_type):
-                click.echo(f"  {each}.{key} [{default}]  {text}")
+                click.echo(f"  {stage}.{key} [{default}]  {text}")
 
 
 def _reports() -> Path:

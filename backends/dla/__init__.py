@@ -106,9 +106,9 @@ class DLABackend:
         target = self.settings.profile.code
         return dla_names(checkpoint, f"{target}_{variant}" if variant else target)
 
-    def probe_names(self, checkpoint: Checkpoint, variant: str, found: Taps) -> dict[str, str]:
+    def probe_names(self, checkpoint: Checkpoint, variant: str, wanted: Taps) -> dict[str, str]:
         """encoder_base_80x3000_MT8371_probe.dla, ..."""
-        return taps.file_names(self.file_names(checkpoint, variant), found)
+        return taps.file_names(self.file_names(checkpoint, variant), wanted)
 
     def probe_tools(self) -> dict[str, str]:
         """Our modules around Whisper's; what is compiled comes from the probe of the parent."""
@@ -123,18 +123,18 @@ class DLABackend:
         """
         if variant == SIMULATED:
             provenance.require_extra("litert", "ai-edge-quantizer")
-        found, checkpoint = taps.of_options(options, parent.checkpoint.dims), parent.checkpoint
-        names = self.probe_names(checkpoint, variant, found) if found else self.file_names(checkpoint, variant)
+        wanted, checkpoint = taps.of_options(options, parent.checkpoint.dims), parent.checkpoint
+        names = self.probe_names(checkpoint, variant, wanted) if wanted else self.file_names(checkpoint, variant)
         tool = compiler.find(self.settings, simulated=variant == SIMULATED)
         record: dict[str, Any] = {
             "compiler": tool.version, "soc": self.settings.profile.code, "source": self.settings.profile.source
         }  # fmt: skip
-        for role in found.components if found else ROLES:
+        for role in wanted.components if wanted else ROLES:
             flags = self.settings.compile_flags(role)
             done = compiler.compile_file(tool, parent.path(role), out / names[role], flags, self.settings)
             record[role] = asdict(done)
-        if found:
-            record["ports"] = {role: _port_order(parent.path(role)) for role in found.components}
+        if wanted:
+            record["ports"] = {role: _port_order(parent.path(role)) for role in wanted.components}
         (out / names["compilation"]).write_text(json.dumps(record, indent=2) + "\n", "utf-8")
         if "token_embedding" in names:
             link_or_copy_token_embedding(parent, out)
@@ -149,8 +149,8 @@ class DLABackend:
         from whisper_parity.backends.dla import fleet
 
         simulated = StageName.parse(artifact.stage).variant == SIMULATED
-        with fleet.opened(self.settings, artifact, simulated=simulated, threads=threads) as found:
-            yield found
+        with fleet.opened(self.settings, artifact, simulated=simulated, threads=threads) as session:
+            yield session
 
 
 def _port_order(path: Path) -> dict[str, list[str]]:

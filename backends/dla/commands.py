@@ -44,10 +44,10 @@ def list_(serial: str | None) -> None:
         for serial in settings.serial:
             with suppress(ParityError):
                 client.connect(serial)
-        found = client.devices()
-    for each in found:
-        click.echo(f"{each.serial}\t{each.state}\t{each.details}")
-    if not found:
+        devices = client.devices()
+    for attached in devices:
+        click.echo(f"{attached.serial}\t{attached.state}\t{attached.details}")
+    if not devices:
         click.echo("no device; attach one, or start `parity device simulate`", err=True)
         sys.exit(3)
 
@@ -56,9 +56,9 @@ def list_(serial: str | None) -> None:
 @serial_option
 def info(serial: str | None) -> None:
     """Say what a device is: model, SoC, system, space, adbd, runtime."""
-    for found in _each(serial):
-        for name, value in _facts(found):
-            click.echo(f"{found.serial}\t{name}\t{value}")
+    for board in _boards(serial):
+        for name, value in _facts(board):
+            click.echo(f"{board.serial}\t{name}\t{value}")
 
 
 @device.command()
@@ -70,12 +70,12 @@ def push(serial: str | None, files: tuple[Path, ...]) -> None:
     from whisper_parity.backends.dla.link.store import Store
     from whisper_parity.system.terminal import working
 
-    for found in _each(serial):
-        store = Store(found, facts(found))
+    for board in _boards(serial):
+        store = Store(board, facts(board))
         for file in files:
-            with working(f"{file.name} to {found.serial}"):
+            with working(f"{file.name} to {board.serial}"):
                 remote = store.put(file, _suffix(file))
-            click.echo(f"{found.serial}\t{file.name}\t{remote}")
+            click.echo(f"{board.serial}\t{file.name}\t{remote}")
 
 
 @device.command()
@@ -85,9 +85,9 @@ def clean(serial: str | None) -> None:
     from whisper_parity.backends.dla.link.device import facts
     from whisper_parity.backends.dla.link.store import Store
 
-    for found in _each(serial):
-        freed = Store(found, facts(found)).clean()
-        click.echo(f"{found.serial}\tfreed {freed / 2**20:.1f} MiB")
+    for board in _boards(serial):
+        freed = Store(board, facts(board)).clean()
+        click.echo(f"{board.serial}\tfreed {freed / 2**20:.1f} MiB")
 
 
 @device.command()
@@ -97,10 +97,10 @@ def doctor(serial: str | None) -> None:
     from whisper_parity.backends.dla import doctor as checking
 
     good = True
-    for found in _each(serial):
-        for check in checking.checks(found):
+    for board in _boards(serial):
+        for check in checking.checks(board):
             good &= check.good
-            click.echo(f"{found.serial}\t{'ok' if check.good else 'MISSING'}\t{check.name}\t{check.found}")
+            click.echo(f"{board.serial}\t{'ok' if check.good else 'MISSING'}\t{check.name}\t{check.found}")
     sys.exit(0 if good else 3)
 
 
@@ -111,10 +111,10 @@ def runner(target: str) -> None:
     from whisper_parity.backends.dla import native
     from whisper_parity.system.terminal import working
 
-    for each in target.split(","):
-        with working(f"building the runner for {each}"):
-            path = native.runner(each)
-        click.echo(f"{each}\t{path.stat().st_size} bytes\t{path}")
+    for name in target.split(","):
+        with working(f"building the runner for {name}"):
+            path = native.runner(name)
+        click.echo(f"{name}\t{path.stat().st_size} bytes\t{path}")
 
 
 @device.command()
@@ -161,16 +161,16 @@ def _settings(serial: str | None) -> Settings:
     return reading.read(table)
 
 
-def _each(serial: str | None) -> Iterator[Device]:
+def _boards(serial: str | None) -> Iterator[Device]:
     """The chosen devices, connected."""
     from whisper_parity.backends.dla.link.device import Device, chosen
 
     settings = _settings(serial)
     with _client(settings) as client:
-        for each in chosen(client, settings):
-            found = Device(client, each, settings)
-            found.present()
-            yield found
+        for name in chosen(client, settings):
+            device = Device(client, name, settings)
+            device.present()
+            yield device
 
 
 @contextmanager
@@ -181,11 +181,11 @@ def _client(settings: Settings) -> Iterator[Adb]:
         yield client
 
 
-def _facts(found: Device) -> list[tuple[str, str]]:
+def _facts(device: Device) -> list[tuple[str, str]]:
     from whisper_parity.backends.dla import doctor as checking
     from whisper_parity.backends.dla.link import device as asking
 
-    facts = asking.facts(found)
+    facts = asking.facts(device)
     free = "unknown" if facts.free_bytes < 0 else f"{facts.free_bytes / 2**20:.0f} MiB"
     return [
         ("device", facts.name),
@@ -193,8 +193,8 @@ def _facts(found: Device) -> list[tuple[str, str]]:
         ("machine", facts.machine),
         ("clock", asking.date(facts.clock_s)),
         ("work folder", f"{facts.work_folder} ({free} free)"),
-        ("adbd features", checking.features(found) or "none: an old adbd, exit codes by a sentinel"),
-        *((check.name, check.found) for check in checking.tools(found)),
+        ("adbd features", checking.features(device) or "none: an old adbd, exit codes by a sentinel"),
+        *((check.name, check.found) for check in checking.tools(device)),
     ]
 
 

@@ -97,10 +97,10 @@ class Settings:
         Raises:
             ConfigError: an unknown SoC without an arch of its own.
         """
-        known = soc.named(self.soc) if self.arch is None or self.soc in soc.codes() else Soc(self.soc, self.soc, "", "")
+        base = soc.named(self.soc) if self.arch is None or self.soc in soc.codes() else Soc(self.soc, self.soc, "", "")
         own: dict[str, Any] = {"arch": self.arch, "l1_size_kb": self.l1_size_kb, "num_mdla": self.num_mdla}
         given = {key: value for key, value in own.items() if value is not None}
-        return replace(known, **given, source=f"parity.toml, {known.source}".rstrip(", ")) if given else known
+        return replace(base, **given, source=f"parity.toml, {base.source}".rstrip(", ")) if given else base
 
     def native_inputs(self, role: str) -> bool:
         """Whether a file compiled with these flags takes float16 as the NPU has it."""

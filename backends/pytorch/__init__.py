@@ -56,7 +56,7 @@ class PyTorchBackend:
         """The checkpoint."""
         return {"checkpoint": checkpoint.path.name}
 
-    def probe_names(self, checkpoint: Checkpoint, variant: str, found: Taps) -> dict[str, str]:
+    def probe_names(self, checkpoint: Checkpoint, variant: str, wanted: Taps) -> dict[str, str]:
         """None of its own: its modules are tapped as they are."""
         return {}
 
@@ -77,8 +77,8 @@ class PyTorchBackend:
 
         torch.set_num_threads(threads)
         session = PyTorchSession(load_model(artifact.path("checkpoint")), torch.__version__)
-        found = taps.of_options(artifact.options, artifact.checkpoint.dims)
-        yield session.probe(found, artifact.checkpoint.dims) if found else session
+        wanted = taps.of_options(artifact.options, artifact.checkpoint.dims)
+        yield session.probe(wanted, artifact.checkpoint.dims) if wanted else session
 
 
 class PyTorchSession:
@@ -113,10 +113,10 @@ class PyTorchSession:
         import torch
         import whisper
 
-        found = whisper.decode(self._model, torch.from_numpy(encoder_output)[0], whisper.DecodingOptions(**options))
-        return list(found.tokens)
+        result = whisper.decode(self._model, torch.from_numpy(encoder_output)[0], whisper.DecodingOptions(**options))
+        return list(result.tokens)
 
-    def probe(self, found: Taps, dims: Dims) -> HostProbe:
+    def probe(self, wanted: Taps, dims: Dims) -> HostProbe:
         """The same modules with taps, attention as PyTorch runs it."""
         import torch
 
@@ -124,20 +124,20 @@ class PyTorchSession:
         from whisper_parity.backends.split import probes
 
         halves = dict(zip(taps.COMPONENTS, split.split(self._model)))
-        modules = {name: probes.probe(found, name, halves[name], dims) for name in found.components}
+        modules = {name: probes.probe(wanted, name, halves[name], dims) for name in wanted.components}
         table = self._model.decoder.token_embedding.weight
 
         def run(component: str, arrays: Mapping[str, Float32]) -> dict[str, Float32]:
             with torch.no_grad():
                 outputs = modules[component](*map(torch.from_numpy, arrays.values()))
-            return dict(zip(taps.ports(found, component, dims).outputs, (output.numpy() for output in outputs)))
+            return dict(zip(taps.ports(wanted, component, dims).outputs, (output.numpy() for output in outputs)))
 
         def lookup(tokens: Sequence[int]) -> Float32:
             embeddings = np.zeros((1, dims.n_text_ctx, dims.n_text_state), np.float32)
             embeddings[0, : len(tokens)] = table[list(tokens)].detach().numpy()
             return embeddings
 
-        return HostProbe(f"{self.facts.label}, tapped", found, dims, run, lookup)
+        return HostProbe(f"{self.facts.label}, tapped", wanted, dims, run, lookup)
 
     @contextmanager
     def perturbed(self, change: Perturbation) -> Iterator[PyTorchSession]:

@@ -86,14 +86,14 @@ class TFLiteBackend:
 
     def availability(self) -> Availability:
         """Needs an interpreter, LiteRT's or MediaTek's; the converters only when something is to be built."""
-        found = provenance.of(*INTERPRETERS)
+        installed = provenance.of(*INTERPRETERS)
         mtk, usable = self._probe_mtk()
-        if not (found or usable):
+        if not (installed or usable):
             reason = "no TFLite interpreter is installed: run `pip install ai-edge-litert`"
             return Availability(False, "; ".join([reason, *mtk]))
         converters = provenance.of("litert-torch", "ai-edge-quantizer")
-        said = [f"{name} {version}" for name, version in {**found, **converters}.items()]
-        return Availability(True, ", ".join([*said, *mtk]))
+        named = [f"{name} {version}" for name, version in {**installed, **converters}.items()]
+        return Availability(True, ", ".join([*named, *mtk]))
 
     def tolerances(self) -> dict[str, dict[str, Any]]:
         """Limits of the edges to its stages."""
@@ -130,9 +130,9 @@ class TFLiteBackend:
             names["conversion"] = f"conversion_{checkpoint.name}.json"
         return names
 
-    def probe_names(self, checkpoint: Checkpoint, variant: str, found: Taps) -> dict[str, str]:
+    def probe_names(self, checkpoint: Checkpoint, variant: str, wanted: Taps) -> dict[str, str]:
         """encoder_base_80x3000_probe.tflite, encoder_base_80x3000_int8_probe.tflite, ..."""
-        return taps.file_names(tflite_names(checkpoint, "" if variant == "fp32" else variant), found)
+        return taps.file_names(tflite_names(checkpoint, "" if variant == "fp32" else variant), wanted)
 
     def probe_tools(self) -> dict[str, str]:
         """Our modules around Whisper's, and their conversion."""
@@ -146,8 +146,8 @@ class TFLiteBackend:
         if self.settings.converter != "litert":
             yield
             return
-        with workers() as found:
-            found.prepare(CONVERT)
+        with workers() as pool:
+            pool.prepare(CONVERT)
             yield
 
     def build(self, parent: Artifact, out: Path, variant: str, options: BuildOptions) -> None:
@@ -160,8 +160,8 @@ class TFLiteBackend:
         if self.settings.converter == "litert" or variant in QUANTISED:
             provenance.require_extra("litert", "ai-edge-quantizer" if variant in QUANTISED else "litert-torch")
         names = self.file_names(parent.checkpoint, variant)
-        if found := taps.of_options(options, parent.checkpoint.dims):
-            self._build_probe(parent, out, variant, options, found)
+        if wanted := taps.of_options(options, parent.checkpoint.dims):
+            self._build_probe(parent, out, variant, options, wanted)
             return
         if self.settings.converter == "litert":
             build_files(parent, out, names, variant, options)
@@ -178,13 +178,13 @@ class TFLiteBackend:
     @contextmanager
     def open(self, artifact: Artifact, threads: int) -> Iterator[TFLiteSession | MTKSession | HostProbe]:
         """Load both files, matching their inputs and outputs by name, shape and dtype, and the token embedding."""
-        if found := taps.of_options(artifact.options, artifact.checkpoint.dims):
-            yield tapped(artifact, found, threads)
+        if wanted := taps.of_options(artifact.options, artifact.checkpoint.dims):
+            yield tapped(artifact, wanted, threads)
             return
         with opened(self.settings, artifact, threads) as session:
             yield session
 
-    def _build_probe(self, parent: Artifact, out: Path, variant: str, options: BuildOptions, found: Taps) -> None:
+    def _build_probe(self, parent: Artifact, out: Path, variant: str, options: BuildOptions, wanted: Taps) -> None:
         from whisper_parity.backends.tflite.litert.probe_files import build_probe
 
         if self.settings.converter == "mtk":
@@ -192,8 +192,8 @@ class TFLiteBackend:
                 "probes of files by mtk_converter are not built: a LiteRT probe would not describe an mtk file",
                 hint='Set converter = "litert" in [backends.tflite] to look at the layers of such files',
             )
-        names = self.probe_names(parent.checkpoint, variant, found)
-        build_probe(parent, out, names, variant, mask_value(options), found)
+        names = self.probe_names(parent.checkpoint, variant, wanted)
+        build_probe(parent, out, names, variant, mask_value(options), wanted)
 
     def _probe_mtk(self) -> tuple[list[str], bool]:
         """What is to be said of MediaTek's tools, and whether they can be used; nothing where nobody asked for them."""

@@ -32,11 +32,11 @@ def inspect(file: Path, as_json: bool) -> None:
     from whisper_parity.backends.tflite.mtkext import inspection
     from whisper_parity.system import serial
 
-    found = inspection.inspect(file)
+    content = inspection.inspect(file)
     if as_json:
-        click.echo(serial.dumps(found))
+        click.echo(serial.dumps(content))
         return
-    for name, value in _facts(found):
+    for name, value in _facts(content):
         click.echo(printable(f"{name:<12} {value}").rstrip())
 
 
@@ -55,7 +55,7 @@ def mtk_check(file: Path, seed: int, as_json: bool) -> None:
     from whisper_parity.system import serial
 
     ports = inspection.inspect(file).inputs
-    candidates = [_words(mtkext.differences(each)) for each in checking.readings(file)]
+    candidates = [_words(mtkext.differences(reading)) for reading in checking.readings(file)]
     if not as_json:
         for words in candidates:
             click.echo(printable(f"reading      {words}"))
@@ -113,23 +113,23 @@ def _lines(fits: Sequence[Fit], label: str) -> list[str]:
     return [*lines, f"{_words(good[0].changes)} computes what {label} computes"]
 
 
-def _facts(found: Inspection) -> list[tuple[str, str]]:
+def _facts(content: Inspection) -> list[tuple[str, str]]:
     """The report's lines, each with what it is about."""
     facts = [
-        ("description", found.description or "(none)"),
-        ("converter", found.converter),
-        ("size", f"{_size(found.size_bytes)}, {found.subgraphs} subgraph(s), {found.tensors} tensors"),
-        *(("input", f"{port.name} {port.dtype} {list(port.shape)}") for port in found.inputs),
-        *(("output", f"{port.name} {port.dtype} {list(port.shape)}") for port in found.outputs),
-        ("ops", ", ".join(f"{name} {count}" for name, count in found.ops.items()) or "none"),
-        *_custom(found.custom_ops),
+        ("description", content.description or "(none)"),
+        ("converter", content.converter),
+        ("size", f"{_size(content.size_bytes)}, {content.subgraphs} subgraph(s), {content.tensors} tensors"),
+        *(("input", f"{port.name} {port.dtype} {list(port.shape)}") for port in content.inputs),
+        *(("output", f"{port.name} {port.dtype} {list(port.shape)}") for port in content.outputs),
+        ("ops", ", ".join(f"{name} {count}" for name, count in content.ops.items()) or "none"),
+        *_custom(content.custom_ops),
     ]
-    for kind, held in found.weights.items():
+    for kind, held in content.weights.items():
         facts.append(("weights", f"{kind}: {_size(held.size_bytes)} in {held.tensors} tensors"))
-    facts += [("fp16", _constant(each)) for each in found.fatal_constants[:SHOWN]]
-    facts += [("npu", each) for each in found.npu_findings[:SHOWN]]
-    facts += [("unread", each) for each in found.unread[:SHOWN]]
-    left = sum(max(0, len(each) - SHOWN) for each in (found.fatal_constants, found.npu_findings, found.unread))
+    facts += [("fp16", _constant(item)) for item in content.fatal_constants[:SHOWN]]
+    facts += [("npu", item) for item in content.npu_findings[:SHOWN]]
+    facts += [("unread", item) for item in content.unread[:SHOWN]]
+    left = sum(max(0, len(item) - SHOWN) for item in (content.fatal_constants, content.npu_findings, content.unread))
     return [*facts, *([("more", f"{left} more lines with --json")] if left else [])]
 
 
@@ -148,14 +148,16 @@ def _custom(ops: Sequence[Op]) -> list[tuple[str, str]]:
     return lines[:SHOWN] + ([("custom", f"{left} more kinds with --json")] if left > 0 else [])
 
 
-def _constant(found: Any) -> str:
+def _constant(constant: Any) -> str:
     """A constant that float16 does not hold, in one line."""
     counts = {
-        "beyond 65504": found.beyond,
-        "-inf": found.minus_inf,
-        "+inf": found.plus_inf,
-        "NaN": found.nan,
+        "beyond 65504": constant.beyond,
+        "-inf": constant.minus_inf,
+        "+inf": constant.plus_inf,
+        "NaN": constant.nan,
     }
-    said = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-    users = ", ".join(found.ops[:3]) + (f" and {len(found.ops) - 3} more" if len(found.ops) > 3 else "")
-    return f"{said} of {found.elements} in {found.tensor[:80] or '(no name)'}, taken by {users or 'no operator'}"
+    counted = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    users = ", ".join(constant.ops[:3]) + (f" and {len(constant.ops) - 3} more" if len(constant.ops) > 3 else "")
+    return (
+        f"{counted} of {constant.elements} in {constant.tensor[:80] or '(no name)'}, taken by {users or 'no operator'}"
+    )

@@ -45,14 +45,14 @@ def delegated(ops: Sequence[Node]) -> tuple[frozenset[int], int]:
 def _between(delegate: Node, makers: Mapping[int, Node]) -> set[int]:
     """Walk from what a delegate gives back to what it was given."""
     given = _tensors(delegate["inputs"])
-    found: set[int] = set()
+    indices: set[int] = set()
     waiting = _tensors(delegate["outputs"])
     while waiting:
         maker = makers.get(waiting.pop())
-        if maker is not None and int(maker["index"]) not in found:
-            found.add(int(maker["index"]))
+        if maker is not None and int(maker["index"]) not in indices:
+            indices.add(int(maker["index"]))
             waiting |= _tensors(maker["inputs"]) - given
-    return found
+    return indices
 
 
 def _tensors(indices: Iterable[Any]) -> set[int]:

@@ -84,8 +84,8 @@ def matched(path: Path, side: int, expected: Shapes, ports: Sequence[Port]) -> l
         for place, port in enumerate(ports)
     ]
     names = {port.name: place for place, port in enumerate(ports)}
-    found = match(path, "output" if side else "input", expected, details, names)
-    return sorted(found, key=lambda name: found[name])
+    indices = match(path, "output" if side else "input", expected, details, names)
+    return sorted(indices, key=lambda name: indices[name])
 
 
 class MTKSession:
@@ -125,18 +125,18 @@ class TFLiteSession:
         dims = artifact.checkpoint.dims
         module, runtime = _interpreter_module()
         self._embedding = TokenEmbedding(artifact.path("token_embedding"), dims)
-        found = _runnable(artifact, settings)
-        lowered = [role for role in ROLES if found[role].lowered]
+        runnable = _runnable(artifact, settings)
+        lowered = [role for role in ROLES if runnable[role].lowered]
         if artifact.is_foreign or lowered:
             for role in ROLES:
-                if reason := failure(found[role].path, module.__name__, threads):
-                    where = f"; lowered as {found[role].path}" if role in lowered else ""
+                if reason := failure(runnable[role].path, module.__name__, threads):
+                    where = f"; lowered as {runnable[role].path}" if role in lowered else ""
                     raise _not_loaded(artifact.path(role), reason + where)
         sides = shapes(dims)
-        self._encoder, self._decoder = (Graph(module, found[role].path, threads, *sides[role]) for role in ROLES)
+        self._encoder, self._decoder = (Graph(module, runnable[role].path, threads, *sides[role]) for role in ROLES)
         self.facts = Facts(
             f"{artifact.stage} ({runtime}{', MTKEXT lowered' if lowered else ''})",
-            _notes({role: found[role].note for role in lowered}),
+            _notes({role: runnable[role].note for role in lowered}),
             (self._encoder.placement("encoder"), self._decoder.placement("decoder")),
         )
 
@@ -201,14 +201,14 @@ class Graph:
         return placing.placement(component, self._interpreter)
 
 
-def tapped(artifact: Artifact, found: Taps, threads: int) -> HostProbe:
+def tapped(artifact: Artifact, wanted: Taps, threads: int) -> HostProbe:
     """A probe's files in LiteRT, and the lookup in front of them."""
     dims = artifact.checkpoint.dims
     module, runtime = _interpreter_module()
-    ports = {component: taps.ports(found, component, dims) for component in found.components}
+    ports = {component: taps.ports(wanted, component, dims) for component in wanted.components}
     graphs = {
-        name: Graph(module, artifact.path(name), threads, _in_file(each.inputs), _in_file(each.outputs))
-        for name, each in ports.items()
+        name: Graph(module, artifact.path(name), threads, _in_file(sides.inputs), _in_file(sides.outputs))
+        for name, sides in ports.items()
     }
     table = TokenEmbedding(artifact.path("token_embedding"), dims) if "decoder" in graphs else None
 
@@ -221,7 +221,7 @@ def tapped(artifact: Artifact, found: Taps, threads: int) -> HostProbe:
             raise BackendError("a probe of the encoder was asked for the decoder")
         return table.lookup(tokens)
 
-    return HostProbe(f"{artifact.stage} ({runtime}), probe", found, dims, run, lookup)
+    return HostProbe(f"{artifact.stage} ({runtime}), probe", wanted, dims, run, lookup)
 
 
 def _in_file(shapes: Shapes) -> Shapes:
@@ -245,20 +245,20 @@ def match(
         ArtifactError: a tensor on either side has no partner, or more than one.
     """
     by_index = {int(detail["index"]): detail for detail in details}
-    found: dict[str, int] = {}
+    indices: dict[str, int] = {}
     for name, shape in expected.items():
         fits = [index for index, detail in by_index.items() if _fits(detail, shape)]
         fits = [names[name]] if names.get(name) in fits else fits
         if len(fits) == 1:
-            found[name] = fits[0]
-    if len(found) < len(expected) or set(found.values()) != set(by_index):
+            indices[name] = fits[0]
+    if len(indices) < len(expected) or set(indices.values()) != set(by_index):
         ours = ", ".join(f"{name} float32 {list(shape)}" for name, shape in expected.items())
         theirs = ", ".join(_describe(detail) for detail in details) or "none"
         raise ArtifactError(
             f"{path}: {kind}s do not fit: expected {ours}; the file has {theirs}",
             hint="Convert it from this checkpoint, token lookup split out",
         )
-    return found
+    return indices
 
 
 def _fits(detail: Mapping[str, Any], shape: tuple[int, ...]) -> bool:
@@ -301,12 +301,12 @@ def _runnable(artifact: Artifact, settings: Settings) -> dict[str, lowered.Runna
     }
 
 
-def _notes(said: Mapping[str, str]) -> tuple[str, ...]:
+def _notes(notes: Mapping[str, str]) -> tuple[str, ...]:
     """What lowering had to assume of MTKEXT ops, once where it is the same for both files."""
     roles: dict[str, list[str]] = {}
-    for role, note in said.items():
+    for role, note in notes.items():
         roles.setdefault(note, []).append(role)
-    return tuple(f"MTKEXT ops of the {' and '.join(found)}: {note}" for note, found in roles.items() if note)
+    return tuple(f"MTKEXT ops of the {' and '.join(halves)}: {note}" for note, halves in roles.items() if note)
 
 
 def _interpreter_module() -> tuple[Any, str]:

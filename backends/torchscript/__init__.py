@@ -71,9 +71,9 @@ class TorchScriptBackend:
         role = {1: "encoder", 2: "decoder"}.get(inputs)
         return role if role and _holds(module, _weight_shape(role, checkpoint.dims)) else None
 
-    def probe_names(self, checkpoint: Checkpoint, variant: str, found: Taps) -> dict[str, str]:
+    def probe_names(self, checkpoint: Checkpoint, variant: str, wanted: Taps) -> dict[str, str]:
         """encoder_base_3000_probe.pt, ..."""
-        return taps.file_names(self.file_names(checkpoint, variant), found)
+        return taps.file_names(self.file_names(checkpoint, variant), wanted)
 
     def probe_tools(self) -> dict[str, str]:
         """Our modules around Whisper's."""
@@ -85,9 +85,9 @@ class TorchScriptBackend:
         from whisper_parity.backends.torchscript import tracing
 
         model, checkpoint = split.load_model(parent.path("checkpoint")), parent.checkpoint
-        if found := taps.of_options(options, checkpoint.dims):
-            names = self.probe_names(checkpoint, variant, found)
-            tracing.write_probe(model, checkpoint, out, names, mask_value(options), found)
+        if wanted := taps.of_options(options, checkpoint.dims):
+            names = self.probe_names(checkpoint, variant, wanted)
+            tracing.write_probe(model, checkpoint, out, names, mask_value(options), wanted)
         else:
             tracing.write(model, checkpoint, out, self.file_names(checkpoint, variant), mask_value(options))
 
@@ -98,8 +98,8 @@ class TorchScriptBackend:
 
         torch.set_num_threads(threads)
         dims = artifact.checkpoint.dims
-        if found := taps.of_options(artifact.options, dims):
-            yield _probe(artifact, found)
+        if wanted := taps.of_options(artifact.options, dims):
+            yield _probe(artifact, wanted)
             return
         encoder = _load(artifact.path("encoder"), _weight_shape("encoder", dims), "first convolution")
         decoder = _load(artifact.path("decoder"), _weight_shape("decoder", dims), "output projection")
@@ -135,23 +135,23 @@ class TorchScriptSession:
         return np.asarray(logits[0, list(rows)].numpy())
 
 
-def _probe(artifact: Artifact, found: Taps) -> HostProbe:
+def _probe(artifact: Artifact, wanted: Taps) -> HostProbe:
     import torch
 
     dims = artifact.checkpoint.dims
-    modules = {component: _read(artifact.path(component)) for component in found.components}
+    modules = {component: _read(artifact.path(component)) for component in wanted.components}
     table = TokenEmbedding(artifact.path("token_embedding"), dims) if "decoder" in modules else None
 
     def run(component: str, arrays: Mapping[str, Float32]) -> dict[str, Float32]:
         outputs = _call(component, modules[component], *arrays.values())
-        return dict(zip(taps.ports(found, component, dims).outputs, (output.numpy() for output in outputs)))
+        return dict(zip(taps.ports(wanted, component, dims).outputs, (output.numpy() for output in outputs)))
 
     def lookup(tokens: Sequence[int]) -> Float32:
         if table is None:
             raise BackendError("a probe of the encoder was asked for the decoder")
         return table.lookup(tokens)
 
-    return HostProbe(f"{_label(torch.__version__)}, probe", found, dims, run, lookup)
+    return HostProbe(f"{_label(torch.__version__)}, probe", wanted, dims, run, lookup)
 
 
 def _label(version: str) -> str:
@@ -167,10 +167,10 @@ def _run(component: str, module: Any, *arrays: Float32) -> Any:
     import torch
 
     output = _call(component, module, *arrays)
-    found = output.dtype if isinstance(output, torch.Tensor) else type(output).__name__
-    if found != torch.float32:
+    dtype = output.dtype if isinstance(output, torch.Tensor) else type(output).__name__
+    if dtype != torch.float32:
         raise ArtifactError(
-            f"torchscript {component}: expected one float32 tensor as output, found {found}", hint="Trace it again"
+            f"torchscript {component}: expected one float32 tensor as output, found {dtype}", hint="Trace it again"
         )
     return output
 
@@ -227,8 +227,10 @@ def _read(path: Path) -> Any:
         raise ArtifactError(
             f"{path}: not a TorchScript file ({first_line(error)})", hint="Build or copy it again"
         ) from error
-    if found := sorted(op for op in FORBIDDEN_OPS if graph.findAllNodes(op, recurse=True)):
-        raise ArtifactError(f"{path}: holds {', '.join(found)}, which a traced Whisper does not", hint="Trace it again")
+    if forbidden := sorted(op for op in FORBIDDEN_OPS if graph.findAllNodes(op, recurse=True)):
+        raise ArtifactError(
+            f"{path}: holds {', '.join(forbidden)}, which a traced Whisper does not", hint="Trace it again"
+        )
     return module
 
 

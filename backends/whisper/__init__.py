@@ -76,13 +76,13 @@ class WhisperSession:
 
         torch.manual_seed(0)
         try:
-            found = self._model.transcribe(samples, language=language, fp16=False, verbose=None, **switches)
+            result = self._model.transcribe(samples, language=language, fp16=False, verbose=None, **switches)
         except RuntimeError as error:
             raise BackendError(f"whisper.transcribe failed: {first_line(error)}") from error
-        segments = found["segments"]
+        segments = result["segments"]
         return Transcript(
-            text=found["text"],
+            text=result["text"],
             tokens=tuple(int(token) for segment in segments for token in segment["tokens"]),
             segments=tuple((float(s["start"]), float(s["end"]), str(s["text"])) for s in segments),
-            language=found["language"],
+            language=result["language"],
         )

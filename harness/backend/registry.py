@@ -141,9 +141,9 @@ class Backends:
 
     def _require_known(self, spec: str) -> None:
         name = StageName.parse(spec)
-        known = self.get(name.backend).variants
-        if ":" in spec and name.variant not in known:
-            hint = f"Variants: {', '.join(known)}" if known else f"Write {name.backend}"
+        variants = self.get(name.backend).variants
+        if ":" in spec and name.variant not in variants:
+            hint = f"Variants: {', '.join(variants)}" if variants else f"Write {name.backend}"
             raise UsageError(f"stage {spec!r}: {name.backend} has no variant {name.variant!r}", hint=hint)
 
     def _predecessor(self, name: StageName) -> StageName | None:
@@ -156,11 +156,11 @@ class Backends:
     @cached_property
     def _up_to_root(self) -> frozenset[str]:
         """The root and what stands before it: what else starts a chain is judged by the root at least."""
-        found, name = [self.root], self.get(self.root).after
+        chain, name = [self.root], self.get(self.root).after
         while name is not None:
-            found.append(name)
+            chain.append(name)
             name = self.get(name).after
-        return frozenset(found)
+        return frozenset(chain)
 
     def _depth(self, name: StageName) -> tuple[int, bool]:
         depth, before = 0, name

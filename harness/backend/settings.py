@@ -45,9 +45,9 @@ def read(kind: type[S], name: str, table: Mapping[str, Any]) -> S:
     from pydantic import TypeAdapter, ValidationError
 
     words = {key: _split(kind, key, value) for key, value in table.items()}
-    known = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
-    if unknown := sorted(set(words) - set(known)):
-        raise ConfigError(f"[backends.{name}]: unknown setting {', '.join(unknown)}", hint=f"Known: {', '.join(known)}")
+    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    if unknown := sorted(set(words) - set(names)):
+        raise ConfigError(f"[backends.{name}]: unknown setting {', '.join(unknown)}", hint=f"Known: {', '.join(names)}")
     try:
         return TypeAdapter(kind).validate_python({**given, **words})
     except ValidationError as error:
@@ -90,13 +90,13 @@ def laid_over(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, An
 
 def that_decide(settings: Any) -> dict[str, Any]:
     """The values that numbers depend on, by key, as JSON has them."""
-    found: dict[str, Any] = {}
+    deciding: dict[str, Any] = {}
     for field in dataclasses.fields(settings):
         if field.metadata.get(_DECIDES, True):
             value = getattr(settings, field.name)
             value = dataclasses.asdict(value) if _is_table(value) else value
-            found[field.name] = list(value) if isinstance(value, tuple) else value
-    return found
+            deciding[field.name] = list(value) if isinstance(value, tuple) else value
+    return deciding
 
 
 def described(kind: type[Any]) -> list[tuple[str, str, str]]:
@@ -125,12 +125,12 @@ def _is_table(value: Any) -> bool:
 
 
 def _environment(kind: type[Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for field in dataclasses.fields(kind):
         variable = field.metadata.get(_VARIABLE)
         if variable and (value := os.environ.get(variable)):
-            found[field.name] = (value,) if isinstance(field.default, tuple) else value
-    return found
+            values[field.name] = (value,) if isinstance(field.default, tuple) else value
+    return values
 
 
 def _split(kind: type[Any], key: str, value: Any) -> Any:

@@ -128,7 +128,7 @@ def _overall(rows: Sequence[Row], troubles: Sequence[_Trouble]) -> tuple[Outcome
     code = outcome.exit_code
     if worst is not None and worst.exit_code > code:
         outcome, code = worst.outcome, worst.exit_code
-    return outcome, code, "; ".join([f"{outcome.value}: {', '.join(parts)}", *(each.words for each in troubles)])
+    return outcome, code, "; ".join([f"{outcome.value}: {', '.join(parts)}", *(one.words for one in troubles)])
 
 
 def _of_rows(rows: Sequence[Row], counts: Mapping[Outcome, int]) -> Outcome:

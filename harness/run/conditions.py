@@ -79,11 +79,11 @@ def _changes(then: Mapping[str, Any] | None, now: Mapping[str, Any]) -> Iterator
 
 def _entries(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     for name, value in now.items():
-        known = then.get(name, value)
-        if isinstance(value, dict) and isinstance(known, dict):
-            yield from (f"{name}.{change}" for change in _entries(known, value))
-        elif known != value:
-            yield f"{name} ({_shown(known)} then, {_shown(value)} now)"
+        before = then.get(name, value)
+        if isinstance(value, dict) and isinstance(before, dict):
+            yield from (f"{name}.{change}" for change in _entries(before, value))
+        elif before != value:
+            yield f"{name} ({_shown(before)} then, {_shown(value)} now)"
 
 
 def _shown(value: Any) -> str:

@@ -39,10 +39,10 @@ class RunFolder:
 
     @classmethod
     def _newest(cls, reports: Path) -> RunFolder:
-        found = sorted(reports.glob(f"*/{REPORT}"), key=lambda path: path.stat().st_mtime)
-        if not found:
+        paths = sorted(reports.glob(f"*/{REPORT}"), key=lambda path: path.stat().st_mtime)
+        if not paths:
             raise RecordError(f"{reports}: no run yet", hint="Run `parity run` first")
-        return cls(found[-1].parent)
+        return cls(paths[-1].parent)
 
     @property
     def name(self) -> str:

@@ -332,7 +332,7 @@ def _words(option: Option, value: Any) -> list[str]:
     if option.is_flag:
         return [option.flag]
     if option.is_list:
-        return [word for each in value for word in (option.flag, each)]
+        return [word for item in value for word in (option.flag, item)]
     return [option.flag, ",".join(value) if isinstance(value, tuple) else str(value)]
 
 

@@ -64,8 +64,8 @@ class Plan:
         for stage in self.stages:
             if stage.spec == spec:
                 return stage
-        known = ", ".join(stage.spec for stage in self.stages)
-        raise UsageError(f"run {self.folder.name} has no stage {spec!r}", hint=f"It has {known}")
+        names = ", ".join(stage.spec for stage in self.stages)
+        raise UsageError(f"run {self.folder.name} has no stage {spec!r}", hint=f"It has {names}")
 
     def clip(self, name: str) -> Clip:
         """A clip of this run by name.
@@ -76,8 +76,8 @@ class Plan:
         for clip in self.clips:
             if clip.name == name:
                 return clip
-        known = ", ".join(clip.name for clip in self.clips)
-        raise UsageError(f"run {self.folder.name} has no clip {name!r}", hint=f"It has {known}")
+        names = ", ".join(clip.name for clip in self.clips)
+        raise UsageError(f"run {self.folder.name} has no clip {name!r}", hint=f"It has {names}")
 
 
 def make(options: RunOptions, project: Project) -> Plan:

@@ -309,8 +309,8 @@ def parse_reply(kind: int, payload: bytes, *, halves: bool = False) -> Reply:
     Raises:
         ProtocolError: no reply of this protocol.
     """
-    found: Reply = _parse({**_REPLIES, **_HALVED} if halves else _REPLIES, kind, payload)
-    return found
+    reply: Reply = _parse({**_REPLIES, **_HALVED} if halves else _REPLIES, kind, payload)
+    return reply
 
 
 def parse_request(kind: int, payload: bytes) -> Request:
@@ -319,8 +319,8 @@ def parse_request(kind: int, payload: bytes) -> Request:
     Raises:
         ProtocolError: no request of this protocol.
     """
-    found: Request = _parse(_REQUESTS, kind, payload)
-    return found
+    request: Request = _parse(_REQUESTS, kind, payload)
+    return request
 
 
 def _parse(table: dict[int, Any], kind: int, payload: bytes) -> Any:
@@ -565,7 +565,7 @@ def digest_bytes(sha256: str) -> bytes:
     return _digests(digest)
 
 
-def best_of(found: DecodedTop, row: int) -> Sequence[tuple[int, float]]:
+def best_of(top: DecodedTop, row: int) -> Sequence[tuple[int, float]]:
     """Tokens and logprobs of a row, best first."""
-    logprobs = found.logits[row] - found.logsumexp[row]
-    return [(int(token), float(logprob)) for token, logprob in zip(found.tokens[row], logprobs, strict=True)]
+    logprobs = top.logits[row] - top.logsumexp[row]
+    return [(int(token), float(logprob)) for token, logprob in zip(top.tokens[row], logprobs, strict=True)]
