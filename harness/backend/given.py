@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from whisper_parity.backend import artifact as artifacts
@@ -23,7 +22,7 @@ SHOWN = 6
 def find(folder: Path, backend: Backend, checkpoint: Checkpoint, name: StageName) -> Artifact | None:
     """A stage's files in the user's folder, with a lineage record or without; None when none of them is there.
 
-    Names that we do not know are taken where exactly one file can be the encoder and exactly one the decoder.
+    A half under a name that we do not know is taken where exactly one file can be it.
 
     Raises:
         ArtifactError: no such folder, a record that does not fit, a file of the stage that is missing, or names of
@@ -34,10 +33,12 @@ def find(folder: Path, backend: Backend, checkpoint: Checkpoint, name: StageName
         return recorded
     usual = backend.file_names(checkpoint, name.variant)
     named = {role: file for role, file in usual.items() if (folder / file).is_file()}
-    if not set(HALVES) & set(named):
-        return _recognised(folder, backend, checkpoint, name, usual)
-    wanted = {role: file for role, file in usual.items() if role in named or role in REQUIRED}
-    return Artifact(str(name), folder, artifacts.describe(folder, wanted), checkpoint, artifacts.GIVEN)
+    recognised = _recognised(folder, backend, checkpoint, name, named)
+    if not {*named, *recognised} & set(HALVES):
+        return None
+    wanted = {role: file for role, file in usual.items() if role in named or role in REQUIRED} | recognised
+    notes = tuple(f"{file} taken as the {role}, by its inputs and outputs" for role, file in recognised.items())
+    return Artifact(str(name), folder, artifacts.describe(folder, wanted), checkpoint, artifacts.GIVEN, notes=notes)
 
 
 def require_folder(folder: Path) -> None:
@@ -61,30 +62,29 @@ def missing(folder: Path, backend: Backend, checkpoint: Checkpoint, name: StageN
 
 
 def _recognised(
-    folder: Path, backend: Backend, checkpoint: Checkpoint, name: StageName, usual: Mapping[str, str]
-) -> Artifact | None:
-    """Files that can be nothing else by their inputs and outputs, a note about each; None where that is not so."""
-    by_role: dict[str, list[str]] = {role: [] for role in HALVES}
-    if isinstance(backend, Recognising):
+    folder: Path, backend: Backend, checkpoint: Checkpoint, name: StageName, named: Mapping[str, str]
+) -> dict[str, str]:
+    """The halves beside the named ones, by what the other files can only be; none where no file can be one.
+
+    Raises:
+        ArtifactError: several files can be a half, or only one of two halves is there.
+    """
+    candidates: dict[str, list[str]] = {role: [] for role in HALVES if role not in named}
+    if candidates and isinstance(backend, Recognising):
         for file in _unclaimed(folder, backend, checkpoint):
-            if role := backend.recognise(file, checkpoint, name.variant):
-                by_role[role].append(file.name)
-    if not any(by_role.values()):
-        return None
-    if any(len(files) != 1 for files in by_role.values()):
-        ends = "; ".join(f"{role}: {_listed(files)}" for role, files in by_role.items())
+            role = backend.recognise(file, checkpoint, name.variant)
+            if role in candidates:
+                candidates[role].append(file.name)
+    if not any(candidates.values()):
+        return {}
+    if any(len(files) != 1 for files in candidates.values()):
+        ends = "; ".join(f"{role}: {_listed(files)}" for role, files in candidates.items())
+        usual = backend.file_names(checkpoint, name.variant)
         raise ArtifactError(
             f"{folder}: which files are {name}? By their inputs and outputs: {ends}",
-            hint=f"Name them {usual['encoder']} and {usual['decoder']}",
+            hint=f"Name them {' and '.join(usual[role] for role in candidates)}",
         )
-    halves = {role: files[0] for role, files in by_role.items()}
-    others = {role: file for role, file in usual.items() if role not in HALVES}
-    beside = {role: file for role, file in others.items() if role in REQUIRED or (folder / file).is_file()}
-    artifact = Artifact(
-        str(name), folder, artifacts.describe(folder, {**halves, **beside}), checkpoint, artifacts.GIVEN
-    )
-    notes = tuple(f"{file} taken as the {role}, by its inputs and outputs" for role, file in halves.items())
-    return replace(artifact, notes=notes)
+    return {role: files[0] for role, files in candidates.items()}
 
 
 def _unclaimed(folder: Path, backend: Backend, checkpoint: Checkpoint) -> list[Path]:

@@ -69,6 +69,16 @@ def test_files_under_other_names_are_taken_where_they_can_be_one_thing_only(arti
 
 
 @pytest.mark.parametrize("stage", ROLES)
+def test_one_half_under_another_name_is_taken_beside_the_other_half(artifacts: Folder, stage: str):
+    """The encoder under its usual name is no reason to refuse the decoder."""
+    path = artifacts.file(stage, "decoder")
+    given = path.rename(path.with_name(f"second{path.suffix}"))
+    report = artifacts.report(stage)
+    assert report.exit_code == 0
+    assert report.stages[-1].notes == (f"{given.name} taken as the decoder, by its inputs and outputs",)
+
+
+@pytest.mark.parametrize("stage", ROLES)
 def test_files_that_could_be_two_things_are_refused(artifacts: Folder, stage: str):
     """A second encoder under a name that says nothing: the line lists what fits which half."""
     for name, role in (("first", "encoder"), ("second", "decoder")):
