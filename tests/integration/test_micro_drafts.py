@@ -8,7 +8,7 @@ import pytest
 
 from tests.support import sites
 from whisper_parity.backend import build
-from whisper_parity.backend.contract import Session
+from whisper_parity.backend.contract import Halves
 from whisper_parity.clips import features, manifest
 from whisper_parity.decode import policy
 from whisper_parity.decode.loop import decode
@@ -18,11 +18,11 @@ CLIPS = ("en-comma-01", "zh-question-01")
 
 
 @pytest.fixture(scope="module", params=["pytorch", "torchscript", "tflite", "tflite:int8"])
-def session(request, cache_dir) -> Iterator[Session]:
+def session(request, cache_dir) -> Iterator[Halves]:
     """Each stage on the embedded micro checkpoint."""
     workshop = sites.workshop(None, cache_dir)
     with sites.backends().of(request.param).open(build.obtain(workshop, request.param), 2) as opened:
-        assert isinstance(opened, Session)
+        assert isinstance(opened, Halves)
         yield opened
 
 
