@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import sysconfig
 import venv
 from importlib import metadata
 from pathlib import Path
@@ -20,7 +21,7 @@ def interpreter(cache_dir: Path) -> Path:
     """Its path; the environment is made once and kept between sessions."""
     if sys.version_info >= (3, 12):
         pytest.skip("tflite-runtime 2.14.0 has no wheel for Python 3.12")
-    folder = cache_dir / "tflite-runtime-venv-4"
+    folder = cache_dir / "tflite-runtime-venv-5"
     with locked(cache_dir / f".{folder.name}.lock"):
         if not (folder / ".done").is_file():
             _make(folder)
@@ -40,8 +41,9 @@ def _make(folder: Path) -> None:
 def _install_this_package(folder: Path) -> None:
     """As it is installed here, without what it depends on."""
     target = next(folder.glob("lib/python*/site-packages"))
-    for file in metadata.distribution("whisper-parity").files or ():
+    (distribution,) = metadata.distributions(name="whisper-parity", path=[sysconfig.get_paths()["purelib"]])
+    for file in distribution.files or ():
         source, copy = Path(str(file.locate())), target / file
-        if "site-packages" in str(source) and source.is_file() and not str(file).startswith(".."):
+        if source.is_file() and not str(file).startswith(".."):
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, copy)
