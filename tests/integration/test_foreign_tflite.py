@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,9 +54,11 @@ def broken_name(graph: Any) -> None:
         tensor.name = b"\xff\xfe"
 
 
+KILLS = r"(it kills the interpreter by signal 11|Tensor at index 0 was optional but was expected)\). Is it complete"
+"""What a read outside of an array does is not determined: mostly it kills, and now and then LiteRT sees it in time."""
 BAD_GRAPHS: dict[str, tuple[Callable[[Any], None], str]] = {
-    "kills the interpreter": (drop_inputs, "it kills the interpreter by signal 11). Is it complete"),
-    "foreign operator": (foreign_operator, "Encountered unresolved custom op: MTKEXT_LAYER_NORMALIZATION"),
+    "kills the interpreter": (drop_inputs, KILLS),
+    "foreign operator": (foreign_operator, r"Encountered unresolved custom op: MTKEXT_LAYER_NORMALIZATION"),
     "another window": (half_inputs, ""),
     "names that are no text": (broken_name, "'utf-8' codec can't decode"),
 }
@@ -67,7 +70,7 @@ def test_a_foreign_tflite_encoder_is_refused(artifacts: Folder, case: str):
     change, said = BAD_GRAPHS[case]
     path = artifacts.file("tflite", "encoder")
     changed_graph(path, change)
-    assert artifacts.refused("tflite").startswith(f"{path}: cannot be loaded as TFLite ({said}")
+    assert re.match(rf"{re.escape(str(path))}: cannot be loaded as TFLite \({said}", artifacts.refused("tflite"))
 
 
 def test_tflite_encoder_and_decoder_in_each_others_place_are_refused(artifacts: Folder):
