@@ -7,7 +7,7 @@ from pathlib import Path
 
 import whisper_parity
 from whisper_parity.backend.contract import Availability
-from whisper_parity.errors import UnavailableError
+from whisper_parity.system.machine import require_extra
 from whisper_parity.system.machine import versions as of
 
 __all__ = ["of", "of_code", "require", "require_extra"]
@@ -19,22 +19,6 @@ def require(*packages: str) -> Availability:
     if missing := [package for package in packages if package not in installed]:
         return Availability(False, f"{', '.join(missing)} is not installed: run `pip install {' '.join(missing)}`")
     return Availability(True, ", ".join(f"{name} {installed[name]}" for name in packages))
-
-
-def require_extra(extra: str, *packages: str) -> None:
-    """Refuse work whose packages are not there.
-
-    Args:
-        extra: of this distribution, which brings them.
-        packages: distributions that the work needs.
-
-    Raises:
-        UnavailableError: one is missing.
-    """
-    if missing := [package for package in packages if not of(package)]:
-        raise UnavailableError(
-            f"{', '.join(missing)} is not installed", hint=f"Run `pip install 'whisper-parity[{extra}]'`"
-        )
 
 
 def of_code(*modules: str) -> dict[str, str]:

@@ -17,6 +17,7 @@ import pytest
 from whisper_parity import project, pytest_gate
 from whisper_parity.backend import registry
 from whisper_parity.backend.given import require_folder
+from whisper_parity.backend.registry import Backends
 from whisper_parity.backend.stage import Stage
 from whisper_parity.clips.clip import BadClip, ClipSet
 from whisper_parity.errors import ParityError
@@ -32,7 +33,7 @@ from whisper_parity.run.cell import Cell
 from whisper_parity.run.options import OPTIONS, RunOptions
 from whisper_parity.run.plan import Plan
 from whisper_parity.run.report import Report
-from whisper_parity.run.schedule import Schedule, opened
+from whisper_parity.run.schedule import Schedule, every_cell, opened
 from whisper_parity.system.machine import versions
 
 if TYPE_CHECKING:
@@ -202,9 +203,14 @@ class ParityRun:
         options = _usable(lambda: run_options.read(given, self.project))
         return replace(options, run_id=options.run_id or plans.new_run_id(options))
 
+    @cached_property
+    def backends(self) -> Backends:
+        """The installed backends with the project's settings, read once a session."""
+        return registry.load(self.project.backends, self.options.settings)
+
     def selection(self) -> tuple[tuple[Stage, ...], ClipSet]:
         """Stages and clips, without touching a model."""
-        return plans.selection(self.options, registry.load(self.project.backends, self.options.settings))
+        return plans.selection(self.options, self.backends)
 
     @cached_property
     def plan(self) -> Plan:
@@ -214,14 +220,12 @@ class ParityRun:
     @cached_property
     def schedule(self) -> Schedule:
         """What records and judges; opened by the first item."""
-        cells = [Cell(stage, clip) for clip in self.plan.clips for stage in self.plan.stages]
-        wanted = [cell for cell in cells if cell.key in self._cells]
+        wanted = [cell for cell in every_cell(self.plan) if cell.key in self._cells]
         return _usable(lambda: self._stack.enter_context(opened(self.plan, wanted, alone=not self.is_worker)))
 
     @cached_property
     def _gate(self) -> gate_settings.Settings:
-        backends = _usable(lambda: registry.load(self.project.backends, self.options.settings))
-        return _usable(lambda: gate_settings.of(self.project, backends))
+        return _usable(lambda: gate_settings.of(self.project, self.backends))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
@@ -230,7 +234,7 @@ class ParityRun:
 
     def pytest_report_header(self) -> str:
         """Versions that the numbers depend on."""
-        backends = _usable(lambda: registry.load(self.project.backends, self.options.settings))
+        backends = _usable(lambda: self.backends)
         stages = self.options.stages or backends.default_stages
         packages = versions("openai-whisper", "numpy", *_usable(lambda: backends.packages(stages)))
         named = ", ".join(f"{name} {version}" for name, version in packages.items())

@@ -207,9 +207,9 @@ def read(given: Mapping[str, Any], project: Project) -> RunOptions:
     """
     where = f"{project.folder / FILE_NAME} [run]"
     configurable = tuple(name for name, option in OPTIONS.items() if option.configurable)
-    if moved := sorted(set(project.run) - set(configurable)):
+    if unknown := sorted(set(project.run) - set(configurable)):
         raise ConfigError(
-            f"{where}: unknown key {', '.join(moved)}",
+            f"{where}: unknown key {', '.join(unknown)}",
             hint=f"Known: {', '.join(sorted(configurable))}; settings of a backend go into [backends.NAME]",
         )
     values = {
@@ -290,9 +290,10 @@ def _typed(option: Option, value: Any, where: str, folder: Path) -> Any:
         return str(value)
     if option.kind is Kind.PATH and isinstance(value, (str, Path)) and str(value):
         return Path(os.path.normpath(folder / value))
-    if option.kind in (Kind.NAMES, Kind.CLIPS):
-        names = _names(value, where, folder if option.kind is Kind.CLIPS else None)
-        return tuple(_placed(name, folder) for name in names) if option.kind is Kind.CLIPS else names
+    if option.kind is Kind.NAMES:
+        return _names(value, where)
+    if option.kind is Kind.CLIPS:
+        return tuple(_placed(name, folder) for name in _names(value, where, folder))
     text = _require(value, isinstance(value, str) and bool(value), where, "text", hint="Put it into quotes")
     return _placed(text, folder) if option.kind is Kind.SOURCE else text
 
@@ -303,7 +304,7 @@ def _require(value: Any, good: bool, where: str, expected: str, hint: str = "") 
     return value
 
 
-def _names(value: Any, where: str, folder: Path | None) -> tuple[str, ...]:
+def _names(value: Any, where: str, folder: Path | None = None) -> tuple[str, ...]:
     """Words of a list, or of a text with commas; a clip's path may hold commas and blanks."""
     if folder is not None and isinstance(value, str) and files.exists(folder / value):
         return (value,)

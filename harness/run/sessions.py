@@ -127,7 +127,7 @@ class Sessions:
         with ExitStack() as stack:
             with mapped(BackendError, f"a probe of {artifact.stage} cannot be opened"):
                 opened = stack.enter_context(self._opening(artifact))
-                probe = stack.enter_context(opened.lease()) if isinstance(opened, Fleet) else opened
+                probe = _taken(opened, stack)
             if not isinstance(probe, Probing):
                 backend = self.plan.backends.of(artifact.stage).name
                 raise UnavailableError(f"{artifact.stage}: backend {backend} cannot open probes")
@@ -175,8 +175,12 @@ def _leased(opened: Opened) -> Iterator[Session]:
         BackendError: it is a probe.
     """
     with ExitStack() as stack:
-        session = stack.enter_context(opened.lease()) if isinstance(opened, Fleet) else opened
-        yield as_session(session)
+        yield as_session(_taken(opened, stack))
+
+
+def _taken(opened: Opened, stack: ExitStack) -> object:
+    """What was opened, or a free one of a fleet until `stack` is closed."""
+    return stack.enter_context(opened.lease()) if isinstance(opened, Fleet) else opened
 
 
 def as_session(opened: object) -> Session:

@@ -13,6 +13,8 @@ from importlib import metadata
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
+from whisper_parity.errors import UnavailableError
+
 PACKAGES = ("whisper-parity", "openai-whisper", "numpy", "av", "jiwer", "rapidfuzz", "safetensors", "tiktoken")
 """Distributions on which every number depends; backends name their own."""
 
@@ -58,6 +60,22 @@ def versions(*packages: str) -> dict[str, str]:
         with suppress(PackageNotFoundError):
             installed[package] = metadata.version(package)
     return installed
+
+
+def require_extra(extra: str, *packages: str) -> None:
+    """Refuse work whose packages are not there.
+
+    Args:
+        extra: of this distribution, which brings them.
+        packages: distributions that the work needs.
+
+    Raises:
+        UnavailableError: one is missing.
+    """
+    if missing := [package for package in packages if not versions(package)]:
+        raise UnavailableError(
+            f"{', '.join(missing)} is not installed", hint=f"Run `pip install 'whisper-parity[{extra}]'`"
+        )
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -17,11 +17,11 @@ from tests.support.browsing import pixels, share_near
 from whisper_parity.errors import UnavailableError
 from whisper_parity.project import Project
 from whisper_parity.report import views
-from whisper_parity.report.html import engine, export, page
+from whisper_parity.report.html import export, page
 from whisper_parity.run import options as run_options
 from whisper_parity.run import report
 from whisper_parity.run.folder import RunFolder
-from whisper_parity.system import serial
+from whisper_parity.system import machine, serial
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +186,7 @@ def test_what_is_not_there_is_said(run):
 
 def test_without_what_draws_the_page_has_everything_else(run, monkeypatch):
     """The packages of an extra are missing: a gap that names it; plots as files are refused."""
-    monkeypatch.setattr(engine, "versions", lambda *packages: {})
+    monkeypatch.setattr(machine, "versions", lambda *packages: {})
     text = page.write(RunFolder(run)).read_text("utf-8")
     assert "Run `pip install &#39;whisper-parity[pages]&#39;`" in text
     assert "data:image/png" in text

@@ -9,10 +9,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from whisper_parity.errors import BuildError, RecordError, UnavailableError, mapped
+from whisper_parity.errors import BuildError, RecordError, mapped
 from whisper_parity.report.html import plots
 from whisper_parity.system import serial
-from whisper_parity.system.machine import versions
+from whisper_parity.system.machine import require_extra
 
 PACKAGES = ("altair", "vl-convert-python")
 SNIPPET = "window.vegaEmbed = vegaEmbed;"
@@ -59,10 +59,7 @@ def require() -> None:
     Raises:
         UnavailableError: a package is not installed.
     """
-    if missing := [package for package in PACKAGES if not versions(package)]:
-        raise UnavailableError(
-            f"{', '.join(missing)} is not installed", hint="Run `pip install 'whisper-parity[pages]'`"
-        )
+    require_extra("pages", *PACKAGES)
 
 
 def source_hash(script: str) -> str:
