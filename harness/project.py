@@ -7,18 +7,13 @@ folder. Reports, approved results, measured noise and history lie there, and rel
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from whisper_parity.errors import ConfigError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from whisper_parity.system import inputs
 
 FILE_NAME = "parity.toml"
 SECTIONS = ("run", "policies", "tolerances", "backends", "gate")
@@ -127,10 +122,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: unreadable, or not TOML.
     """
-    try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: not TOML ({error})", hint="Check the line that it names") from error
+    return inputs.read_toml(path, kind=ConfigError, hint="Check the file")
 
 
 def cache() -> Path:

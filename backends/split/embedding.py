@@ -16,6 +16,7 @@ from whisper_parity.backends.split.names import EMBEDDING_INFO, TOKEN_EMBEDDING,
 from whisper_parity.errors import ArtifactError, first_line
 from whisper_parity.model.checkpoint import Checkpoint
 from whisper_parity.model.dims import Dims
+from whisper_parity.system import inputs
 
 
 class TokenEmbedding:
@@ -44,6 +45,7 @@ class TokenEmbedding:
 
 
 def _map(path: Path) -> NDArray[Any]:
+    inputs.require_regular(path, inputs.MODEL_BYTES, ArtifactError)
     try:
         with np.errstate(over="ignore"):  # a header may claim a size that overflows
             table = np.load(path, mmap_mode="r", allow_pickle=False)

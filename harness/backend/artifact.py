@@ -13,11 +13,14 @@ from typing import Any
 from whisper_parity.backend.stage import StageName
 from whisper_parity.errors import ArtifactError
 from whisper_parity.model.checkpoint import Checkpoint
+from whisper_parity.system import inputs
 from whisper_parity.system.files import file_sha256
 
 BuildOptions = Mapping[str, str | int | float | bool | None]
 
 LINEAGE_VERSION = 1
+AGAIN = "Build or copy it again"
+DELETE = "Delete it, or build again"
 CHECKPOINT, GIVEN, BUILT, CACHED = "checkpoint", "given", "built", "cached"
 """Origin of an artifact: the checkpoint itself, the user's folder, our converters now or in an earlier run."""
 
@@ -85,14 +88,15 @@ def describe(folder: Path, names: Mapping[str, str]) -> dict[str, ArtifactFile]:
     """Hash the files of an artifact, given their names by role.
 
     Raises:
-        ArtifactError: one is missing or empty.
+        ArtifactError: one is missing, empty, no regular file, or larger than any model.
     """
     files = {}
     for role, name in names.items():
         path = folder / name
-        if not path.is_file() or path.stat().st_size == 0:
-            raise ArtifactError(f"{path}: the {role} file is missing or empty", hint="Build or copy it again")
-        files[role] = ArtifactFile(name, file_sha256(path), path.stat().st_size)
+        size = inputs.require_regular(path, inputs.MODEL_BYTES, ArtifactError, hint=AGAIN) if path.exists() else 0
+        if size == 0:
+            raise ArtifactError(f"{path}: the {role} file is missing or empty", hint=AGAIN)
+        files[role] = ArtifactFile(name, file_sha256(path), size)
     return files
 
 
@@ -167,13 +171,13 @@ _RECORD_TYPES: Mapping[str, tuple[type, ...]] = {
 
 def _read_record(path: Path) -> dict[str, Any]:
     try:
-        record = json.loads(path.read_text("utf-8"))
+        record = inputs.read_json(path, ArtifactError, hint=DELETE)
         names = [file["name"] for file in record["files"].values()]
         complete = all(isinstance(record[key], kinds) for key, kinds in _RECORD_TYPES.items())
         if any(Path(name).name != name for name in names) or not complete:
             raise ValueError("a value of the wrong type, or a file name that leaves the folder")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ArtifactError(f"{path}: not a lineage record ({error})", hint="Delete it, or build again") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"{path}: not a lineage record ({error})", hint=DELETE) from error
     return dict(record)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from whisper_parity.clips import audio
 from whisper_parity.clips.clip import Clip
 from whisper_parity.errors import AudioError, OutputError
-from whisper_parity.system import serial
+from whisper_parity.system import inputs, serial
 from whisper_parity.system.files import file_sha256, replacing
 from whisper_parity.system.machine import version
 
@@ -107,6 +107,7 @@ def clip_sha256(clip: Clip) -> str:
     Raises:
         AudioError: it cannot be read.
     """
+    inputs.require_regular(clip.path, inputs.AUDIO_BYTES, AudioError)
     try:
         return file_sha256(clip.path)
     except OSError as error:

@@ -11,6 +11,7 @@ from typing import Any
 from whisper_parity import project
 from whisper_parity.clips.clip import BadClip, Clip, ClipSet
 from whisper_parity.errors import ManifestError, UsageError, first_line
+from whisper_parity.system import inputs
 from whisper_parity.system.files import exists, safe_name
 
 EMBEDDED = project.packaged("clips", "manifest.jsonl")
@@ -27,10 +28,7 @@ def read_manifest(path: Path) -> ClipSet:
     Raises:
         ManifestError: the file cannot be read, or holds no clip.
     """
-    try:
-        lines = path.read_text("utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path}: cannot be read ({error})", hint="Give a JSON-lines manifest") from error
+    lines = inputs.read_text(path, kind=ManifestError, hint="Give a JSON-lines manifest").split("\n")
     clips: dict[str, Clip] = {}
     bad: list[BadClip] = []
     for number, line in enumerate(lines, 1):

@@ -12,6 +12,7 @@ from whisper_parity import project
 from whisper_parity.errors import CheckpointError, MachineError, first_line
 from whisper_parity.model.dims import Dims
 from whisper_parity.model.vocabulary import ENGLISH_ONLY, LARGE_V3, MULTILINGUAL
+from whisper_parity.system import inputs
 from whisper_parity.system.files import exists, file_sha256, safe_name
 
 MICRO = project.packaged("micro", "micro.pt")
@@ -40,9 +41,7 @@ def resolve(name_or_path: str | None) -> Checkpoint:
     if name_or_path is None:
         return _embedded()
     path = Path(name_or_path)
-    if not (exists(path) and path.is_file()):
-        path = _by_name(name_or_path)
-    return describe(path)
+    return describe(path if exists(path) else _by_name(name_or_path))
 
 
 def describe(path: Path, note: str = "") -> Checkpoint:
@@ -65,6 +64,7 @@ def read(path: Path) -> dict[str, Any]:
     """
     import torch
 
+    inputs.require_regular(path, inputs.MODEL_BYTES, CheckpointError, hint="Give a Whisper .pt file")
     try:
         saved = _torch_load(torch, path)
     except Exception as error:  # torch.load raises dozens of types on foreign bytes

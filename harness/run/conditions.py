@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from whisper_parity.backend.stage import StageName
-from whisper_parity.errors import UsageError
+from whisper_parity.errors import InputError, UsageError
 from whisper_parity.run.folder import RunFolder
 from whisper_parity.run.plan import Plan
+from whisper_parity.system import inputs
 from whisper_parity.system.files import locked, write_text
 from whisper_parity.system.machine import versions
 
@@ -58,11 +59,11 @@ def of_plan(plan: Plan) -> dict[str, Any]:
 
 def _recorded(folder: RunFolder) -> dict[str, Any] | None:
     """What the folder is bound to; None for a new one, and {} for what cannot be read."""
-    try:
-        record = json.loads(folder.conditions.read_text("utf-8"))
-    except FileNotFoundError:
+    if not folder.conditions.exists():
         return None
-    except (OSError, ValueError, RecursionError):
+    try:
+        record = inputs.read_json(folder.conditions)
+    except InputError:
         return {}
     return record if isinstance(record, dict) else {}
 

@@ -20,7 +20,7 @@ from typing import Any
 from whisper_parity import project as projects
 from whisper_parity.errors import ConfigError, RecordError
 from whisper_parity.project import FILE_NAME, Project
-from whisper_parity.system import files
+from whisper_parity.system import files, inputs
 
 MAX_THREADS = 1024
 RESERVED = ("default", "all")
@@ -253,13 +253,11 @@ def load(path: Path, folder: Path) -> RunOptions:
     Raises:
         RecordError: missing, not JSON, or written by another version of this program.
     """
-    try:
-        record = json.loads(path.read_text("utf-8"))
-        given = {name: value for name, value in record.items() if value is not None and value != []}
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be read ({error.strerror})", hint="Give the folder of a run") from error
-    except (ValueError, AttributeError, RecursionError) as error:
-        raise RecordError(f"{path}: not the options of a run ({error})", hint="Give the folder of a run") from error
+    hint = "Give the folder of a run"
+    record = inputs.read_json(path, kind=RecordError, hint=hint)
+    if not isinstance(record, dict):
+        raise RecordError(f"{path}: not the options of a run, but {type(record).__name__}", hint=hint)
+    given = {name: value for name, value in record.items() if value is not None and value != []}
     local = {name for name, option in OPTIONS.items() if not option.recorded}
     if unknown := sorted(set(given) - set(OPTIONS)):
         raise RecordError(

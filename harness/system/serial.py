@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from whisper_parity.errors import RecordError, first_line
-from whisper_parity.system import files
+from whisper_parity.errors import InputError, RecordError, first_line
+from whisper_parity.system import files, inputs
 
 T = TypeVar("T")
 _SURROGATE = "\\udc"
@@ -71,13 +71,7 @@ def read(kind: type[T], path: Path) -> T:
     Raises:
         RecordError: missing, not JSON, or not of that form.
     """
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise RecordError(
-            f"{path}: cannot be read ({error.strerror})", hint="Give the folder of a finished run"
-        ) from error
-    return loads(kind, text, str(path))
+    return loads(kind, inputs.read(path, kind=RecordError, hint="Give the folder of a finished run"), str(path))
 
 
 _ADAPTERS: dict[type[Any], Any] = {}
@@ -95,8 +89,8 @@ def _adapter(kind: type[Any]) -> Any:
 def remembered(path: Path, compute: Callable[[], Any]) -> Any:
     """A JSON value from a file, computed and written when missing or unreadable."""
     try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+        return inputs.read_json(path)
+    except InputError:
         value = compute()
         files.write_text(path, json.dumps(value))
         return value

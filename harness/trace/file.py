@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from whisper_parity.decode.loop import TeacherForced
 from whisper_parity.errors import OutputError, RecordError, first_line
-from whisper_parity.system import serial
+from whisper_parity.system import inputs, serial
 from whisper_parity.system.files import replacing
 from whisper_parity.trace.trace import TRACE_VERSION, Trace, TraceHeader, WindowHeader, WindowTrace
+
+AGAIN = "Delete it and run the clip again"
 
 
 def save(trace: Trace, path: Path) -> None:
@@ -45,14 +47,13 @@ def load(path: Path) -> Trace:
     """
     from safetensors import SafetensorError, safe_open
 
+    inputs.require_regular(path, inputs.MODEL_BYTES, RecordError, hint=AGAIN)
     try:
         with safe_open(path, framework="numpy") as file:
             header = serial.loads(TraceHeader, (file.metadata() or {})["trace"], str(path))
             windows = tuple(_window(window, file) for window in header.windows)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise RecordError(
-            f"{path}: not a whole trace ({first_line(error)})", hint="Delete it and run the clip again"
-        ) from error
+        raise RecordError(f"{path}: not a whole trace ({first_line(error)})", hint=AGAIN) from error
     if header.trace_version != TRACE_VERSION:
         raise RecordError(f"{path}: trace version {header.trace_version}, this program reads {TRACE_VERSION}")
     return Trace(header, windows)

@@ -98,11 +98,11 @@ def test_the_good_line_of_a_bad_manifest_runs(bad_manifest: Finished):
 @pytest.mark.parametrize(
     ("write", "said"),
     [
-        (lambda path: None, "cannot be read ([Errno 2]"),
-        (Path.mkdir, "cannot be read ([Errno 21]"),
+        (lambda path: None, "cannot be read (No such file or directory)"),
+        (Path.mkdir, "expected a file, found a folder"),
         (Path.touch, 'holds no clip. Write one JSON object per line with "audio_filepath"'),
         (content(b"\n \n"), "holds no clip. Write one JSON object per line"),
-        (content(b"\xff\xfe{}\n"), "cannot be read ('utf-8' codec"),
+        (content(b"\xff\xfe{}\n"), "not UTF-8 text ('utf-8' codec"),
     ],
     ids=["missing", "a folder", "empty", "blank lines", "not UTF-8"],
 )

@@ -81,7 +81,7 @@ def test_a_bad_parity_toml_is_refused(parity, cache_dir, scripted_checkpoint, cl
 def test_a_parity_toml_that_is_not_utf8_is_refused(refuse, tmp_path):
     """Its bytes are in another encoding."""
     (tmp_path / "parity.toml").write_bytes(b'[run]\npolicy = "\xe9"\n')
-    assert "parity.toml: not TOML ('utf-8' codec can't decode" in refuse()
+    assert "parity.toml: not UTF-8 text ('utf-8' codec can't decode" in refuse()
 
 
 @pytest.mark.parametrize("option", ["suppress_tokens = [99999]", "prompt = [99999]", "suppress_tokens = 'x'"])

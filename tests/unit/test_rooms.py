@@ -11,7 +11,7 @@ import pytest
 from tests.support.checkout import CHECKOUT
 
 ORDER = (
-    "errors", "project", "system", "clips", "model", "backend", "decode", "trace", "compare", "judge", "run", "explain",
+    "errors", "system", "project", "clips", "model", "backend", "decode", "trace", "compare", "judge", "run", "explain",
     "gate", "report", "faces",
 )  # fmt: skip
 """A room imports only rooms that stand before it."""

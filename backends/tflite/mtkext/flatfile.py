@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from whisper_parity.errors import ArtifactError, OutputError, UnavailableError, first_line, mapped
+from whisper_parity.system import inputs
 from whisper_parity.system.files import replacing
 
 IDENTIFIER = b"TFL3"
@@ -143,10 +144,8 @@ def write(model: Any, path: Path) -> None:
 
 
 def _map(path: Path) -> Mapped:
+    size = inputs.require_regular(path, SIZE_LIMIT, ArtifactError, hint="TFLite files beyond 2 GB are not supported")
     with path.open("rb") as file:
-        size = file.seek(0, 2)
-        if size > SIZE_LIMIT:
-            raise ArtifactError(f"{path}: {size / 2**30:.1f} GiB; files beyond 2 GB are not supported")
         buffer = Mapped(file.fileno(), 0, access=mmap.ACCESS_READ)
     if buffer[4:8] != IDENTIFIER:
         raise ArtifactError(f"{path}: not a TFLite file (it has no {IDENTIFIER.decode()} at byte 4)", hint=REBUILD_HINT)
