@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from whisper_parity import project
-from whisper_parity.errors import MachineError, ParityError, first_line, printable
+from whisper_parity.errors import MachineError, ParityError, first_line
 from whisper_parity.project import Project
 from whisper_parity.report import views
 from whisper_parity.run import options as run_options
 from whisper_parity.run.folder import RunFolder
 from whisper_parity.run.options import Kind, Option
+from whisper_parity.system.terminal import document, progress, say, stdout, working
 from whisper_parity.system.threads import side_by_side
 
 if TYPE_CHECKING:
@@ -55,12 +56,12 @@ class Group(click.Group):
         try:
             return super().invoke(ctx)
         except ParityError as error:
-            click.echo(f"parity: {error}", err=True)
+            say(f"parity: {error}", to_stderr=True)
             ctx.exit(error.exit_code)
         except OSError as error:  # a full disk, a name that is too long, a file that went away: wherever it happens
             if error.errno == errno.EPIPE:  # click ends quietly when a pipe is closed
                 raise
-            click.echo(f"parity: {printable(first_line(error))}", err=True)
+            say(f"parity: {first_line(error)}", to_stderr=True)
             ctx.exit(MachineError.exit_code)
 
 
@@ -108,7 +109,6 @@ def main() -> None:
 def run(**given: Any) -> None:
     """Take clips through the stages, judge every edge, print the table, write the report."""
     from whisper_parity.report import console
-    from whisper_parity.system.terminal import stdout
 
     report = _run(given, project.find())
     console.show(report, stdout())
@@ -119,7 +119,6 @@ def run(**given: Any) -> None:
 def demo() -> None:
     """Take the embedded checkpoint through every stage, a simulated device at the end."""
     from whisper_parity.report import console
-    from whisper_parity.system.terminal import stdout
 
     report = _run({}, Project(Path.cwd()))
     console.show(report, stdout())
@@ -136,7 +135,6 @@ def build(out: Path | None, **given: Any) -> None:
     from whisper_parity.backend import registry
     from whisper_parity.model import checkpoint
     from whisper_parity.run import plan
-    from whisper_parity.system.terminal import working
 
     site = project.find()
     options = run_options.read(given, site)
@@ -150,8 +148,7 @@ def build(out: Path | None, **given: Any) -> None:
         folder = building.export(artifact, out) if out and is_copied else artifact.folder
         for role, file in artifact.files.items():
             size = f"{file.size_bytes / 2**20:.1f} MiB"
-            where = folder / file.name
-            click.echo(f"{artifact.stage}\t{role}\t{artifact.origin}\t{size}\t{file.sha256[:12]}\t{where}")
+            say(artifact.stage, role, artifact.origin, size, file.sha256[:12], folder / file.name)
 
 
 @main.command()
@@ -162,7 +159,6 @@ def noise(out: Path | None, **given: Any) -> None:
     from whisper_parity.report import noise as view
     from whisper_parity.run import noise as measuring
     from whisper_parity.system import serial
-    from whisper_parity.system.terminal import stdout, working
 
     site = project.find()
     options = run_options.read(given, site)
@@ -171,7 +167,7 @@ def noise(out: Path | None, **given: Any) -> None:
         measured = measuring.measure(options, site)
     serial.write(target, measured)
     view.show(measured, stdout())
-    click.echo(f"noise: {target}", err=True)
+    say(f"noise: {target}", to_stderr=True)
 
 
 @main.command()
@@ -183,7 +179,6 @@ def compare(first: Path, second: Path, n_vocab: str) -> None:
     from whisper_parity.compare import results
     from whisper_parity.report import two_runs
     from whisper_parity.run.folder import REPORT
-    from whisper_parity.system.terminal import stdout
 
     if first.is_file() and second.is_file() and REPORT not in (first.name, second.name):
         comparison = results.compare_files(first, second, int(n_vocab))
@@ -215,7 +210,6 @@ def explain(
     from whisper_parity.report import explained
     from whisper_parity.run import report as records
     from whisper_parity.system import serial
-    from whisper_parity.system.terminal import stdout
 
     shown, screen = [], stdout()
 
@@ -234,9 +228,9 @@ def explain(
         _explain_rows(run, clips, stage, detail, show)
         _write_page(run)
     if as_json:
-        click.echo(f"[{','.join(map(serial.dumps, shown))}]")
+        document(f"[{','.join(map(serial.dumps, shown))}]")
     elif not shown:
-        click.echo(explaining.nothing(records.load(run)))
+        say(explaining.nothing(records.load(run)))
     if not all(explanations.compared for explanations in shown):
         sys.exit(1)
 
@@ -246,7 +240,6 @@ def _explain_rows(
 ) -> None:
     from whisper_parity.explain import explain as explaining
     from whisper_parity.run import report as records
-    from whisper_parity.system.terminal import progress
 
     chosen = explaining.wanted(records.load(run), clips, stage)
     with progress(len(chosen)) as advance:
@@ -276,7 +269,7 @@ def report(
         from whisper_parity.report.html.export import export
 
         for path in export(folder, plots, plot_format):
-            click.echo(path)
+            say(path)
     else:
         _show(folder, form, out, against)
     sys.exit(exit_code)
@@ -289,19 +282,18 @@ def _show(folder: RunFolder, form: str, out: Path | None, against: Path | None) 
     from whisper_parity.report import console
     from whisper_parity.run import report as records
     from whisper_parity.system.files import write_text
-    from whisper_parity.system.terminal import stdout
 
     if form == "html":
         from whisper_parity.report.html import page
 
-        click.echo(page.write(folder, out, _opened(against) if against else None))
+        say(page.write(folder, out, _opened(against) if against else None))
     elif form == "console":
         with out.open("w", encoding="utf-8") if out else nullcontext() as file:
             console.show(records.load(folder), Console(file=file) if file else stdout())
     elif out:
         write_text(out, views.text(form, folder))
     else:
-        click.echo(views.text(form, folder), nl=False)
+        document(views.text(form, folder))
 
 
 @main.command()
@@ -314,7 +306,6 @@ def gate(run: Path | None, approved: str | None) -> None:
     from whisper_parity.gate import judging, settings
     from whisper_parity.report import ci, gated
     from whisper_parity.run import report as records
-    from whisper_parity.system.terminal import stdout
 
     folder, site = _opened(run), project.find()
     judged = judging.gate(folder, settings.of(site, registry.load(site.backends)), approved)
@@ -337,8 +328,8 @@ def approve(run: Path, name: str | None) -> None:
     chosen = settings.of(site, registry.load(site.backends))
     file, changes = approved.approve(records.load(_opened(run)), chosen.folder, name or chosen.approved)
     for line in changes:
-        click.echo(printable(line))
-    click.echo(f"approved: {file}")
+        say(line)
+    say(f"approved: {file}")
 
 
 @main.command()
@@ -347,7 +338,6 @@ def approve(run: Path, name: str | None) -> None:
 def history(metric: str | None, stage: str | None) -> None:
     """Trend of every figure over the project's runs, and what changed it: which commit, which artifact."""
     from whisper_parity.report import history as histories
-    from whisper_parity.system.terminal import stdout
 
     histories.show(histories.rebuild(_reports()), stdout(), metric, stage)
 
@@ -362,7 +352,7 @@ def doctor() -> None:
     for name in backends.names:
         availability = backends.availability(name)
         usable = "available  " if availability.usable else "unavailable"
-        click.echo(f"{name:<12} {usable}  {availability.reason}")
+        say(f"{name:<12} {usable}  {availability.reason}")
     needed = [name for name in map(StageName.parse, backends.default_stages) if not name.variant]
     sys.exit(0 if all(backends.availability(name.backend).usable for name in needed) else 3)
 
@@ -379,10 +369,10 @@ def backends_(name: str | None) -> None:
     for stage in (name,) if name else backends.names:
         backend = backends.get(stage)
         stages = ", ".join((stage, *(f"{stage}:{variant}" for variant in backend.variants)))
-        click.echo(f"{stage}: stages {stages}")
+        say(f"{stage}: stages {stages}")
         if isinstance(backend, Configurable):
             for key, default, text in described(backend.settings_type):
-                click.echo(f"  {stage}.{key} [{default}]  {text}")
+                say(f"  {stage}.{key} [{default}]  {text}")
 
 
 def _reports() -> Path:
@@ -399,7 +389,6 @@ def _run(given: dict[str, Any], site: Project) -> Report:
     from whisper_parity.run import plan as plans
     from whisper_parity.run import schedule
     from whisper_parity.run.collect import collect
-    from whisper_parity.system.terminal import progress
 
     plan = plans.make(run_options.read(given, site), site)
     started = time.perf_counter()
@@ -408,7 +397,7 @@ def _run(given: dict[str, Any], site: Project) -> Report:
         for _ in running.rows(advance):
             pass
     report = collect(plan, time.perf_counter() - started)
-    click.echo(f"report: {plan.folder.report}", err=True)
+    say(f"report: {plan.folder.report}", to_stderr=True)
     _write_page(plan.folder)
     return report
 
@@ -418,9 +407,9 @@ def _write_page(run: RunFolder) -> None:
     from whisper_parity.report.html import page
 
     try:
-        click.echo(f"page:   {page.write(run)}", err=True)
+        say(f"page:   {page.write(run)}", to_stderr=True)
     except ParityError as error:
-        click.echo(f"page:   not written: {error}", err=True)
+        say(f"page:   not written: {error}", to_stderr=True)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ Each message is one line for a stranger: what was expected, what was found, what
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -98,9 +100,26 @@ class OneSessionError(MachineError):
     exit_code = 0
 
 
+_JOINERS = "\u200c\u200d"
+"""Invisible, and part of the spelling of Persian, Hindi and others."""
+_CI_COMMAND = re.compile(r"(?:^|(?<=\s)):(?=:)|#(?=#[\w\[])")
+"""Where a CI system would take text for a command: `::error::` at the start of a line, `##[error]`, `##vso[...]`."""
+
+
 def printable(text: str) -> str:
-    """Text with control characters and bytes that are no UTF-8 (a file name may hold both) written as escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    """Text of any origin as one line that a terminal, a CI log or XML shows, and never obeys.
+
+    Line breaks, escape sequences, marks that turn the direction of writing, and bytes that are no UTF-8 (a file name
+    may hold all of them) are written as escapes; so is the first mark of what a CI system would take for a command.
+    """
+    shown = text if text.isprintable() else "".join(map(_shown, text))
+    return _CI_COMMAND.sub(lambda mark: f"\\x{ord(mark[0]):02x}", shown)
+
+
+def _shown(character: str) -> str:
+    if character.isprintable() or character in _JOINERS or unicodedata.category(character) == "Zs":
+        return character
+    return character.encode("unicode_escape").decode()
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from whisper_parity.errors import printable
 from whisper_parity.gate.result import RuleResult
 from whisper_parity.gate.rules import UNJUDGED
 
@@ -27,10 +28,13 @@ def of_failure(name: str, reason: str) -> list[pytest.TestReport]:
 
 def _of_rule(rule: RuleResult) -> list[pytest.TestReport]:
     place = ",".join(part for part in (rule.edge, rule.language) if part)
-    failure = f"{rule.actual}\nlimit: {rule.limit} ({rule.source})"
-    failure += f"\nclips: {', '.join(rule.clips[:SHOWN])}" if rule.clips else ""
-    properties = tuple((name, str(getattr(rule, name))) for name in ("edge", "language", "limit", "actual", "source"))
-    skipped = f"{UNJUDGED}: {rule.actual} ({rule.source})" if rule.limit == UNJUDGED else ""
+    lines = [rule.actual, f"limit: {rule.limit} ({rule.source})"]
+    lines += [f"clips: {', '.join(rule.clips[:SHOWN])}"] if rule.clips else []
+    failure = "\n".join(map(printable, lines))
+    properties = tuple(
+        (name, printable(str(getattr(rule, name)))) for name in ("edge", "language", "limit", "actual", "source")
+    )
+    skipped = printable(f"{UNJUDGED}: {rule.actual} ({rule.source})") if rule.limit == UNJUDGED else ""
     name = rule.rule + (f"[{place}]" if place else "")
     return _item(name, failure="" if rule.passed else failure, properties=properties, skipped=skipped)
 

@@ -20,7 +20,7 @@ from whisper_parity.backend.given import require_folder
 from whisper_parity.backend.registry import Backends
 from whisper_parity.backend.stage import Stage
 from whisper_parity.clips.clip import BadClip, ClipSet
-from whisper_parity.errors import ParityError
+from whisper_parity.errors import ParityError, printable
 from whisper_parity.gate import settings as gate_settings
 from whisper_parity.gate.judging import Judgement
 from whisper_parity.judge.verdict import Outcome
@@ -34,6 +34,7 @@ from whisper_parity.run.options import OPTIONS, RunOptions
 from whisper_parity.run.plan import Plan
 from whisper_parity.run.report import Report
 from whisper_parity.run.schedule import Schedule, every_cell, opened
+from whisper_parity.system import terminal
 from whisper_parity.system.machine import versions
 
 if TYPE_CHECKING:
@@ -124,12 +125,12 @@ class CellItem(_Item):
         row = self.run.schedule.row(self.cell)
         outcome, reason = row.verdict.outcome, row.verdict.reason
         self.user_properties += [
-            ("clip", row.clip), ("stage", row.stage), ("verdict", outcome.value), ("label", row.label),
+            ("clip", row.clip), ("stage", row.stage), ("verdict", outcome.value), ("label", printable(row.label)),
         ]  # fmt: skip
         if outcome is Outcome.DIVERGED and self.config.option.parity_gate:
-            pytest.xfail(f"left to the gate: {reason}")
+            pytest.xfail(printable(f"left to the gate: {reason}"))
         if outcome.exit_code:
-            pytest.fail(f"{outcome.value}: {reason}\n{row.reproduce}", pytrace=False)
+            pytest.fail(f"{printable(f'{outcome.value}: {reason}')}\n{printable(row.reproduce)}", pytrace=False)
 
 
 class OrderItem(_Item):
@@ -151,9 +152,9 @@ class OrderItem(_Item):
             info = collect.stage_info(plan, self.stage)
             bad += [f"placement required: {line}" for line in placement.misplaced([info])]
         if bad:
-            pytest.fail("\n".join(bad), pytrace=False)
+            pytest.fail("\n".join(map(printable, bad)), pytrace=False)
         if not any(check.checked for check in checks):
-            pytest.skip("; ".join(order.describe(check) for check in checks))
+            pytest.skip(printable("; ".join(order.describe(check) for check in checks)))
 
 
 class BadClipItem(_Item):
@@ -273,7 +274,7 @@ class ParityRun:
         if self._report is not None:
             self._show(terminalreporter, self._report)
         if self._nothing:
-            terminalreporter.write_line(f"parity: nothing was compared: {self._nothing}", red=True)
+            terminalreporter.write_line(printable(f"parity: nothing was compared: {self._nothing}"), red=True)
 
     def _why_nothing(self) -> str:
         """Why a session that was asked for parity compared nothing; "" when it did: it must not end green."""
@@ -322,11 +323,11 @@ class ParityRun:
         if self.config.option.parity_explain:
             terminalreporter.section("parity explain")
             self._explain(report, screen)
-        terminalreporter.write_line(f"report: {self.plan.folder.report}")
+        terminal.line(screen, f"report: {self.plan.folder.report}")
         try:
-            terminalreporter.write_line(f"page:   {page.write(self.plan.folder)}")
+            terminal.line(screen, f"page:   {page.write(self.plan.folder)}")
         except ParityError as error:  # the verdict stands, whether there is a page of it or not
-            terminalreporter.write_line(f"page:   not written: {error}")
+            terminal.line(screen, f"page:   not written: {error}")
 
     def _explain(self, report: Report, screen: Console) -> None:
         from whisper_parity.explain import explain
@@ -337,9 +338,9 @@ class ParityRun:
             for explanations in explain.explain_all(self.plan.folder, chosen, lambda _: None, detail=False):
                 explained.show(explanations, screen)
         except ParityError as error:
-            screen.print(f"not explained: {error}", markup=False, soft_wrap=True)
+            terminal.line(screen, f"not explained: {error}")
         if not chosen:
-            screen.print(explain.nothing(report), markup=False)
+            terminal.line(screen, explain.nothing(report))
 
 
 def _usable(make: Callable[[], T]) -> T:

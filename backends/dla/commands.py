@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from whisper_parity.errors import ParityError, UsageError
+from whisper_parity.system.terminal import say, working
 
 if TYPE_CHECKING:
     from whisper_parity.backends.dla.link.adb import Adb
@@ -46,9 +47,9 @@ def list_(serial: str | None) -> None:
                 client.connect(serial)
         devices = client.devices()
     for attached in devices:
-        click.echo(f"{attached.serial}\t{attached.state}\t{attached.details}")
+        say(attached.serial, attached.state, attached.details)
     if not devices:
-        click.echo("no device; attach one, or start `parity device simulate`", err=True)
+        say("no device; attach one, or start `parity device simulate`", to_stderr=True)
         sys.exit(3)
 
 
@@ -58,7 +59,7 @@ def info(serial: str | None) -> None:
     """Say what a device is: model, SoC, system, space, adbd, runtime."""
     for board in _boards(serial):
         for name, value in _facts(board):
-            click.echo(f"{board.serial}\t{name}\t{value}")
+            say(board.serial, name, value)
 
 
 @device.command()
@@ -68,14 +69,13 @@ def push(serial: str | None, files: tuple[Path, ...]) -> None:
     """Put files (of an artifact, say) on a device by content, and print where they are."""
     from whisper_parity.backends.dla.link.device import facts
     from whisper_parity.backends.dla.link.store import Store
-    from whisper_parity.system.terminal import working
 
     for board in _boards(serial):
         store = Store(board, facts(board))
         for file in files:
             with working(f"{file.name} to {board.serial}"):
                 remote = store.put(file, _suffix(file))
-            click.echo(f"{board.serial}\t{file.name}\t{remote}")
+            say(board.serial, file.name, remote)
 
 
 @device.command()
@@ -87,7 +87,7 @@ def clean(serial: str | None) -> None:
 
     for board in _boards(serial):
         freed = Store(board, facts(board)).clean()
-        click.echo(f"{board.serial}\tfreed {freed / 2**20:.1f} MiB")
+        say(board.serial, f"freed {freed / 2**20:.1f} MiB")
 
 
 @device.command()
@@ -100,7 +100,7 @@ def doctor(serial: str | None) -> None:
     for board in _boards(serial):
         for check in checking.checks(board):
             good &= check.good
-            click.echo(f"{board.serial}\t{'ok' if check.good else 'MISSING'}\t{check.name}\t{check.found}")
+            say(board.serial, "ok" if check.good else "MISSING", check.name, check.found)
     sys.exit(0 if good else 3)
 
 
@@ -109,12 +109,11 @@ def doctor(serial: str | None) -> None:
 def runner(target: str) -> None:
     """Build the runner, and print where it is; `runner` in parity.toml takes one that was built elsewhere."""
     from whisper_parity.backends.dla import native
-    from whisper_parity.system.terminal import working
 
     for name in target.split(","):
         with working(f"building the runner for {name}"):
             path = native.runner(name)
-        click.echo(f"{name}\t{path.stat().st_size} bytes\t{path}")
+        say(name, f"{path.stat().st_size} bytes", path)
 
 
 @device.command()
@@ -138,13 +137,12 @@ def simulate(
         raise UsageError(f"fault {fault!r}: expected one of {', '.join(RUNTIME_FAULTS)}, or NAME:3")
     environment = {"PARITY_SIM_COMPUTE_MS": str(compute_ms)} | ({"PARITY_SIM_FAULT": fault} if fault else {})
     with started(root=root, legacy=legacy, rate_bytes_per_s=rate and rate * 1e6, environment=environment) as simulated:
-        click.echo(f"simulated device: {simulated.serial}")
+        say(f"simulated device: {simulated.serial}")
         if sdk:
-            click.echo(f"stand-in SDK: {write_sdk(sdk)}")
+            say(f"stand-in SDK: {write_sdk(sdk)}")
         shown = f"MTK_NEURON_SDK={shlex.quote(str(sdk.absolute()))} " if sdk else ""
-        click.echo(
-            f"in another terminal: {shown}parity run --stages tflite,dla --set dla.serial={simulated.serial}", err=True
-        )
+        command = f"{shown}parity run --stages tflite,dla --set dla.serial={simulated.serial}"
+        say(f"in another terminal: {command}", to_stderr=True)
         stop = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stop.set())

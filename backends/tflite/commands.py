@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from whisper_parity.errors import UnavailableError, printable
+from whisper_parity.errors import UnavailableError
+from whisper_parity.system.terminal import document, say
 
 if TYPE_CHECKING:
     from whisper_parity.backends.tflite.mediatek.checking import Fit
@@ -34,10 +35,10 @@ def inspect(file: Path, as_json: bool) -> None:
 
     content = inspection.inspect(file)
     if as_json:
-        click.echo(serial.dumps(content))
+        document(serial.dumps(content))
         return
     for name, value in _facts(content):
-        click.echo(printable(f"{name:<12} {value}").rstrip())
+        say(f"{name:<12} {value}".rstrip())
 
 
 @click.command("mtk-check")
@@ -58,7 +59,7 @@ def mtk_check(file: Path, seed: int, as_json: bool) -> None:
     candidates = [_words(mtkext.differences(reading)) for reading in checking.readings(file)]
     if not as_json:
         for words in candidates:
-            click.echo(printable(f"reading      {words}"))
+            say(f"reading      {words}")
     try:
         with executor(file) as reference:
 
@@ -71,10 +72,10 @@ def mtk_check(file: Path, seed: int, as_json: bool) -> None:
         hint = "The readings above are what would be tried" if not as_json else error.hint
         raise UnavailableError(f"nothing was checked: {error}", hint=hint) from error
     if as_json:
-        click.echo(serial.dumps(checking.Checked(str(file), label, seed, fits)))
+        document(serial.dumps(checking.Checked(str(file), label, seed, fits)))
     else:
         for line in _lines(fits, label):
-            click.echo(printable(line))
+            say(line)
     sys.exit(0 if any(fit.fits and not fit.changes for fit in fits) else 1)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import click
@@ -12,6 +11,7 @@ from whisper_parity.errors import printable
 from whisper_parity.gate.result import GateResult
 from whisper_parity.report import markdown
 from whisper_parity.run.report import Report
+from whisper_parity.system import terminal
 
 ANNOTATIONS = 10
 """A job page shows no more per step."""
@@ -23,7 +23,7 @@ def announce(report: Report, gate: GateResult | None) -> None:
         _append(Path(target), markdown.render(report, gate))
     if os.environ.get("GITHUB_ACTIONS"):
         for line in commands(report, gate):
-            click.echo(line)
+            click.echo(line)  # a command on purpose, its texts escaped as commands have them
 
 
 def commands(report: Report, gate: GateResult | None) -> list[str]:
@@ -46,7 +46,7 @@ def _append(file: Path, text: str) -> None:
         with file.open("a", encoding="utf-8") as stream:
             stream.write(text + "\n")
     except OSError as error:
-        click.echo(f"parity: {file}: the summary cannot be written ({error.strerror})", err=True, file=sys.stderr)
+        terminal.say(f"parity: {file}: the summary cannot be written ({error.strerror})", to_stderr=True)
 
 
 def _data(text: str) -> str:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from whisper_parity.compare.text import TextDiff, total
@@ -40,12 +39,11 @@ class Line:
 def show(report: Report, console: Console) -> None:
     """Print table, failures and verdict, unfolded when the output is a pipe."""
     console = terminal.unfolded(console)
-    console.print(heading(report), style="bold", highlight=False, soft_wrap=True, markup=False)
+    terminal.line(console, heading(report), "bold")
     console.print(table(report))
     for line in lines(report):
-        console.print(line.text, style=line.style, highlight=False, soft_wrap=True, markup=False)
-    style = STYLES[report.verdict]
-    console.print(f"parity {report.summary}", style=style, highlight=False, soft_wrap=True, markup=False)
+        terminal.line(console, line.text, line.style)
+    terminal.line(console, f"parity {report.summary}", STYLES[report.verdict])
 
 
 def heading(report: Report) -> str:
@@ -62,19 +60,17 @@ def table(report: Report) -> Table:
     stages = [stage.spec for stage in report.stages]
     grid.add_column("clip", footer="all clips", overflow="fold")
     for stage in report.stages:
-        footer = _corpus([entry for entry in report.rows if entry.stage == stage.spec])
-        fell_back = " fell back" if any(placed.fell_back for placed in stage.placement) else ""
+        footer = terminal.cell(_corpus([entry for entry in report.rows if entry.stage == stage.spec]))
+        fell_back = any(placed.fell_back for placed in stage.placement)
         title = f"{stage.spec} ({stage.source})" if stage.source else stage.spec
-        grid.add_column(
-            escape(title), footer=f"{escape(footer)}[yellow]{fell_back}[/]" if fell_back else escape(footer)
-        )
+        grid.add_column(terminal.cell(title), footer=f"{footer}[yellow] fell back[/]" if fell_back else footer)
     rendered = {(entry.clip, entry.stage): cell(entry) for entry in report.rows}
     for clip in dict.fromkeys(entry.clip for entry in report.rows):
         whole = rendered.get((clip, ""))
         columns = (
             [whole or "", *[""] * (len(stages) - 1)] if whole else [rendered.get((clip, s), "not run") for s in stages]
         )
-        grid.add_row(escape(clip), *columns)
+        grid.add_row(terminal.cell(clip), *columns)
     return grid
 
 
@@ -92,7 +88,7 @@ def cell(cell: Row) -> str:
     if cell.seconds:
         parts.append(numbers.seconds(cell.seconds))
     style = STYLES[cell.verdict.outcome]
-    return f"[{style}]{escape(parts[0])}[/] {escape(' '.join(parts[1:]))}".rstrip()
+    return f"[{style}]{terminal.cell(parts[0])}[/] {terminal.cell(' '.join(parts[1:]))}".rstrip()
 
 
 def lines(report: Report) -> list[Line]:

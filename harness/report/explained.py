@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from whisper_parity.errors import printable
 from whisper_parity.explain.explanation import Change, Explanation, Explanations, LayerFinding, UnitError
 from whisper_parity.report import numbers
+from whisper_parity.system import terminal
 
 UNITS_SHOWN = 12
 ENDS = {"missing end": " (the text goes on)", "extra end": " (the text stops early)"}
@@ -17,7 +17,7 @@ ENDS = {"missing end": " (the text goes on)", "extra end": " (the text stops ear
 def show(explanations: Explanations, console: Console) -> None:
     """Print the explanations of one clip and stage."""
     for line in lines(explanations):
-        console.print(printable(line), highlight=False, soft_wrap=True, markup=False, emoji=False)
+        terminal.line(console, line)
 
 
 def lines(explanations: Explanations) -> list[str]:

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from whisper_parity.errors import printable
 from whisper_parity.gate.judging import Judgement
 from whisper_parity.gate.result import GateResult, RuleResult, Statistic
 from whisper_parity.gate.rules import UNJUDGED
@@ -28,10 +26,10 @@ def show(judged: Judgement, console: Console) -> None:
     if result.statistics:
         console.print(statistics_table(result.statistics))
     for line in (*_head(judged.diff), *result.expected):
-        _line(console, line, _style_of(line))
+        terminal.line(console, line, _style_of(line))
     for rule in [rule for rule in result.rules if not rule.passed]:
-        _line(console, f"FAIL {failure(rule)}", "bold red")
-    _line(console, f"gate {result.sentence}", "green" if result.passed else "bold red")
+        terminal.line(console, f"FAIL {failure(rule)}", "bold red")
+    terminal.line(console, f"gate {result.sentence}", "green" if result.passed else "bold red")
 
 
 def rules_table(result: GateResult) -> Table:
@@ -42,7 +40,7 @@ def rules_table(result: GateResult) -> Table:
     for rule in result.rules:
         mark, style = outcome(rule)
         cells = (rule.rule, rule.edge, rule.language, rule.limit, rule.actual, rule.source)
-        grid.add_row(f"[{style}]{mark}[/]", *(escape(printable(cell)) for cell in cells))
+        grid.add_row(f"[{style}]{mark}[/]", *map(terminal.cell, cells))
     return grid
 
 
@@ -54,7 +52,7 @@ def statistics_table(statistics: Sequence[Statistic]) -> Table:
         grid.add_column(name, overflow="fold")
     for edge, language in dict.fromkeys((statistic.edge, statistic.language) for statistic in statistics):
         figures = [statistic for statistic in statistics if (statistic.edge, statistic.language) == (edge, language)]
-        grid.add_row(escape(edge), language, *(figure(statistic) for statistic in figures))
+        grid.add_row(terminal.cell(edge), terminal.cell(language), *(figure(statistic) for statistic in figures))
     return grid
 
 
@@ -93,10 +91,6 @@ def _head(lines: Sequence[str]) -> list[str]:
     """The first lines of the difference; the rest is in the two files."""
     remaining = len(lines) - LINES
     return [*lines[:LINES], *([f"and {remaining} lines more: compare the two files"] if remaining > 0 else [])]
-
-
-def _line(console: Console, text: str, style: str) -> None:
-    console.print(printable(text), style=style, highlight=False, soft_wrap=True, markup=False)
 
 
 def _style_of(line: str) -> str:

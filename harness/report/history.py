@@ -10,7 +10,6 @@ from pathlib import Path
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from whisper_parity.compare.text import TextDiff, total
@@ -138,10 +137,10 @@ def show(file: Path, console: Console, metric: str | None = None, stage: str | N
             sparkline(values),
         )
         latest = numbers.figure(values[-1])
-        grid.add_row(*(escape(printable(text)) for text in (*cells, latest, direction, trend.cause)))
+        grid.add_row(*map(terminal.cell, (*cells, latest, direction, trend.cause)))
     console.print(grid)
     for folder, reason in skipped(file):
-        console.print(printable(f"skipped {folder}: {reason}"), style="magenta", markup=False, soft_wrap=True)
+        terminal.line(console, f"skipped {folder}: {reason}", "magenta")
 
 
 def sparkline(values: Sequence[float]) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree as ET
 
+from whisper_parity.errors import printable
 from whisper_parity.gate.result import GateResult, RuleResult
 from whisper_parity.gate.rules import UNJUDGED
 from whisper_parity.judge.verdict import Outcome
@@ -35,10 +35,12 @@ def _cell(cell: Row, gate: GateResult | None) -> ET.Element:
     case = _case("parity", f"{cell.stage or 'manifest'}-{cell.clip}", cell.seconds, facts)
     message = f"{outcome.value}: {cell.verdict.reason}"
     if outcome is Outcome.DIVERGED and gate is not None:
-        ET.SubElement(case, "skipped", type="pytest.xfail", message=_text(f"left to the gate: {cell.verdict.reason}"))
+        ET.SubElement(
+            case, "skipped", type="pytest.xfail", message=printable(f"left to the gate: {cell.verdict.reason}")
+        )
     elif outcome.exit_code:
         tag = "error" if outcome in ERRORS else "failure"
-        ET.SubElement(case, tag, message=_text(message)).text = _text(f"{message}\n{cell.reproduce}")
+        ET.SubElement(case, tag, message=printable(message)).text = _lines([message, cell.reproduce])
     return case
 
 
@@ -47,18 +49,18 @@ def _rule(rule: RuleResult) -> ET.Element:
     facts = {name: str(getattr(rule, name)) for name in ("edge", "language", "limit", "actual", "source")}
     case = _case("parity-gate", rule.rule + (f"[{place}]" if place else ""), 0.0, facts)
     if rule.limit == UNJUDGED:
-        ET.SubElement(case, "skipped", type="pytest.skip", message=_text(f"{UNJUDGED}: {rule.actual}"))
+        ET.SubElement(case, "skipped", type="pytest.skip", message=printable(f"{UNJUDGED}: {rule.actual}"))
     if not rule.passed:
         lines = [rule.actual, f"limit: {rule.limit} ({rule.source})", *_clips(rule.clips)]
-        ET.SubElement(case, "failure", message=_text(rule.actual)).text = _text("\n".join(lines))
+        ET.SubElement(case, "failure", message=printable(rule.actual)).text = _lines(lines)
     return case
 
 
 def _case(group: str, name: str, seconds: float, facts: Mapping[str, str]) -> ET.Element:
-    case = ET.Element("testcase", classname=group, name=_text(name), time=f"{seconds:.3f}")
+    case = ET.Element("testcase", classname=group, name=printable(name), time=f"{seconds:.3f}")
     properties = ET.SubElement(case, "properties")
     for key, value in facts.items():
-        ET.SubElement(properties, "property", name=key, value=_text(value))
+        ET.SubElement(properties, "property", name=key, value=printable(value))
     return case
 
 
@@ -66,6 +68,5 @@ def _clips(clips: Sequence[str]) -> list[str]:
     return [f"clips: {', '.join(clips[:20])}"] if clips else []
 
 
-def _text(text: str) -> str:
-    """Escape control characters and lone surrogates, which XML 1.0 cannot hold."""
-    return re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", lambda c: f"#x{ord(c[0]):X}", text)
+def _lines(lines: Sequence[str]) -> str:
+    return "\n".join(map(printable, lines))

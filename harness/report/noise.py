@@ -6,7 +6,6 @@ import math
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from whisper_parity.judge.noise import Noise, TensorNoise
@@ -17,10 +16,10 @@ from whisper_parity.system import terminal
 def show(noise: Noise, console: Console) -> None:
     """Print the measured stage, the table, and a description of each source."""
     console = terminal.unfolded(console)
-    console.print(heading(noise), style="bold", highlight=False, soft_wrap=True, markup=False)
+    terminal.line(console, heading(noise), "bold")
     console.print(table(noise))
     for source in noise.sources:
-        console.print(f"{source.source}: {source.how}", style="dim", highlight=False, soft_wrap=True, markup=False)
+        terminal.line(console, f"{source.source}: {source.how}", "dim")
 
 
 def heading(noise: Noise) -> str:
@@ -37,7 +36,7 @@ def table(noise: Noise) -> Table:
         grid.add_column(name)
     for source in noise.sources:
         for tensor in source.tensors:
-            grid.add_row(escape(source.source), *(escape(cell) for cell in cells(tensor)))
+            grid.add_row(terminal.cell(source.source), *map(terminal.cell, cells(tensor)))
     return grid
 
 

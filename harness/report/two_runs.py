@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from rich.console import Console
 
@@ -18,6 +19,7 @@ from whisper_parity.report.numbers import rate, snr
 from whisper_parity.run import report
 from whisper_parity.run.folder import RunFolder
 from whisper_parity.run.report import Report, Row
+from whisper_parity.system import terminal
 from whisper_parity.trace import file
 
 
@@ -80,7 +82,7 @@ def compare_runs(first: RunFolder, second: RunFolder) -> RunComparison:
 
 def show_results(results: ResultComparison, console: Console) -> None:
     """Print the comparison of two result files."""
-    print_line = _printer(console)
+    print_line = partial(terminal.line, console)
     text, tokens = results.text, results.tokens
     print_line(f"reference {results.reference.name}: {text.reference}")
     print_line(f"candidate {results.candidate.name}: {text.hypothesis}")
@@ -100,7 +102,7 @@ def show_results(results: ResultComparison, console: Console) -> None:
 
 def show_runs(runs: RunComparison, console: Console) -> None:
     """Print what changed from one run to the other."""
-    print_line = _printer(console)
+    print_line = partial(terminal.line, console)
     print_line(f"first  {runs.first.run}: {runs.first.summary}")
     print_line(f"second {runs.second.run}: {runs.second.summary}")
     if runs.first.policy_options != runs.second.policy_options:
@@ -203,7 +205,3 @@ def _rank(cell: Row) -> tuple[int, bool]:
 def _worst_snr(cell: Row) -> str:
     tensors = cell.judged.comparison.tensors if cell.judged else ()
     return snr(min(item.diff.snr_db for item in tensors)) if tensors else numbers.UNKNOWN
-
-
-def _printer(console: Console):  # type: ignore[no-untyped-def]
-    return lambda line: console.print(line, soft_wrap=True, markup=False, highlight=False)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -16,15 +17,20 @@ from whisper_parity.system import files, inputs
 
 T = TypeVar("T")
 _SURROGATE = "\\udc"
+_INVISIBLE = re.compile(
+    "[\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+"""Control, format and direction marks that JSON allows unescaped: a terminal would obey them."""
 
 
 def dumps(value: Any) -> str:
     """A dataclass as indented JSON."""
     adapter = _adapter(type(value))
     try:
-        return str(adapter.dump_json(value, indent=1).decode())
+        text = str(adapter.dump_json(value, indent=1).decode())
     except ValueError:  # a lone surrogate
         return json.dumps(adapter.dump_python(value, mode="json"), indent=1)
+    return _INVISIBLE.sub(lambda mark: json.dumps(mark[0])[1:-1], text)
 
 
 def loads(kind: type[T], text: str | bytes, where: str) -> T:

@@ -1,27 +1,65 @@
-"""stdout for data, stderr for progress: consoles and progress bars."""
+"""stdout for data, stderr for progress. Whatever is shown to a person leaves through `say`, `line` and `cell`.
+
+Text that comes from files (transcripts, names, messages of libraries) must not drive the terminal or a CI system: these
+three make it printable, and nothing else prints (tests/unit/test_printing.py).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+import click
+
+from whisper_parity.errors import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def say(*columns: object, to_stderr: bool = False) -> None:
+    """Write one line: columns with tabs between them."""
+    click.echo("\t".join(printable(str(column)) for column in columns), err=to_stderr)
+
+
+def document(text: str) -> None:
+    """Write a whole document (JSON, Markdown, XML), whose own form has made every text in it harmless."""
+    click.echo(text, nl=not text.endswith("\n"))
+
+
+def line(console: Console, text: str, style: str = "") -> None:
+    """Print one line, neither folded nor taken for markup."""
+    console.print(printable(text), style=style, highlight=False, soft_wrap=True, markup=False, emoji=False)
+
+
+def cell(text: str) -> str:
+    """A text as a cell of a table: markup that shows it as it is."""
+    from rich.markup import escape
+
+    return escape(printable(text))
 
 
 def stdout() -> Console:
     """The console for data, unmodified; colour only at a terminal without NO_COLOR."""
+    from rich.console import Console
+
     return Console(emoji=False)
 
 
 def unfolded(console: Console) -> Console:
     """The same console at a terminal; elsewhere one that never folds a table's lines, for searching."""
+    from rich.console import Console
+
     return console if console.is_terminal else Console(file=console.file, width=500, no_color=True, emoji=False)
 
 
 @contextmanager
 def progress(total: int) -> Iterator[Callable[[str], None]]:
     """A progress bar on stderr with the current item; nothing when stderr is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -31,7 +69,7 @@ def progress(total: int) -> Iterator[Callable[[str], None]]:
         def advance(description: str) -> None:
             nonlocal done
             done += 1
-            bar.update(task, completed=done, description=description)
+            bar.update(task, completed=done, description=printable(description))
 
         yield advance
 
@@ -39,5 +77,7 @@ def progress(total: int) -> Iterator[Callable[[str], None]]:
 @contextmanager
 def working(what: str) -> Iterator[None]:
     """A spinner on stderr during one long operation."""
-    with Console(stderr=True).status(what):
+    from rich.console import Console
+
+    with Console(stderr=True).status(printable(what)):
         yield
