@@ -1,6 +1,7 @@
 """The command line: thin; one function of the harness behind each command.
 
-Exit codes: 0 all pass (drift included), 1 diverged or nothing compared, 2 usage or bad input, 3 environment.
+Exit codes: 0 all pass (drift included), 1 diverged or nothing compared, 2 usage or bad input, 3 environment; 130 after
+Ctrl-C, 143 after SIGTERM.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from whisper_parity.report import views
 from whisper_parity.run import options as run_options
 from whisper_parity.run.folder import RunFolder
 from whisper_parity.run.options import Kind, Option
+from whisper_parity.system.crash import reported
+from whisper_parity.system.ending import continued_by, exit_code, signals
 from whisper_parity.system.terminal import document, progress, say, stdout, working
 from whisper_parity.system.threads import side_by_side
 
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
+CLICK_ENDS = (click.exceptions.Exit, click.Abort, click.ClickException)
+"""How click ends a command; no errors of a program."""
 VOCABULARIES = click.Choice(["51864", "51865", "51866"])
 
 
@@ -54,7 +59,12 @@ class Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
         try:
-            return super().invoke(ctx)
+            with signals(), reported(project.cache() / "crashes", *CLICK_ENDS):
+                return super().invoke(ctx)
+        except KeyboardInterrupt as interruption:
+            how = f"; {interruption.args[0]}" if interruption.args else ""
+            say(f"parity: interrupted{how}", to_stderr=True)
+            ctx.exit(exit_code(interruption))
         except ParityError as error:
             say(f"parity: {error}", to_stderr=True)
             ctx.exit(error.exit_code)
@@ -96,7 +106,7 @@ def _click_option(option: Option) -> Callable[[F], F]:
 def main() -> None:
     """Is the model that I am about to ship still the same model, and if not, which step broke it?
 
-    Exit codes: 0 all pass, 1 diverged, 2 usage or bad input, 3 environment.
+    Exit codes: 0 all pass, 1 diverged, 2 usage or bad input, 3 environment, 130 Ctrl-C, 143 SIGTERM.
     """
     atexit.register(gc.freeze)  # looking for garbage among torch's objects at the exit takes nearly a second
     for stream in (sys.stdout, sys.stderr):  # a terminal without UTF-8 must not stop a report
@@ -141,7 +151,8 @@ def build(out: Path | None, **given: Any) -> None:
     backends = registry.load(site.backends, options.settings)
     stages = [stage.spec for stage in backends.chain(options.stages or backends.default_stages)]
     workshop = plan.workshop(options, backends, checkpoint.resolve(options.checkpoint))
-    with working(f"building {', '.join(stages)}"):  # converters are processes of their own
+    again = continued_by("the same command goes on with what is not built yet")
+    with again, working(f"building {', '.join(stages)}"):  # converters are processes of their own
         built = list(side_by_side(lambda stage: building.obtain(workshop, stage), stages))
     for artifact in built:
         is_copied = out is not None and artifact.origin != artifacts.CHECKPOINT
@@ -393,13 +404,22 @@ def _run(given: dict[str, Any], site: Project) -> Report:
     plan = plans.make(run_options.read(given, site), site)
     started = time.perf_counter()
     steps = len(plan.stages) * (len(plan.clips) + 1)
-    with schedule.opened(plan) as running, progress(steps) as advance:
+    again = continued_by(f"go on with `{_continuation(plan.folder)}`: what is recorded is kept")
+    with again, schedule.opened(plan) as running, progress(steps) as advance:
         for _ in running.rows(advance):
             pass
     report = collect(plan, time.perf_counter() - started)
     say(f"report: {plan.folder.report}", to_stderr=True)
     _write_page(plan.folder)
     return report
+
+
+def _continuation(run: RunFolder) -> str:
+    """The command that was typed, with the name of its run."""
+    words = sys.argv[1:]
+    return " ".join(
+        map(run_options.quoted, ["parity", *words, *([] if "--run-id" in words else ["--run-id", run.name])])
+    )
 
 
 def _write_page(run: RunFolder) -> None:

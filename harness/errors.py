@@ -14,6 +14,7 @@
         ├── BuildError              a converter that failed
         ├── BackendError            a runtime that failed while it ran
         ├── OutputError             a folder that cannot be written
+        ├── UnforeseenError         a bug of ours; its traceback is in a file
         └── OneSessionError   (0)   a stage that cannot open two sessions at once
 
 Each message is one line for a stranger: what was expected, what was found, what to do next.
@@ -92,6 +93,10 @@ class BackendError(MachineError):
 
 class OutputError(MachineError):
     """A folder or file that cannot be written."""
+
+
+class UnforeseenError(MachineError):
+    """An error that nobody thought of; the message names the file with its traceback."""
 
 
 class OneSessionError(MachineError):

@@ -85,6 +85,11 @@ class RunFolder:
         return self.path / "taps"
 
     @property
+    def crashes(self) -> Path:
+        """Folder of tracebacks, one for each error that nobody thought of."""
+        return self.path / "crashes"
+
+    @property
     def traces(self) -> Path:
         """Folder of its traces."""
         return self.path / "traces"

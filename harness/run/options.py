@@ -229,7 +229,7 @@ def command(options: RunOptions, clip: str, stages: Sequence[str]) -> str:
         value = getattr(options, option.name)
         if option.repeated and (value != getattr(default, option.name) or option.kind is Kind.COUNT):
             words += _words(option, value)
-    return " ".join(_quoted(word) for word in words)
+    return " ".join(quoted(word) for word in words)
 
 
 def write(options: RunOptions, path: Path, project: Project) -> None:
@@ -342,7 +342,7 @@ def _is_negative(text: str) -> bool:
         return False
 
 
-def _quoted(word: str) -> str:
+def quoted(word: str) -> str:
     """A word for the shell, on one line: what cannot be printed as the escapes of $'...'."""
     if word.isprintable():
         return shlex.quote(word)

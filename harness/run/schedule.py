@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from typing import Protocol, TypeVar
 
 from whisper_parity.backend.stage import Stage
-from whisper_parity.errors import ParityError
+from whisper_parity.errors import OutputError, ParityError, first_line
 from whisper_parity.run import cell as cells
 from whisper_parity.run import conditions, order_checks
 from whisper_parity.run.cell import Cell
@@ -16,6 +16,7 @@ from whisper_parity.run.report import OrderCheck, Row
 from whisper_parity.run.sessions import Sessions
 from whisper_parity.run.traces import Traces
 from whisper_parity.system import serial
+from whisper_parity.system.crash import reported
 from whisper_parity.system.threads import side_by_side
 
 R = TypeVar("R")
@@ -103,7 +104,8 @@ class Schedule:
         try:
             if error := self._failed.get(cell.key):
                 raise error
-            row = cells.judged(self.plan, cell, self.traces)
+            with self._reported():
+                row = cells.judged(self.plan, cell, self.traces)
         except ParityError as error:
             row = cells.of_error(self.plan, cell, error)
         serial.write(self.plan.folder.row(*cell.key), row)
@@ -136,17 +138,27 @@ class Schedule:
 
     def _record_one(self, cell: Cell) -> tuple[Cell, ParityError | None]:
         try:
-            self.traces.get(cell.stage.spec, cell.clip)
+            with self._reported():
+                self.traces.get(cell.stage.spec, cell.clip)
         except ParityError as error:
             return cell, error
         return cell, None
+
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
+        """An error that nobody thought of, or one of the system, is one of ours: a row, and the others go on."""
+        try:
+            with reported(self.plan.folder.crashes):
+                yield
+        except OSError as error:
+            raise OutputError(first_line(error), hint="Check free space and permissions") from error
 
     def _record_references(self, stage: Stage, work: Sequence[Cell]) -> None:
         """What these cells are judged against, first: no thread may open another stage."""
         for reference in dict.fromkeys((self.plan.root, stage.parent)):
             for cell in work:
                 if reference is not None and reference != stage.spec:
-                    with suppress(ParityError):  # it shows in the cell that is judged against it
+                    with suppress(ParityError), self._reported():  # it shows in the cell that is judged against it
                         self.traces.get(reference, cell.clip)
 
 

@@ -64,7 +64,7 @@ def test_an_interrupted_run_is_continued(parity, good_run, tmp_path, monkeypatch
     words = (*RUN, "--clips", good_run.folder / "good.wav", "--run-id", "cut")
     with monkeypatch.context() as patched:
         patched.setattr(Schedule, "row", interrupted)
-        assert parity(*words).exit_code == 1
+        assert parity(*words).exit_code == 130
     folder = tmp_path / "reports" / "cut"
     before = files_of(folder / "traces")
     assert list(before) == ["good--pytorch.safetensors"]
