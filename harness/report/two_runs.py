@@ -16,11 +16,12 @@ from whisper_parity.judge import tolerance, verdict
 from whisper_parity.judge.verdict import Outcome, Verdict
 from whisper_parity.report import history, numbers
 from whisper_parity.report.numbers import rate, snr
-from whisper_parity.run import report
+from whisper_parity.run import fit, report
 from whisper_parity.run.folder import RunFolder
 from whisper_parity.run.report import Report, Row
 from whisper_parity.system import terminal
 from whisper_parity.trace import file
+from whisper_parity.trace.trace import Trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,8 @@ def compare_runs(first: RunFolder, second: RunFolder) -> RunComparison:
         if other is None:
             missing.append(f"{cell.clip} · {cell.stage}")
         else:
-            changes.append(Change(cell.clip, cell.stage, cell, other, _judge_traces(first, second, cell, table)))
+            traces = _trace(first, before, cell), _trace(second, after, other)
+            changes.append(Change(cell.clip, cell.stage, cell, other, _judge_traces(*traces, table)))
     if not changes:
         raise RecordError(
             f"{first.path} and {second.path} have no cell in common", hint="Run the same clips and stages twice"
@@ -188,14 +190,27 @@ def _artifact_changes(runs: RunComparison) -> list[str]:
     ]
 
 
-def _judge_traces(first: RunFolder, second: RunFolder, cell: Row, table: tolerance.Table) -> Verdict | None:
-    paths = [run.trace(cell.clip, cell.stage) for run in (first, second)]
-    if not all(path.is_file() for path in paths):
+def _trace(run: RunFolder, recorded: Report, cell: Row) -> Trace | None:
+    """A cell's trace; None for a run that did not keep it.
+
+    Raises:
+        RecordError: it is damaged, or not the one that the cell was judged by.
+    """
+    path = run.trace(cell.clip, cell.stage)
+    if not path.is_file():
         return None
-    before, after = (file.load(path) for path in paths)
-    return verdict.judge(
-        compare(before, after, before.header.n_vocab), tolerance.for_edge(table, Edge(cell.stage, cell.stage))
-    )
+    trace = file.load(path)
+    if reason := fit.of_row(trace, cell, recorded.policy):
+        raise RecordError(f"{path}: no trace of this run: {reason}", hint=file.AGAIN)
+    return trace
+
+
+def _judge_traces(before: Trace | None, after: Trace | None, table: tolerance.Table) -> Verdict | None:
+    if before is None or after is None:
+        return None
+    stage = before.header.stage
+    compared = compare(before, after, before.header.n_vocab)
+    return verdict.judge(compared, tolerance.for_edge(table, Edge(stage, stage)))
 
 
 def _rank(cell: Row) -> tuple[int, bool]:

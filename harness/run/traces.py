@@ -12,12 +12,13 @@ from threading import Lock
 import numpy as np
 
 from whisper_parity.backend.artifact import Artifact
-from whisper_parity.backend.contract import Halves
+from whisper_parity.backend.contract import Halves, Program
 from whisper_parity.clips.clip import Clip
 from whisper_parity.clips.features import Features, clip_features, clip_sha256
 from whisper_parity.decode import draft, policy
 from whisper_parity.decode.loop import rows_are_invariant
-from whisper_parity.errors import BackendError, ParityError, mapped
+from whisper_parity.errors import BackendError, ParityError, RecordError, mapped
+from whisper_parity.run import fit
 from whisper_parity.run.plan import Plan
 from whisper_parity.run.sessions import Session, Sessions
 from whisper_parity.system import serial
@@ -56,6 +57,7 @@ class Traces:
         """A stage's trace of a clip: read when it is there, recorded otherwise.
 
         Raises:
+            RecordError: what is there is damaged, or not of this run.
             ParityError: it could not be recorded.
         """
         if trace := self._in_hand.get((stage, clip.name)):
@@ -65,6 +67,7 @@ class Traces:
             if path.is_file():
                 trace = file.load(path)
                 if not self.changed(trace, stage, clip):
+                    self._require_fit(trace, stage, clip)
                     return self._keep(stage, clip, trace)
             trace = self._record(stage, clip)
             file.save(trace, path)
@@ -86,6 +89,21 @@ class Traces:
         if clip.language not in (None, trace.header.language):
             return "language"
         return "" if trace.header.artifact_sha256 == self._sessions.artifact(stage).sha256 else "artifact"
+
+    def _require_fit(self, trace: Trace, stage: str, clip: Clip) -> None:
+        reason = fit.misfit(trace, self.plan, stage, clip, self.features(clip))
+        if not reason and not trace.windows and not self._is_program(stage):
+            reason = "it has no windows, and the stage has halves"
+        if reason:
+            path = self.plan.folder.trace(clip.name, stage)
+            raise RecordError(f"{path}: no trace of this run: {reason}", hint=file.AGAIN)
+
+    def _is_program(self, stage: str) -> bool:
+        """Whether a stage gives text alone; what stands before the root does, others are opened and asked."""
+        if stage == self.plan.stage(self.plan.root).parent:
+            return True
+        with self._sessions.session(stage) as session:
+            return isinstance(session, Program)
 
     def prepare(self, stage: str, clip: Clip) -> Task:
         """What a stage needs for a clip; the root may be run for it.

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from whisper_parity.backend.contract import Usage
 from whisper_parity.decode.loop import ENDS, TeacherForced
 
-TRACE_VERSION = 2
+TRACE_VERSION = 3
+"""3: with a hash over header and tensors."""
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from safetensors import safe_open
-from safetensors.numpy import save_file
 
-from tests.support.traces import N_VOCAB, TOKENS, trace
+from tests.support.traces import N_VOCAB, TOKENS, forge, trace
 from whisper_parity.decode.loop import TeacherForced
 from whisper_parity.errors import RecordError
 from whisper_parity.trace import file
@@ -48,9 +46,7 @@ def test_parts_that_do_not_belong_together_are_refused(tmp_path, name, value):
     """A record is a file that anybody may have written: lengths that differ, tokens that no vocabulary has."""
     path = tmp_path / "torn.safetensors"
     file.save(trace(), path)
-    with safe_open(path, framework="numpy") as known:
-        facts, tensors = known.metadata(), {key: known.get_tensor(key) for key in known.keys()}  # noqa: SIM118
-    save_file({**tensors, f"0.{name}": np.ascontiguousarray(value)}, path, facts)
+    forge(path, tensors={f"0.{name}": np.ascontiguousarray(value)})
     with pytest.raises(RecordError, match="tokens, logits and choices of window 0 do not belong together") as found:
         file.load(path)
     assert len(str(found.value).splitlines()) == 1

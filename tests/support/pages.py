@@ -146,6 +146,7 @@ def _row(found: Trace, reference: Trace | None, text: str) -> Row:
     return Row(
         header.clip, header.stage, judged.verdict if judged else Verdict(Outcome.REFERENCE, "", "", ()), header.label,
         header.text, len(header.tokens), 2.0, 0.2, 1, 1, judged, None, diff, (), f"parity run --clips '{header.clip}'",
+        token_ids=header.tokens,
     )  # fmt: skip
 
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from whisper_parity.decode.loop import TeacherForced
 from whisper_parity.model import vocabulary
+from whisper_parity.trace import file
 from whisper_parity.trace.trace import TRACE_VERSION, Trace, TraceHeader, WindowHeader, WindowTrace
 
 N_VOCAB = 51865
@@ -84,6 +90,15 @@ def flipped(original: Trace, step: int, token: int, margin: float) -> Trace:
 def tokens(text: str | Sequence[int]) -> tuple[int, ...]:
     """A text's tokens; tokens as they are."""
     return tuple(vocabulary.tokenizer(N_VOCAB).encoding.encode(text) if isinstance(text, str) else text)
+
+
+def forge(path: Path, *, tensors: Mapping[str, Any] | None = None, **header: Any) -> None:
+    """Rewrite a recorded trace with other tensors or header fields, under a hash that fits."""
+    with safe_open(path, framework="numpy") as known:
+        facts = json.loads(known.metadata()["trace"]) | header
+        arrays = {key: known.get_tensor(key) for key in known.keys()} | dict(tensors or {})  # noqa: SIM118
+    text = json.dumps(facts)
+    save_file(arrays, path, {"trace": text, "sha256": file.content_sha256(text, arrays)})
 
 
 def says(
