@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from whisper_parity import project
+from whisper_parity import cli_site, project
 from whisper_parity.errors import MachineError, ParityError, first_line
 from whisper_parity.project import Project
 from whisper_parity.report import views
@@ -148,7 +148,7 @@ def build(out: Path | None, **given: Any) -> None:
 
     site = project.find()
     options = run_options.read(given, site)
-    backends = registry.load(site.backends, options.settings)
+    backends = registry.load(site, options.settings)
     stages = [stage.spec for stage in backends.chain(options.stages or backends.default_stages)]
     workshop = plan.workshop(options, backends, checkpoint.resolve(options.checkpoint))
     again = continued_by("the same command goes on with what is not built yet")
@@ -319,7 +319,7 @@ def gate(run: Path | None, approved: str | None) -> None:
     from whisper_parity.run import report as records
 
     folder, site = _opened(run), project.find()
-    judged = judging.gate(folder, settings.of(site, registry.load(site.backends)), approved)
+    judged = judging.gate(folder, settings.of(site, registry.Backends(site.backends)), approved)
     gated.show(judged, stdout())
     ci.announce(records.load(folder), judged.result)
     sys.exit(judged.result.exit_code)
@@ -336,7 +336,7 @@ def approve(run: Path, name: str | None) -> None:
     from whisper_parity.run import report as records
 
     site = project.find()
-    chosen = settings.of(site, registry.load(site.backends))
+    chosen = settings.of(site, registry.Backends(site.backends))
     file, changes = approved.approve(records.load(_opened(run)), chosen.folder, name or chosen.approved)
     for line in changes:
         say(line)
@@ -353,37 +353,8 @@ def history(metric: str | None, stage: str | None) -> None:
     histories.show(histories.rebuild(_reports()), stdout(), metric, stage)
 
 
-@main.command()
-def doctor() -> None:
-    """List every backend: available or not, and why, with what to install."""
-    from whisper_parity.backend import registry
-    from whisper_parity.backend.stage import StageName
-
-    backends = registry.load(project.find().backends)
-    for name in backends.names:
-        availability = backends.availability(name)
-        usable = "available  " if availability.usable else "unavailable"
-        say(f"{name:<12} {usable}  {availability.reason}")
-    needed = [name for name in map(StageName.parse, backends.default_stages) if not name.variant]
-    sys.exit(0 if all(backends.availability(name.backend).usable for name in needed) else 3)
-
-
-@main.command("backends")
-@click.argument("name", required=False)
-def backends_(name: str | None) -> None:
-    """List the installed backends and their settings, as parity.toml and --set take them."""
-    from whisper_parity.backend import registry
-    from whisper_parity.backend.facets import Configurable
-    from whisper_parity.backend.settings import described
-
-    backends = registry.Backends()
-    for stage in (name,) if name else backends.names:
-        backend = backends.get(stage)
-        stages = ", ".join((stage, *(f"{stage}:{variant}" for variant in backend.variants)))
-        say(f"{stage}: stages {stages}")
-        if isinstance(backend, Configurable):
-            for key, default, text in described(backend.settings_type):
-                say(f"  {stage}.{key} [{default}]  {text}")
+for command in (cli_site.doctor, cli_site.backends, cli_site.trust):
+    main.add_command(command)
 
 
 def _reports() -> Path:

@@ -41,9 +41,14 @@ class Project:
     """[gate]: approved results and rules of one's own; `gate.settings` checks the values."""
 
     @property
+    def file(self) -> Path:
+        """Where its parity.toml lies, if it has one."""
+        return self.folder / FILE_NAME
+
+    @property
     def has_file(self) -> bool:
         """Whether a parity.toml marks the folder."""
-        return (self.folder / FILE_NAME).is_file()
+        return self.file.is_file()
 
     @property
     def reports(self) -> Path:

@@ -207,7 +207,7 @@ class ParityRun:
     @cached_property
     def backends(self) -> Backends:
         """The installed backends with the project's settings, read once a session."""
-        return registry.load(self.project.backends, self.options.settings)
+        return registry.load(self.project, self.options.settings)
 
     def selection(self) -> tuple[tuple[Stage, ...], ClipSet]:
         """Stages and clips, without touching a model."""

@@ -14,8 +14,18 @@ from click.testing import CliRunner, Result
 
 from tests.support import sound
 from tests.support.checkout import CHECKOUT
+from whisper_parity.backend import trust
 
 SHARED = CHECKOUT.parent / "shared"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def trusting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests trust the files that they write, and leave no trust behind; those of trust itself say otherwise."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(trust.VARIABLE, "1")
+        patch.setenv(trust.FOLDER_VARIABLE, str(tmp_path_factory.mktemp("trusted")))
+        yield
 
 
 @pytest.fixture(scope="session")

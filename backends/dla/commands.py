@@ -151,9 +151,12 @@ def simulate(
 
 def _settings(serial: str | None) -> Settings:
     from whisper_parity import project
+    from whisper_parity.backend import registry
     from whisper_parity.backends.dla import settings as reading
 
-    table = dict(project.find().backends.get("dla", {}))
+    site = project.find()
+    table = dict(site.backends.get("dla", {}))
+    registry.require_trust(site)
     if serial:
         table["serial"] = serial.split(",")
     return reading.read(table)

@@ -30,11 +30,13 @@ class Settings:
     num_mdla: int | None = setting(None, "see arch")
     sdk: str | None = setting(
         None, "root of the Neuron SDK, the folder that holds host/bin/ncc-tflite", environment="MTK_NEURON_SDK",
-        decides_numbers=False,
+        decides_numbers=False, names_program=True,
     )  # fmt: skip
-    ncc: str | None = setting(None, "the compiler itself, where it lies elsewhere", decides_numbers=False)
+    ncc: str | None = setting(
+        None, "the compiler itself, where it lies elsewhere", decides_numbers=False, names_program=True
+    )
     library_path: str | None = setting(
-        None, "LD_LIBRARY_PATH of the compiler; by default <sdk>/host/lib", decides_numbers=False
+        None, "LD_LIBRARY_PATH of the compiler; by default <sdk>/host/lib", decides_numbers=False, names_program=True
     )
     flags: tuple[str, ...] = setting(RELAXED, "flags of the compiler beside those of the SoC")
     encoder_flags: tuple[str, ...] | None = setting(None, "instead of flags, for the encoder alone")
@@ -46,7 +48,7 @@ class Settings:
 
     adb: str | None = setting(
         None, "the adb client; by default the one on PATH, then that of the adbutils package", environment="ADB",
-        decides_numbers=False,
+        decides_numbers=False, names_program=True,
     )  # fmt: skip
     serial: tuple[str, ...] = setting(
         (), "devices to use side by side, as adb names them; one attached device needs no name",
@@ -59,13 +61,17 @@ class Settings:
     mode: Literal["auto", "runner", "neuronrt"] = setting(
         "auto", "what runs the files; auto: the runner where it starts"
     )
-    runner: str | None = setting(None, "a runner binary for the device; by default one is built for its architecture")
+    runner: str | None = setting(
+        None, "a runner binary for the device; by default one is built for its architecture", names_program=True
+    )
     runtime_library: str | None = setting(
         None, "libneuron_runtime.so on the device; by default the documented places are searched"
     )
     neuronrt: str | None = setting(None, "the tool on the device; by default PATH and the usual places are searched")
     neuronrt_push: str | None = setting(
-        None, "folder of the host whose files (neuronrt and its libraries) are pushed, for boards without the tool"
+        None,
+        "folder of the host whose files (neuronrt and its libraries) are pushed, for boards without the tool",
+        names_program=True,
     )
     probe_order: Literal["file", "reversed"] = setting(
         "file", "how the compiler numbers the tensors of a probe: as the TFLite file has them, or from the last one"

@@ -83,15 +83,18 @@ def executor(file: Path) -> AbstractContextManager[Executor]:
     """MediaTek's interpreter with a file loaded under the name "file", as parity.toml and the environment say.
 
     Raises:
-        ConfigError: [backends.tflite] cannot be used.
+        ConfigError: [backends.tflite] cannot be used, or is not trusted.
         UnavailableError: it is not there.
     """
     from whisper_parity import project
-    from whisper_parity.backends.tflite import settings
+    from whisper_parity.backend import registry
+    from whisper_parity.backends.tflite import settings as reading
     from whisper_parity.backends.tflite.mediatek import mtk
 
-    table = project.find().backends.get("tflite", {})
-    return mtk.executor(settings.read(table), {"file": file})
+    site = project.find()
+    table = site.backends.get("tflite", {})
+    registry.require_trust(site)
+    return mtk.executor(reading.read(table), {"file": file})
 
 
 def _words(changes: Mapping[str, Any]) -> str:

@@ -27,15 +27,19 @@ class Settings:
         "auto", "who runs them; auto: files of MediaTek's converter by MediaTek's where mtk_python is set"
     )
     mtk_python: str | None = setting(
-        None, "the Python that mtk_converter is installed for", environment="MTK_PYTHON", decides_numbers=False
+        None,
+        "the Python that mtk_converter is installed for",
+        environment="MTK_PYTHON",
+        decides_numbers=False,
+        names_program=True,
     )
     mtk_sdk: str | None = setting(
         None, "root of the Neuron SDK, whose host/lib/python is searched for mtk_converter",
-        environment="MTK_NEURON_SDK", decides_numbers=False,
+        environment="MTK_NEURON_SDK", decides_numbers=False, names_program=True,
     )  # fmt: skip
     mtk_converter_path: str | None = setting(
         None, "the folder that holds the package mtk_converter, where it lies elsewhere",
-        environment="MTK_CONVERTER_PATH", decides_numbers=False,
+        environment="MTK_CONVERTER_PATH", decides_numbers=False, names_program=True,
     )  # fmt: skip
     start_limit_s: float = setting(
         120.0, "for starting that Python and importing mtk_converter [s]", decides_numbers=False

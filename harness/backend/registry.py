@@ -8,11 +8,13 @@ from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, cast
 
-from whisper_parity.backend import settings
+from whisper_parity.backend import settings, trust
 from whisper_parity.backend.contract import Availability, Backend
 from whisper_parity.backend.facets import Configurable, Limited, Spreading, Table
 from whisper_parity.backend.stage import Stage, StageName
+from whisper_parity.backend.trust import Program
 from whisper_parity.errors import ConfigError, ParityError, UnavailableError, UsageError, first_line, mapped
+from whisper_parity.project import Project
 
 GROUP = "whisper_parity.backends"
 """Entry-point group in which a package announces a backend, ours included: name = "package.module:Class"."""
@@ -178,17 +180,44 @@ class Backends:
         return None if stage is None else str(stage)
 
 
-def load(tables: Mapping[str, Mapping[str, Any]], words: Sequence[str] = ()) -> Backends:
-    """The installed backends with the settings of parity.toml, those of the command line over them.
+def load(site: Project, words: Sequence[str] = ()) -> Backends:
+    """The installed backends with the settings of a project, those of the command line over them.
 
     Args:
-        tables: [backends.NAME] of parity.toml.
+        site: the project; where its parity.toml names programs, the user has trusted it.
         words: `--set` words: "name.key=value".
 
     Raises:
-        ConfigError: settings that cannot be used.
+        ConfigError: settings that cannot be used, or a file that is not trusted.
     """
-    return Backends(settings.laid_over(tables, settings.of_words(words)))
+    require_trust(site, words)
+    return Backends(settings.laid_over(site.backends, settings.of_words(words)))
+
+
+def require_trust(site: Project, words: Sequence[str] = ()) -> None:
+    """Refuse to go on with programs of a parity.toml that the user has not agreed to.
+
+    Args:
+        site: the project.
+        words: `--set` words: what they name is the user's own.
+
+    Raises:
+        ConfigError: the file is not trusted.
+    """
+    named, own = programs(site.backends), settings.of_words(words)
+    if any(program.key.partition(".")[2] not in own.get(program.key.partition(".")[0], {}) for program in named):
+        trust.require(site.file, named)
+
+
+def programs(tables: Mapping[str, Mapping[str, Any]]) -> tuple[Program, ...]:
+    """What tables of settings name for execution."""
+    backends = Backends()
+    return tuple(
+        program
+        for name, table in tables.items()
+        if name in backends.names and isinstance(backend := backends.get(name), Configurable)
+        for program in settings.programs(backend.settings_type, name, table)
+    )
 
 
 def announced() -> tuple[str, ...]:

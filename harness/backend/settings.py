@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
+from whisper_parity.backend.trust import Program
 from whisper_parity.errors import ConfigError
 
 S = TypeVar("S")
-_HELP, _DECIDES, _VARIABLE = "help", "decides_numbers", "environment"
+_HELP, _DECIDES, _VARIABLE, _PROGRAM = "help", "decides_numbers", "environment", "names_program"
 
 
-def setting(default: Any, text: str, *, decides_numbers: bool = True, environment: str = "") -> Any:
+def setting(
+    default: Any, text: str, *, decides_numbers: bool = True, environment: str = "", names_program: bool = False
+) -> Any:
     """A field of a settings dataclass.
 
     Args:
@@ -21,8 +24,9 @@ def setting(default: Any, text: str, *, decides_numbers: bool = True, environmen
         text: what it is, for `parity backends` and the documentation.
         decides_numbers: whether a run made with another value may give other numbers; a run is bound to those.
         environment: variable that gives the value where parity.toml does not; tuples take one word.
+        names_program: whether what it names is executed, here or on a device: a file that sets it must be trusted.
     """
-    metadata = {_HELP: text, _DECIDES: decides_numbers, _VARIABLE: environment}
+    metadata = {_HELP: text, _DECIDES: decides_numbers, _VARIABLE: environment, _PROGRAM: names_program}
     if callable(default):
         return dataclasses.field(default_factory=default, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -97,6 +101,19 @@ def that_decide(settings: Any) -> dict[str, Any]:
             value = dataclasses.asdict(value) if _is_table(value) else value
             deciding[field.name] = list(value) if isinstance(value, tuple) else value
     return deciding
+
+
+def programs(kind: type[Any], name: str, table: Mapping[str, Any]) -> Iterator[Program]:
+    """The settings of a table that name programs.
+
+    Args:
+        kind: the dataclass of the backend's settings.
+        name: of the backend.
+        table: [backends.NAME].
+    """
+    for field in dataclasses.fields(kind):
+        if field.metadata.get(_PROGRAM) and table.get(field.name):
+            yield Program(f"{name}.{field.name}", str(table[field.name]))
 
 
 def described(kind: type[Any]) -> list[tuple[str, str, str]]:

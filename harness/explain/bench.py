@@ -112,7 +112,7 @@ def expecting_probes(run: RunFolder, stages: Iterable[str]) -> Iterator[None]:
         with suppress(ParityError, OSError):
             site = project.load(project.around(run.path))
             options = plans.options_of(run, site)
-            backends = registry.load(site.backends, options.settings)
+            backends = registry.load(site, options.settings)
             workshop = plans.workshop(options, backends, checkpoint.resolve(options.checkpoint))
             for stage in dict.fromkeys(stages):
                 build.prepare_probes(workshop, stage, stack)

@@ -23,8 +23,9 @@ def bind(plan: Plan) -> None:
 
     Raises:
         UsageError: the run was made under other conditions.
+        RecordError: its folder holds a link.
     """
-    path = plan.folder.conditions
+    path = plan.folder.without_links().conditions
     with locked(plan.folder.path / ".locks" / path.name, hint="Choose another --report-dir"):
         now, then = of_plan(plan), _recorded(plan.folder)
         if changed := list(_changes(then, now)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,9 +31,9 @@ class RunFolder:
             return cls._newest(reports)
         for path in (given, reports / given):
             if path.name == REPORT and path.is_file():
-                return cls(path.parent)
+                return cls(path.parent).without_links()
             if (path / REPORT).is_file():
-                return cls(path)
+                return cls(path).without_links()
         raise RecordError(
             f"{given}: neither a run nor a result file", hint=f"Give a folder with {REPORT}, or two JSON results"
         )
@@ -42,7 +43,19 @@ class RunFolder:
         paths = sorted(reports.glob(f"*/{REPORT}"), key=lambda path: path.stat().st_mtime)
         if not paths:
             raise RecordError(f"{reports}: no run yet", hint="Run `parity run` first")
-        return cls(paths[-1].parent)
+        return cls(paths[-1].parent).without_links()
+
+    def without_links(self) -> RunFolder:
+        """The same folder; one from elsewhere must not direct what is written into it to another place.
+
+        Raises:
+            RecordError: a link is in it.
+        """
+        for place, folders, files in os.walk(self.path):
+            for name in (*folders, *files):
+                if (path := Path(place, name)).is_symlink():
+                    raise RecordError(f"{path}: a link, and a run holds none", hint="Delete it")
+        return self
 
     @property
     def name(self) -> str:

@@ -127,7 +127,7 @@ def _subject(options: RunOptions, project: Project) -> Subject:
     chosen = policy.named(options.policy, project.policies)
     policy.check_language(options.language)
     clips, bad = manifest.select(options.clips, options.manifest or manifest.EMBEDDED, options.language)
-    backends = registry.load(project.backends, options.settings)
+    backends = registry.load(project, options.settings)
     artifact = build.obtain(workshop(options, backends, checkpoint.resolve(options.checkpoint)), backends.root)
     if bad:  # a floor over fewer clips than named would be misleading
         raise UsageError(f"{bad[0].name}: {bad[0].error}", hint="Leave it out")

@@ -8,10 +8,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from whisper_parity.backend import given, registry
+from whisper_parity.backend import given, registry, settings, trust
 from whisper_parity.backend.build import Workshop
 from whisper_parity.backend.registry import Backends
 from whisper_parity.backend.stage import Stage
+from whisper_parity.backend.trust import Program
 from whisper_parity.clips import manifest
 from whisper_parity.clips.clip import BadClip, Clip, ClipSet
 from whisper_parity.decode import policy
@@ -91,7 +92,7 @@ def make(options: RunOptions, project: Project) -> Plan:
     if options.artifacts is not None:
         given.require_folder(options.artifacts)
     chosen_policy = policy.named(options.policy, project.policies)
-    backends = registry.load(project.backends, options.settings)
+    backends = registry.load(project, options.settings)
     stages, (clips, bad_clips) = selection(options, backends)
     policy.check_language(options.language)
     weights = checkpoint.resolve(options.checkpoint)
@@ -113,8 +114,13 @@ def make(options: RunOptions, project: Project) -> Plan:
 
 
 def remember(plan: Plan) -> None:
-    """Write a plan's options into its run's folder, so that the run can be asked about later."""
+    """Write a plan's options into its run's folder, so that the run can be asked about later.
+
+    Programs among them were typed by the user, who thereby trusts the record of them.
+    """
     run_options.write(plan.options, plan.folder.options, plan.project)
+    if named := programs_of(plan.options):
+        trust.trust(plan.folder.options, named)
 
 
 def of_run(folder: RunFolder, project: Project) -> Plan:
@@ -132,9 +138,16 @@ def options_of(folder: RunFolder, project: Project) -> RunOptions:
 
     Raises:
         RecordError: the folder holds none, or those of another version.
+        ConfigError: they name programs, and were not made here.
     """
     options = run_options.load(folder.options, project.folder)
+    trust.require(folder.options, programs_of(options), f"parity trust {folder.path}")
     return replace(options, run_id=folder.name, report_dir=folder.reports.absolute())
+
+
+def programs_of(options: RunOptions) -> tuple[Program, ...]:
+    """What the `--set` words of a run name for execution."""
+    return registry.programs(settings.of_words(options.settings))
 
 
 def selection(options: RunOptions, backends: Backends) -> tuple[tuple[Stage, ...], ClipSet]:

@@ -214,7 +214,7 @@ def test_the_environment_and_the_sdk_folder_can_name_it(monkeypatch, python, tmp
 
 def test_an_option_chooses_the_converter():
     """Over parity.toml, and in the command that repeats a clip."""
-    site = {"tflite": {"converter": "litert"}}
+    site = Project(Path(), backends={"tflite": {"converter": "litert"}})
     assert registry.load(site, ("tflite.converter=mtk",)).get("tflite").source("") == "torchscript"
     assert registry.load(site).get("tflite").source("") == "pytorch"
     options = run_options.read({"settings": ("tflite.converter=mtk",)}, Project(Path()))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.support import sites
 from whisper_parity.backend import registry
+from whisper_parity.backend.registry import Backends
 from whisper_parity.backend.settings import of_words
 from whisper_parity.backend.stage import Edge, StageName
 from whisper_parity.errors import ConfigError
+from whisper_parity.project import Project
 
 
 @pytest.mark.parametrize(("text", "slug"), [("tflite", "tflite"), ("tflite:int8", "tflite-int8")])
@@ -35,7 +39,7 @@ def test_settings_of_the_command_line_lie_over_those_of_parity_toml():
     """Inner tables too; what the command line leaves out stays."""
     site = {"dla": {"soc": "MT8371", "boost": 50}, "tflite": {"assumptions": {"gelu": "tanh"}}}
     words = ("dla.boost=70", "dla.serial=a,b", "tflite.assumptions.gelu_option=x")
-    backends = registry.load(site, words)
+    backends = registry.load(Project(Path(), backends=site), words)
     settings = backends.get("dla").settings  # type: ignore[attr-defined]
     assert (settings.soc, settings.boost, settings.serial) == ("MT8371", 70, ("a", "b"))
     assumptions = backends.get("tflite").settings.assumptions  # type: ignore[attr-defined]
@@ -52,15 +56,15 @@ def test_words_that_name_no_setting_are_refused(word: str):
 
 def test_a_bad_setting_leaves_no_half_of_a_configuration():
     """What was configured before is another object, and stays as it is."""
-    before = registry.load({"dla": {"boost": 10}})
+    before = Backends({"dla": {"boost": 10}})
     with pytest.raises(ConfigError, match="no such backend"):
-        registry.load({"dla": {"boost": 20}, "onnx": {}})
+        Backends({"dla": {"boost": 20}, "onnx": {}})
     assert before.get("dla").settings.boost == 10  # type: ignore[attr-defined]
     assert sites.backends().get("dla").settings.boost == 100  # type: ignore[attr-defined]
 
 
 def test_settings_that_decide_numbers_are_told_from_those_that_do_not():
     """A run is bound to the mode, not to the device's name or a time limit."""
-    deciding = registry.load({"dla": {"mode": "neuronrt", "serial": ["a"]}}).deciding_settings("dla")
+    deciding = Backends({"dla": {"mode": "neuronrt", "serial": ["a"]}}).deciding_settings("dla")
     assert deciding["mode"] == "neuronrt"
     assert not {"serial", "run_limit_s", "adb"} & set(deciding)

@@ -1,0 +1,104 @@
+"""Commands about the site: what is installed, how it is set, what it names for execution."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from whisper_parity import project
+from whisper_parity.errors import UsageError
+from whisper_parity.system.terminal import say
+
+if TYPE_CHECKING:
+    from whisper_parity.backend.trust import Program
+
+
+@click.command()
+def doctor() -> None:
+    """List every backend: available or not, and why, with what to install; and the programs that parity.toml names."""
+    from whisper_parity.backend import registry, trust
+    from whisper_parity.backend.stage import StageName
+
+    site = project.find()
+    programs = registry.programs(site.backends)
+    is_trusted = not programs or trust.is_trusted(site.file, programs)
+    backends = registry.Backends(site.backends)
+    unasked = set() if is_trusted else {program.key.partition(".")[0] for program in programs}
+    usable = set()
+    for name in backends.names:
+        if name in unasked:
+            say(f"{name:<12} not asked    {site.file} is not trusted: see below")
+            continue
+        availability = backends.availability(name)
+        usable |= {name} if availability.usable else set()
+        say(f"{name:<12} {'available  ' if availability.usable else 'unavailable'}  {availability.reason}")
+    for program in programs:
+        state = "runs" if is_trusted else "would run, once trusted: `parity trust`"
+        say(f"{site.file} {program}: {state}")
+    needed = {StageName.parse(stage).backend for stage in backends.default_stages if ":" not in stage}
+    sys.exit(0 if needed <= usable else 3)
+
+
+@click.command("backends")
+@click.argument("name", required=False)
+def backends(name: str | None) -> None:
+    """List the installed backends and their settings, as parity.toml and --set take them."""
+    from whisper_parity.backend import registry
+    from whisper_parity.backend.facets import Configurable
+    from whisper_parity.backend.settings import described
+
+    installed = registry.Backends()
+    for stage in (name,) if name else installed.names:
+        backend = installed.get(stage)
+        stages = ", ".join((stage, *(f"{stage}:{variant}" for variant in backend.variants)))
+        say(f"{stage}: stages {stages}")
+        if isinstance(backend, Configurable):
+            for key, default, text in described(backend.settings_type):
+                say(f"  {stage}.{key} [{default}]  {text}")
+
+
+@click.command()
+@click.argument("place", type=click.Path(path_type=Path), required=False)
+@click.option("--yes", is_flag=True, help="do not ask: for CI, or after reading")
+def trust(place: Path | None, yes: bool) -> None:
+    """Agree to run the programs that a parity.toml, or a run from elsewhere, names (default: the project's file).
+
+    Once for each content: what changes must be trusted again.
+    """
+    from whisper_parity.backend import trust as trusting
+
+    file, programs = _named(place)
+    if not programs:
+        say(f"{file}: names no program, so there is nothing to trust")
+        return
+    for program in programs:
+        say(f"{file}: {program}")
+    if not yes and not _agreed():
+        raise UsageError(f"{file}: not trusted", hint="Nothing of it was run")
+    trusting.trust(file, programs)
+    say(f"trusted: {file}")
+
+
+def _named(place: Path | None) -> tuple[Path, Sequence[Program]]:
+    """The file that a place means, and the programs in it."""
+    from whisper_parity.backend import registry
+    from whisper_parity.run import options, plan
+    from whisper_parity.run.folder import RunFolder
+
+    folder = place if place is None or place.is_dir() else place.parent
+    run = RunFolder(folder) if folder else None
+    if run and run.options.is_file():
+        return run.options, plan.programs_of(options.load(run.options, run.path))
+    site = project.load(folder.absolute()) if folder else project.find()
+    if not site.has_file:
+        raise UsageError(f"{site.folder}: neither a {project.FILE_NAME} nor a run is there")
+    return site.file, registry.programs(site.backends)
+
+
+def _agreed() -> bool:
+    """Ask at the terminal; where nobody can answer, nobody has agreed."""
+    return sys.stdin.isatty() and click.confirm("Run these programs from now on?")
