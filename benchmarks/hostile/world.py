@@ -1,0 +1,115 @@
+"""A world of sound files, made once: a tiny checkpoint, clips, artifacts, a finished run, what was approved.
+
+python -m benchmarks.hostile.world FOLDER
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+from click.testing import CliRunner
+
+from whisper_parity.cli import main as parity
+from whisper_parity.fixtures import scripted
+
+STAGES = "pytorch,torchscript,tflite"
+CODECS = {"wav": ("pcm_s16le", "s16"), "flac": ("flac", "s16"), "mp3": ("libmp3lame", "s16p"),
+          "opus": ("libopus", "flt"),
+          "m4a": ("aac", "fltp")}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The sound files, by what they are."""
+
+    folder: Path
+
+    @property
+    def cache(self) -> Path:
+        """What is built is built once."""
+        return self.folder / "cache"
+
+    @property
+    def checkpoint(self) -> Path:
+        """A Whisper of 64 channels and one block a side."""
+        return self.folder / "tiny.pt"
+
+    @property
+    def clip(self) -> Path:
+        """Two seconds, as WAV."""
+        return self.folder / "clips" / "warble.wav"
+
+    @property
+    def artifacts(self) -> Path:
+        """TorchScript and TFLite files with their lineage."""
+        return self.folder / "artifacts"
+
+    @property
+    def run(self) -> Path:
+        """A finished run of one clip."""
+        return self.folder / "reports" / "sound"
+
+    @property
+    def approved(self) -> Path:
+        """What was approved of it."""
+        return self.folder / "fixtures" / "approved"
+
+
+def make(folder: Path) -> World:
+    """Make what is not there yet; the working folder becomes the project."""
+    world = World(folder)
+    if not (folder / "complete").is_file():
+        shutil.rmtree(folder, ignore_errors=True)
+        (folder / "clips").mkdir(parents=True)
+        os.chdir(folder)
+        scripted.save(scripted.model(scripted.dimensions(), steps=12), world.checkpoint)
+        for suffix, (codec, form) in CODECS.items():
+            _write(world.clip.with_suffix(f".{suffix}"), codec, form)
+        _record(world)
+        (folder / "complete").touch()
+    return world
+
+
+def _record(world: World) -> None:
+    shared = ["--checkpoint", str(world.checkpoint), "--cache", str(world.cache), "--threads", "1"]
+    run = ["--clips", str(world.clip), "--language", "en", "--report-dir", str(world.run.parent), "--run-id", "sound"]
+    _parity("build", "--stages", STAGES, "--out", str(world.artifacts), *shared)
+    _parity("run", "--stages", STAGES, *run, *shared)
+    _parity("approve", str(world.run), "--name", "sound")
+    _parity(
+        "noise", "--clips", str(world.clip), "--language", "en", "--out", str(world.approved / "noise.json"), *shared
+    )
+    text = json.loads((world.run / "report.json").read_text("utf-8"))["rows"][0]["text"]
+    (world.folder / "result.json").write_text(json.dumps({"text": text, "segments": [], "language": "en"}), "utf-8")
+
+
+def _parity(*words: str) -> None:
+    result = CliRunner().invoke(parity, list(words))
+    if result.exit_code:
+        raise SystemExit(f"the sound world cannot be made: parity {' '.join(words)}: {result.output}")
+
+
+def _write(path: Path, codec: str, form: str) -> None:
+    rng = np.random.default_rng(0)
+    t = np.arange(32_000) / 16_000
+    samples = (0.3 * np.sin(2 * np.pi * 330 * t + rng.normal(size=t.size).cumsum() * 0.02)).astype(np.float32)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=16_000, layout="mono")
+        stream.format = form
+        frame = av.AudioFrame.from_ndarray(samples[None], format="flt", layout="mono")
+        frame.sample_rate = 16_000
+        resampler = av.AudioResampler(format=form, layout="mono", rate=16_000, frame_size=stream.frame_size or 0)
+        for piece in [*resampler.resample(frame), *resampler.resample(None)]:
+            container.mux(stream.encode(piece))
+        container.mux(stream.encode(None))
+
+
+if __name__ == "__main__":
+    make(Path(sys.argv[1]).absolute())
