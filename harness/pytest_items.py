@@ -78,15 +78,15 @@ class ParityFile(pytest.File):
     def collect(self) -> Iterator[pytest.Item]:
         """One item for each clip and stage, one for the order checks of a stage, one for each bad line."""
         try:
-            stages, (clips, bad_clips) = run_of(self.config).selection()
+            stages, selected = run_of(self.config).selection()
         except ParityError as error:
             raise self.CollectError(str(error)) from error
         for stage in stages:
-            for clip in clips:
+            for clip in selected.clips:
                 yield CellItem.from_parent(self, name=f"{stage.spec}-{clip.name}", cell=Cell(stage, clip))
-            if clips:
+            if selected.clips:
                 yield OrderItem.from_parent(self, name=f"state-{stage.spec}", stage=stage)
-        for bad in bad_clips:
+        for bad in selected.bad:
             yield BadClipItem.from_parent(self, name=f"manifest-{bad.name}", bad=bad)
 
 

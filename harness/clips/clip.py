@@ -28,4 +28,11 @@ class BadClip:
     error: str
 
 
-ClipSet = tuple[tuple[Clip, ...], tuple[BadClip, ...]]
+@dataclass(frozen=True, slots=True)
+class ClipSet:
+    """What was selected."""
+
+    clips: tuple[Clip, ...]
+    bad: tuple[BadClip, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What was left out: "clips: 2 files are no sound: a.txt, notes.md"."""

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from whisper_parity.clips import audio
 from whisper_parity.clips.clip import Clip
+from whisper_parity.clips.recording import Samples
 from whisper_parity.errors import AudioError, OutputError
-from whisper_parity.system import inputs, serial
+from whisper_parity.system import serial
 from whisper_parity.system.files import file_sha256, replacing
 from whisper_parity.system.machine import version
 
-VERSION = 2
-"""Part of the cache key; increment when this module or `audio` accepts other files or gives other numbers."""
+VERSION = 3
+"""Part of the cache key and of a run's conditions; increment when this room takes other files or gives other numbers."""
 
 InputFeatures = NDArray[np.float32]
 
@@ -46,6 +47,8 @@ class Features:
     """Every sample is zero."""
     audio_sha256: str
     """Hash of the audio file's bytes."""
+    notes: tuple[str, ...] = ()
+    """What was done to the sound: see `Recording`."""
 
 
 def compute(path: Path, n_mels: int, audio_sha256: str | None = None) -> Features:
@@ -57,14 +60,15 @@ def compute(path: Path, n_mels: int, audio_sha256: str | None = None) -> Feature
         audio_sha256: hash of the file, if known.
 
     Raises:
-        AudioError: see `whisper_parity.clips.audio.load`.
+        AudioError: see `whisper_parity.clips.audio.read`.
     """
-    samples = audio.load(path)
+    recording = audio.read(path)
     return Features(
-        windows=tuple(_window(i, piece, n_mels) for i, piece in enumerate(audio.windows(samples))),
-        seconds=len(samples) / audio.SAMPLE_RATE,
-        silent=audio.is_silent(samples),
+        windows=tuple(_window(i, piece, n_mels) for i, piece in enumerate(recording.windows())),
+        seconds=recording.seconds,
+        silent=recording.silent,
         audio_sha256=audio_sha256 or file_sha256(path),
+        notes=recording.notes,
     )
 
 
@@ -73,7 +77,7 @@ def array_sha256(array: NDArray[Any]) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
-def _window(index: int, samples: audio.Samples, n_mels: int) -> Window:
+def _window(index: int, samples: Samples, n_mels: int) -> Window:
     from whisper.audio import log_mel_spectrogram, pad_or_trim
 
     mel = log_mel_spectrogram(pad_or_trim(samples), n_mels).numpy()
@@ -91,10 +95,8 @@ def clip_features(folder: Path, clip: Clip, n_mels: int, audio_sha256: str | Non
         audio_sha256: hash of its file, if known.
 
     Raises:
-        AudioError: see `whisper_parity.clips.audio.load`.
+        AudioError: see `whisper_parity.clips.audio.read`.
     """
-    if not clip.path.is_file():
-        return compute(clip.path, n_mels)
     audio_sha256 = audio_sha256 or clip_sha256(clip)
     parts = [VERSION, audio_sha256, n_mels, *(version(name) for name in ("openai-whisper", "av", "torch"))]
     path = folder / "features" / f"{serial.digest(parts)}.safetensors"
@@ -107,7 +109,7 @@ def clip_sha256(clip: Clip) -> str:
     Raises:
         AudioError: it cannot be read.
     """
-    inputs.require_regular(clip.path, inputs.AUDIO_BYTES, AudioError)
+    audio.require(clip.path)
     try:
         return file_sha256(clip.path)
     except OSError as error:
@@ -124,13 +126,14 @@ def _load_features(path: Path, audio_sha256: str) -> Features | None:
     except (OSError, SafetensorError, KeyError, ValueError, TypeError):
         return None
     windows = tuple(Window(i, mel, array_sha256(mel)) for i, mel in enumerate(mels))
-    return Features(windows, float(facts["seconds"]), bool(facts["silent"]), audio_sha256)
+    notes = tuple(str(note) for note in facts["notes"])
+    return Features(windows, float(facts["seconds"]), bool(facts["silent"]), audio_sha256, notes)
 
 
 def _save_features(path: Path, features: Features) -> Features:
     from safetensors.numpy import save_file
 
-    facts = json.dumps({"seconds": features.seconds, "silent": features.silent})
+    facts = json.dumps({"seconds": features.seconds, "silent": features.silent, "notes": features.notes})
     try:
         mels = np.stack([window.input_features for window in features.windows])
         with replacing(path) as partial:

@@ -1,23 +1,18 @@
-"""Selection of clips from a manifest, files and folders."""
+"""Clips that a JSON-lines manifest lists."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from whisper_parity import project
 from whisper_parity.clips.clip import BadClip, Clip, ClipSet
-from whisper_parity.errors import ManifestError, UsageError, first_line
+from whisper_parity.errors import ManifestError, first_line
 from whisper_parity.system import inputs
-from whisper_parity.system.files import exists, safe_name
+from whisper_parity.system.files import safe_name
 
 EMBEDDED = project.packaged("clips", "manifest.jsonl")
-
-
-DEFAULT_TAG = "default"
 
 
 def read_manifest(path: Path) -> ClipSet:
@@ -42,58 +37,7 @@ def read_manifest(path: Path) -> ClipSet:
                 bad.append(BadClip(f"line-{number}", str(error)))
     if not clips and not bad:
         raise ManifestError(f"{path}: holds no clip", hint='Write one JSON object per line with "audio_filepath"')
-    return tuple(clips.values()), tuple(bad)
-
-
-def select(words: Sequence[str], manifest: Path, language: str | None = None) -> ClipSet:
-    """Select clips: "default", "all", a clip's name, a tag, or the path of an audio file or folder.
-
-    Raises:
-        UsageError: something in `wanted` is none of these.
-    """
-    needs_manifest = any(not exists(Path(word)) for word in words)
-    clips, bad = read_manifest(manifest) if needs_manifest else ((), ())
-    selected: dict[str, Clip] = {}
-    for word in words:
-        matches = _matching(word, clips) or _from_path(Path(word), language)
-        if not matches and not (bad and word in ("default", "all")):
-            tags = sorted({tag for clip in clips for tag in clip.tags})
-            raise UsageError(
-                f"no clip, tag or audio file called {word!r}",
-                hint=f"Use default, all, a file, one of the tags {', '.join(tags) or '(none)'} or a name in {manifest}",
-            )
-        for clip in matches:
-            _require_same(selected.setdefault(clip.name, clip), clip)
-    return tuple(replace(clip, language=clip.language or language) for clip in selected.values()), bad
-
-
-def _matching(word: str, clips: Sequence[Clip]) -> list[Clip]:
-    if word == "all":
-        return list(clips)
-    if word == DEFAULT_TAG and not any(DEFAULT_TAG in clip.tags for clip in clips):
-        return list(clips)
-    return [clip for clip in clips if clip.name == word or word in clip.tags]
-
-
-def _require_same(first: Clip, second: Clip) -> None:
-    if first.path.resolve() != second.path.resolve():
-        raise UsageError(
-            f"two clips are called {first.name}: {first.path} and {second.path}",
-            hint="Rename one, or name both in a manifest",
-        )
-
-
-def _from_path(path: Path, language: str | None) -> list[Clip]:
-    if not exists(path):
-        return []
-    if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.is_file() and file.suffix.lower() in AUDIO_SUFFIXES)
-    else:
-        files = [path] if path.is_file() else []
-    return [Clip(safe_name(file.stem), file, language=language) for file in files]
-
-
-AUDIO_SUFFIXES = {".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".webm", ".mp4"}
+    return ClipSet(tuple(clips.values()), tuple(bad))
 
 
 def _clip_from_line(line: str, manifest: Path, number: int) -> Clip:

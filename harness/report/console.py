@@ -119,7 +119,7 @@ def _subset(report: Report) -> list[Line]:
 
 
 def _notes(report: Report) -> list[Line]:
-    """Remarks, joined over stages; a stage's remark on every clip is printed once."""
+    """Remarks on the selection and on clips, joined over stages; a stage's remark on every clip is printed once."""
     clips = dict.fromkeys(cell.clip for cell in report.rows)
     clips_by_note: dict[tuple[str, str], list[str]] = {}
     for cell in report.rows:
@@ -129,7 +129,8 @@ def _notes(report: Report) -> list[Line]:
     for (note, stage), noted in clips_by_note.items():
         for place in ["all clips"] if 1 < len(noted) == len(clips) else noted:
             notes.setdefault(f"{place}: {note}", []).append(stage)
-    return [Line(f"note: {note} ({', '.join(stages)})", "dim") for note, stages in notes.items()]
+    on_clips = [Line(f"note: {note} ({', '.join(stages)})", "dim") for note, stages in notes.items()]
+    return [*(Line(f"note: {note}", "dim") for note in report.clip_notes), *on_clips]
 
 
 def _corpus(cells: Sequence[Row]) -> str:

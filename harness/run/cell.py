@@ -117,7 +117,7 @@ def _worst(vs_parent: Judged | None, vs_root: Judged | None) -> Verdict:
 
 def _notes(trace: Trace) -> tuple[str, ...]:
     header = trace.header
-    notes = []
+    notes = list(header.audio_notes)
     if header.silent:
         notes.append("the audio is silent (every sample is 0): any text is invented")
     if header.step_by_step:

@@ -61,6 +61,7 @@ def collect(plan: Plan, seconds: float, selection: Collection[tuple[str, str]] |
         misplaced=misplaced,
         tolerance_origins={edge: dict(values) for edge, values in plan.tolerance_origins.items()},
         root=plan.root,
+        clip_notes=plan.clip_notes,
         subset=subset,
     )
     serial.write(plan.folder.report, gathered)

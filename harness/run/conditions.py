@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from whisper_parity.backend.stage import StageName
+from whisper_parity.clips import features
 from whisper_parity.errors import InputError, UsageError
 from whisper_parity.run.folder import RunFolder
 from whisper_parity.run.plan import Plan
@@ -52,6 +53,7 @@ def of_plan(plan: Plan) -> dict[str, Any]:
         "policy_options": dict(plan.policy.options),
         "build_options": dict(plan.workshop.options),
         "threads": plan.options.threads,
+        "features_version": features.VERSION,
         "packages": versions(*plan.backends.packages(specs)),
         "settings": {StageName.parse(spec).backend: plan.backends.deciding_settings(spec) for spec in specs},
     }

@@ -19,7 +19,7 @@ from whisper_parity.backend.artifact import Artifact
 from whisper_parity.backend.contract import Float32, Halves
 from whisper_parity.backend.facets import Perturbable, Perturbation
 from whisper_parity.backend.registry import Backends
-from whisper_parity.clips import manifest
+from whisper_parity.clips import manifest, selection
 from whisper_parity.clips.clip import Clip
 from whisper_parity.clips.features import Features, clip_features
 from whisper_parity.compare.comparison import Comparison, compare
@@ -126,13 +126,13 @@ def target(out: Path | None, options: RunOptions, project: Project) -> Path:
 def _subject(options: RunOptions, project: Project) -> Subject:
     chosen = policy.named(options.policy, project.policies)
     policy.check_language(options.language)
-    clips, bad = manifest.select(options.clips, options.manifest or manifest.EMBEDDED, options.language)
+    selected = selection.select(options.clips, options.manifest or manifest.EMBEDDED, options.language)
     backends = registry.load(project, options.settings)
     artifact = build.obtain(workshop(options, backends, checkpoint.resolve(options.checkpoint)), backends.root)
-    if bad:  # a floor over fewer clips than named would be misleading
-        raise UsageError(f"{bad[0].name}: {bad[0].error}", hint="Leave it out")
+    if selected.bad:  # a floor over fewer clips than named would be misleading
+        raise UsageError(f"{selected.bad[0].name}: {selected.bad[0].error}", hint="Leave it out")
     n_mels = artifact.checkpoint.dims.n_mels
-    usable = tuple((clip, clip_features(options.cache, clip, n_mels)) for clip in clips)
+    usable = tuple((clip, clip_features(options.cache, clip, n_mels)) for clip in selected.clips)
     return Subject(backends, artifact, chosen, usable, options.threads, options.cache)
 
 

@@ -14,6 +14,7 @@ from whisper_parity.backend.registry import Backends
 from whisper_parity.backend.stage import Stage
 from whisper_parity.backend.trust import Program
 from whisper_parity.clips import manifest
+from whisper_parity.clips import selection as clip_selection
 from whisper_parity.clips.clip import BadClip, Clip, ClipSet
 from whisper_parity.decode import policy
 from whisper_parity.decode.policy import Policy
@@ -38,6 +39,8 @@ class Plan:
     stages: tuple[Stage, ...]
     clips: tuple[Clip, ...]
     bad_clips: tuple[BadClip, ...]
+    clip_notes: tuple[str, ...]
+    """What the selection of clips left out."""
     policy: Policy
     tolerances: Mapping[str, Mapping[str, Any]]
     """Every limit as numbers."""
@@ -93,7 +96,7 @@ def make(options: RunOptions, project: Project) -> Plan:
         given.require_folder(options.artifacts)
     chosen_policy = policy.named(options.policy, project.policies)
     backends = registry.load(project, options.settings)
-    stages, (clips, bad_clips) = selection(options, backends)
+    stages, selected = selection(options, backends)
     policy.check_language(options.language)
     weights = checkpoint.resolve(options.checkpoint)
     limits = tolerance.load(backends, project.tolerances)
@@ -103,8 +106,9 @@ def make(options: RunOptions, project: Project) -> Plan:
         project=project,
         checkpoint=weights,
         stages=stages,
-        clips=clips,
-        bad_clips=bad_clips,
+        clips=selected.clips,
+        bad_clips=selected.bad,
+        clip_notes=selected.notes,
         policy=chosen_policy,
         tolerances=tolerances,
         tolerance_origins=origins,
@@ -158,7 +162,7 @@ def selection(options: RunOptions, backends: Backends) -> tuple[tuple[Stage, ...
         ManifestError: the manifest cannot be used.
     """
     stages = backends.chain(options.stages or backends.default_stages)
-    return stages, manifest.select(options.clips, options.manifest or manifest.EMBEDDED, options.language)
+    return stages, clip_selection.select(options.clips, options.manifest or manifest.EMBEDDED, options.language)
 
 
 def workshop(options: RunOptions, backends: Backends, weights: Checkpoint) -> Workshop:

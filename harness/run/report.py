@@ -157,6 +157,8 @@ class Report:
     """By edge and limit: the multiples of measured noise that a limit was written as, and whose noise it is."""
     root: str = "pytorch"  # runs of before this was recorded had no other
     """The stage that every later one is judged against."""
+    clip_notes: tuple[str, ...] = ()
+    """What the selection of clips left out: files of a folder that are no sound."""
     subset: str = ""
     """"2 of 6 cells": the others were not selected, and nothing is said of them; "" for a whole run."""
 

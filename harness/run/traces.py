@@ -125,8 +125,7 @@ class Traces:
         Raises:
             AudioError: it gives none.
         """
-        sha256 = self._sha256(clip) if clip.path.is_file() else None
-        return clip_features(self.plan.options.cache, clip, self.plan.checkpoint.dims.n_mels, sha256)
+        return clip_features(self.plan.options.cache, clip, self.plan.checkpoint.dims.n_mels, self._sha256(clip))
 
     def reference(self, stage: str, clip: Clip) -> Trace | None:
         """The root's trace for every stage behind it; None for the root and for what stands before.

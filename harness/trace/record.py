@@ -192,4 +192,5 @@ def _header(
         seconds=seconds,
         windows=windows,
         notes=recorder.session.facts.notes,
+        audio_notes=features.notes,
     )

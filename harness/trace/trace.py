@@ -96,6 +96,8 @@ class TraceHeader:
     """Compute and transfer of a stage on a device."""
     notes: tuple[str, ...] = ()
     """The session's notes: assumptions that determine its numbers."""
+    audio_notes: tuple[str, ...] = ()
+    """What was done to the clip's sound: "mixed down from 6 channels (5.1)"."""
 
 
 @dataclass(frozen=True)

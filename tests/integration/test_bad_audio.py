@@ -61,8 +61,12 @@ def header_alone(path: Path) -> None:
 UNDECODABLE = "cannot be decoded as audio (Invalid data found when processing input). Is it complete, and a sound file?"
 CUT_SHORT = "s that its header announces are missing. Copy it again"
 BAD_AUDIO: dict[str, tuple[Callable[[Path], object], str]] = {
-    "missing.wav": (lambda path: None, "no such audio file. Check the path, or the manifest line that names it"),
-    "folder.wav": (Path.mkdir, "no such audio file. Check the path"),
+    "missing.wav": (lambda path: None, f"cannot be read (No such file or directory). {CHECK}"),
+    "folder.wav": (Path.mkdir, f"expected a file, found a folder. {CHECK}"),
+    "pipe.wav": (os.mkfifo, f"expected a file, found a pipe. {CHECK}"),
+    "endless.wav": (lambda path: path.symlink_to("/dev/zero"), "points outside the manifest's folder"),
+    "socket.wav": (socket_file, f"expected a file, found a socket. {CHECK}"),
+    "huge.wav": (huge, f"9.0 GiB, at most 8.0 GiB are read. {CHECK}"),
     "empty.wav": (Path.touch, "the file is empty (0 bytes). Copy it again"),
     "cut-pcm.wav": (encoded("pcm_s16le", "s16", 0.9), f"cut short, 0.50 {CUT_SHORT}"),
     "cut-float.wav": (encoded("pcm_f32le", "flt", 0.5), f"cut short, 2.50 {CUT_SHORT}"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import sites
-from whisper_parity.clips import manifest as fixture
+from whisper_parity.clips import selection
 from whisper_parity.errors import ConfigError, UsageError
 from whisper_parity.project import Project
 from whisper_parity.run import options as run_options
@@ -66,8 +66,8 @@ def test_the_language_option_is_for_clips_that_do_not_name_theirs(tmp_path):
     lines = [{"audio_filepath": "a.wav"}, {"audio_filepath": "b.wav", "lang": "zh"}]
     manifest = tmp_path / "manifest.jsonl"
     manifest.write_text("\n".join(map(json.dumps, lines)))
-    clips, _ = fixture.select(("all",), manifest, "fr")
-    assert [clip.language for clip in clips] == ["fr", "zh"]
+    selected = selection.select(("all",), manifest, "fr")
+    assert [clip.language for clip in selected.clips] == ["fr", "zh"]
 
 
 def write_often(path: Path) -> None:

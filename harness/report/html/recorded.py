@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from whisper_parity import project
-from whisper_parity.clips import manifest
+from whisper_parity.clips import manifest, selection
 from whisper_parity.clips.clip import Clip
 from whisper_parity.errors import ParityError, RecordError
 from whisper_parity.explain.explanation import Explanations
@@ -119,8 +119,8 @@ def _explanations(folder: RunFolder, missing: list[str]) -> tuple[Explanations, 
 def _clips(options: RunOptions, missing: list[str]) -> Mapping[str, Clip]:
     """The run's clips; they may have moved since, and the page then has no sound."""
     try:
-        clips, _ = manifest.select(options.clips, options.manifest or manifest.EMBEDDED, options.language)
+        selected = selection.select(options.clips, options.manifest or manifest.EMBEDDED, options.language)
     except ParityError as error:
         missing.append(f"audio and log-mel pictures: {error}")
         return {}
-    return {clip.name: clip for clip in clips}
+    return {clip.name: clip for clip in selected.clips}
