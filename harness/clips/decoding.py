@@ -54,8 +54,9 @@ def decode(path: Path) -> Recording:
     try:
         with opened(path) as container:
             stream = best_stream(container, path)
+            rate = stream.sample_rate  # a damaged packet may change what the decoder says
             _play(container, stream, tape)
-            missing = missing_s(container, stream, path, len(tape.pcm) / 2 / SAMPLE_RATE)
+            missing = missing_s(container, stream, path, rate, len(tape.pcm) / 2 / SAMPLE_RATE)
             notes = tuple(_notes(tape, container, stream))
     except (av.error.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or first_line(error)
@@ -140,7 +141,7 @@ class _Converter:
 
         try:
             for piece in self._resampler.resample(frame):
-                self._tape.pcm += piece.to_ndarray().tobytes()
+                self._tape.pcm += memoryview(piece.planes[0])[: 2 * piece.samples]  # behind them is padding
         except av.error.ArgumentError as error:
             if frame is None or frame.layout.nb_channels < 2:
                 raise
@@ -154,15 +155,15 @@ class _Converter:
 
 def _remember_layout(tape: _Tape, layout: Any) -> None:
     if layout.nb_channels > tape.n_channels:
-        tape.n_channels, tape.layout = layout.nb_channels, _layout_name(layout)
+        tape.n_channels, tape.layout = layout.nb_channels, layout.name
 
 
-def _layout_name(layout: Any) -> str:
-    """How a layout is called; one that the file does not name is the usual one of so many channels."""
+def _layout_name(tape: _Tape) -> str:
+    """How the layout is called; one that the file does not name is the usual one of so many channels."""
     import av
 
-    unnamed = layout.name == f"{layout.nb_channels} channels"
-    return f"taken for {av.AudioLayout(f'{layout.nb_channels}c').name}" if unnamed else str(layout.name)
+    unnamed = tape.layout == f"{tape.n_channels} channels"
+    return f"taken for {av.AudioLayout(f'{tape.n_channels}c').name}" if unnamed else tape.layout
 
 
 def _require_finite(frame: Any, tape: _Tape) -> None:
@@ -181,7 +182,7 @@ def _require_finite(frame: Any, tape: _Tape) -> None:
 
 def _notes(tape: _Tape, container: Any, stream: Any) -> Iterator[str]:
     if tape.n_channels > 1:
-        yield f"mixed down from {tape.n_channels} channels ({tape.layout})"
+        yield f"mixed down from {tape.n_channels} channels ({_layout_name(tape)})"
     streams = sounding(container)
     if len(streams) > 1:
         yield f"audio stream {streams.index(stream) + 1} of {len(streams)}, the one that ffmpeg takes"

@@ -13,14 +13,17 @@ from numpy.typing import NDArray
 
 from whisper_parity.clips import audio
 from whisper_parity.clips.clip import Clip
-from whisper_parity.clips.recording import Samples
+from whisper_parity.clips.recording import WINDOW_SAMPLES, Recording
 from whisper_parity.errors import AudioError, OutputError
 from whisper_parity.system import serial
 from whisper_parity.system.files import file_sha256, replacing
 from whisper_parity.system.machine import version
 
 VERSION = 3
-"""Part of the cache key and of a run's conditions; increment when this room takes other files or gives other numbers."""
+"""In the cache key and in a run's conditions; increment when this room takes other files or gives other numbers."""
+
+FRAMES = 3000
+"""Of 10 ms in a window of 30 s."""
 
 InputFeatures = NDArray[np.float32]
 
@@ -64,7 +67,7 @@ def compute(path: Path, n_mels: int, audio_sha256: str | None = None) -> Feature
     """
     recording = audio.read(path)
     return Features(
-        windows=tuple(_window(i, piece, n_mels) for i, piece in enumerate(recording.windows())),
+        windows=_windows(recording, n_mels),
         seconds=recording.seconds,
         silent=recording.silent,
         audio_sha256=audio_sha256 or file_sha256(path),
@@ -77,12 +80,14 @@ def array_sha256(array: NDArray[Any]) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
-def _window(index: int, samples: Samples, n_mels: int) -> Window:
+def _windows(recording: Recording, n_mels: int) -> tuple[Window, ...]:
+    """All windows in one array: results of torch one by one leave three hours of sound in fragments of a gigabyte."""
     from whisper.audio import log_mel_spectrogram, pad_or_trim
 
-    mel = log_mel_spectrogram(pad_or_trim(samples), n_mels).numpy()
-    input_features = np.ascontiguousarray(mel[np.newaxis], dtype=np.float32)
-    return Window(index, input_features, array_sha256(input_features))
+    mels = np.empty((-(-len(recording.pcm) // WINDOW_SAMPLES), 1, n_mels, FRAMES), np.float32)
+    for mel, samples in zip(mels, recording.windows()):
+        mel[0] = log_mel_spectrogram(pad_or_trim(samples), n_mels).numpy()
+    return tuple(Window(i, mel, array_sha256(mel)) for i, mel in enumerate(mels))
 
 
 def clip_features(folder: Path, clip: Clip, n_mels: int, audio_sha256: str | None = None) -> Features:
@@ -100,7 +105,7 @@ def clip_features(folder: Path, clip: Clip, n_mels: int, audio_sha256: str | Non
     audio_sha256 = audio_sha256 or clip_sha256(clip)
     parts = [VERSION, audio_sha256, n_mels, *(version(name) for name in ("openai-whisper", "av", "torch"))]
     path = folder / "features" / f"{serial.digest(parts)}.safetensors"
-    return _load_features(path, audio_sha256) or _save_features(path, compute(clip.path, n_mels, audio_sha256))
+    return _load_features(path, n_mels, audio_sha256) or _save_features(path, compute(clip.path, n_mels, audio_sha256))
 
 
 def clip_sha256(clip: Clip) -> str:
@@ -116,17 +121,19 @@ def clip_sha256(clip: Clip) -> str:
         raise AudioError(f"{clip.path}: cannot be read ({error.strerror})", hint="Check its permissions") from error
 
 
-def _load_features(path: Path, audio_sha256: str) -> Features | None:
+def _load_features(path: Path, n_mels: int, audio_sha256: str) -> Features | None:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="numpy") as file:
             facts = json.loads(file.metadata()["facts"])
-            mels = file.get_tensor("input_features")
+            mels = [file.get_tensor(name) for name in sorted(file.keys())]
+            notes = tuple(map(str, facts["notes"]))
     except (OSError, SafetensorError, KeyError, ValueError, TypeError):
         return None
+    if any(mel.shape != (1, n_mels, FRAMES) or mel.dtype != np.float32 for mel in mels):
+        return None
     windows = tuple(Window(i, mel, array_sha256(mel)) for i, mel in enumerate(mels))
-    notes = tuple(str(note) for note in facts["notes"])
     return Features(windows, float(facts["seconds"]), bool(facts["silent"]), audio_sha256, notes)
 
 
@@ -135,9 +142,9 @@ def _save_features(path: Path, features: Features) -> Features:
 
     facts = json.dumps({"seconds": features.seconds, "silent": features.silent, "notes": features.notes})
     try:
-        mels = np.stack([window.input_features for window in features.windows])
+        mels = {f"input_features.{window.index:03d}": window.input_features for window in features.windows}
         with replacing(path) as partial:
-            save_file({"input_features": mels}, partial, metadata={"facts": facts})
+            save_file(mels, partial, metadata={"facts": facts})
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror})", hint="Choose another --cache") from error
     return features

@@ -9,7 +9,7 @@ STREAMED_BYTES = 0x7FFF0000
 """A WAV data chunk of this size or more was written to a pipe with unknown length (FFmpeg writes 0xFFFFFFFF)."""
 
 
-def missing_s(container: Any, stream: Any, path: Path, found_s: float) -> float:
+def missing_s(container: Any, stream: Any, path: Path, rate: int, found_s: float) -> float:
     """How much shorter a file is than its header says [s].
 
     A length guessed from the bit rate does not count: of the formats that guess, only MP3 is checked, and only if it
@@ -19,13 +19,17 @@ def missing_s(container: Any, stream: Any, path: Path, found_s: float) -> float:
         container: the opened file.
         stream: its audio stream.
         path: the file.
+        rate: the stream's sample rate before it was decoded [Hz].
         found_s: length of the decoded sound [s].
     """
     if container.format.name == "wav":
         return _wav_missing_s(path)
-    if stream.duration is None or not (container.format.name == "flac" or _has_xing_frame(container, path)):
+    if stream.duration is None:
         return 0.0
-    return float(stream.duration * stream.time_base) - found_s
+    announced_s = float(stream.duration * stream.time_base)
+    if container.format.name == "mp3":  # FFmpeg guesses where a tag or another file follows: never above the header's
+        return min(announced_s, _xing_s(path, rate)) - found_s
+    return announced_s - found_s if container.format.name == "flac" else 0.0
 
 
 def _wav_missing_s(path: Path) -> float:
@@ -44,13 +48,15 @@ def _wav_missing_s(path: Path) -> float:
     return 0.0
 
 
-def _has_xing_frame(container: Any, path: Path) -> bool:
-    """Whether the first frame of an MP3 file, behind its ID3 tag, states the number of frames."""
-    if container.format.name != "mp3":
-        return False
+def _xing_s(path: Path, rate: int) -> float:
+    """Length [s] that the first frame of an MP3 file states, behind its ID3 tag; 0 without a Xing or Info frame."""
     with path.open("rb") as file:
         tag = file.read(10)
         size = sum(byte << shift for byte, shift in zip(tag[6:10], (21, 14, 7, 0)))
         file.seek(10 + size if tag[:3] == b"ID3" else 0)
         frame = file.read(64)
-    return b"Xing" in frame or b"Info" in frame
+    at = max(frame.find(b"Xing"), frame.find(b"Info"))
+    if at < 0 or not frame[at + 7] & 1:  # the flag of a number of frames
+        return 0.0
+    samples = 1152 if rate >= 32_000 else 576  # of a frame: MPEG 1, and 2 or 2.5
+    return int.from_bytes(frame[at + 8 : at + 12], "big") * samples / rate

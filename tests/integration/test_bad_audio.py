@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import wave
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import av
 import numpy as np
 import pytest
 
-from tests.support import sound
+from tests.support import hearing, sound
 from tests.support.commands import RUN, STAGES, Finished
 from tests.support.damage import content, cut
 from tests.support.refusals import require_line, require_no_traceback, rows_of
@@ -45,6 +46,19 @@ def samples(*values: float) -> Callable[[Path], None]:
     return write
 
 
+def nine_channels(path: Path) -> None:
+    hearing.write_wav(path, hearing.noise(1600, 9), 16_000)
+
+
+def mostly_damaged(path: Path) -> None:
+    """Frame headers of an MP3 file with noise behind them."""
+    sound.write(path, sound.warble(5.0), 16_000, "libmp3lame", "s16p", {"write_xing": "0"})
+    spoiled, rng = bytearray(path.read_bytes()), np.random.default_rng(0)
+    for at in range(len(spoiled) // 10, len(spoiled) - 8, 96):
+        spoiled[at : at + 90] = rng.integers(0, 256, 90, np.uint8).tobytes()
+    path.write_bytes(spoiled)
+
+
 def pictures_without_sound(path: Path) -> None:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=5)
@@ -58,16 +72,35 @@ def header_alone(path: Path) -> None:
         file.setparams((1, 2, 16_000, 0, "NONE", ""))
 
 
+def socket_file(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(os.path.relpath(path))  # an address holds a hundred bytes
+
+
+def huge(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(9 * 2**30)  # without a block on the disk
+
+
+def playlist_of(neighbour: str) -> Callable[[Path], object]:
+    """A playlist that names a file beside it."""
+    return content(f"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\n{neighbour}\n#EXT-X-ENDLIST\n".encode())
+
+
+CHECK = "Check the path, or the manifest line that names it"
 UNDECODABLE = "cannot be decoded as audio (Invalid data found when processing input). Is it complete, and a sound file?"
 CUT_SHORT = "s that its header announces are missing. Copy it again"
 BAD_AUDIO: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing.wav": (lambda path: None, f"cannot be read (No such file or directory). {CHECK}"),
     "folder.wav": (Path.mkdir, f"expected a file, found a folder. {CHECK}"),
     "pipe.wav": (os.mkfifo, f"expected a file, found a pipe. {CHECK}"),
-    "endless.wav": (lambda path: path.symlink_to("/dev/zero"), "points outside the manifest's folder"),
     "socket.wav": (socket_file, f"expected a file, found a socket. {CHECK}"),
     "huge.wav": (huge, f"9.0 GiB, at most 8.0 GiB are read. {CHECK}"),
     "empty.wav": (Path.touch, "the file is empty (0 bytes). Copy it again"),
+    "list.m3u8": (playlist_of("good-first.wav"), UNDECODABLE),
+    "list.ffconcat": (content(b"ffconcat version 1.0\nfile good-first.wav\n"), "cannot be decoded as audio"),
+    "nine.wav": (nine_channels, "9 channels in no known layout cannot be mixed down. Export it as mono or stereo"),
+    "damaged.mp3": (mostly_damaged, "packets are damaged). Is it complete, and a sound file?"),
     "cut-pcm.wav": (encoded("pcm_s16le", "s16", 0.9), f"cut short, 0.50 {CUT_SHORT}"),
     "cut-float.wav": (encoded("pcm_f32le", "flt", 0.5), f"cut short, 2.50 {CUT_SHORT}"),
     "cut-in-its-header.wav": (encoded("pcm_s16le", "s16", 0.0001), "cannot be decoded as audio"),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from whisper_parity.clips.clip import Clip
 from whisper_parity.report.html.names import place
+from whisper_parity.system.files import exists
 
 CLIP_LIMIT = 400_000
 """Bytes: a larger file is not inlined. 30 s of FLAC of clean speech have about this size."""
@@ -52,6 +53,10 @@ def _sound(path: Path, recorded: str, left: int) -> Sound:
     kind = MIME.get(path.suffix.lower())
     if kind is None:
         return Sound("", f"not inlined (browsers may not play {path.suffix or 'it'}): {place(path)}")
+    if not exists(path):
+        return NOT_FOUND
+    if not path.is_file():  # opening a pipe would wait for ever
+        return Sound("", f"not inlined (no regular file): {place(path)}")
     try:
         size = path.stat().st_size
         if size > CLIP_LIMIT or size * 4 / 3 + 64 > left:  # base64 makes four characters of three bytes
