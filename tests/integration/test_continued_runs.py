@@ -8,6 +8,7 @@ from typing import Any
 from tests.support.commands import RUN
 from tests.support.damage import cut
 from tests.support.refusals import files_of, require_no_traceback, rows_of
+from whisper_parity.clips import features
 from whisper_parity.judge.verdict import Outcome
 from whisper_parity.run import report as records
 from whisper_parity.run.folder import RunFolder
@@ -71,3 +72,10 @@ def test_an_interrupted_run_is_continued(parity, good_run, tmp_path, monkeypatch
     require_no_traceback(parity(*words), 0)
     assert before.items() <= files_of(folder / "traces").items()
     assert records.load(RunFolder(folder)).finished
+
+
+def test_a_run_that_heard_its_clips_otherwise_is_not_continued(refuse, good_run, monkeypatch):
+    """Its numbers came from other samples: the line says so, and nothing of the run changes."""
+    monkeypatch.setattr(features, "VERSION", features.VERSION + 1)
+    line = refuse(*RUN[1:])
+    assert f"features_version ({features.VERSION - 1} then, {features.VERSION} now)" in line
