@@ -120,8 +120,11 @@ def _waited(pid: int, deadline: float) -> tuple[int, resource.struct_rusage, boo
 
 
 def _state(folder: Path) -> dict[str, str]:
+    """Every file and its hash; adb itself keeps its key in the home folder."""
     return {
-        str(path): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "" for path in folder.rglob("*")
+        str(path): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        for path in folder.rglob("*")
+        if ".android" not in path.parts
     }
 
 

@@ -46,7 +46,7 @@ class Bench:
             ParityError: it cannot be recorded here.
         """
         path = self.plan.folder.trace(clip.name, spec)
-        if path.is_file() and (other := self._traces.changed(file.load(path), spec, clip)):
+        if path.exists() and (other := self._traces.changed(file.load(path), spec, clip)):
             raise RecordError(
                 f"{spec} on {clip.name}: the run recorded it with another {other} than the present one",
                 hint="Run it again under a new --run-id; recorded traces are never overwritten",

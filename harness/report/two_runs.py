@@ -197,7 +197,7 @@ def _trace(run: RunFolder, recorded: Report, cell: Row) -> Trace | None:
         RecordError: it is damaged, or not the one that the cell was judged by.
     """
     path = run.trace(cell.clip, cell.stage)
-    if not path.is_file():
+    if not path.exists():
         return None
     trace = file.load(path)
     if reason := fit.of_row(trace, cell, recorded.policy):

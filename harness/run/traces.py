@@ -64,7 +64,7 @@ class Traces:
             return self._keep(stage, clip, trace)
         path = self.plan.folder.trace(clip.name, stage)
         with locked(self.plan.folder.lock(clip.name, stage)):
-            if path.is_file():
+            if path.exists():
                 trace = file.load(path)
                 if not self.changed(trace, stage, clip):
                     self._require_fit(trace, stage, clip)
