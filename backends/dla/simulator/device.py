@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from whisper_parity.backends.dla.simulator.adbd import LEGACY, MODERN, STALL_S, Adbd
+from whisper_parity.backends.dla.simulator.auth import PublicKey
 from whisper_parity.backends.dla.simulator.fault import Faults, LinkFault
 from whisper_parity.backends.dla.simulator.link import Link
 from whisper_parity.backends.dla.simulator.machine import Machine
@@ -34,6 +35,8 @@ class Settings:
     environment: Mapping[str, str] = field(default_factory=dict)
     """Extra variables of every command, such as PARITY_SIM_FAULT."""
     faults: tuple[LinkFault, ...] = ()
+    keys: tuple[PublicKey, ...] = ()
+    """Of the adb servers that it lets in; nobody is without one."""
 
 
 class SimulatedDevice:
@@ -56,7 +59,7 @@ class SimulatedDevice:
 
     def __enter__(self) -> SimulatedDevice:
         if self._given_root is not None:
-            self._given_root.mkdir(parents=True, exist_ok=True)
+            self._given_root.mkdir(0o700, parents=True, exist_ok=True)
         root = self._given_root or Path(tempfile.mkdtemp(prefix="parity-simulated-"))
         settings = self.settings
         self._machine = Machine(
@@ -67,7 +70,8 @@ class SimulatedDevice:
             faults=Faults(settings.faults),
         )
         self._machine.boot()
-        self._adbd = Adbd(self._machine, self._link, LEGACY if settings.legacy else MODERN, stall_s=STALL_S)
+        dialect = LEGACY if settings.legacy else MODERN
+        self._adbd = Adbd(self._machine, self._link, dialect, keys=settings.keys, stall_s=STALL_S)
         self._adbd.plug_in()
         return self
 
