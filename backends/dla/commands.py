@@ -172,6 +172,7 @@ def _announce(simulated: SimulatedDevice, admitted: Admission, sdk: Path | None)
     say(f"simulated device: {simulated.serial}")
     if sdk:
         say(f"stand-in SDK: {write_sdk(sdk)}")
+    say(f"its commands: {simulated.confinement}", to_stderr=True)
     if admitted.note:
         say(admitted.note, to_stderr=True)
     variables = {"ADB_VENDOR_KEYS": admitted.key} | ({"MTK_NEURON_SDK": sdk.absolute()} if sdk else {})

@@ -28,6 +28,14 @@ SYSTEM = (
 """What Python and numerical libraries read besides their own folders."""
 
 
+SYSTEM_OF_SHELLS = (
+    "/bin", "/sbin", "/proc", "/sys", "/etc/alternatives", "/etc/group", "/etc/os-release", "/etc/passwd",
+    "/dev/random",
+)  # fmt: skip
+"""What commands of a shell read besides. Of /proc, the kernel keeps back what belongs to processes outside."""
+SINKS = ("/dev/null", "/dev/zero", "/dev/full")
+
+
 @dataclass(frozen=True, slots=True)
 class Confinement:
     """What is in force in a process."""
@@ -67,6 +75,24 @@ def confine_tool(writable: Sequence[Path]) -> None:
     _give_up_privileges()
     landlock.restrict([Path("/")], [*writable, Path(os.devnull), Path("/dev/shm")], executable=True)  # noqa: S108
     seccomp.install_for_tools()
+
+
+def confine_shells(writable: Path, readable: Sequence[Path]) -> Confinement:
+    """Confine this thread, and every command that it starts; the process's other threads stay as they are.
+
+    Args:
+        writable: the only folder in which anything may be written.
+        readable: files and folders that may be read besides that one, Python's and the system's.
+
+    Returns:
+        What the system granted of it.
+    """
+    privileges = _give_up_privileges()
+    own = [path for path in python_folders() if path != Path.cwd() and not Path.home().is_relative_to(path)]
+    read = [*own, *map(Path, (*SYSTEM, *SYSTEM_OF_SHELLS)), *readable]
+    interface = landlock.restrict(read, [writable, *map(Path, SINKS)], executable=True)
+    filtered = seccomp.install_for_shells()
+    return Confinement(tuple(_measures_of_shells(interface, filtered, privileges)))
 
 
 def limit_memory(size: int) -> str:
@@ -168,3 +194,15 @@ def _measures(interface: int, filtered: bool, privileges: bool, limited: bool) -
         yield "no privileges"
     if limited:
         yield "no bytes into files, no core files (resource limits)"
+
+
+def _measures_of_shells(interface: int, filtered: bool, privileges: bool) -> Iterator[str]:
+    """What is in force, the strongest first."""
+    if interface:
+        yield f"no writes outside its folder, reads of it, Python's and the system's only (Landlock {interface})"
+    if network := ["seccomp"] if filtered else [f"Landlock {interface}, TCP only"] if interface >= 4 else []:
+        yield f"no connections ({network[0]})"
+    if interface >= 6:
+        yield f"no signals to processes outside (Landlock {interface})"
+    if privileges:
+        yield "no privileges"

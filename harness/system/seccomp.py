@@ -22,7 +22,7 @@ TERMINAL_QUESTION = 0x5401
 """TCGETS: Python asks every stream that it opens whether it is a terminal."""
 
 NUMBER_AT, ARCHITECTURE_AT, ARGUMENTS_AT = 0, 4, 16
-LOAD, JUMP_EQUAL, JUMP_FROM, JUMP_ANY, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+LOAD, JUMP_EQUAL, JUMP_FROM, JUMP_ANY, RETURN, AND = 0x20, 0x15, 0x35, 0x45, 0x06, 0x54
 
 
 NUMBERS: Mapping[str, tuple[int, int | None]] = {
@@ -77,6 +77,10 @@ REFUSED_TO_TOOLS: Mapping[str, tuple[int, int | None]] = {
     "swapon": (167, 224), "acct": (163, 89),
 }  # fmt: skip
 """Calls that a program of others must not make while it works on a foreign file; it is trusted, and may need others."""
+SOCKETS: Mapping[str, tuple[int, int | None]] = {"socket": (41, 198), "socketpair": (53, 199)}
+CONNECT: Mapping[str, tuple[int, int | None]] = {"connect": (42, 203)}
+LOCAL, STREAM, STREAM_MASK = 1, 1, 0xF
+"""AF_UNIX, SOCK_STREAM, and the bits of a socket's type that are not flags."""
 OTHER_NUMBERS = 0x40000000
 """From here on, x86_64 has all calls a second time."""
 MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
@@ -109,6 +113,18 @@ def install_for_tools() -> bool:
     return _install(tools_program)
 
 
+def install_for_shells() -> bool:
+    """Refuse this thread, and all that it starts, what `install_for_tools` refuses, but for sockets to be found at.
+
+    A local stream socket may be made, bound and listened on; nothing can be connected to, not even a socket of another
+    program on this machine, and a kind that needs no connection cannot be made.
+
+    Returns:
+        Whether it is in force, see `install`.
+    """
+    return _install(shells_program)
+
+
 def _install(compiled: Callable[[str], bytes]) -> bool:
     if platform.machine() not in MACHINES or not hasattr(os, "O_PATH"):
         return False
@@ -127,6 +143,30 @@ def tools_program(machine: str) -> bytes:
         _statement(RETURN, REFUSED),
         *_answered(REFUSED_TO_TOOLS, column, REFUSED),
     ]
+    return b"".join([*code, _statement(RETURN, ALLOW)])
+
+
+def shells_program(machine: str) -> bytes:
+    """The filter of `install_for_shells` in the kernel's machine code."""
+    column, audit = MACHINES[machine]
+    refused = {name: numbers for name, numbers in {**REFUSED_TO_TOOLS, **CONNECT}.items() if name not in SOCKETS}
+    code = [
+        *_of_machine(audit),
+        _jump(JUMP_FROM, OTHER_NUMBERS, 0, 1),
+        _statement(RETURN, REFUSED),
+        *_answered(refused, column, REFUSED),
+    ]
+    body = [
+        _statement(LOAD, ARGUMENTS_AT),
+        _jump(JUMP_EQUAL, LOCAL, 0, 4),
+        _statement(LOAD, ARGUMENTS_AT + 8),
+        _statement(AND, STREAM_MASK),
+        _jump(JUMP_EQUAL, STREAM, 0, 1),
+        _statement(RETURN, ALLOW),
+        _statement(RETURN, REFUSED),
+    ]
+    for numbers in SOCKETS.values():
+        code += [_jump(JUMP_EQUAL, numbers[column] or 0, 0, len(body)), *body]
     return b"".join([*code, _statement(RETURN, ALLOW)])
 
 

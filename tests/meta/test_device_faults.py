@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import threading
@@ -255,21 +256,21 @@ def test_a_runner_that_was_left_behind_is_ended(run: Callable[..., Found], clien
         there = Device(client, device.serial, read({}))
         folder = facts(there).work_folder
         check(run(device.serial), "ppp", "")
-        runner = next((Path(folder) / "store").glob("*.runner"))
-        left = left_behind(device, runner, folder, prepared)
+        left = left_behind(client, device, folder)
         found = run_again(prepared, run, device.serial)
         check(found, "ppp", r"a runner that was left behind was ended")
         assert left.wait(10) is not None
 
 
-def left_behind(device: SimulatedDevice, runner: Path, folder: str, prepared: Prepared) -> subprocess.Popen[bytes]:
-    """A process that holds the runner's lock, as an older build would."""
+def left_behind(client: Adb, device: SimulatedDevice, folder: str) -> subprocess.Popen[bytes]:
+    """A process of the device that holds the runner's lock, as an older build would."""
     script = "import fcntl,sys,time,os\nf=open(sys.argv[1],'a+')\nfcntl.flock(f,fcntl.LOCK_EX)\nf.truncate(0)\n"
     script += "f.write(f'pid {os.getpid()}\\nbuild 0000000000000000\\nowner ada@lab\\n')\nf.flush()\n"
     script += "print('held',flush=True)\ntime.sleep(60)"
-    process = subprocess.Popen(["python3", "-c", script, f"{folder}/runner.lock"], stdout=subprocess.PIPE)
+    words = shlex.join([sys.executable, "-c", script, f"{folder}/runner.lock"])
+    process = subprocess.Popen([*client.command, "-s", device.serial, "shell", words], stdout=subprocess.PIPE)
     assert process.stdout
-    process.stdout.readline()
+    assert process.stdout.readline() == b"held\n"
     return process
 
 

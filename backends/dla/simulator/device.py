@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +16,8 @@ from whisper_parity.backends.dla.simulator.auth import PublicKey
 from whisper_parity.backends.dla.simulator.fault import Faults, LinkFault
 from whisper_parity.backends.dla.simulator.link import Link
 from whisper_parity.backends.dla.simulator.machine import Machine
+from whisper_parity.errors import OutputError, first_line
+from whisper_parity.system.confine import Confinement
 
 USB2_BYTES_PER_S = 30_000_000
 """Throughput of a USB 2 link in practice."""
@@ -69,7 +72,11 @@ class SimulatedDevice:
             environment=settings.environment,
             faults=Faults(settings.faults),
         )
-        self._machine.boot()
+        try:
+            self._machine.boot()
+        except OSError as error:
+            self._machine.inside.close()
+            raise OutputError(f"{root}: no folder for a device ({first_line(error)})") from error
         dialect = LEGACY if settings.legacy else MODERN
         self._adbd = Adbd(self._machine, self._link, dialect, keys=settings.keys, stall_s=STALL_S)
         self._adbd.plug_in()
@@ -81,7 +88,9 @@ class SimulatedDevice:
         """Kill every process of the device and remove a temporary folder."""
         self._adbd.stop()
         self._machine.kill_processes()
-        self.heal()
+        with suppress(OSError):  # commands may have left anything in the folder
+            self.heal()
+        self._machine.inside.close()
         if self._given_root is None:
             shutil.rmtree(self.root, ignore_errors=True)
 
@@ -99,6 +108,11 @@ class SimulatedDevice:
     def work_folder(self) -> Path:
         """TMPDIR of its commands."""
         return self._machine.work_folder
+
+    @property
+    def confinement(self) -> Confinement:
+        """What keeps its commands in its folder."""
+        return self._machine.inside.confinement
 
     @property
     def boot_id(self) -> str:
