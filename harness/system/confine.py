@@ -199,7 +199,8 @@ def _measures(interface: int, filtered: bool, privileges: bool, limited: bool) -
 def _measures_of_shells(interface: int, filtered: bool, privileges: bool) -> Iterator[str]:
     """What is in force, the strongest first."""
     if interface:
-        yield f"no writes outside its folder, reads of it, Python's and the system's only (Landlock {interface})"
+        writes = "no writes outside its folder" + ("" if interface >= 3 or filtered else " but to cut files")
+        yield f"{writes}, reads of it, Python's and the system's only (Landlock {interface})"
     if network := ["seccomp"] if filtered else [f"Landlock {interface}, TCP only"] if interface >= 4 else []:
         yield f"no connections ({network[0]})"
     if interface >= 6:

@@ -78,7 +78,8 @@ REFUSED_TO_TOOLS: Mapping[str, tuple[int, int | None]] = {
 }  # fmt: skip
 """Calls that a program of others must not make while it works on a foreign file; it is trusted, and may need others."""
 SOCKETS: Mapping[str, tuple[int, int | None]] = {"socket": (41, 198), "socketpair": (53, 199)}
-CONNECT: Mapping[str, tuple[int, int | None]] = {"connect": (42, 203)}
+KEPT_FROM_SHELLS: Mapping[str, tuple[int, int | None]] = {"connect": (42, 203), "truncate": (76, 45)}
+"""Calls with which a shell's commands would reach programs, and files by name that an old Landlock does not guard."""
 LOCAL, STREAM, STREAM_MASK = 1, 1, 0xF
 """AF_UNIX, SOCK_STREAM, and the bits of a socket's type that are not flags."""
 OTHER_NUMBERS = 0x40000000
@@ -149,7 +150,9 @@ def tools_program(machine: str) -> bytes:
 def shells_program(machine: str) -> bytes:
     """The filter of `install_for_shells` in the kernel's machine code."""
     column, audit = MACHINES[machine]
-    refused = {name: numbers for name, numbers in {**REFUSED_TO_TOOLS, **CONNECT}.items() if name not in SOCKETS}
+    refused = {
+        name: numbers for name, numbers in {**REFUSED_TO_TOOLS, **KEPT_FROM_SHELLS}.items() if name not in SOCKETS
+    }
     code = [
         *_of_machine(audit),
         _jump(JUMP_FROM, OTHER_NUMBERS, 0, 1),

@@ -62,7 +62,7 @@ def test_a_server_with_another_key_is_unauthorized_and_gets_nothing(bench: Bench
             ("reboot",),
         ):
             found = refused.run(*words)
-            assert (found.code != 0, "unauthorized" in found.err) == (True, True)
+            assert (found.code != 0, "unauthorized" in f"{found.out!r}{found.err}") == (True, True)
     assert bench.device.log == before
     assert (list(bench.device.work_folder.rglob("pwned")), (tmp_path / "got").exists()) == ([], False)
     assert bench.run("shell", "cat", bench.remote("secret")).out == b"secret"

@@ -186,7 +186,7 @@ def test_a_path_that_changes_behind_the_check_leads_nowhere(bench: Bench, outsid
     granted(bench, FILES)
     (bench.device.work_folder / "there").symlink_to(outside)
     monkeypatch.setattr(SyncService, "_resolve", lambda self, path, follow: Path(path.decode()))
-    assert "Permission denied" in bench.run("push", __file__, bench.remote("there/new")).err
+    assert bench.run("push", __file__, bench.remote("there/new")).code != 0
     assert bench.run("push", __file__, bench.remote("there/old")).code != 0
     assert bench.run("pull", bench.remote("there/old"), str(tmp_path / "got")).code != 0
     assert b"old" not in bench.run("ls", bench.remote("there/")).out
