@@ -139,8 +139,7 @@ def simulate(
     binary = adb.find(_settings(None).adb)
     with ExitStack() as stack:
         folder = root or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="parity-simulated-")))
-        folder.mkdir(0o700, parents=True, exist_ok=True)
-        admitted = admission(binary, folder.resolve())
+        admitted = admission(binary, folder.absolute())
         simulated = stack.enter_context(
             started(
                 root=folder, legacy=legacy, rate_bytes_per_s=rate and rate * 1e6, environment=environment,

@@ -207,6 +207,24 @@ def test_simulate_takes_the_key_of_the_users_own_adb(simulating, monkeypatch: py
     assert listed(serial).startswith(f"{serial}\tunauthorized\t")
 
 
+def test_a_folder_that_is_none_for_a_device_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A file, and a folder that every user may write: the device would run what they put there."""
+    from whisper_parity.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    refused = (
+        ("file", 2, "is a file"),
+        ("file/below", 3, "no folder for a device"),
+        ("open", 3, "every user may write"),
+    )
+    for root, code, words in refused:
+        found = CliRunner().invoke(main, ["device", "simulate", "--root", root])
+        assert (found.exit_code, words in found.output) == (code, True), found.output
+
+
 def test_a_key_is_not_written_through_a_link(simulating, tmp_path: Path):
     """A folder that was prepared by others overwrites nothing elsewhere."""
     board = tmp_path / "board"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import stat
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from whisper_parity.backends.dla.link.adb import Adb
 from whisper_parity.backends.dla.simulator import auth
 from whisper_parity.backends.dla.simulator.auth import PublicKey
 from whisper_parity.backends.dla.simulator.device import SimulatedDevice
-from whisper_parity.errors import BuildError, InputError, UnavailableError
+from whisper_parity.errors import BuildError, InputError, OutputError, UnavailableError, first_line
 
 
 @contextmanager
@@ -55,12 +56,20 @@ class Admission:
 
 
 def admission(binary: Path, folder: Path) -> Admission:
-    """A new key in a folder, and the key by which adb servers of the same user introduce themselves.
+    """A new key in a device's folder, and the key by which adb servers of the same user introduce themselves.
 
     Raises:
         DeviceError: adb makes no key.
+        OutputError: the folder cannot be written, or everybody may write it: the device runs what lies there.
     """
-    key, users = adb.new_key(binary, folder), Path.home() / ".android" / "adbkey.pub"
+    try:
+        folder.mkdir(0o700, parents=True, exist_ok=True)
+        if folder.stat().st_mode & stat.S_IWOTH:
+            raise OutputError(f"{folder}: every user may write it", hint=f"chmod o-w {shlex.quote(str(folder))}")
+        key = adb.new_key(binary, folder)
+    except OSError as error:
+        raise OutputError(f"{folder}: no folder for a device ({first_line(error)})") from error
+    users = Path.home() / ".android" / "adbkey.pub"
     accepted = (auth.read(key.with_suffix(".pub")),)
     if not users.is_file():
         return Admission(key, accepted, "")
