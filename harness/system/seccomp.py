@@ -22,7 +22,8 @@ TERMINAL_QUESTION = 0x5401
 """TCGETS: Python asks every stream that it opens whether it is a terminal."""
 
 NUMBER_AT, ARCHITECTURE_AT, ARGUMENTS_AT = 0, 4, 16
-LOAD, JUMP_EQUAL, JUMP_FROM, JUMP_ANY, RETURN, AND = 0x20, 0x15, 0x35, 0x45, 0x06, 0x54
+LOAD, JUMP_EQUAL, JUMP_FROM, JUMP_ANY, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+AND = 0x54
 
 
 NUMBERS: Mapping[str, tuple[int, int | None]] = {

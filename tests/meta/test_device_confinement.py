@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.simulated import Bench, bench_of, until
 from whisper_parity.backends.dla.link import adb
+from whisper_parity.backends.dla.simulator.device import SimulatedDevice
 from whisper_parity.backends.dla.simulator.sync import SyncService
 from whisper_parity.system import landlock, seccomp
 
@@ -214,3 +215,26 @@ def test_a_system_that_offers_nothing_promises_nothing(server: adb.Adb, monkeypa
             measure.partition(",")[0] for measure in bench.device.confinement.measures
         }
         assert bench.run("shell", "echo on").out == b"on\n"
+
+
+READING = ", reads of it, Python's and the system's only"
+
+
+@pytest.mark.parametrize(
+    ("interface", "filtered", "said"),
+    [
+        (7, True, [f"{FILES}{READING} (Landlock 7)", NETWORK, f"{SIGNALS} (Landlock 7)"]),
+        (4, False, [f"{FILES}{READING} (Landlock 4)", "no connections (Landlock 4, TCP only)"]),
+        (2, True, [f"{FILES}{READING} (Landlock 2)", NETWORK]),
+        (2, False, [f"{FILES} but to cut files{READING} (Landlock 2)"]),
+        (0, True, [NETWORK]),
+    ],
+)
+def test_no_more_is_said_than_is_in_force(
+    monkeypatch: pytest.MonkeyPatch, interface: int, filtered: bool, said: list[str]
+):
+    """Older kernels guard less."""
+    monkeypatch.setattr(landlock, "restrict", lambda *_, **__: interface)
+    monkeypatch.setattr(seccomp, "install_for_shells", lambda: filtered)
+    with SimulatedDevice() as device:
+        assert [measure for measure in device.confinement.measures if measure != "no privileges"] == said
