@@ -37,7 +37,7 @@ from whisper_parity.backends.dla.sessions import protocol
 from whisper_parity.backends.dla.sessions.neuronrt import NeuronrtSession
 from whisper_parity.backends.dla.sessions.resident import ResidentSession
 from whisper_parity.backends.dla.simulator.device import USB2_BYTES_PER_S, SimulatedDevice
-from whisper_parity.backends.dla.simulator.outfit import started
+from whisper_parity.backends.dla.simulator.outfit import keys_of, started
 
 TOKENS = tuple(range(1000, 1025))
 PROMPT = (50258, 50259, 50359, 50363)
@@ -81,8 +81,8 @@ def simulated(rate: float | None, compute_ms: int = 0) -> Iterator[tuple[Simulat
     """A simulated device and our way to it."""
     environment = {"PARITY_SIM_COMPUTE_MS": str(compute_ms)}
     with (
-        started(rate_bytes_per_s=rate, environment=environment) as simulator,
         adb.private_server(adb.find(None), usb=False) as client,
+        started(rate_bytes_per_s=rate, environment=environment, keys=keys_of(client)) as simulator,
     ):
         there = Device(client, simulator.serial, settings.read({}))
         there.require()

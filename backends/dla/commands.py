@@ -5,9 +5,10 @@ from __future__ import annotations
 import shlex
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from whisper_parity.backends.dla.link.adb import Adb
     from whisper_parity.backends.dla.link.device import Device
     from whisper_parity.backends.dla.settings import Settings
+    from whisper_parity.backends.dla.simulator.device import SimulatedDevice
+    from whisper_parity.backends.dla.simulator.outfit import Admission
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -129,24 +132,59 @@ def simulate(
     root: Path | None, legacy: bool, rate: float | None, compute_ms: int, fault: str | None, sdk: Path | None
 ) -> None:
     """Start a simulated device; it is there until Ctrl-C. Nothing that it computes is MediaTek's."""
+    from whisper_parity.backends.dla.link import adb
+    from whisper_parity.backends.dla.simulator.outfit import admission, started
+
+    environment = {"PARITY_SIM_COMPUTE_MS": str(compute_ms), **_faulty(fault)}
+    binary = adb.find(_settings(None).adb)
+    with ExitStack() as stack:
+        folder = root or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="parity-simulated-")))
+        admitted = admission(binary, folder.absolute())
+        simulated = stack.enter_context(
+            started(
+                root=folder, legacy=legacy, rate_bytes_per_s=rate and rate * 1e6, environment=environment,
+                keys=admitted.accepted,
+            )
+        )  # fmt: skip
+        _announce(simulated, admitted, sdk)
+        _until_interrupted()
+
+
+def _faulty(fault: str | None) -> dict[str, str]:
+    """The variable that injects a fault.
+
+    Raises:
+        UsageError: no such fault.
+    """
     from whisper_parity.backends.dla.simulator.fault import RUNTIME_FAULTS
-    from whisper_parity.backends.dla.simulator.outfit import started, write_sdk
 
     name, _, count = (fault or "").partition(":")
     if fault and (name not in RUNTIME_FAULTS or not (count or "1").isdigit()):
         raise UsageError(f"fault {fault!r}: expected one of {', '.join(RUNTIME_FAULTS)}, or NAME:3")
-    environment = {"PARITY_SIM_COMPUTE_MS": str(compute_ms)} | ({"PARITY_SIM_FAULT": fault} if fault else {})
-    with started(root=root, legacy=legacy, rate_bytes_per_s=rate and rate * 1e6, environment=environment) as simulated:
-        say(f"simulated device: {simulated.serial}")
-        if sdk:
-            say(f"stand-in SDK: {write_sdk(sdk)}")
-        shown = f"MTK_NEURON_SDK={shlex.quote(str(sdk.absolute()))} " if sdk else ""
-        command = f"{shown}parity run --stages tflite,dla --set dla.serial={simulated.serial}"
-        say(f"in another terminal: {command}", to_stderr=True)
-        stop = threading.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: stop.set())
-        stop.wait()
+    return {"PARITY_SIM_FAULT": fault} if fault else {}
+
+
+def _announce(simulated: SimulatedDevice, admitted: Admission, sdk: Path | None) -> None:
+    """Say where it is, who is let in, and how to run on it."""
+    from whisper_parity.backends.dla.simulator.outfit import write_sdk
+
+    say(f"simulated device: {simulated.serial}")
+    if sdk:
+        say(f"stand-in SDK: {write_sdk(sdk)}")
+    say(f"its commands: {simulated.confinement}", to_stderr=True)
+    if admitted.note:
+        say(admitted.note, to_stderr=True)
+    variables = {"ADB_VENDOR_KEYS": admitted.key} | ({"MTK_NEURON_SDK": sdk.absolute()} if sdk else {})
+    words = [*(f"{name}={shlex.quote(str(path))}" for name, path in variables.items()), "parity run"]
+    words += ["--stages tflite,dla", f"--set dla.serial={simulated.serial}"]
+    say(f"in another terminal: {' '.join(words)}", to_stderr=True)
+
+
+def _until_interrupted() -> None:
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    stop.wait()
 
 
 def _settings(serial: str | None) -> Settings:

@@ -254,9 +254,12 @@ def attached(settings: Settings, *, simulated: bool, threads: int = 2) -> Iterat
     """
     binary = adb.find(settings.adb)
     if simulated:
-        from whisper_parity.backends.dla.simulator.outfit import started
+        from whisper_parity.backends.dla.simulator.outfit import keys_of, started
 
-        with started(threads=threads) as simulated_device, adb.private_server(binary, usb=False) as client:
+        with (
+            adb.private_server(binary, usb=False) as client,
+            started(threads=threads, keys=keys_of(client)) as simulated_device,
+        ):
             yield client, (simulated_device.serial,)
         return
     with adb.server(binary, settings.serial) as client:

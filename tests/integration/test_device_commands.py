@@ -13,13 +13,26 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.support.checkout import CHECKOUT
+from whisper_parity.backends.dla.link import adb
+from whisper_parity.backends.dla.simulator import auth
+from whisper_parity.backends.dla.simulator.auth import PublicKey
 from whisper_parity.backends.dla.simulator.device import SimulatedDevice
 from whisper_parity.backends.dla.simulator.outfit import started
 
 
+@pytest.fixture(scope="module", autouse=True)
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PublicKey, ...]]:
+    """A key that every adb server shows here, in a HOME without any."""
+    with pytest.MonkeyPatch.context() as patch:
+        key = adb.new_key(adb.find(None), tmp_path_factory.mktemp("key"))
+        patch.setenv("ADB_VENDOR_KEYS", str(key))
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        yield (auth.read(key.with_suffix(".pub")),)
+
+
 @pytest.fixture(scope="module")
-def simulated() -> Iterator[SimulatedDevice]:
-    with started() as found:
+def simulated(keys: tuple[PublicKey, ...]) -> Iterator[SimulatedDevice]:
+    with started(keys=keys) as found:
         yield found
 
 
@@ -53,11 +66,11 @@ def test_info(device: Callable[..., Result]):
     assert "DLA files of major version 8" in found.output
 
 
-def test_doctor(device: Callable[..., Result], simulated: SimulatedDevice):
+def test_doctor(device: Callable[..., Result], simulated: SimulatedDevice, keys: tuple[PublicKey, ...]):
     """One line for each thing; exit code 3 when nothing there runs models."""
     found = device("doctor")
     assert (found.exit_code, "MISSING" in found.output) == (0, False)
-    with started(environment={"LD_LIBRARY_PATH": ""}) as bare:
+    with started(keys=keys, environment={"LD_LIBRARY_PATH": ""}) as bare:
         (bare.root / "bin" / "neuronrt").unlink()
         from whisper_parity.cli import main
 
@@ -129,17 +142,96 @@ def test_an_unknown_fault_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "expected one of inference_error" in found.output
 
 
-def test_simulate_lasts_until_it_is_interrupted(tmp_path: Path):
-    """It prints its serial, serves, and leaves nothing behind."""
-    command = [sys.executable, "-m", "whisper_parity.cli", "device", "simulate", "--root", str(tmp_path / "device")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=CHECKOUT)
-    assert process.stdout
-    line = process.stdout.readline()
-    serial = re.match(r"simulated device: (127\.0\.0\.1:\d+)", line)
-    assert serial, line
+@pytest.fixture
+def simulating(tmp_path: Path) -> Iterator[Callable[..., tuple[str, str]]]:
+    """`parity device simulate` in a process of its own; its serial, and the rest of what it says."""
+    processes = []
+
+    def start(*words: str) -> tuple[str, str]:
+        command = [sys.executable, "-m", "whisper_parity.cli", "device", "simulate", *words]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=CHECKOUT)
+        processes.append(process)
+        serial = re.match(r"simulated device: (127\.0\.0\.1:\d+)", process.stdout.readline())
+        assert serial, process.stderr.read()
+        said = [process.stderr.readline()]
+        while said[-1] and not said[-1].startswith("in another terminal"):
+            said.append(process.stderr.readline())
+        return serial[1], "".join(said)
+
+    yield start
+    for process in processes:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+        process.communicate()
+
+
+def listed(serial: str) -> str:
+    """The device's line of `parity device list`."""
     from whisper_parity.cli import main
 
-    assert CliRunner().invoke(main, ["device", "list", "--serial", serial[1]]).exit_code == 0
-    process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 0
-    process.communicate()
+    return CliRunner().invoke(main, ["device", "list", "--serial", serial]).stdout
+
+
+def test_simulate_lasts_until_it_is_interrupted(simulating, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """It serves whoever has the key that it names, which its user alone can read; nobody else."""
+    serial, said = simulating("--root", str(tmp_path / "device"))
+    key = Path(re.search(r"ADB_VENDOR_KEYS=(\S+) parity run", said)[1])
+    assert key == tmp_path / "device" / "adbkey"
+    assert (key.stat().st_mode & 0o777, key.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    assert listed(serial).startswith(f"{serial}\tunauthorized\t")
+    monkeypatch.setenv("ADB_VENDOR_KEYS", str(key))
+    assert listed(serial).startswith(f"{serial}\tdevice\t")
+
+
+def test_without_the_key_the_line_says_where_it_is(simulating, tmp_path: Path):
+    """Exit code 3, one line, and what to do next."""
+    from whisper_parity.cli import main
+
+    serial, _ = simulating()
+    found = CliRunner().invoke(main, ["device", "info", "--serial", serial])
+    assert found.exit_code == 3
+    assert found.output.startswith(f"parity: [unauthorized] {serial}")
+    assert "takes the key of the ADB_VENDOR_KEYS that it prints" in found.output
+
+
+def test_simulate_takes_the_key_of_the_users_own_adb(simulating, monkeypatch: pytest.MonkeyPatch):
+    """It is the same user; but not a key that others may have put there."""
+    own = adb.new_key(adb.find(None), Path.home() / ".android")
+    monkeypatch.setenv("ADB_VENDOR_KEYS", str(own))
+    serial, said = simulating()
+    assert "your own key is accepted too" in said
+    assert listed(serial).startswith(f"{serial}\tdevice\t")
+    own.with_suffix(".pub").chmod(0o620)
+    serial, said = simulating()
+    assert "your own key is not accepted: " in said
+    assert listed(serial).startswith(f"{serial}\tunauthorized\t")
+
+
+def test_a_folder_that_is_none_for_a_device_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A file, and a folder that every user may write: the device would run what they put there."""
+    from whisper_parity.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    refused = (
+        ("file", 2, "is a file"),
+        ("file/below", 3, "no folder for a device"),
+        ("open", 3, "every user may write"),
+    )
+    for root, code, words in refused:
+        found = CliRunner().invoke(main, ["device", "simulate", "--root", root])
+        assert (found.exit_code, words in found.output) == (code, True), found.output
+
+
+def test_a_key_is_not_written_through_a_link(simulating, tmp_path: Path):
+    """A folder that was prepared by others overwrites nothing elsewhere."""
+    board = tmp_path / "board"
+    board.mkdir()
+    for name in ("adbkey", "adbkey.pub"):
+        (tmp_path / name).write_text("mine")
+        (board / name).symlink_to(tmp_path / name)
+    simulating("--root", str(board))
+    assert [(tmp_path / name).read_text() for name in ("adbkey", "adbkey.pub")] == ["mine", "mine"]
+    assert "PRIVATE KEY" in (board / "adbkey").read_text()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ import pytest
 from tests.support import sound
 from tests.support.checkout import CHECKOUT
 from tests.support.devices import Found, Prepared, prepare
+from tests.support.simulated import users_server
 from whisper_parity.backends.dla.link import adb
 from whisper_parity.backends.dla.link.adb import Adb
 from whisper_parity.backends.dla.link.device import Device, facts
@@ -28,7 +30,7 @@ from whisper_parity.backends.dla.link.faults import Fault
 from whisper_parity.backends.dla.settings import read
 from whisper_parity.backends.dla.simulator.device import SimulatedDevice
 from whisper_parity.backends.dla.simulator.fault import Kind, LinkFault
-from whisper_parity.backends.dla.simulator.outfit import started
+from whisper_parity.backends.dla.simulator.outfit import keys_of, started
 
 RUNNER, NEURONRT = {"mode": "runner"}, {"mode": "neuronrt"}
 
@@ -37,21 +39,22 @@ RUNNER, NEURONRT = {"mode": "runner"}, {"mode": "neuronrt"}
 def prepared(tmp_path_factory, parity_in, scripted_checkpoint: Path, cache_dir: Path) -> Prepared:
     """Artifacts, clips, the traces of the other stages, and the row checks of both ways to run."""
     found = prepare(tmp_path_factory.mktemp("device"), parity_in, scripted_checkpoint, cache_dir)
-    with adb.private_server(adb.find(None), usb=False) as client, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ANDROID_ADB_SERVER_PORT", str(client.port))
+    home = tmp_path_factory.mktemp("home")
+    with users_server(home) as client, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ANDROID_ADB_SERVER_PORT", client.address.partition(":")[2])
         for settings in (RUNNER, NEURONRT):
             folder = tmp_path_factory.mktemp("warm")
             patch.chdir(folder)
-            with started() as device:
+            with started(keys=keys_of(client)) as device:
                 check(found.run(folder, [device.serial], **settings), "ppp", "")
     return found
 
 
 @pytest.fixture
-def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[Adb]:
+def client(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Adb]:
     """An adb server of the user's, as far as the harness knows."""
-    with adb.private_server(adb.find(None), usb=False) as found:
-        monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(found.port))
+    with users_server(tmp_path_factory.mktemp("home")) as found:
+        monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", found.address.partition(":")[2])
         for key, value in (found.environment or {}).items():
             monkeypatch.setenv(key, value)
         yield found
@@ -150,9 +153,9 @@ TABLE = [
 
 
 @pytest.mark.parametrize("case", TABLE, ids=lambda case: case.name)
-def test_every_fault_has_a_named_verdict(run: Callable[..., Found], case: Case):
+def test_every_fault_has_a_named_verdict(run: Callable[..., Found], case: Case, client: Adb):
     """Other clips go on, and nothing that was recorded is lost."""
-    with started(environment=case.environment, **case.device) as device:
+    with started(keys=keys_of(client), environment=case.environment, **case.device) as device:
         found = run(device.serial, **case.settings)
         check(found, case.outcomes, case.reason)
         left = [pid for pid in device.processes if Path(f"/proc/{pid}/stat").exists()]
@@ -192,7 +195,7 @@ def test_a_named_device_that_is_not_there(run: Callable[..., Found]):
 
 def test_two_devices_and_no_serial(run: Callable[..., Found], client: Adb):
     """Both are named, and how to choose."""
-    with SimulatedDevice() as one, SimulatedDevice() as two:
+    with SimulatedDevice(keys=keys_of(client)) as one, SimulatedDevice(keys=keys_of(client)) as two:
         client.connect(one.serial)
         client.connect(two.serial)
         check(run(), "fff", r"\[several devices\] .* Name one or more: --set dla\.serial=SERIAL")
@@ -200,28 +203,26 @@ def test_two_devices_and_no_serial(run: Callable[..., Found], client: Adb):
 
 def test_one_device_needs_no_name(run: Callable[..., Found], client: Adb):
     """The only one that is attached is taken."""
-    with started() as device:
+    with started(keys=keys_of(client)) as device:
         client.connect(device.serial)
         check(run(), "ppp", "")
 
 
 def test_offline(run: Callable[..., Found], client: Adb):
     """A device whose adbd does not answer."""
-    with started(faults=(LinkFault(Kind.OFFLINE),)) as device:
+    with started(keys=keys_of(client), faults=(LinkFault(Kind.OFFLINE),)) as device:
         check(run(device.serial), "fff", r"\[(offline|no device)\]")
 
 
 def test_the_adb_server_is_killed_in_a_run(run: Callable[..., Found], client: Adb):
     """The client starts another; the run goes on, and says so."""
-    with started(environment={"PARITY_SIM_COMPUTE_MS": "300"}) as device:
+    with started(keys=keys_of(client), environment={"PARITY_SIM_COMPUTE_MS": "300"}) as device:
 
         def kill_when_it_runs() -> None:
             while not any("localabstract" in line for line in device.log):
                 time.sleep(0.01)
             time.sleep(0.2)
-            subprocess.run(
-                [str(client.binary), "-P", str(client.port), "kill-server"], check=False, capture_output=True
-            )
+            client.run("kill-server", limit_s=10)
 
         killer = threading.Thread(target=kill_when_it_runs)
         killer.start()
@@ -232,7 +233,7 @@ def test_the_adb_server_is_killed_in_a_run(run: Callable[..., Found], client: Ad
 
 def test_a_second_harness_is_told_who_uses_the_device(run: Callable[..., Found], client: Adb):
     """The owner of the lock is named."""
-    with started() as device:
+    with started(keys=keys_of(client)) as device:
         lock = device.work_folder / "whisper-parity" / "lock"
         lock.mkdir(parents=True)
         (lock / "owner").write_text(f"ada@lab pid 7\n{device.boot_id}\n")
@@ -241,7 +242,7 @@ def test_a_second_harness_is_told_who_uses_the_device(run: Callable[..., Found],
 
 def test_a_lock_from_before_the_last_boot_is_taken_over(run: Callable[..., Found], client: Adb):
     """Its owner cannot hold anything any more."""
-    with started() as device:
+    with started(keys=keys_of(client)) as device:
         lock = device.work_folder / "whisper-parity" / "lock"
         lock.mkdir(parents=True)
         (lock / "owner").write_text("ada@lab pid 7\nan older boot\n")
@@ -250,26 +251,26 @@ def test_a_lock_from_before_the_last_boot_is_taken_over(run: Callable[..., Found
 
 def test_a_runner_that_was_left_behind_is_ended(run: Callable[..., Found], client: Adb, prepared: Prepared):
     """Of whatever build: it would hold the NPU."""
-    with started() as device:
+    with started(keys=keys_of(client)) as device:
         client.connect(device.serial)
         there = Device(client, device.serial, read({}))
         folder = facts(there).work_folder
         check(run(device.serial), "ppp", "")
-        runner = next((Path(folder) / "store").glob("*.runner"))
-        left = left_behind(device, runner, folder, prepared)
+        left = left_behind(client, device, folder)
         found = run_again(prepared, run, device.serial)
         check(found, "ppp", r"a runner that was left behind was ended")
         assert left.wait(10) is not None
 
 
-def left_behind(device: SimulatedDevice, runner: Path, folder: str, prepared: Prepared) -> subprocess.Popen[bytes]:
-    """A process that holds the runner's lock, as an older build would."""
+def left_behind(client: Adb, device: SimulatedDevice, folder: str) -> subprocess.Popen[bytes]:
+    """A process of the device that holds the runner's lock, as an older build would."""
     script = "import fcntl,sys,time,os\nf=open(sys.argv[1],'a+')\nfcntl.flock(f,fcntl.LOCK_EX)\nf.truncate(0)\n"
     script += "f.write(f'pid {os.getpid()}\\nbuild 0000000000000000\\nowner ada@lab\\n')\nf.flush()\n"
     script += "print('held',flush=True)\ntime.sleep(60)"
-    process = subprocess.Popen(["python3", "-c", script, f"{folder}/runner.lock"], stdout=subprocess.PIPE)
+    words = shlex.join([sys.executable, "-c", script, f"{folder}/runner.lock"])
+    process = subprocess.Popen([*client.command, "-s", device.serial, "shell", words], stdout=subprocess.PIPE)
     assert process.stdout
-    process.stdout.readline()
+    assert process.stdout.readline() == b"held\n"
     return process
 
 
@@ -318,7 +319,7 @@ def test_a_runner_that_is_not_ours_is_refused(
     """Its own words are in the verdict."""
     fake = tmp_path / "fake-runner"
     fake.write_text(FAKE_RUNNER.format(python=sys.executable, project=str(CHECKOUT), code=code, text=text))
-    with started() as device:
+    with started(keys=keys_of(client)) as device:
         check(run(device.serial, mode="runner", runner=str(fake)), "fff", reason)
 
 
@@ -327,7 +328,7 @@ def test_a_library_that_the_linker_does_not_allow(run: Callable[..., Found], cli
     words = 'dlopen failed: library \\"/vendor/lib64/x.so\\" is not accessible for the namespace \\"default\\"'
     fake = tmp_path / "fake-runner"
     fake.write_text(f'#!/bin/sh\necho "ERROR 7 {words}"\nexit 17\n')
-    with started() as device:
+    with started(keys=keys_of(client)) as device:
         check(run(device.serial, mode="runner", runner=str(fake)), "fff", r"\[library not allowed\]")
         check(run(device.serial, runner=str(fake)), "ppp", r"neuronrt was used, since .*\[library not allowed\]")
 
@@ -335,7 +336,7 @@ def test_a_library_that_the_linker_does_not_allow(run: Callable[..., Found], cli
 def test_without_a_compiler_neuronrt_runs_the_models(run: Callable[..., Found], client: Adb, monkeypatch):
     """The runner is then not built, and every row says so."""
     monkeypatch.setenv("CXX", "/nowhere/c++")
-    with started() as device:
+    with started(keys=keys_of(client)) as device:
         check(
             run(device.serial), "ppp", r"neuronrt was used, since the runner could not be started: configuring runner"
         )
@@ -343,7 +344,7 @@ def test_without_a_compiler_neuronrt_runs_the_models(run: Callable[..., Found], 
 
 def test_an_old_output_that_cannot_be_removed(run: Callable[..., Found], client: Adb):
     """Deleting is what shows that an output is fresh: when it fails, nothing is believed."""
-    with started() as device:
+    with started(keys=keys_of(client)) as device:
         stand_in = device.root / "bin" / "rm"
         stand_in.write_text('#!/bin/sh\ncase "$*" in *run-*) exit 0;; esac\nexec /bin/rm "$@"\n')
         stand_in.chmod(0o755)
@@ -360,7 +361,7 @@ def test_names_that_a_shell_would_misread(prepared: Prepared, client: Adb, tmp_p
     artifacts = tmp_path / "arte 'facts' $(touch pwned)"
     artifacts.symlink_to(prepared.artifacts)
     odd = Prepared(artifacts, clips, prepared.reports, prepared.cache, prepared.checkpoint)
-    with started() as device:
+    with started(keys=keys_of(client)) as device:
         found = odd.run(tmp_path, [device.serial], clips=clips)
         check(found, "ppp", "")
         assert not [*device.root.rglob("pwned"), *tmp_path.rglob("pwned")]
@@ -369,15 +370,25 @@ def test_names_that_a_shell_would_misread(prepared: Prepared, client: Adb, tmp_p
 def test_other_devices_go_on_when_one_is_lost(run: Callable[..., Found], client: Adb):
     """All clips are judged, on the device that is left, and a note says why."""
     fault = LinkFault(Kind.UNAUTHORIZED)
-    with started(faults=(fault,)) as bad, started() as good:
+    with started(keys=keys_of(client), faults=(fault,)) as bad, started(keys=keys_of(client)) as good:
         found = run(bad.serial, good.serial)
         check(found, "ppp", r"not used: \[unauthorized\]")
         assert {row["usage"]["device"].split()[-1] for row in found.rows} == {good.serial}
 
 
+def test_a_simulated_device_that_does_not_know_the_key(run: Callable[..., Found], client: Adb):
+    """Nothing of the run reaches it."""
+    with started() as device:
+        check(run(device.serial), "fff", r"\[unauthorized\] .*takes the key of the ADB_VENDOR_KEYS that it prints")
+        assert device.log == ()
+
+
 def test_a_device_that_refuses_the_files_does_not_take_the_clips_of_others(run: Callable[..., Found], client: Adb):
     """It is free again at once, and would be given all of them."""
-    with started(environment={"PARITY_SIM_RUNTIME_MAJOR": "7"}) as bad, started() as good:
+    with (
+        started(keys=keys_of(client), environment={"PARITY_SIM_RUNTIME_MAJOR": "7"}) as bad,
+        started(keys=keys_of(client)) as good,
+    ):
         found = run(bad.serial, good.serial)
         check(found, "ppp", r"not used: \[runtime version\]")
 
@@ -385,9 +396,7 @@ def test_a_device_that_refuses_the_files_does_not_take_the_clips_of_others(run: 
 def test_the_server_of_a_run_outlives_ctrl_c():
     """A terminal interrupts the whole process group; the device's lock is given back over that server."""
     with adb.private_server(adb.find(None), usb=False) as client:
-        pids = [
-            int(path.name) for path in Path("/proc").glob("[0-9]*") if str(client.port) in command_of(int(path.name))
-        ]
+        pids = [int(path.name) for path in Path("/proc").glob("[0-9]*") if client.address in command_of(int(path.name))]
         assert pids
         assert all(os.getpgid(pid) != os.getpgid(0) for pid in pids)
 
@@ -395,8 +404,8 @@ def test_the_server_of_a_run_outlives_ctrl_c():
 def test_clips_are_shared_out_over_devices(run: Callable[..., Found], client: Adb):
     """Side by side, each clip on one of them."""
     with (
-        started(environment={"PARITY_SIM_COMPUTE_MS": "200"}) as one,
-        started(environment={"PARITY_SIM_COMPUTE_MS": "200"}) as two,
+        started(keys=keys_of(client), environment={"PARITY_SIM_COMPUTE_MS": "200"}) as one,
+        started(keys=keys_of(client), environment={"PARITY_SIM_COMPUTE_MS": "200"}) as two,
     ):
         found = run(one.serial, two.serial)
         check(found, "ppp", "")
@@ -405,7 +414,7 @@ def test_clips_are_shared_out_over_devices(run: Callable[..., Found], client: Ad
 
 def test_a_row_says_that_a_simulator_ran(run: Callable[..., Found], client: Adb):
     """In the label, whatever the stage is called."""
-    with started() as device:
+    with started(keys=keys_of(client)) as device:
         found = run(device.serial)
         assert all("imulated" in row["label"] for row in found.rows)
         assert f"device Simulated Genio 520 (MT8371) {device.serial}: 3 clips" in found.result.output
@@ -428,6 +437,7 @@ OTHER_FAULTS = {
     "an old output that cannot be removed": test_an_old_output_that_cannot_be_removed,
     "names that a shell would misread": test_names_that_a_shell_would_misread,
     "one of several devices lost": test_other_devices_go_on_when_one_is_lost,
+    "a simulated device that does not know the key": test_a_simulated_device_that_does_not_know_the_key,
     "one of several devices refuses the files": test_a_device_that_refuses_the_files_does_not_take_the_clips_of_others,
 }
 """Faults of the manual that have a test of their own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import socket
 import subprocess
@@ -10,10 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
+from whisper_parity.backends.dla.link import adb
 from whisper_parity.backends.dla.link.adb import Adb, Completed
 from whisper_parity.backends.dla.simulator.device import SimulatedDevice
 from whisper_parity.backends.dla.simulator.fault import LinkFault
+from whisper_parity.backends.dla.simulator.outfit import keys_of
 
 LIMIT_S = 15.0
 NOISE = bytes(range(256)) * 256
@@ -30,7 +34,7 @@ class Bench:
         return self.adb.run("-s", self.device.serial, *words, limit_s=LIMIT_S, stdin=stdin)
 
     def started(self, *words: str) -> subprocess.Popen[bytes]:
-        command = [str(self.adb.binary), "-P", str(self.adb.port), "-s", self.device.serial, *words]
+        command = [*self.adb.command, "-s", self.device.serial, *words]
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     def reconnect(self) -> Completed:
@@ -58,9 +62,32 @@ def until(holds: Callable[[], object], limit_s: float = 5.0) -> bool:
 
 
 @contextmanager
+def users_server(home: Path) -> Iterator[Adb]:
+    """A server as a user has one: on a port, with a key in its HOME."""
+    binary = adb.find(os.environ.get("ADB"))
+    key = adb.new_key(binary, home / ".android").with_suffix(".pub")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {"HOME": str(home), "ADB_MDNS": "0", "ADB_EMU": "0", "ADB_USB": "0"}
+    environment["ANDROID_ADB_LOG_PATH"] = str(home / "adb.log")
+    server = Adb(binary, f"tcp:{port}", environment, key)
+    process = subprocess.Popen(
+        [*server.command, "nodaemon", "server"], env={**os.environ, **environment}, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        assert until(lambda: adb.answers(server.address), LIMIT_S)
+        yield server
+    finally:
+        server.run("kill-server", limit_s=LIMIT_S)
+        process.wait(LIMIT_S)
+
+
+@contextmanager
 def bench_of(server: Adb, *faults: LinkFault, connect: bool = True, **settings: object) -> Iterator[Bench]:
     """A simulated device with faults and settings, connected to the server unless told otherwise."""
-    with SimulatedDevice(faults=faults, **settings) as device:
+    with SimulatedDevice(**{"faults": faults, "keys": keys_of(server), **settings}) as device:
         bench = Bench(server, device)
         if connect:
             assert bench.back()

@@ -23,6 +23,8 @@ NO_PERMISSIONS = "no permissions"
 START_LIMIT_S = 15.0
 CONNECT_S = 20.0
 """adb itself gives up on a device that does not answer after 10 s."""
+SOCKET_FOLDER_BYTES = 70
+"""Longest folder of a socket's folder: the system takes names of 108 bytes, 104 on some."""
 SHORT_S = 10.0
 """Time limit of a request to the adb server itself."""
 
@@ -60,12 +62,20 @@ class Attached:
 
 @dataclass(frozen=True)
 class Adb:
-    """An adb client, bound to the server on one port."""
+    """An adb client, bound to one server."""
 
     binary: Path
-    port: int = DEFAULT_PORT
+    address: str = f"tcp:{DEFAULT_PORT}"
+    """Where the server listens, as adb writes it: "tcp:5037" or "localfilesystem:/a/path"."""
     environment: Mapping[str, str] | None = None
     """Variables added for the client; None to add none."""
+    key: Path | None = None
+    """Public key by which devices know a server of our own; None for the user's keys."""
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The client, told which server to use."""
+        return (str(self.binary), "-L", self.address)
 
     def run(self, *words: str, limit_s: float, stdin: bytes | None = None) -> Completed:
         """Run one command; kill the client at the time limit.
@@ -75,7 +85,7 @@ class Adb:
         """
         try:
             process = subprocess.run(
-                [str(self.binary), "-P", str(self.port), *words],
+                [*self.command, *words],
                 input=stdin, stdin=subprocess.DEVNULL if stdin is None else None, capture_output=True,
                 timeout=limit_s, env={**os.environ, **_QUIET, **(self.environment or {})}, check=False,
             )  # fmt: skip
@@ -126,11 +136,10 @@ class Adb:
             DeviceError: the server, the device or the service is missing.
         """
         try:
-            connection = socket.create_connection(("127.0.0.1", self.port), timeout=limit_s)
+            connection = _connected(self.address, limit_s)
         except OSError as error:
             raise DeviceError(Fault.ADB_SERVER, serial, first_line(error)) from error
         try:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for request in (f"host:transport:{serial}", service):
                 _request_checked(connection, request, serial)
         except BaseException:
@@ -187,9 +196,9 @@ def server(binary: Path, serials: Sequence[str]) -> Iterator[Adb]:
     Raises:
         DeviceError: ADB_SERVER, when it does not start.
     """
-    port = _configured_port()
-    if answers(port):
-        yield Adb(binary, port)
+    users = f"tcp:{_configured_port()}"
+    if answers(users):
+        yield Adb(binary, users)
         return
     networked = bool(serials) and all(map(is_network, serials))
     with private_server(binary, usb=not networked) as adb:
@@ -198,29 +207,33 @@ def server(binary: Path, serials: Sequence[str]) -> Iterator[Adb]:
 
 @contextmanager
 def private_server(binary: Path, *, usb: bool) -> Iterator[Adb]:
-    """Start a server on a private port, and stop it afterwards.
+    """Start a server of our own, and stop it afterwards.
+
+    It listens on a socket in a folder that only its user may enter: whoever reaches a server has all its devices, and a
+    port is reached by every user of the machine.
 
     With `usb` it keeps the user's HOME, because USB devices trust the key stored there; a server for network devices
-    gets a temporary HOME and leaves USB alone.
+    gets a temporary HOME with a key of its own, and leaves USB alone.
 
     Raises:
         DeviceError: ADB_SERVER, when it does not start.
     """
-    with tempfile.TemporaryDirectory(prefix="parity-adb-") as folder:
-        port = _free_port()
-        overrides = {**_QUIET, "ANDROID_ADB_SERVER_PORT": str(port), "ANDROID_ADB_LOG_PATH": f"{folder}/adb.log"}
-        overrides |= {} if usb else {"HOME": folder, "ADB_USB": "0"}
+    with _private_folder() as folder:
+        address = f"localfilesystem:{folder}/adb.sock"
+        overrides = {**_QUIET, "ANDROID_ADB_LOG_PATH": f"{folder}/adb.log"}
+        overrides |= {} if usb else {"HOME": str(folder), "ADB_USB": "0"}
+        adb = Adb(binary, address, overrides, None if usb else new_key(binary, folder / ".android").with_suffix(".pub"))
         process = subprocess.Popen(
-            [str(binary), "-P", str(port), "nodaemon", "server"], env={**os.environ, **overrides},
+            [*adb.command, "nodaemon", "server"], env={**os.environ, **overrides},
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C must not reach it before the device locks are released
         )  # fmt: skip
         try:
-            _wait_for(port, process)
-            yield Adb(binary, port, overrides)
+            _wait_for(address, process)
+            yield adb
         finally:
             if process.poll() is not None:  # killed from outside; a client may have started a replacement
-                Adb(binary, port, overrides).run("kill-server", limit_s=SHORT_S)
+                adb.run("kill-server", limit_s=SHORT_S)
             process.terminate()
             try:
                 process.wait(SHORT_S)
@@ -229,13 +242,64 @@ def private_server(binary: Path, *, usb: bool) -> Iterator[Adb]:
                 process.wait()
 
 
-def answers(port: int) -> bool:
-    """Whether an adb server listens on a port."""
+def new_key(binary: Path, folder: Path) -> Path:
+    """Let adb make a key pair, "adbkey" and "adbkey.pub", in place of an old one; only its user can read it.
+
+    Returns:
+        The private key.
+
+    Raises:
+        DeviceError: ADB_SERVER, when adb makes none.
+    """
+    folder.mkdir(0o700, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".adbkey-", dir=folder) as made:  # adb would write through a link
+        completed = Adb(binary).run("keygen", f"{made}/adbkey", limit_s=SHORT_S)
+        if completed.code:
+            raise DeviceError(Fault.ADB_SERVER, "", f"adb keygen: {completed.message}")
+        for name in ("adbkey.pub", "adbkey"):
+            file = Path(made, name)
+            file.chmod(0o600)
+            file.replace(folder / name)
+    return folder / "adbkey"
+
+
+def answers(address: str) -> bool:
+    """Whether an adb server listens there."""
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+        with _connected(address, 1) as connection:
             return _request(connection, "host:version")[:4] == b"OKAY"
     except OSError:
         return False
+
+
+@contextmanager
+def _private_folder() -> Iterator[Path]:
+    """A temporary folder that only its user may enter, where TMPDIR is short enough for the name of a socket."""
+    place = tempfile.gettempdir()
+    place = place if len(os.fsencode(place)) <= SOCKET_FOLDER_BYTES else "/tmp"  # noqa: S108 - mkdtemp makes it 0700
+    with tempfile.TemporaryDirectory(prefix="parity-adb-", dir=place) as folder:
+        yield Path(folder)
+
+
+def _connected(address: str, limit_s: float) -> socket.socket:
+    """A connection to an adb server.
+
+    Raises:
+        OSError: none listens there.
+    """
+    kind, _, place = address.partition(":")
+    if kind == "tcp":
+        connection = socket.create_connection(("127.0.0.1", int(place)), timeout=limit_s)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.settimeout(limit_s)
+        connection.connect(place)
+    except OSError:
+        connection.close()
+        raise
+    return connection
 
 
 def _configured_port() -> int:
@@ -245,15 +309,9 @@ def _configured_port() -> int:
     return int(text)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+def _wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + START_LIMIT_S
-    while not answers(port):
+    while not answers(address):
         if process.poll() is not None or time.monotonic() > deadline:
             raise DeviceError(Fault.ADB_SERVER, "", f"our own adb server did not start (exit code {process.poll()})")
         time.sleep(0.02)

@@ -97,7 +97,8 @@ def of_tool(text: str) -> Fault | None:
 
 
 HINTS = {
-    Fault.UNAUTHORIZED: "Accept this computer's key on the device's screen, then try again",
+    Fault.UNAUTHORIZED: "Accept this computer's key on the device's screen, then try again; a simulated device takes "
+    "the key of the ADB_VENDOR_KEYS that it prints",
     Fault.NO_PERMISSIONS: "Add a udev rule for the board, or join the group that may open it (plugdev)",
     Fault.OFFLINE: "Replug the cable, or restart adbd on the device",
     Fault.UNPLUGGED: "Check cable and power; the run can be continued by its name",

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from whisper_parity.backends.dla.simulator import packet
+from whisper_parity.backends.dla.simulator import auth, packet
+from whisper_parity.backends.dla.simulator.auth import PublicKey
 from whisper_parity.backends.dla.simulator.fault import Kind, LinkFault
 from whisper_parity.backends.dla.simulator.link import Link
 from whisper_parity.backends.dla.simulator.machine import Machine
@@ -28,6 +28,8 @@ STALL_S = 10.0
 STOP_LIMIT_S = 10.0
 MAX_TRANSPORTS = 16
 MAX_STREAMS = 128
+MAX_SIGNATURES = 32
+"""Of one connection; a host tries each of its keys once."""
 MAX_SERVICE_NAME = 256 << 10
 """Long, since a shell command is part of its service's name."""
 
@@ -56,7 +58,14 @@ LEGACY = Dialect(packet.VERSION_CHECKSUMS, packet.LEGACY_MAX_PAYLOAD, None)
 class Transport:
     """One connection of an adb server."""
 
-    def __init__(self, connection: socket.socket, dialect: Dialect, services: Services, link: Link) -> None:
+    def __init__(
+        self,
+        connection: socket.socket,
+        dialect: Dialect,
+        services: Services,
+        link: Link,
+        keys: Sequence[PublicKey],
+    ) -> None:
         self.closed = threading.Event()
         self.max_payload = dialect.max_payload
         self._dialect = dialect
@@ -68,13 +77,20 @@ class Transport:
         self._streams: dict[int, Stream] = {}
         self._streams_lock = threading.Lock()
         self._last_id = 0
-        self._is_online = False
+        self._keys = tuple(keys)
+        self._greeting: Packet | None = None
+        """The host's CNXN."""
+        self._token = b""
+        """What the host is to sign; used once."""
+        self._signatures = 0
+        self.is_online = False
+        """Whether the host has proved that it holds an accepted key."""
         self.threads: list[threading.Thread] = []
 
     def serve(self) -> None:
         """Answer the host until either side hangs up or violates the protocol."""
         try:
-            while message := packet.receive(self._connection, self._dialect.max_payload):
+            while message := packet.receive(self._connection, self._longest):
                 self._handle(message)
         except (ProtocolError, OSError) as error:
             log.info("transport closed: %s", error)
@@ -114,38 +130,60 @@ class Transport:
         with self._streams_lock:
             self._streams.pop(local_id, None)
 
+    @property
+    def _longest(self) -> int:
+        """Bytes of the longest payload that is taken, little from a stranger."""
+        return self._dialect.max_payload if self.is_online else packet.LEGACY_MAX_PAYLOAD
+
     def _handle(self, message: Packet) -> None:
         if self._summed:
             message.check()
         if message.command == CNXN:
-            self._connect(message)
+            self._greet(message)
         elif message.command == AUTH:
-            self._request_key(message)
-        elif not self._is_online:
-            raise ProtocolError("a message before CNXN")
+            self._authenticate(message)
+        elif not self.is_online:
+            raise ProtocolError("a message before authentication")
         elif message.command == OPEN:
             self._open(message)
         else:
             self._forward(message)
 
-    def _connect(self, message: Packet) -> None:
-        faults = self._services.machine.faults
-        if faults.standing(Kind.OFFLINE):
-            return
-        if faults.standing(Kind.UNAUTHORIZED):
-            self.send(AUTH, packet.AUTH_TOKEN, 0, secrets.token_bytes(20))
-            return
-        if self._is_online:
+    def _greet(self, message: Packet) -> None:
+        if self._greeting:
             raise ProtocolError("a second CNXN")
-        self.max_payload = min(self._dialect.max_payload, max(message.arg1, 1))
-        self._is_online = True
-        self.send(CNXN, self._dialect.version, self._dialect.max_payload, self._dialect.banner(self._services.machine))
-        self._summed = min(self._dialect.version, message.arg0) < packet.VERSION_SKIP_CHECKSUMS
+        self._greeting = message
+        if not self._services.machine.faults.standing(Kind.OFFLINE):
+            self._challenge()
 
-    def _request_key(self, message: Packet) -> None:
-        """Refuse a signature by sending a new token; ignore a public key, as if the user had not accepted it yet."""
-        if message.arg0 == packet.AUTH_SIGNATURE:
-            self.send(AUTH, packet.AUTH_TOKEN, 0, secrets.token_bytes(20))
+    def _challenge(self) -> None:
+        self._token = auth.new_token()
+        self.send(AUTH, packet.AUTH_TOKEN, 0, self._token)
+
+    def _authenticate(self, message: Packet) -> None:
+        """Let in whoever signed the token; ignore a public key, as if nobody ever accepted it at the screen."""
+        token, self._token = self._token, b""
+        if self._greeting is None or self.is_online or (message.arg0 == packet.AUTH_SIGNATURE and not token):
+            raise ProtocolError("an AUTH that nobody asked for")
+        if message.arg0 != packet.AUTH_SIGNATURE:
+            return
+        if self._accepts(message.payload, token):
+            self._connect(self._greeting)
+            return
+        self._signatures += 1
+        if self._signatures >= MAX_SIGNATURES:
+            raise ProtocolError("too many wrong signatures")
+        self._challenge()
+
+    def _accepts(self, signature: bytes, token: bytes) -> bool:
+        keys = () if self._services.machine.faults.standing(Kind.UNAUTHORIZED) else self._keys
+        return any(key.verifies(signature, token) for key in keys)
+
+    def _connect(self, greeting: Packet) -> None:
+        self.max_payload = min(self._dialect.max_payload, max(greeting.arg1, 1))
+        self.is_online = True
+        self.send(CNXN, self._dialect.version, self._dialect.max_payload, self._dialect.banner(self._services.machine))
+        self._summed = min(self._dialect.version, greeting.arg0) < packet.VERSION_SKIP_CHECKSUMS
 
     def _open(self, message: Packet) -> None:
         name = message.payload.rstrip(b"\0")
@@ -182,8 +220,26 @@ class Transport:
 class Adbd:
     """Listens on one port while plugged in."""
 
-    def __init__(self, machine: Machine, link: Link, dialect: Dialect = MODERN, *, stall_s: float = STALL_S) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        link: Link,
+        dialect: Dialect = MODERN,
+        *,
+        keys: Sequence[PublicKey] = (),
+        stall_s: float = STALL_S,
+    ) -> None:
+        """Reserve a port.
+
+        Args:
+            machine: what it gives access to.
+            link: the cable.
+            dialect: modern or legacy.
+            keys: of the hosts that are let in; nobody is without one.
+            stall_s: how long a host may pause within a message.
+        """
         self._machine = machine
+        self._keys = tuple(keys)
         self._link = link
         self._dialect = dialect
         self._stall_s = stall_s
@@ -261,17 +317,24 @@ class Adbd:
             connection.settimeout(self._stall_s)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
-                # Keep a transport until its services have ended, so that `stop` can wait for them.
-                alive = {other: thread for other, thread in self._transports.items() if _is_busy(other, thread)}
-                self._transports = alive
-                online = sum(not other.closed.is_set() for other in alive)
-                if listener is not self._listener or online >= MAX_TRANSPORTS:
+                if listener is not self._listener or not self._has_room():
                     connection.close()
                     continue
-                transport = Transport(connection, self._dialect, self._services, self._link)
+                transport = Transport(connection, self._dialect, self._services, self._link, self._keys)
                 thread = threading.Thread(target=transport.serve, daemon=True)
                 self._transports[transport] = thread
                 thread.start()
+
+    def _has_room(self) -> bool:
+        """Whether one more may connect: strangers who prove nothing do not keep others out."""
+        # Keep a transport until its services have ended, so that `stop` can wait for them.
+        self._transports = {other: thread for other, thread in self._transports.items() if _is_busy(other, thread)}
+        held = [other for other in self._transports if not other.closed.is_set()]
+        strangers = [other for other in held if not other.is_online]
+        if len(held) >= MAX_TRANSPORTS and strangers:
+            strangers[0].close()
+            return True
+        return len(held) < MAX_TRANSPORTS
 
 
 def _is_busy(transport: Transport, thread: threading.Thread) -> bool:

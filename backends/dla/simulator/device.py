@@ -5,15 +5,19 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from whisper_parity.backends.dla.simulator.adbd import LEGACY, MODERN, STALL_S, Adbd
+from whisper_parity.backends.dla.simulator.auth import PublicKey
 from whisper_parity.backends.dla.simulator.fault import Faults, LinkFault
 from whisper_parity.backends.dla.simulator.link import Link
 from whisper_parity.backends.dla.simulator.machine import Machine
+from whisper_parity.errors import OutputError, first_line
+from whisper_parity.system.confine import Confinement
 
 USB2_BYTES_PER_S = 30_000_000
 """Throughput of a USB 2 link in practice."""
@@ -34,6 +38,8 @@ class Settings:
     environment: Mapping[str, str] = field(default_factory=dict)
     """Extra variables of every command, such as PARITY_SIM_FAULT."""
     faults: tuple[LinkFault, ...] = ()
+    keys: tuple[PublicKey, ...] = ()
+    """Of the adb servers that it lets in; nobody is without one."""
 
 
 class SimulatedDevice:
@@ -56,7 +62,7 @@ class SimulatedDevice:
 
     def __enter__(self) -> SimulatedDevice:
         if self._given_root is not None:
-            self._given_root.mkdir(parents=True, exist_ok=True)
+            self._given_root.mkdir(0o700, parents=True, exist_ok=True)
         root = self._given_root or Path(tempfile.mkdtemp(prefix="parity-simulated-"))
         settings = self.settings
         self._machine = Machine(
@@ -66,8 +72,13 @@ class SimulatedDevice:
             environment=settings.environment,
             faults=Faults(settings.faults),
         )
-        self._machine.boot()
-        self._adbd = Adbd(self._machine, self._link, LEGACY if settings.legacy else MODERN, stall_s=STALL_S)
+        try:
+            self._machine.boot()
+        except OSError as error:
+            self._machine.inside.close()
+            raise OutputError(f"{root}: no folder for a device ({first_line(error)})") from error
+        dialect = LEGACY if settings.legacy else MODERN
+        self._adbd = Adbd(self._machine, self._link, dialect, keys=settings.keys, stall_s=STALL_S)
         self._adbd.plug_in()
         return self
 
@@ -77,7 +88,9 @@ class SimulatedDevice:
         """Kill every process of the device and remove a temporary folder."""
         self._adbd.stop()
         self._machine.kill_processes()
-        self.heal()
+        with suppress(OSError):  # commands may have left anything in the folder
+            self.heal()
+        self._machine.inside.close()
         if self._given_root is None:
             shutil.rmtree(self.root, ignore_errors=True)
 
@@ -95,6 +108,11 @@ class SimulatedDevice:
     def work_folder(self) -> Path:
         """TMPDIR of its commands."""
         return self._machine.work_folder
+
+    @property
+    def confinement(self) -> Confinement:
+        """What keeps its commands in its folder."""
+        return self._machine.inside.confinement
 
     @property
     def boot_id(self) -> str:

@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from whisper_parity.backends.dla.simulator.fault import Faults, Kind
+from whisper_parity.backends.dla.simulator.inside import Inside
 
 GRACE_S = 0.5
 """Between SIGHUP and SIGKILL."""
@@ -61,6 +62,8 @@ class Machine:
         self.started_s = time.time()
         """Time of the boot, by the host's clock."""
         self.boot_id = ""
+        self.inside = Inside(self.root, _readable(environment))
+        """Where everything below `root` is done."""
 
     @property
     def work_folder(self) -> Path:
@@ -79,14 +82,21 @@ class Machine:
         return time.time() - self.started_s if self.faults.standing(Kind.WRONG_CLOCK) else time.time()
 
     def boot(self) -> None:
-        """Create the folders, the stand-in commands and a boot id."""
+        """Create the folders, the stand-in commands and a boot id.
+
+        Raises:
+            OSError: its folder cannot be written.
+        """
+        self.inside.call(self._boot)
+
+    def _boot(self) -> None:
         self.work_folder.mkdir(parents=True, exist_ok=True)
         (self.root / "bin").mkdir(exist_ok=True)
         self.started_s = time.time()
         self.boot_id = f"{time.time_ns() // 1_000_000}{secrets.randbelow(1000):03d}"
         self._install("getprop", _getprop(self.properties))
         self._install("neuronrt", _NEURONRT.format(python=shlex.quote(sys.executable)))
-        self.apply_faults()
+        self._apply_faults()
 
     @property
     def properties(self) -> dict[str, str]:
@@ -109,6 +119,9 @@ class Machine:
 
     def apply_faults(self) -> None:
         """Install the commands that simulate standing faults of file system and clock; remove the rest."""
+        self.inside.call(self._apply_faults)
+
+    def _apply_faults(self) -> None:
         if self.faults.standing(Kind.WRONG_CLOCK):
             date = shlex.quote(shutil.which("date") or "/bin/date")
             self._install("date", _DATE.format(date=date, started=int(self.started_s)))
@@ -117,7 +130,7 @@ class Machine:
         read_only = self.faults.standing(Kind.READ_ONLY) is not None
         for name, script in _READ_ONLY.items():
             self._install(name, script) if read_only else self._remove(name)
-        self.work_folder.chmod(0o555 if read_only else 0o755)
+        _set_mode(self.work_folder, 0o555 if read_only else 0o755)
         if not self.faults.standing(Kind.DISK_FULL):
             self._remove("df")
             self._pushed = 0
@@ -131,7 +144,7 @@ class Machine:
             self._pushed += size
             fits = self._pushed <= fault.after_bytes
         if not fits:
-            self._install("df", _DF_FULL.format(root=shlex.quote(str(self.root))))
+            self.inside.call(lambda: self._install("df", _DF_FULL.format(root=shlex.quote(str(self.root)))))
         return fits
 
     def start(self, command: str, *, merged: bool) -> subprocess.Popen[bytes]:
@@ -141,22 +154,25 @@ class Machine:
             OSError: it cannot be started.
             ValueError: the command holds a NUL.
         """
+        process = self.inside.call(lambda: self._started(command, merged=merged))
+        with self._lock:
+            self._groups.add(process.pid)
+        return process
+
+    def _started(self, command: str, *, merged: bool) -> subprocess.Popen[bytes]:
         command_line = ["/bin/sh", "-c", command] if command else ["/bin/sh"]
-        process = subprocess.Popen(
+        return subprocess.Popen(
             command_line, cwd=self.root, env=self.environment, start_new_session=True, bufsize=0, stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT if merged else subprocess.PIPE,
             preexec_fn=_reset_sighup,
         )  # fmt: skip
-        with self._lock:
-            self._groups.add(process.pid)
-        return process
 
     def ended(self, process: subprocess.Popen[bytes]) -> None:
         """Note that a command has ended; with a wrong clock, correct the times of its files to match."""
         with self._lock:
             self._groups.discard(process.pid)
         if self.faults.standing(Kind.WRONG_CLOCK):
-            self._set_times()
+            self.inside.call(self._set_times)
 
     def hang_up(self, process: subprocess.Popen[bytes]) -> None:
         """Send SIGHUP to a command's process group, then SIGKILL after `GRACE_S`."""
@@ -206,7 +222,25 @@ class Machine:
                     status = path.lstat()
                     if stat.S_ISREG(status.st_mode) and status.st_mtime >= self.started_s - 1:
                         moved = max(status.st_mtime - self.started_s, 0.0)
-                        os.utime(path, (moved, moved))
+                        os.utime(path, (moved, moved), follow_symlinks=False)
+
+
+def _readable(environment: Mapping[str, str]) -> list[Path]:
+    """What the stand-ins read: this package, and the libraries that their variables name."""
+    from whisper_parity import backends
+
+    names = environment.get("LD_LIBRARY_PATH", "").split(os.pathsep)
+    names += [str(Path(environment[name]).parent) for name in ("PARITY_SIM_LITERT",) if environment.get(name)]
+    return [Path(name).absolute() for name in (*backends.__path__, *names) if name]
+
+
+def _set_mode(folder: Path, mode: int) -> None:
+    """Change a folder's mode, and of nothing to which a link in its place may lead."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fchmod(descriptor, mode)
+    finally:
+        os.close(descriptor)
 
 
 def _getprop(properties: Mapping[str, str]) -> str:

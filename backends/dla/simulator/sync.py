@@ -120,7 +120,8 @@ class SyncService:
         entries = []
         with suppress(OSError, ValueError):
             folder = self._resolve(path, follow=True)
-            for name in (".", "..", *sorted(file.name for file in folder.iterdir())):
+            names = self._machine.inside.call(lambda: sorted(file.name for file in folder.iterdir()))
+            for name in (".", "..", *names):
                 with suppress(OSError):
                     entries.append((os.fsencode(name), (folder / name).lstat()))
         return entries
@@ -137,7 +138,7 @@ class SyncService:
             self._write_file(target, mode, os.fsdecode(path))
         except (OSError, ValueError, SyncError, StreamClosed) as error:
             if target is not None and not isinstance(error, PermissionError):
-                _unlink(target)
+                self._remove(target)
             if isinstance(error, StreamClosed):
                 raise
             self._fail(_reason(error))
@@ -150,17 +151,15 @@ class SyncService:
             raise SyncError("couldn't create file: Read-only file system")
 
     def _write_file(self, target: Path, mode: int, path: str) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _unlink(target)
         if stat.S_ISLNK(mode):
             self._write_link(target)
             return
-        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        descriptor = self._machine.inside.call(lambda: _created(target))
         with os.fdopen(descriptor, "wb", buffering=0) as file:
             mtime = self._copy_in(file, path)
             os.fchmod(descriptor, (mode & 0o777) | 0o600)
-        time_s = self._machine.clock_s() if self._machine.faults.standing(Kind.WRONG_CLOCK) else mtime
-        os.utime(target, (time_s, time_s))
+            time_s = self._machine.clock_s() if self._machine.faults.standing(Kind.WRONG_CLOCK) else mtime
+            os.utime(descriptor, (time_s, time_s))
 
     def _write_link(self, target: Path) -> None:
         parts = []
@@ -168,7 +167,10 @@ class SyncService:
             parts.append(chunk)
             if sum(map(len, parts)) > MAX_PATH:
                 raise SyncError("link too long")
-        target.symlink_to(os.fsdecode(b"".join(parts).rstrip(b"\0")))
+        self._machine.inside.call(lambda: _linked(target, os.fsdecode(b"".join(parts).rstrip(b"\0"))))
+
+    def _remove(self, target: Path) -> None:
+        self._machine.inside.call(lambda: _unlink(target))
 
     def _copy_in(self, file: BinaryIO, path: str) -> int:
         """Write DATA until DONE; return its mtime."""
@@ -208,7 +210,8 @@ class SyncService:
     def _receive(self, path: bytes) -> None:
         try:
             source = self._resolve(path, follow=True)
-            descriptor = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW  # its links are resolved
+            descriptor = self._machine.inside.call(lambda: os.open(source, flags))
             with os.fdopen(descriptor, "rb", buffering=0) as file:
                 if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                     raise SyncError("open failed: not a file")
@@ -247,6 +250,19 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)
     return str(error)
+
+
+def _created(target: Path) -> int:
+    """Descriptor of a new file in place of an old one; its folders are made."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _unlink(target)
+    return os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+
+def _linked(target: Path, text: str) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _unlink(target)
+    target.symlink_to(text)
 
 
 def _unlink(target: Path) -> None:
