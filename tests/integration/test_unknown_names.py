@@ -1,4 +1,4 @@
-"""A name that is unknown, or that two files share, is refused before anything runs."""
+"""A name that is unknown is refused before anything runs; one that two files share is made longer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import shutil
 
 import pytest
 
-from tests.support.refusals import line_of
+from tests.support.commands import RUN
+from tests.support.refusals import line_of, require_no_traceback, rows_of
 
 
 @pytest.mark.parametrize(
@@ -49,9 +50,11 @@ def test_a_run_that_is_not_there_is_refused(parity):
     assert line_of(parity("compare", "nothing", "nothing"), 2) == said
 
 
-def test_two_files_of_one_name_are_refused(refuse, tmp_path, clip):
-    """One of them would be passed over silently."""
+def test_two_files_of_one_name_both_run(parity, tmp_path, clip):
+    """Neither is passed over: each is named by as much of its path as tells it apart."""
     (tmp_path / "other").mkdir()
     twin = shutil.copy(clip, tmp_path / "other" / clip.name)
-    line = refuse("--clips", f"{clip},{twin}")
-    assert line == f"two clips are called warble: {clip} and {twin}. Rename one, or name both in a manifest"
+    require_no_traceback(parity(*RUN, "--clips", f"{clip},{twin}", "--run-id", "twins"), 0)
+    clips = {name for name, _ in rows_of(tmp_path / "reports" / "twins")}
+    assert len(clips) == 2
+    assert all("warble.wav" in name for name in clips)
