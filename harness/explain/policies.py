@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from whisper_parity.compare.comparison import timestamp_pairs
+from whisper_parity.compare.boundaries import timestamp_pairs
 from whisper_parity.decode.policy import Policy
 from whisper_parity.explain.differences import changes, overlaps
 from whisper_parity.explain.explanation import Change, PolicyPart
@@ -111,7 +111,7 @@ def boundary(change: Change, boundaries: frozenset[int]) -> str:
     if change.reference_span[0] not in boundaries:
         return f"{subject(change)} is not at a segment boundary of the reference"
     if change.edit_class != "punctuation":
-        return f"{subject(change)} is at a segment boundary of the reference"
+        return f"{subject(change)} stands at a segment boundary, where a decode policy moves marks and writes no words"
     return f"{subject(change)} is a segment boundary in timestamp mode: suspect the decode policy (timestamps) first"
 
 
