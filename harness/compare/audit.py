@@ -119,7 +119,7 @@ def _limit(part: Sequence[int], n_vocab: int) -> str:
 
 def _wrong_prompt(part: Sequence[int], n_vocab: int, language: str | None) -> str:
     words = vocabulary.tokenizer(n_vocab)
-    foreign = _foreign_start(part, n_vocab)
+    foreign = _foreign_start(part, n_vocab, language)
     if foreign:
         return foreign
     head = vocabularies.prompt(part, n_vocab)
@@ -136,18 +136,18 @@ def _wrong_prompt(part: Sequence[int], n_vocab: int, language: str | None) -> st
 
 
 def _expected(head: Sequence[int], n_vocab: int, language: str | None) -> tuple[int, ...]:
-    """The prompt without timestamps in this vocabulary; its language and task are those of `head` where it has them."""
+    """The prompt without timestamps in this vocabulary; for a translation where `head` is such a prompt."""
     words = vocabulary.tokenizer(n_vocab)
     if n_vocab == ENGLISH_ONLY:
         return (words.sot, words.no_timestamps)
-    own = next((token for token in head if token in words.all_language_tokens), None)
-    if language in words.all_language_codes:
-        own = words.all_language_tokens[words.all_language_codes.index(language)]
-    task = words.translate if words.translate in head and words.transcribe not in head else words.transcribe
-    return (words.sot, own if own is not None else words.all_language_tokens[0], task, words.no_timestamps)
+    codes = dict(zip(words.all_language_codes, words.all_language_tokens))
+    own = next((token for token in head if token in words.all_language_tokens), codes["en"])
+    prompt = (words.sot, codes.get(language or "", own), words.transcribe, words.no_timestamps)
+    translation = (*prompt[:2], words.translate, words.no_timestamps)
+    return translation if tuple(head) in (translation, translation[:3]) else prompt
 
 
-def _foreign_start(part: Sequence[int], n_vocab: int) -> str:
+def _foreign_start(part: Sequence[int], n_vocab: int, language: str | None) -> str:
     """A prompt that begins with the start-of-transcript of another vocabulary."""
     ours = vocabulary.tokenizer(n_vocab)
     for other in (vocabulary.MULTILINGUAL, ENGLISH_ONLY):
@@ -157,7 +157,7 @@ def _foreign_start(part: Sequence[int], n_vocab: int) -> str:
             if n_vocab == ENGLISH_ONLY or (part[1] >= theirs.no_timestamps or part[1] < theirs.eot):
                 return (
                     f"it begins with {_shown(head, other)} of a vocabulary of {other}; its text is of {n_vocab}, where "
-                    f"{_shown(_expected(head, n_vocab, None), n_vocab)} is expected"
+                    f"{_shown(_expected((), n_vocab, language), n_vocab)} is expected"
                 )
     return ""
 

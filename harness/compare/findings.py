@@ -41,6 +41,8 @@ class _Unrolled:
     side: Side
     kept: tuple[int, ...]
     """Indices of its words that remain."""
+    looped: frozenset[int]
+    """Those of them that are a loop's remaining repetition."""
     loops: tuple[_Repeated, ...]
     """The largest first."""
 
@@ -77,15 +79,17 @@ def _keys(side: Side, language: str | None) -> list[str]:
 
 def _unrolled(side: Side, keys: Sequence[str], others: Sequence[str]) -> _Unrolled:
     """Cut loops until none is left: a loop may hold another one."""
-    kept, repeated = list(range(len(keys))), []
+    kept, repeated, looped = list(range(len(keys))), [], set[int]()
     for _ in range(ROUNDS):
         units = [keys[i] for i in kept]
         loops = repetition.loops(units, others)
         repeated += [_repeated(loop, kept) for loop in loops]
+        looped |= {kept[i] for loop in loops for i in range(loop.start, loop.kept_end)}
         kept = [kept[i] for i in repetition.without(units, loops)]
         if not loops:
             break
-    return _Unrolled(side, tuple(kept), tuple(sorted(repeated, key=lambda item: -item.surplus * len(item.words))))
+    largest = sorted(repeated, key=lambda item: -item.surplus * len(item.words))
+    return _Unrolled(side, tuple(kept), frozenset(looped), tuple(largest))
 
 
 def _repeated(loop: Loop, kept: Sequence[int]) -> _Repeated:
@@ -132,6 +136,7 @@ def _of_gaps(
 ) -> Iterator[Finding]:
     kept = [old[i] for i in ours.kept], [new[i] for i in theirs.kept]
     unequal = [gap for gap in gaps(*kept) if not _reads_same(ours, theirs, gap, language)]
+    unequal = [gap for gap in unequal if not _is_of_loop(theirs, gap)]
     if kept[1] and len(kept[0]) == sum(gap.removed for gap in unequal) >= UNANSWERED:
         counted = f"none of the reference's {len(kept[0])} words is among the candidate's {len(kept[1])}"
         yield finding("other text", counted, count=len(kept[0]))
@@ -158,6 +163,11 @@ def _reads_same(ours: _Unrolled, theirs: _Unrolled, gap: Gap, language: str | No
     old, new = ours.shown(gap.start, gap.end), theirs.shown(gap.other_start, gap.other_end)
     normalise = for_language(language)[1]
     return _bare(normalise(old)) == _bare(normalise(new))
+
+
+def _is_of_loop(theirs: _Unrolled, gap: Gap) -> bool:
+    """Whether all that was added is what a loop repeats: it has its own finding."""
+    return not gap.removed and theirs.looped.issuperset(theirs.kept[gap.other_start : gap.other_end])
 
 
 def _bare(text: str) -> str:

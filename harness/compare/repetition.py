@@ -37,6 +37,11 @@ class Loop:
         return self.times - self.allowed
 
     @property
+    def kept_end(self) -> int:
+        """Unit behind what the other sequence has of it, and behind the first repetition at least."""
+        return self.start + self.period * max(self.allowed, 1)
+
+    @property
     def surplus_start(self) -> int:
         """Unit at which they start."""
         return self.start + self.period * self.allowed
@@ -78,9 +83,8 @@ def without(units: Sequence[Hashable], found: Sequence[Loop]) -> list[int]:
     """
     dropped: set[int] = set()
     for loop in found:
-        start = loop.start + loop.period * max(loop.allowed, 1)
         end = loop.end if loop.end == len(units) else loop.start + loop.period * loop.times
-        dropped |= set(range(start, end))
+        dropped |= set(range(loop.kept_end, end))
     return [i for i in range(len(units)) if i not in dropped]
 
 

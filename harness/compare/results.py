@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,8 +96,8 @@ def compare_results(reference: Result, candidate: Result, n_vocab: int | None = 
     sides = [_side(result, opinion, text, by_text=bool(reason))
              for result, opinion, text in zip((reference, candidate), (ours, theirs), texts)]  # fmt: skip
     found = [
-        *_audits(reference, ours, None), *_audits(candidate, theirs, language),
-        *_of_both(ours, theirs, decodings, n_vocab), *_translations(reference, candidate, ours, theirs),
+        *_audits(reference, ours, decodings[0], None), *_audits(candidate, theirs, decodings[1], language),
+        *_of_both(ours, theirs), *_translations(reference, candidate, ours, theirs),
         *findings.of_pair(*sides),
     ]  # fmt: skip
     text = compare_texts(reference=texts[0], hypothesis=texts[1], language=language)
@@ -187,26 +187,31 @@ def _decoded(opinion: Opinion) -> str:
     return vocabulary.token_text(opinion.n_vocab, _spoken(opinion))
 
 
-def _audits(result: Result, opinion: Opinion, language: str | None) -> Iterator[Finding]:
-    """What is wrong with one file by itself."""
-    yield from filter(None, (audit.own_text(result, opinion.n_vocab), audit.unknown_language(result)))
+def _audits(result: Result, opinion: Opinion, found: Decoding, language: str | None) -> Iterator[Finding]:
+    """What is wrong with one file by itself; under a vocabulary that is not its own nothing more is said of it."""
+    if unknown := audit.unknown_language(result):
+        yield unknown
+    own = vocabularies.decoding(result)
+    if own.n_vocab is not None and own.agrees and not found.agrees:
+        words = f"{result.name}: its tokens give its text in the vocabulary {own.n_vocab}, not in {opinion.n_vocab}"
+        yield finding("vocabulary", words)
+        return
+    if not found.agrees and (wrong := audit.own_text(result, opinion.n_vocab)):
+        yield wrong
+    if result.parts is not None and opinion.n_vocab is None and found.agrees:
+        yield finding("vocabulary", f"{result.name}: {found.reason}; texts alone are compared", is_fault=False)
     if opinion.n_vocab is not None:
         yield from audit.prompts(result, opinion.n_vocab, languages.code(result.language) or language)
         yield from audit.endings(result, opinion.n_vocab)
 
 
-def _of_both(ours: Opinion, theirs: Opinion, decodings: Sequence[Decoding], n_vocab: int | None) -> Iterator[Finding]:
+def _of_both(ours: Opinion, theirs: Opinion) -> Iterator[Finding]:
     if ours.language and theirs.language and ours.language != theirs.language:
         yield finding("language", f"the reference says {ours.language}, the candidate {theirs.language}")
     sizes = [opinion.n_vocab for opinion in (ours, theirs)]
     if None not in sizes and sizes[0] != sizes[1]:
         words = f"{ours.name} is of {sizes[0]} tokens, {theirs.name} of {sizes[1]}: are they results of one model?"
         yield finding("vocabulary", words, is_fault=False)
-    for opinion, found in zip((ours, theirs), decodings):
-        if n_vocab is not None and not found.agrees and opinion.n_vocab is not None:
-            yield finding(
-                "vocabulary", f"{opinion.name}: its tokens do not give its text in the {n_vocab} of --n-vocab"
-            )
 
 
 def _translations(reference: Result, candidate: Result, ours: Opinion, theirs: Opinion) -> Iterator[Finding]:

@@ -44,11 +44,8 @@ class Side:
         """The text of words [start, end): with tokens whole tokens, else with the marks behind the last word."""
         if start >= end:
             return ""
-        first, last = self.words[start], self.words[end - 1]
-        until = self.words[end].start if end < len(self.words) else len(self.text)
-        if self.tokens is not None and (at := self.step(start)) is not None:
-            return self.text[self._starts[self._steps.index(at)] : self._start_of(end, until)]
-        return self.text[first.start : max(last.end, until)].rstrip()
+        first, last = self._start_of(start), self._start_of(end)
+        return self.text[first:last] if self.tokens is not None else self.text[first:last].rstrip()
 
     def around(self, word: int) -> tuple[Segment, Segment | None] | None:
         """The segment that ends in front of a word, and the next; None where the word is inside one, or times lack."""
@@ -57,11 +54,15 @@ class Side:
                 return self.segments[i], self.segments[i + 1] if i + 1 < len(self.segments) else None
         return None
 
-    def _start_of(self, word: int, default: int) -> int:
-        step = self.step(word)
-        if step is None or self.tokens is None or step >= len(self.tokens):
-            return default
-        return self._starts[self._steps.index(step)]
+    def _start_of(self, word: int) -> int:
+        """The character at which a word's token starts; the word's own without tokens, or where it shares one."""
+        if word >= len(self.words):
+            return len(self.text)
+        place = self.words[word].start
+        if self.tokens is None:
+            return place
+        start = self._starts[bisect_right(self._starts, place) - 1]
+        return start if word == 0 or self.words[word - 1].end <= start else place
 
     @cached_property
     def _spans(self) -> tuple[tuple[int, int], ...]:

@@ -179,7 +179,7 @@ def _later_prompts(result: Result, n_vocab: int) -> int:
     """Well-formed prompts that the model wrote itself, behind the beginning."""
     words = vocabulary.tokenizer(n_vocab)
     later = [part[i:] for part in result.parts or () for i, token in enumerate(part) if i and token == words.sot]
-    return sum(_is_prompt(part, n_vocab) for part in later)
+    return sum(len(part) > 1 and _is_prompt(part, n_vocab) for part in later)
 
 
 def _first_prompt(result: Result, n_vocab: int) -> int:
@@ -189,16 +189,15 @@ def _first_prompt(result: Result, n_vocab: int) -> int:
 def _is_prompt(part: Sequence[int], n_vocab: int) -> bool:
     """Start-of-transcript, perhaps a language, a task, then no-timestamps, a timestamp, text or nothing."""
     words = vocabulary.tokenizer(n_vocab)
-    rest = list(part[1:4])
-    if part[:1] != (words.sot,) and tuple(part[:1]) != (words.sot,):
+    if tuple(part[:1]) != (words.sot,):
         return False
-    if n_vocab == ENGLISH_ONLY:
-        return not rest or rest[0] == words.no_timestamps or rest[0] >= words.timestamp_begin or rest[0] < words.eot
-    if rest and rest[0] in words.all_language_tokens:
+    rest = part[1:]
+    if n_vocab != ENGLISH_ONLY:
+        rest = rest[1:] if rest and rest[0] in words.all_language_tokens else rest
+        if not rest or rest[0] not in (words.transcribe, words.translate):
+            return False
         rest = rest[1:]
-    if not rest or rest[0] not in (words.transcribe, words.translate):
-        return False
-    return len(rest) < 2 or rest[1] == words.no_timestamps or rest[1] >= words.timestamp_begin or rest[1] < words.eot
+    return not rest or rest[0] == words.no_timestamps or rest[0] >= words.timestamp_begin or rest[0] < words.eot
 
 
 def _named(result: Result, n_vocab: int) -> int:

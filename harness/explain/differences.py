@@ -16,7 +16,7 @@ from whisper_parity.model.vocabulary import spoken, timestamp_begin, token_bytes
 from whisper_parity.trace.trace import Trace, WindowTrace
 
 WORDS_AROUND = 4
-LOOP_TIMES = 2
+LOOP_TIMES = 3
 """A loop repeats its tokens at least this many times more than the reference."""
 
 Span = tuple[int, int]

@@ -36,7 +36,7 @@ def lines(explanations: Explanations) -> list[str]:
     layers = [f"  layer      {line}" for finding in explanations.layers for line in _layer(finding)]
     named = " · ".join(filter(None, (explanations.edge, explanations.part, explanations.unit)))
     blamed = [f"  {_label(explanations):<10} {named}"] if explanations.part else []
-    findings = [f"  finding    {item.sentence}" for item in explanations.findings]
+    findings = [f"  finding    {item.sentence}" for item in explanations.findings if item.kind != "changed words"]
     unknown = [f"  not known  {reason}" for reason in explanations.missing]
     return [head, *findings, *_folded(body), *layers, *blamed, *_reconciled(explanations), *unknown]
 

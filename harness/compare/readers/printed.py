@@ -11,10 +11,13 @@ from whisper_parity.errors import RecordError
 SEGMENT = re.compile(r"^\s*[\[(]*\s*(?:\w+\.)*\w*Segment\w*\(")
 """`Segment(id=1, ...)`, also within a list or a tuple."""
 
+PYTHON = re.compile(r"^\s*[\[({][\[({\s]*'")
+"""A dict or list with a text in single quotes, which JSON does not have."""
+
 
 def looks_printed(text: str) -> bool:
     """Whether a text begins with a printed segment, or is a dict or list in Python's own writing."""
-    return bool(SEGMENT.match(text)) or bool(re.match(r"^\s*[\[({]\s*'", text)) or bool(re.match(r"^\s*\[\{'", text))
+    return bool(SEGMENT.match(text) or PYTHON.match(text))
 
 
 def objects(text: str, where: str) -> Any:

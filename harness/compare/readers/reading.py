@@ -31,10 +31,10 @@ def read(path: Path) -> tuple[Result, ...]:
         found = _empty(path)
     elif printed.looks_printed(text):
         found = records.results(_unwrapped(printed.objects(text, str(path))), str(path))
-    elif start in "{[" and (content := _json(text, path)) is not None:
-        found = records.results(content, str(path))
     elif start == "<":
         raise RecordError(f"{path}: expected a result, found XML or HTML", hint=encoded.HINT)
+    elif (start in '{["' or path.suffix.casefold() == ".json") and (content := _json(text, path)) is not None:
+        found = records.results(content, str(path))
     else:
         found = _of_text(text, path)
     return tuple(replace(result, name=path.name) for result in found)

@@ -11,15 +11,17 @@ from whisper_parity.compare.result import SPECIAL, Result, Segment
 from whisper_parity.errors import RecordError
 
 TEXT = (
-    "text", "transcript", "transcription", "prediction", "predtext", "hypothesis", "displaytext", "result", "output",
+    "text", "transcript", "transcription", "prediction", "pred_text", "hypothesis", "display_text", "result", "output",
 )  # fmt: skip
 IDS = (
-    "tokens", "tokenids", "ids", "sequencesids", "sequences", "generatedids", "outputids", "predictedids", "inputids",
-    "labels", "resulttokens",
+    "tokens", "token_ids", "ids", "sequences_ids", "sequences", "generated_ids", "output_ids", "predicted_ids",
+    "input_ids", "labels", "result_tokens",
 )  # fmt: skip
 SEGMENTS = ("segments", "chunks", "transcription", "utterances", "sentences")
-LANGUAGE = ("language", "lang", "languagedetected", "detectedlanguage", "languagecode", "languagespecified")
-CLIP = ("audiofile", "file", "filename", "audiofilepath", "audiopath", "audio", "path", "wav", "clip", "source", "key")
+LANGUAGE = ("language", "lang", "language_detected", "detected_language", "language_code", "language_specified")
+CLIP = (
+    "audio_file", "file", "filename", "audio_filepath", "audio_path", "audio", "path", "wav", "clip", "source", "key",
+)  # fmt: skip
 WRAPPERS = ("result", "results", "output", "response", "data", "transcription", "prediction")
 """Fields that hold the whole result in some services."""
 
@@ -70,7 +72,7 @@ def _of_object(content: Mapping[str, Any], name: str) -> Result:
     parts = _parts(segments, written, name)
     if text is None and parts is None:
         raise RecordError(f"{name}: no text and no tokens in {_found(content)}", hint=HINT)
-    language, clip, model = (values.field(content, names) for names in (LANGUAGE, CLIP, ("model", "modelname")))
+    language, clip, model = (values.field(content, names) for names in (LANGUAGE, CLIP, ("model", "model_name")))
     inner = content.get("result")
     language = values.field(inner, LANGUAGE) if language is None and isinstance(inner, Mapping) else language
     return Result(
@@ -143,7 +145,7 @@ def _segments(content: Mapping[str, Any], name: str) -> tuple[Segment, ...]:
 
 
 def _is_segment(item: Mapping[str, Any]) -> bool:
-    return any(name in item for name in ("start", "timestamp", "offsets", "timestamps", "startTime")) and (
+    return any(name in item for name in ("start", "timestamp", "offsets", "timestamps", "start_time")) and (
         values.field(item, CLIP) is None
     )
 
@@ -188,8 +190,8 @@ def _times(item: Mapping[str, Any]) -> tuple[float | None, float | None]:
     if isinstance(offsets, Mapping):
         times = [values.seconds(offsets.get(name)) for name in ("from", "to")]
         return tuple(None if time is None else time / 1000 for time in times)  # type: ignore[return-value]
-    return values.seconds(values.field(item, ("start", "starttime", "begin"))), values.seconds(
-        values.field(item, ("end", "endtime"))
+    return values.seconds(values.field(item, ("start", "start_time", "begin"))), values.seconds(
+        values.field(item, ("end", "end_time"))
     )
 
 

@@ -17,8 +17,11 @@ def read(text: str, name: str) -> Result | None:
     for delimiter, form in (("\t", "table (tsv)"), (",", "table (csv)")):
         columns = [column.strip().strip('"') for column in first.split(delimiter)]
         if {"start", "end", "text"} <= set(columns):
-            quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL  # openai-whisper's tsv quotes nothing
-            rows = csv.reader(text.lstrip("\ufeff").splitlines()[1:], delimiter=delimiter, quoting=quoting)
+            lines = text.lstrip("\ufeff").splitlines()[1:]
+            quotes = None if delimiter == "\t" else '"'  # openai-whisper's tsv quotes nothing
+            rows = csv.reader(
+                lines, delimiter=delimiter, quotechar=quotes, quoting=csv.QUOTE_NONE if quotes is None else 0
+            )
             segments = tuple(_segment(columns, row) for row in rows if len(row) >= len(columns))
             text = values.joined([part.text for part in segments])
             return Result(name, form, text, None, None, segments, joined=True)

@@ -17,7 +17,7 @@ CLOCK = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:[.,]\d+)?)")
 def field(content: Mapping[str, Any], names: Iterable[str]) -> Any:
     """The first of some fields that is there and not null; "tokenIds", "token_ids" and "TokenIds" are one name."""
     plain = {_bare(key): value for key, value in list(content.items())[::-1] if isinstance(key, str)}
-    return next((plain[name] for name in names if plain.get(name) is not None), None)
+    return next((plain[_bare(name)] for name in names if plain.get(_bare(name)) is not None), None)
 
 
 def ids(value: Any, where: str) -> tuple[int, ...] | None:
