@@ -57,6 +57,8 @@ class _Unrolled:
 
 def of_pair(reference: Side, candidate: Side) -> tuple[Finding, ...]:
     """Every finding of two results, the worst first; none where only marks, case, numbers or spelling differ."""
+    if reference.text == candidate.text:
+        return ()
     language = reference.language or candidate.language
     written = scripts.variant(reference.text, candidate.text, language)
     keys = _keys(reference, language), _keys(candidate, language)

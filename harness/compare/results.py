@@ -97,7 +97,7 @@ def compare_results(reference: Result, candidate: Result, n_vocab: int | None = 
              for result, opinion, text in zip((reference, candidate), (ours, theirs), texts)]  # fmt: skip
     found = [
         *_audits(reference, ours, decodings[0], None), *_audits(candidate, theirs, decodings[1], language),
-        *_of_both(ours, theirs), *_translations(reference, candidate, ours, theirs),
+        *_of_both(reference, candidate, ours, theirs), *_translations(reference, candidate, ours, theirs),
         *findings.of_pair(*sides),
     ]  # fmt: skip
     text = compare_texts(reference=texts[0], hypothesis=texts[1], language=language)
@@ -205,9 +205,10 @@ def _audits(result: Result, opinion: Opinion, found: Decoding, language: str | N
         yield from audit.endings(result, opinion.n_vocab)
 
 
-def _of_both(ours: Opinion, theirs: Opinion) -> Iterator[Finding]:
-    if ours.language and theirs.language and ours.language != theirs.language:
-        yield finding("language", f"the reference says {ours.language}, the candidate {theirs.language}")
+def _of_both(reference: Result, candidate: Result, ours: Opinion, theirs: Opinion) -> Iterator[Finding]:
+    said = [languages.code(result.language) for result in (reference, candidate)]
+    if all(said) and said[0] != said[1]:
+        yield finding("language", f"the reference says {said[0]}, the candidate {said[1]}")
     sizes = [opinion.n_vocab for opinion in (ours, theirs)]
     if None not in sizes and sizes[0] != sizes[1]:
         words = f"{ours.name} is of {sizes[0]} tokens, {theirs.name} of {sizes[1]}: are they results of one model?"
