@@ -33,10 +33,9 @@ def read(path: Path) -> tuple[Result, ...]:
         found = records.results(_unwrapped(printed.objects(text, str(path))), str(path))
     elif start == "<":
         raise RecordError(f"{path}: expected a result, found XML or HTML", hint=encoded.HINT)
-    elif (start in '{["' or path.suffix.casefold() == ".json") and (content := _json(text, path)) is not None:
-        found = records.results(content, str(path))
     else:
-        found = _of_text(text, path)
+        is_json = start in '{["' or path.suffix.casefold() == ".json"
+        found = (_of_json(text, path) if is_json else None) or _of_text(text, path)
     return tuple(replace(result, name=path.name) for result in found)
 
 
@@ -59,21 +58,22 @@ def for_clip(results: Sequence[Result], clip: str, path: Path) -> Result:
     )
 
 
-def _json(text: str, path: Path) -> Any:
-    """The JSON value; None where it is JSON lines, or lyrics and printed lines, which begin with a bracket too.
+def _of_json(text: str, path: Path) -> tuple[Result, ...] | None:
+    """The results in JSON or JSON lines; None for lyrics and printed lines, which begin with a bracket too.
 
     Raises:
-        RecordError: JSON that cannot be read.
+        RecordError: JSON that cannot be read, or no result in it.
     """
     try:
-        return inputs.parse_json(text, str(path), RecordError, hint="Give two results, or two runs")
+        content = inputs.parse_json(text, str(path), RecordError, hint="Give two results, or two runs")
     except RecordError:
         lines = [line for line in text.splitlines() if line.strip()]
         if len(lines) > 1 and all(_is_json(line) for line in lines):
-            return [json.loads(line) for line in lines]
+            return _of_lines(text, path)
         if subtitles.read(text, path.name) or path.suffix.casefold() in TEXT_SUFFIXES:
             return None
         raise
+    return records.results(content, str(path))
 
 
 def _is_json(line: str) -> bool:
