@@ -13,6 +13,8 @@ from whisper_parity.model.vocabulary import ENGLISH_ONLY
 
 CONTEXT, SAMPLED = 448, 224
 """Positions of every Whisper decoder; tokens that openai-whisper samples for a window at most."""
+LISTED = 6
+"""Special tokens that are listed."""
 NEAR_CONTEXT = 4
 """A port whose limit is the context stops this many tokens before it at the earliest: its prompt has four."""
 
@@ -29,6 +31,27 @@ def own_text(result: Result, n_vocab: int | None) -> Finding | None:
     return finding(
         "text against tokens", f"{result.name}: its text says {cut(written)!r} where its tokens decode to {cut(said)!r}"
     )
+
+
+def own_segments(result: Result) -> Finding | None:
+    """The file's text against that of its segments, where it holds no ids that say which one was decoded."""
+    parts = "".join(segment.text for segment in result.segments)
+    if result.text is None or result.parts is not None or result.joined or not parts:
+        return None
+    if vocabularies.bare(result.text) == vocabularies.bare(parts):
+        return None
+    written, said = _differing(result.text, " ".join(segment.text for segment in result.segments))
+    words = f"{result.name}: its text says {cut(written)!r} where its segments say {cut(said)!r}"
+    return finding("text against tokens", words)
+
+
+def own_specials(result: Result) -> Finding | None:
+    """Special tokens that were written into the text."""
+    names = SPECIAL.findall(result.text or "")
+    if not names:
+        return None
+    words = f"{result.name}: its text holds {', '.join(dict.fromkeys(names[:LISTED]))}"
+    return finding("special tokens", words, is_fault=False, count=len(names))
 
 
 def prompts(result: Result, n_vocab: int, language: str | None) -> Iterator[Finding]:

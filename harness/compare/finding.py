@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 KINDS = (
     "text against tokens", "vocabulary", "wrong prompt", "language", "repetition loop", "end-of-text passed",
-    "token limit", "other text", "lost beginning", "lost end", "lost text", "invented text", "script variant",
+    "token limit", "other text", "lost beginning", "lost end", "lost text", "invented text", "special tokens",
+    "script variant",
     "changed words",
 )  # fmt: skip
 """Worst first: what makes all that follows doubtful, then what was said too often, too little, too much, otherwise."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections import Counter
 
 UNNAMED = frozenset({"", "auto", "detect", "none", "null", "unknown", "und", "multilingual"})
 """Values that say no language."""
@@ -16,6 +18,11 @@ ALIASES = {
     "中文": "zh", "日本語": "ja", "한국어": "ko",
 }  # fmt: skip
 """Names beside openai-whisper's own: ISO 639-2 of common languages, replaced codes, languages by their own name."""
+
+UNSPACED = {"CJK": "zh", "THAI": "th", "LAO": "lo", "MYANMAR": "my"}
+"""A language of each script that is written without blanks."""
+SOME, MOST = 0.1, 0.5
+"""Shares of a text's letters."""
 
 
 def is_named(name: str | None) -> bool:
@@ -36,6 +43,16 @@ def code(name: str | None) -> str | None:
             if known in LANGUAGES:
                 return str(known)
     return None
+
+
+def by_script(text: str) -> str | None:
+    """The language in whose way a text is measured where no file names one: by letters that are written unspaced."""
+    names = Counter(unicodedata.name(c, "").split(" ")[0].split("-")[0] for c in text if c.isalpha())
+    if names.total() == 0:
+        return None
+    if names["HIRAGANA"] + names["KATAKANA"] > SOME * names.total():
+        return "ja"
+    return next((language for name, language in UNSPACED.items() if names[name] > MOST * names.total()), None)
 
 
 def _plain(name: str) -> str:

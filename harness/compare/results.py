@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 from whisper_parity.compare import audit, boundaries, findings, languages, vocabularies
@@ -19,8 +20,8 @@ from whisper_parity.compare.words import words
 from whisper_parity.errors import RecordError
 from whisper_parity.model import vocabulary
 
-MOST_WORDS = 60_000
-"""Words of the longest text: six hours of speech. Memory grows with the product of both."""
+MOST_WORDS, MOST_CHARACTERS, MOST_TOKENS = 30_000, 200_000, 50_000
+"""Of the longest text: three hours of speech. Time and memory grow with the product of both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +88,15 @@ def compare_results(reference: Result, candidate: Result, n_vocab: int | None = 
     Raises:
         RecordError: one holds neither text nor ids that can be decoded, or is too long.
     """
+    _require_size(reference)
+    _require_size(candidate)
     decodings = _decodings(reference, candidate, n_vocab)
     ours, theirs = (_opinion(result, found) for result, found in zip((reference, candidate), decodings))
     language = ours.language or theirs.language
-    texts = _texts(ours, theirs, language, joined=reference.joined or candidate.joined)
+    measured = language or languages.by_script(ours.text + theirs.text)
+    texts = _texts(ours, theirs, measured, joined=reference.joined or candidate.joined)
     reason = _not_compared(ours, theirs)
-    tokens, places = _tokens(ours, theirs) if not reason else (None, ())
+    tokens, places = _tokens(reference, ours, theirs) if not reason else (None, ())
     sides = [_side(result, opinion, text, by_text=bool(reason))
              for result, opinion, text in zip((reference, candidate), (ours, theirs), texts)]  # fmt: skip
     found = [
@@ -100,10 +104,23 @@ def compare_results(reference: Result, candidate: Result, n_vocab: int | None = 
         *_of_both(reference, candidate, ours, theirs), *_translations(reference, candidate, ours, theirs),
         *findings.of_pair(*sides),
     ]  # fmt: skip
-    text = compare_texts(reference=texts[0], hypothesis=texts[1], language=language)
+    text = compare_texts(reference=texts[0], hypothesis=texts[1], language=measured)
     same_end = tokens is not None and tokens.equal
     kept = [item for item in found if not (item.kind == "token limit" and same_end)]
     return ResultComparison(ours, theirs, tokens, reason, text, places, worst_first(dict.fromkeys(kept)))
+
+
+def _require_size(result: Result) -> None:
+    """Refuse what would take hours to align, before it is looked at."""
+    text = result.text or ""
+    counts = {
+        MOST_TOKENS: (sum(map(len, result.parts or ())), "tokens"),
+        MOST_CHARACTERS: (len(text), "characters"),
+        MOST_WORDS: (len(words(text[:MOST_CHARACTERS])), "words"),
+    }
+    for most, (count, what) in counts.items():
+        if count > most:
+            raise RecordError(f"{result.name}: {count} {what}, at most {most} are compared", hint="Compare it in parts")
 
 
 def _decodings(reference: Result, candidate: Result, n_vocab: int | None) -> tuple[Decoding, Decoding]:
@@ -132,13 +149,8 @@ def _opinion(result: Result, found: Decoding) -> Opinion:
     text = result.text
     if text is None and found.n_vocab:
         text = vocabulary.token_text(found.n_vocab, vocabulary.spoken(found.n_vocab, kept))
-    text = text or ""
-    if (count := len(words(text))) > MOST_WORDS:
-        raise RecordError(
-            f"{result.name}: {count} words, at most {MOST_WORDS} are compared", hint="Compare it in parts"
-        )
     return Opinion(
-        result.name, result.form, text, audit.language(result, found.n_vocab), found.n_vocab, found.reason, kept
+        result.name, result.form, text or "", audit.language(result, found.n_vocab), found.n_vocab, found.reason, kept
     )
 
 
@@ -161,12 +173,20 @@ def _not_compared(ours: Opinion, theirs: Opinion) -> str:
     return ""
 
 
-def _tokens(ours: Opinion, theirs: Opinion) -> tuple[TokenDiff, tuple[int, ...]]:
+def _tokens(reference: Result, ours: Opinion, theirs: Opinion) -> tuple[TokenDiff, tuple[int, ...]]:
     assert ours.n_vocab is not None  # noqa: S101 - asked before
     spoken = [_spoken(opinion) for opinion in (ours, theirs)]
     tokens = token_diff(spoken[0], spoken[1], ours.n_vocab)
-    pairs = boundaries.timestamp_pairs(ours.timestamped_tokens, ours.n_vocab)
-    return tokens, boundaries.edits_at(tokens, pairs)
+    return tokens, boundaries.edits_at(tokens, _boundaries(reference, ours, ours.n_vocab))
+
+
+def _boundaries(result: Result, opinion: Opinion, n_vocab: int) -> frozenset[int]:
+    """Pairs of timestamps, or where there are none the ends of the segments that hold ids."""
+    begin = vocabulary.timestamp_begin(n_vocab)
+    if len(result.parts or ()) < 2 or any(token >= begin for token in opinion.timestamped_tokens):
+        return boundaries.timestamp_pairs(opinion.timestamped_tokens, n_vocab)
+    counts = [len(vocabulary.spoken(n_vocab, part)) for part in result.parts or ()]
+    return frozenset(accumulate(counts[:-1])) - {0}
 
 
 def _spoken(opinion: Opinion) -> tuple[int, ...]:
@@ -189,10 +209,11 @@ def _decoded(opinion: Opinion) -> str:
 
 def _audits(result: Result, opinion: Opinion, found: Decoding, language: str | None) -> Iterator[Finding]:
     """What is wrong with one file by itself; under a vocabulary that is not its own nothing more is said of it."""
-    if unknown := audit.unknown_language(result):
-        yield unknown
+    remarks = (audit.unknown_language(result), audit.own_segments(result), audit.own_specials(result))
+    yield from filter(None, remarks)
     own = vocabularies.decoding(result)
-    if own.n_vocab is not None and own.agrees and not found.agrees:
+    is_other = own.n_vocab is not None and opinion.n_vocab not in (None, own.n_vocab)
+    if is_other and own.agrees and (own.is_certain or not found.agrees):
         words = f"{result.name}: its tokens give its text in the vocabulary {own.n_vocab}, not in {opinion.n_vocab}"
         yield finding("vocabulary", words)
         return

@@ -141,12 +141,20 @@ def test_what_is_no_regular_file_is_refused_before_it_is_read(parity, files, tmp
     assert (missing.exit_code, "No such file" in missing.stderr) == (2, True)
 
 
-def test_a_text_that_is_too_long_is_refused(parity, files, tmp_path):
-    """Memory grows with the square."""
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("long.txt", " ".join(f"w{i}" for i in range(30_001)), "30001 words, at most 30000 are compared"),
+        ("long.txt", "x" * 200_001, "200001 characters, at most 200000 are compared"),
+        ("long.json", json.dumps({"tokens": [400] * 50_001}), "50001 tokens, at most 50000 are compared"),
+    ],
+)
+def test_a_result_that_is_too_long_is_refused(parity, files, tmp_path, name, content, said):
+    """Time and memory grow with the square."""
     reference, _ = files
-    (tmp_path / "long.txt").write_text(" ".join(f"w{i}" for i in range(60_001)))
-    result = parity("compare", reference, tmp_path / "long.txt")
-    assert (result.exit_code, "60001 words, at most 60000 are compared" in result.stderr) == (2, True)
+    (tmp_path / name).write_text(content)
+    result = parity("compare", reference, tmp_path / name)
+    assert (result.exit_code, said in result.stderr) == (2, True)
 
 
 SAME = (
@@ -171,8 +179,8 @@ def test_results_of_every_program_are_read(parity, shared_folder, name):
 
 
 FIELD = {
-    "halluc": "invented text: 'Thank you for watching and please subscribe.' (7 words) at step 15, between two segments "
-    "of the reference, at 7.60 s",
+    "halluc": "invented text: 'Thank you for watching and please subscribe.' (7 words) at step 15, between two "
+    "segments of the reference, at 7.60 s",
     "loop_mid": "repetition loop: ' And so my fellow Americans  … your country can do for you,' x 3 from step 15 (4 in "
     "a row, the other text has 1)",
     "loop_mid2": "repetition loop: ' for you,' x 60 from step 15 (61 in a row, the other text has 1)",

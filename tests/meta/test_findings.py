@@ -343,6 +343,43 @@ def test_a_vocabulary_that_the_user_names_wrongly_is_a_finding(tmp_path):
     assert comparison.exit_code == 1
 
 
+def test_a_vocabulary_of_the_same_texts_is_told_by_its_timestamps(tmp_path):
+    """Base under the ids of large-v3: the text is the same, the times are not."""
+    paths = [results.write(tmp_path, f"{name}.json", transcribed()) for name in "rc"]
+    said = sentences(compare_files(paths[0], paths[1], LARGE_V3))
+    assert said[0] == "vocabulary: r.json: its tokens give its text in the vocabulary 51865, not in 51866"
+
+
+def test_a_text_that_its_segments_do_not_say_is_found(against):
+    """Where no ids tell which one was decoded."""
+    parts = [{"start": 0, "text": FIRST}, {"start": 4.2, "text": SECOND}]
+    (first, *_) = sentences(against({"text": WHOLE, "segments": parts}))
+    assert first == (f"text against tokens: c.json: its text says {THIRD.strip()!r} where its segments say ''")
+    assert sentences(against({"text": FIRST + SECOND, "segments": parts}))[0].startswith("lost end: ")
+
+
+def test_special_tokens_in_a_text_are_a_remark(against):
+    """Names of tokens that a detokeniser left there are no words."""
+    comparison = against({"text": f"<|en|>{WHOLE}<|endoftext|>"})
+    assert sentences(comparison) == ["special tokens: c.json: its text holds <|en|>, <|endoftext|>"]
+    assert comparison.exit_code == 1
+
+
+def test_a_prompt_in_a_field_of_its_own_is_looked_at(against):
+    """As ports write their settings beside the result."""
+    ids = {"text": WHOLE, "tokens": encode(WHOLE)}
+    assert sentences(against({**ids, "prompt_tokens": prompt()})) == []
+    assert sentences(against({**ids, "prompt_tokens": prompt(LARGE_V3)}))[0].startswith("wrong prompt: c.json: 50258")
+    assert sentences(against({**ids, "prompt": "Earlier words."})) == []
+
+
+def test_segments_without_timestamps_have_boundaries_too(against):
+    """faster-whisper writes ids of text alone, one list a segment."""
+    bare = [{"text": text, "tokens": encode(text)} for text in (FIRST, SECOND, THIRD)]
+    comma = ported(FIRST[:-1] + "," + SECOND + THIRD)
+    assert against(comma, reference={"segments": bare}).edits_at_boundaries == (0,)
+
+
 def test_times_are_those_of_a_segment(against):
     """A segment that lost its times names the words in front instead."""
     reference = transcribed()

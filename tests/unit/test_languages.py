@@ -24,6 +24,19 @@ def test_codes_names_regions_and_tokens_are_one_language(name, code):
 
 
 @pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("對我做了介紹", "zh"), ("今日は天気がいい", "ja"), ("สวัสดี", "th"), ("OK 你好嗎朋友", "zh"),
+        ("hello there", None),
+        ("여보세요 여러분", None), ("", None), ("123 ...", None), ("hello 你", None),
+    ],
+)  # fmt: skip
+def test_a_text_without_blanks_is_measured_by_characters(text, language):
+    """Where no file says the language; Korean has blanks."""
+    assert languages.by_script(text) == language
+
+
+@pytest.mark.parametrize(
     ("name", "said"), [("klingon", True), ("en", True), ("auto", False), ("", False), (None, False)]
 )
 def test_a_value_that_names_no_language_is_not_an_unknown_one(name, said):

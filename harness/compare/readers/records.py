@@ -17,6 +17,7 @@ IDS = (
     "tokens", "token_ids", "ids", "sequences_ids", "sequences", "generated_ids", "output_ids", "predicted_ids",
     "input_ids", "labels", "result_tokens",
 )  # fmt: skip
+PROMPT = ("prompt_ids", "prompt_tokens", "decoder_input_ids", "initial_tokens", "sot_sequence", "prompt")
 SEGMENTS = ("segments", "chunks", "transcription", "utterances", "sentences")
 LANGUAGE = ("language", "lang", "language_detected", "detected_language", "language_code", "language_specified")
 CLIP = (
@@ -69,7 +70,7 @@ def _of_object(content: Mapping[str, Any], name: str) -> Result:
     segments = _segments(content, name)
     text = _text(content, segments, name)
     written = values.field(content, IDS)
-    parts = _parts(segments, written, name)
+    parts = _with_prompt(_parts(segments, written, name), content, name)
     if text is None and parts is None:
         raise RecordError(f"{name}: no text and no tokens in {_found(content)}", hint=HINT)
     language, clip, model = (values.field(content, names) for names in (LANGUAGE, CLIP, ("model", "model_name")))
@@ -204,6 +205,17 @@ def _parts(segments: Sequence[Segment], written: Any, name: str) -> tuple[tuple[
         raise RecordError(f"{name}: its tokens are {values.kind(written)}", hint="Give a list of ids, or leave it out")
     tokens = values.ids(written, f"{name}, tokens")
     return None if tokens is None else (tokens,)
+
+
+def _with_prompt(
+    parts: tuple[tuple[int, ...], ...] | None, content: Mapping[str, Any], name: str
+) -> tuple[tuple[int, ...], ...] | None:
+    """The ids with the prompt in front that stands in a field of its own."""
+    written = values.field(content, PROMPT)
+    prompt = values.ids(written, f"{name}, prompt") if isinstance(written, list) else None
+    if not parts or not prompt or parts[0][: len(prompt)] == prompt:
+        return parts
+    return ((*prompt, *parts[0]), *parts[1:])
 
 
 def _vocabulary(model: Any) -> int | None:
