@@ -155,7 +155,17 @@ def _wrong_prompt(part: Sequence[int], n_vocab: int, language: str | None) -> st
         return f"{_shown(head, n_vocab)}: it asks for no timestamps, and {_shown(following, n_vocab)} follows"
     if head in (expected, expected[:-1]):  # with timestamps a prompt ends with the task
         return ""
-    return f"{_shown(head, n_vocab)} in a vocabulary of {n_vocab}, where {_shown(expected, n_vocab)} is expected"
+    return (
+        f"{_shown(head, n_vocab)} in a vocabulary of {n_vocab}, where {_shown(expected, n_vocab)} is expected"
+        f"{_of_another(part[: len(expected)], n_vocab)}"
+    )
+
+
+def _of_another(head: Sequence[int], n_vocab: int) -> str:
+    """The vocabulary whose whole prompt some ids are, in words; "" for none."""
+    others = (n for n in (vocabulary.MULTILINGUAL, vocabulary.LARGE_V3) if n != n_vocab)
+    other = next((n for n in others if tuple(head) == _expected(head, n, None)), None)
+    return f"; {' '.join(map(str, head))} is the prompt of a vocabulary of {other}" if other else ""
 
 
 def _expected(head: Sequence[int], n_vocab: int, language: str | None) -> tuple[int, ...]:

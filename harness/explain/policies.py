@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from whisper_parity.compare.boundaries import timestamp_pairs
+from whisper_parity.compare.finding import cut
 from whisper_parity.decode.policy import Policy
 from whisper_parity.explain.differences import changes, overlaps
 from whisper_parity.explain.explanation import Change, PolicyPart
@@ -121,4 +122,4 @@ def subject(change: Change) -> str:
     names |= {"，": "the comma", "。": "the full stop", "？": "the question mark", "、": "the enumeration comma"}
     if change.edit_class == "punctuation" and change.mark:
         return names.get(change.mark, f"the mark {change.mark!r}")
-    return f"the {change.edit_class} {change.reference_text or change.candidate_text!r}"
+    return f"the {change.edit_class} {cut(change.reference_text or change.candidate_text)!r}"

@@ -17,7 +17,7 @@ LONGEST = 300
 LONGEST_EDIT = 100
 MOVED = "the decode policy moved them, not the conversion"
 """Said of marks at segment boundaries alone."""
-SMALL = "marks, case, numbers or spelling; no word is lost, invented or changed"
+SMALL = "marks, case, numbers or spelling, no word is lost, invented or changed"
 
 
 def show(results: ResultComparison, console: Console) -> None:
@@ -99,4 +99,4 @@ def _of_edits(results: ResultComparison) -> str:
         return "finding: the same tokens"
     if moved == edits:
         return f"finding: all {edits} edits stand at segment boundaries: {MOVED}"
-    return f"finding: {moved} of {edits} edits stand at segment boundaries; the others are {SMALL}"
+    return f"finding: {moved} of {edits} edits stand at segment boundaries; the others need an explanation: {SMALL}"

@@ -321,6 +321,7 @@ def test_a_candidate_of_large_v3_with_the_prompt_of_base_is_named_by_the_referen
     ids = [*prompt(MULTILINGUAL), *encode(WHOLE, LARGE_V3), 50257]
     (line,) = sentences(against({"text": WHOLE, "tokens": ids}, n_vocab=LARGE_V3))
     assert "50359 <|translate|> 50363 <|nospeech|> in a vocabulary of 51866" in line
+    assert line.endswith("is expected; 50258 50259 50359 50363 is the prompt of a vocabulary of 51865")
 
 
 def test_ids_of_another_kind_of_model_are_not_compared(against):
