@@ -127,7 +127,10 @@ def _decodings(reference: Result, candidate: Result, n_vocab: int | None) -> tup
     if n_vocab is not None:
         return _given(reference, n_vocab), _given(candidate, n_vocab)
     first, second = vocabularies.decoding(reference), vocabularies.decoding(candidate)
-    return vocabularies.settled(second, first, reference), vocabularies.settled(first, second, candidate)
+    return (
+        vocabularies.settled(first, reference, second, candidate),
+        vocabularies.settled(second, candidate, first, reference),
+    )
 
 
 def _given(result: Result, n_vocab: int) -> Decoding:

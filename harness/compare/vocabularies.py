@@ -39,6 +39,8 @@ class Decoding:
     """The ids decode to the file's own text, or it has none."""
     is_certain: bool = False
     """Found in the ids themselves, not taken from the prompt or by default."""
+    is_open: bool = False
+    """Nothing in the file speaks for this vocabulary rather than any other."""
 
 
 def decoding(result: Result) -> Decoding:
@@ -54,20 +56,22 @@ def decoding(result: Result) -> Decoding:
     return _edited(result)
 
 
-def settled(first: Decoding, second: Decoding, result: Result) -> Decoding:
-    """The decoding of `result`, `second`, where that of the other file of a pair, `first`, is known.
+def settled(own: Decoding, result: Result, other: Decoding, beside: Result) -> Decoding:
+    """The decoding of one file of a pair, `own` of `result`, when that of the other, `other` of `beside`, is known.
 
     Two files of a pair are of one model. So what one file cannot say is taken from the other: large-v3 or not, and the
-    vocabulary of ids that do not give their own text.
+    vocabulary of ids that do not give their own text but resemble the other file's.
     """
-    if first.n_vocab is None or result.parts is None or second.is_certain or _unknown(result, first.n_vocab):
-        return second
-    if second.n_vocab is None or first.is_certain:
-        of_one_kind = second.n_vocab is None or (first.n_vocab == ENGLISH_ONLY) == (second.n_vocab == ENGLISH_ONLY)
-        same = second.n_vocab == first.n_vocab
-        if of_one_kind and not same and (second.n_vocab is not None or _reads_well(result, first.n_vocab)):
-            return Decoding(first.n_vocab, "that of the other file", second.agrees, first.is_certain)
-    return second
+    if other.n_vocab in (None, own.n_vocab) or result.parts is None or own.is_certain:
+        return own
+    assert other.n_vocab is not None  # noqa: S101 - narrowed above
+    if _unknown(result, other.n_vocab):
+        return own
+    borrowed = Decoding(other.n_vocab, "that of the other file", own.agrees, other.is_certain)
+    if own.n_vocab is None:
+        return borrowed if _resembles(result, beside, other.n_vocab) else own
+    of_one_kind = (other.n_vocab == ENGLISH_ONLY) == (own.n_vocab == ENGLISH_ONLY)
+    return borrowed if own.is_open or (of_one_kind and other.is_certain) else own
 
 
 def agrees(result: Result, n_vocab: int) -> bool:
@@ -108,7 +112,7 @@ def _decoded(result: Result, n_vocab: int) -> Iterator[str]:
     parts = [body(part, n_vocab) for part in result.parts or ()]
     eot = vocabulary.tokenizer(n_vocab).eot
     ended = [part[: part.index(eot)] if eot in part else part for part in parts]
-    for version in (parts, ended, parts[:1], ended[:1]) if len(parts) < 2 else (parts, ended):
+    for version in (parts, ended):
         yield "".join(vocabulary.token_text(n_vocab, vocabulary.spoken(n_vocab, part)) for part in version)
 
 
@@ -123,14 +127,17 @@ def _edited(result: Result) -> Decoding:
 
 def _likeness(result: Result, n_vocab: int) -> float:
     own = bare(result.text or "").casefold()[:COMPARED]
-    return max(Indel.normalized_similarity(own, bare(text).casefold()[:COMPARED]) for text in _decoded(result, n_vocab))
+    return max(_alike(own, text) for text in _decoded(result, n_vocab))
 
 
-def _reads_well(result: Result, n_vocab: int) -> bool:
-    """Whether ids give whole characters of few scripts, and not the rubble that those of another vocabulary give."""
-    text = "".join(next(_decoded(result, n_vocab)))
-    letters = [c for c in text if not c.isspace()]
-    return bool(letters) and "\ufffd" not in text and len({unicodedata.name(c, "?").split()[0] for c in letters}) <= 6
+def _alike(own: str, text: str) -> float:
+    return float(Indel.normalized_similarity(own, bare(text).casefold()[:COMPARED]))
+
+
+def _resembles(result: Result, beside: Result, n_vocab: int) -> bool:
+    """Whether ids decode to something like the other file's text, and not to rubble."""
+    text = beside.text if beside.text is not None else next(_decoded(beside, n_vocab))
+    return _alike(bare(text).casefold()[:COMPARED], next(_decoded(result, n_vocab))) >= ALIKE
 
 
 def _sized(result: Result, n_vocab: int, reason: str, *, agrees: bool) -> Decoding:
@@ -154,7 +161,8 @@ def _by_ids(
         best = max(votes.values())
         if best and sum(votes[n] == best for n in possible) == 1:
             return Decoding(max(possible, key=lambda n: votes[n]), reason, agrees, is_certain=reason != PROMPT)
-    return Decoding(possible[0], "nothing in it tells multilingual vocabularies apart", agrees)
+    is_open = ENGLISH_ONLY in possible
+    return Decoding(possible[0], "nothing in it tells vocabularies apart", agrees, is_open=is_open)
 
 
 def _unknown(result: Result, n_vocab: int) -> bool:

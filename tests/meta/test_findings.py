@@ -324,6 +324,24 @@ def test_a_candidate_of_large_v3_with_the_prompt_of_base_is_named_by_the_referen
     assert line.endswith("is expected; 50258 50259 50359 50363 is the prompt of a vocabulary of 51865")
 
 
+@pytest.mark.parametrize("n_vocab", SIZES)
+def test_ids_without_text_or_prompt_are_read_as_the_other_files(against, n_vocab):
+    """Marks alone are the same ids in every vocabulary; ids alone say nothing of it."""
+    for candidate in (encode(WHOLE, n_vocab), {"tokens": encode(WHOLE, n_vocab)}):
+        comparison = against(candidate, n_vocab=n_vocab)
+        assert (comparison.exit_code, comparison.candidate.n_vocab) == (0, n_vocab)
+    marks = against({"text": "!" * 30, "tokens": [0] * 30}, n_vocab=n_vocab)
+    assert (marks.candidate.n_vocab, sentences(marks)[0][:28]) == (n_vocab, "repetition loop: '!' x 30 fr")
+
+
+def test_ids_of_no_text_are_not_compared(against):
+    """Rubble in every vocabulary: texts alone, and that the two disagree comes first."""
+    comparison = against({"text": WHOLE, "tokens": list(range(1000, 1400, 7))})
+    assert (comparison.tokens, comparison.exit_code) == (None, 1)
+    reason = "none of Whisper's vocabularies decodes its tokens to its text; texts alone are compared"
+    assert sentences(comparison) == [f"text against tokens: c.json: {reason}"]
+
+
 def test_ids_of_another_kind_of_model_are_not_compared(against):
     """English-only against multilingual: texts alone, and why."""
     comparison = against(ported(WHOLE, ENGLISH_ONLY), n_vocab=MULTILINGUAL)
