@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import accumulate, chain
 
 from rapidfuzz.distance import Levenshtein
 
@@ -78,11 +78,12 @@ def token_diff(reference: Sequence[int], candidate: Sequence[int], n_vocab: int)
     Tokens that share a character are one unit of the alignment, so that no edit cuts a character.
     """
     ours, theirs = _characters(reference, n_vocab), _characters(candidate, n_vocab)
+    starts, other_starts = ([0, *accumulate(map(len, characters))] for characters in (ours, theirs))
     whole = tuple(
         TokenEdit(
             kind=block.tag,
-            reference_start=sum(map(len, ours[: block.src_start])),
-            candidate_start=sum(map(len, theirs[: block.dest_start])),
+            reference_start=starts[block.src_start],
+            candidate_start=other_starts[block.dest_start],
             reference_tokens=(old := tuple(chain(*ours[block.src_start : block.src_end]))),
             candidate_tokens=(new := tuple(chain(*theirs[block.dest_start : block.dest_end]))),
             reference_text=token_text(n_vocab, old),
