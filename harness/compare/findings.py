@@ -122,12 +122,12 @@ def _loop(side: Side, repeated: _Repeated, where: str = "") -> Finding:
 def _small_loop(candidate: Side, reference: Side) -> Finding | None:
     """A loop of marks, or inside a word: "!!!!", "hahaha"."""
     ours, theirs = ("".join(side.text.split()) for side in (candidate, reference))
-    found = [
+    loops = [
         loop for loop in repetition.loops(ours, theirs) if loop.end - loop.start >= LONG and loop.surplus > loop.allowed
     ]
-    if not found:
+    if not loops:
         return None
-    loop = max(found, key=lambda loop: loop.end - loop.start)
+    loop = max(loops, key=lambda loop: loop.end - loop.start)
     part = ours[loop.start : loop.start + loop.period]
     place = f"from character {loop.surplus_start}, blanks not counted"
     return finding("repetition loop", f"{cut(part)!r} x {loop.surplus} {place}", count=loop.surplus)

@@ -14,11 +14,11 @@ from whisper_parity.trace.trace import Trace
 def of_traces(reference: Trace, candidate: Trace) -> tuple[Finding, ...]:
     """Every finding of a candidate's trace against its reference's, worst first; none for equal tokens and texts."""
     ours, theirs = _side(reference), _side(candidate)
-    found = [*_of_program(candidate), *_ends(reference, candidate), *findings.of_pair(ours, theirs)]
+    named = [*_of_program(candidate), *_ends(reference, candidate), *findings.of_pair(ours, theirs)]
     if candidate.header.language and reference.header.language not in (None, candidate.header.language):
         words = f"the reference decodes {reference.header.language}, the candidate {candidate.header.language}"
-        found.append(finding("language", words))
-    return worst_first(found)
+        named.append(finding("language", words))
+    return worst_first(named)
 
 
 def _side(trace: Trace) -> Side:

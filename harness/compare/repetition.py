@@ -76,13 +76,13 @@ def longest_run(units: NDArray[np.int64], part: NDArray[np.int64]) -> int:
     return max(runs.values(), default=0)
 
 
-def without(units: Sequence[Hashable], found: Sequence[Loop]) -> list[int]:
+def without(units: Sequence[Hashable], cut: Sequence[Loop]) -> list[int]:
     """Indices of the units that remain when each loop is cut to what the other sequence has of it, and at least once.
 
     An incomplete last repetition goes too where the sequence ends with it.
     """
     dropped: set[int] = set()
-    for loop in found:
+    for loop in cut:
         end = loop.end if loop.end == len(units) else loop.start + loop.period * loop.times
         dropped |= set(range(loop.kept_end, end))
     return [i for i in range(len(units)) if i not in dropped]
@@ -95,11 +95,11 @@ def _numbered(*sequences: Sequence[Hashable]) -> list[NDArray[np.int64]]:
 
 def _stretches(units: NDArray[np.int64]) -> list[tuple[int, int, int]]:
     """(start, end, period) of maximal stretches, two periods and longer, whose units equal those a period before."""
-    found = []
+    stretches = []
     for period in range(1, min(LONGEST, len(units) // 2) + 1):
         equal = np.concatenate(([False], units[period:] == units[:-period], [False]))
         edges = np.flatnonzero(equal[1:] != equal[:-1])
         for start, end in edges.reshape(-1, 2):
             if end - start >= period:
-                found.append((int(start), int(end) + period, period))
-    return found
+                stretches.append((int(start), int(end) + period, period))
+    return stretches

@@ -90,24 +90,51 @@ def compare_results(reference: Result, candidate: Result, n_vocab: int | None = 
     """
     _require_size(reference)
     _require_size(candidate)
-    decodings = _decodings(reference, candidate, n_vocab)
-    ours, theirs = (_opinion(result, found) for result, found in zip((reference, candidate), decodings))
+    pair = _Pair(reference, candidate, *_decodings(reference, candidate, n_vocab))
+    ours, theirs = pair.opinions
     language = ours.language or theirs.language
     measured = language or languages.by_script(ours.text + theirs.text)
     texts = _texts(ours, theirs, measured, joined=reference.joined or candidate.joined)
     reason = _not_compared(ours, theirs)
     tokens, places = _tokens(reference, ours, theirs) if not reason else (None, ())
-    sides = [_side(result, opinion, text, by_text=bool(reason))
-             for result, opinion, text in zip((reference, candidate), (ours, theirs), texts)]  # fmt: skip
-    found = [
-        *_audits(reference, ours, decodings[0], None), *_audits(candidate, theirs, decodings[1], language),
-        *_of_both(reference, candidate, ours, theirs), *_translations(reference, candidate, ours, theirs),
-        *findings.of_pair(*sides),
-    ]  # fmt: skip
-    text = compare_texts(reference=texts[0], hypothesis=texts[1], language=measured)
-    same_end = tokens is not None and tokens.equal
-    kept = [item for item in found if not (item.kind == "token limit" and same_end)]
-    return ResultComparison(ours, theirs, tokens, reason, text, places, worst_first(dict.fromkeys(kept)))
+    sides = (_side(result, opinion, text, by_text=bool(reason))
+             for result, opinion, text in zip((reference, candidate), (ours, theirs), texts))  # fmt: skip
+    named = [*_of_files(pair, language), *findings.of_pair(*sides)]
+    if tokens is not None and tokens.equal:
+        named = [item for item in named if item.kind != "token limit"]
+    return ResultComparison(
+        reference=ours,
+        candidate=theirs,
+        tokens=tokens,
+        not_compared=reason,
+        text=compare_texts(reference=texts[0], hypothesis=texts[1], language=measured),
+        edits_at_boundaries=places,
+        findings=worst_first(dict.fromkeys(named)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """Two results and how their ids are read."""
+
+    reference: Result
+    candidate: Result
+    decoding: Decoding
+    """Of the reference."""
+    other: Decoding
+
+    @property
+    def opinions(self) -> tuple[Opinion, Opinion]:
+        return _opinion(self.reference, self.decoding), _opinion(self.candidate, self.other)
+
+
+def _of_files(pair: _Pair, language: str | None) -> Iterator[Finding]:
+    """What is wrong with each file by itself, and with the two as a pair."""
+    ours, theirs = pair.opinions
+    yield from _audits(pair.reference, ours, pair.decoding, None)
+    yield from _audits(pair.candidate, theirs, pair.other, language)
+    yield from _of_both(pair.reference, pair.candidate, ours, theirs)
+    yield from _translations(pair.reference, pair.candidate, ours, theirs)
 
 
 def _require_size(result: Result) -> None:
@@ -135,25 +162,33 @@ def _decodings(reference: Result, candidate: Result, n_vocab: int | None) -> tup
 
 def _given(result: Result, n_vocab: int) -> Decoding:
     """The vocabulary that the user names, where it holds the file's ids."""
-    found = vocabularies.decoding(result)
+    decoding = vocabularies.decoding(result)
     if result.parts is None or any(vocabulary.first_unknown(n_vocab, part) is not None for part in result.parts):
-        return Decoding(None, found.reason if result.parts is None else f"it holds ids beyond {n_vocab}", found.agrees)
+        return Decoding(
+            None, decoding.reason if result.parts is None else f"it holds ids beyond {n_vocab}", decoding.agrees
+        )
     return Decoding(n_vocab, "as --n-vocab says", vocabularies.agrees(result, n_vocab), is_certain=True)
 
 
-def _opinion(result: Result, found: Decoding) -> Opinion:
+def _opinion(result: Result, decoding: Decoding) -> Opinion:
     kept: tuple[int, ...] = ()
-    if found.n_vocab and result.parts is not None:
-        tokens = vocabulary.tokenizer(found.n_vocab)
-        ids = [token for part in result.parts for token in vocabularies.body(part, found.n_vocab)]
+    if decoding.n_vocab and result.parts is not None:
+        tokens = vocabulary.tokenizer(decoding.n_vocab)
+        ids = [token for part in result.parts for token in vocabularies.body(part, decoding.n_vocab)]
         kept = tuple(token for token in ids if token < tokens.eot or token >= tokens.timestamp_begin)
     elif result.text is None:
-        raise RecordError(f"{result.name}: no text, and {found.reason}", hint="Save the text beside the ids")
+        raise RecordError(f"{result.name}: no text, and {decoding.reason}", hint="Save the text beside the ids")
     text = result.text
-    if text is None and found.n_vocab:
-        text = vocabulary.token_text(found.n_vocab, vocabulary.spoken(found.n_vocab, kept))
+    if text is None and decoding.n_vocab:
+        text = vocabulary.token_text(decoding.n_vocab, vocabulary.spoken(decoding.n_vocab, kept))
     return Opinion(
-        result.name, result.form, text or "", audit.language(result, found.n_vocab), found.n_vocab, found.reason, kept
+        result.name,
+        result.form,
+        text or "",
+        audit.language(result, decoding.n_vocab),
+        decoding.n_vocab,
+        decoding.reason,
+        kept,
     )
 
 
@@ -210,20 +245,20 @@ def _decoded(opinion: Opinion) -> str:
     return vocabulary.token_text(opinion.n_vocab, _spoken(opinion))
 
 
-def _audits(result: Result, opinion: Opinion, found: Decoding, language: str | None) -> Iterator[Finding]:
+def _audits(result: Result, opinion: Opinion, decoding: Decoding, language: str | None) -> Iterator[Finding]:
     """What is wrong with one file by itself; under a vocabulary that is not its own nothing more is said of it."""
     remarks = (audit.unknown_language(result), audit.own_segments(result), audit.own_specials(result))
     yield from filter(None, remarks)
     own = vocabularies.decoding(result)
     is_other = own.n_vocab is not None and opinion.n_vocab not in (None, own.n_vocab)
-    if is_other and own.agrees and (own.is_certain or not found.agrees):
+    if is_other and own.agrees and (own.is_certain or not decoding.agrees):
         words = f"{result.name}: its tokens give its text in the vocabulary {own.n_vocab}, not in {opinion.n_vocab}"
         yield finding("vocabulary", words)
         return
-    if not found.agrees and (wrong := audit.own_text(result, opinion.n_vocab)):
+    if not decoding.agrees and (wrong := audit.own_text(result, opinion.n_vocab)):
         yield wrong
-    if result.parts is not None and opinion.n_vocab is None and found.agrees:
-        yield finding("vocabulary", f"{result.name}: {found.reason}; texts alone are compared", is_fault=False)
+    if result.parts is not None and opinion.n_vocab is None and decoding.agrees:
+        yield finding("vocabulary", f"{result.name}: {decoding.reason}; texts alone are compared", is_fault=False)
     if opinion.n_vocab is not None:
         yield from audit.prompts(result, opinion.n_vocab, languages.code(result.language) or language)
         yield from audit.endings(result, opinion.n_vocab)

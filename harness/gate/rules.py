@@ -254,8 +254,8 @@ def _no_regression(name: str, pairs: Sequence[CellEvidence], _: Tolerance) -> Me
 
 
 def _findings(_: str, pairs: Sequence[CellEvidence], __: Tolerance) -> Measured:
-    found = {pair.clip: () if pair.expected else measure.findings(pair.comparison) for pair in pairs}
-    worst = [(clip, items[0]) for clip, items in found.items() if items]
+    by_clip = {pair.clip: () if pair.expected else measure.findings(pair.comparison) for pair in pairs}
+    worst = [(clip, items[0]) for clip, items in by_clip.items() if items]
     ranked = sorted(worst, key=lambda at: (KINDS.index(at[1].kind), -at[1].count))
     words = _count(len(ranked), "clip") + (f", {ranked[0][0]}: {ranked[0][1].sentence}" if ranked else "")
     return Measured(len(ranked), words, tuple(clip for clip, _ in ranked))

@@ -26,17 +26,17 @@ def read(path: Path) -> tuple[Result, ...]:
     text = encoded.text_of(inputs.read(path, inputs.TEXT_BYTES, RecordError, hint=encoded.HINT), str(path))
     start = text.lstrip()[:1]
     if path.suffix.casefold() in (".jsonl", ".ndjson"):
-        found = _of_lines(text, path)
+        results = _of_lines(text, path)
     elif not text.strip():
-        found = _empty(path)
+        results = _empty(path)
     elif printed.looks_printed(text):
-        found = records.results(_unwrapped(printed.objects(text, str(path))), str(path))
+        results = records.results(_unwrapped(printed.objects(text, str(path))), str(path))
     elif start == "<":
         raise RecordError(f"{path}: expected a result, found XML or HTML", hint=encoded.HINT)
     else:
         is_json = start in '{["' or path.suffix.casefold() == ".json"
-        found = (_of_json(text, path) if is_json else None) or _of_text(text, path)
-    return tuple(replace(result, name=path.name) for result in found)
+        results = (_of_json(text, path) if is_json else None) or _of_text(text, path)
+    return tuple(replace(result, name=path.name) for result in results)
 
 
 def for_clip(results: Sequence[Result], clip: str, path: Path) -> Result:
