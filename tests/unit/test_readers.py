@@ -97,6 +97,12 @@ def test_ids_and_text_are_read(name, tmp_path):
     assert [token for part in result.parts for token in part if token < 50257] == IDS
 
 
+def test_what_python_would_warn_of_is_read_in_silence(tmp_path, recwarn):
+    """A backslash that escapes nothing, a number that runs into a name."""
+    assert read(tmp_path, "a.txt", r"{'text': 'a \d b', 'x': 1if 1else 2}").text == r"a \d b"
+    assert not recwarn.list
+
+
 @pytest.mark.parametrize("name", TEXTS_ALONE)
 def test_texts_without_ids_are_texts_alone(name, tmp_path):
     """Marks of a format are no part of the text."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import warnings
 from typing import Any
 
 from whisper_parity.errors import RecordError
@@ -27,7 +28,10 @@ def objects(text: str, where: str) -> Any:
         RecordError: not Python's writing.
     """
     try:
-        statements = ast.parse(text.strip()).body
+        with warnings.catch_warnings():  # Python's own remarks on what stands there are not ours
+            warnings.simplefilter("ignore", SyntaxWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            statements = ast.parse(text.strip()).body
         values = [_value(statement.value) for statement in statements if isinstance(statement, ast.Expr)]
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise RecordError(
