@@ -184,17 +184,28 @@ def noise(out: Path | None, **given: Any) -> None:
 @main.command()
 @click.argument("first", type=PATH)
 @click.argument("second", type=PATH)
-@click.option("--n-vocab", type=VOCABULARIES, default="51865", help="of result files [51865]")
-def compare(first: Path, second: Path, n_vocab: str) -> None:
-    """Compare two result files (reference, candidate), or two runs."""
-    from whisper_parity.compare import results
-    from whisper_parity.report import two_runs
-    from whisper_parity.run.folder import REPORT
+@click.option("--n-vocab", type=VOCABULARIES, help="vocabulary of result files [found in them]")
+@click.option("--json", "as_json", is_flag=True, help="result files: every edit and finding as JSON")
+def compare(first: Path, second: Path, n_vocab: str | None, as_json: bool) -> None:
+    """Compare two result files (reference, candidate) of any program, or two runs.
 
-    if first.is_file() and second.is_file() and REPORT not in (first.name, second.name):
-        comparison = results.compare_files(first, second, int(n_vocab))
-        two_runs.show_results(comparison, stdout())
+    Files may be JSON of openai-whisper, whisper.cpp, faster-whisper, WhisperX, Hugging Face, OpenAI, WhisperKit or
+    sherpa-onnx, subtitles, tables or plain text. Exit code 1: they differ, or something is wrong with one of them.
+    """
+    from whisper_parity.compare import results
+    from whisper_parity.errors import UsageError
+    from whisper_parity.report import two_results, two_runs
+    from whisper_parity.system import serial
+
+    if _are_results(first, second):
+        comparison = results.compare_files(first, second, int(n_vocab) if n_vocab else None)
+        if as_json:
+            document(serial.dumps(comparison))
+        else:
+            two_results.show(comparison, stdout())
         sys.exit(comparison.exit_code)
+    if as_json:
+        raise UsageError("--json is for two result files", hint="Two runs are compared at the terminal and on a page")
     compared = two_runs.compare_runs(_opened(first), _opened(second))
     two_runs.show_runs(compared, stdout())
     sys.exit(compared.exit_code)
@@ -206,9 +217,9 @@ def compare(first: Path, second: Path, n_vocab: str) -> None:
 @click.option("--stage", metavar="NAME", help="only this stage [all that differ]")
 @click.option("--detail", is_flag=True, help="look into the blocks: attention, cross attention, MLP")
 @click.option("--json", "as_json", is_flag=True, help="one JSON array")
-@click.option("--n-vocab", type=VOCABULARIES, default="51865", help="of result files")
+@click.option("--n-vocab", type=VOCABULARIES, help="vocabulary of result files [found in them]")
 def explain(
-    clips: tuple[str, ...], given: Path | None, stage: str | None, detail: bool, as_json: bool, n_vocab: str
+    clips: tuple[str, ...], given: Path | None, stage: str | None, detail: bool, as_json: bool, n_vocab: str | None
 ) -> None:
     """Why did this comma move? What changed, at which edge, in which part and layer, and whether it matters.
 
@@ -230,10 +241,10 @@ def explain(
             explained.show(explanations, screen)
 
     files = [Path(clip) for clip in clips]
-    if len(files) == 2 and all(file.is_file() for file in files):
+    if len(files) == 2 and _are_results(*files):
         if given or stage or detail:
             raise UsageError("--run, --stage and --detail are for clips of a run", hint="Two result files have none")
-        show(explaining.explain_files(results.compare_files(files[0], files[1], int(n_vocab)), int(n_vocab)))
+        show(explaining.explain_files(results.compare_files(files[0], files[1], int(n_vocab) if n_vocab else None)))
     else:
         run = _opened(given)
         _explain_rows(run, clips, stage, detail, show)
@@ -244,6 +255,16 @@ def explain(
         say(explaining.nothing(records.load(run)))
     if not all(explanations.compared for explanations in shown):
         sys.exit(1)
+
+
+def _are_results(first: Path, second: Path) -> bool:
+    """Whether two names are those of result files, and not of runs."""
+    from whisper_parity.run.folder import REPORT
+
+    def is_file(path: Path) -> bool:
+        return path.exists() and not path.is_dir() and path.name != REPORT
+
+    return is_file(first) and (is_file(second) or (bool(second.suffix) and not second.exists()))
 
 
 def _explain_rows(

@@ -7,20 +7,20 @@ is masked, and a tensor without partner is a finding.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from whisper_parity.compare import logits, tensor, token
+from whisper_parity.compare import boundaries, logits, recorded, tensor, token
+from whisper_parity.compare.finding import Finding
 from whisper_parity.compare.logits import Flip, LogitsDiff
 from whisper_parity.compare.normalise import compare_texts
 from whisper_parity.compare.tensor import TensorDiff
 from whisper_parity.compare.text import TextDiff
 from whisper_parity.compare.token import TokenDiff
-from whisper_parity.model.vocabulary import timestamp_begin, token_text
+from whisper_parity.model.vocabulary import token_text
 from whisper_parity.trace.trace import Trace, WindowTrace
 
 NOISE_SIGMAS = 3.0
@@ -76,12 +76,14 @@ class Comparison:
     """None when a premise broke first."""
     text: TextDiff | None
     edits_at_boundaries: tuple[int, ...] = ()
-    """Indices of the token edits at a pair of the reference's timestamps, a segment boundary: caused by the decode
-    policy, not by the conversion."""
+    """Indices of the token edits that the decode policy can have moved, not the conversion: marks, or the case of a
+    token, at a pair of the reference's timestamps, a segment boundary."""
     steps: int = 0
     """Compared teacher-forced steps."""
     steps_at_risk: int = 0
     """Steps whose margin is at most RISK_SIGMAS times the noise of this comparison: near flips, flipped or not."""
+    findings: tuple[Finding, ...] = ()
+    """Named findings of the texts, worst first: loops, lost and invented text."""
 
     def worst(self, name: str) -> TensorDiff | None:
         """The comparison with the lowest SNR of the tensor `name` over all windows; None when there is none."""
@@ -107,8 +109,8 @@ def compare(reference: Trace, candidate: Trace, n_vocab: int) -> Comparison:
     per_window = [logits.margins(r.logits, r.choices, r.runners_up) for r, _ in forced]
     margins = np.concatenate(per_window) if per_window else np.zeros(0)
     noise = _rms(steps) if steps.size else None
-    tokens = token_diff(reference.header.tokens, candidate.header.tokens, n_vocab)
-    boundaries = timestamp_pairs(reference.header.timestamped_tokens, n_vocab)
+    tokens = token.token_diff(reference.header.tokens, candidate.header.tokens, n_vocab)
+    pairs = boundaries.timestamp_pairs(reference.header.timestamped_tokens, n_vocab)
     return Comparison(
         clip=reference.header.clip,
         reference=reference.header.stage,
@@ -123,45 +125,11 @@ def compare(reference: Trace, candidate: Trace, n_vocab: int) -> Comparison:
         text=compare_texts(
             reference=reference.header.text, hypothesis=candidate.header.text, language=reference.header.language
         ),
-        edits_at_boundaries=edits_at(tokens, boundaries),
+        edits_at_boundaries=boundaries.edits_at(tokens, pairs),
+        findings=recorded.of_traces(reference, candidate),
         steps=margins.size,
         steps_at_risk=int((margins <= RISK_SIGMAS * noise).sum()) if noise is not None else 0,
     )
-
-
-def token_diff(reference: Sequence[int], candidate: Sequence[int], n_vocab: int) -> TokenDiff:
-    """How two token sequences differ, each edit with the text of its tokens."""
-    diff = token.compare(reference=reference, candidate=candidate)
-    edits = tuple(
-        replace(
-            edit,
-            reference_text=token_text(n_vocab, edit.reference_tokens),
-            candidate_text=token_text(n_vocab, edit.candidate_tokens),
-        )
-        for edit in diff.edits
-    )
-    return replace(diff, edits=edits)
-
-
-def edits_at(tokens: TokenDiff, boundaries: frozenset[int]) -> tuple[int, ...]:
-    """Indices of the insertions exactly at a boundary."""
-    return tuple(
-        i for i, edit in enumerate(tokens.edits) if edit.kind == "insert" and edit.reference_start in boundaries
-    )
-
-
-def timestamp_pairs(timestamped: Sequence[int], n_vocab: int) -> frozenset[int]:
-    """Text positions of timestamp pairs: the number of text tokens before each inner segment boundary."""
-    begin = timestamp_begin(n_vocab)
-    text_count, run, pairs = 0, 0, set()
-    for token_id in timestamped:
-        if token_id >= begin:
-            run += 1
-            if run == 2 and text_count:
-                pairs.add(text_count)
-        else:
-            text_count, run = text_count + 1, 0
-    return frozenset(pairs)
 
 
 def _paired_windows(reference: Trace, candidate: Trace) -> list[tuple[WindowTrace, WindowTrace]]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate, chain
 
 from rapidfuzz.distance import Levenshtein
+
+from whisper_parity.model.vocabulary import token_text, whole_characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,3 +70,30 @@ def edits(reference: Sequence[int], candidate: Sequence[int]) -> tuple[TokenEdit
         for block in Levenshtein.opcodes(reference, candidate)
         if block.tag != "equal"
     )
+
+
+def token_diff(reference: Sequence[int], candidate: Sequence[int], n_vocab: int) -> TokenDiff:
+    """How two token sequences differ, each edit with the text of its tokens.
+
+    Tokens that share a character are one unit of the alignment, so that no edit cuts a character.
+    """
+    ours, theirs = _characters(reference, n_vocab), _characters(candidate, n_vocab)
+    starts, other_starts = ([0, *accumulate(map(len, characters))] for characters in (ours, theirs))
+    whole = tuple(
+        TokenEdit(
+            kind=block.tag,
+            reference_start=starts[block.src_start],
+            candidate_start=other_starts[block.dest_start],
+            reference_tokens=(old := tuple(chain(*ours[block.src_start : block.src_end]))),
+            candidate_tokens=(new := tuple(chain(*theirs[block.dest_start : block.dest_end]))),
+            reference_text=token_text(n_vocab, old),
+            candidate_text=token_text(n_vocab, new),
+        )
+        for block in Levenshtein.opcodes(ours, theirs)
+        if block.tag != "equal"
+    )
+    return replace(compare(reference=reference, candidate=candidate), edits=whole)
+
+
+def _characters(tokens: Sequence[int], n_vocab: int) -> list[tuple[int, ...]]:
+    return [tuple(tokens[slice(*at)]) for at in whole_characters(n_vocab, tokens)]

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from codecs import getincrementaldecoder
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
 from itertools import chain, zip_longest
-from typing import Any
 
 from rapidfuzz.distance import Indel
 
-from whisper_parity.compare import token
+from whisper_parity.compare import repetition, scripts, token
 from whisper_parity.compare.text import UNSPACED, is_mark, with_inner_marks_as_letters
 from whisper_parity.compare.token import TokenEdit
 from whisper_parity.explain.explanation import Change
-from whisper_parity.model.vocabulary import spoken, timestamp_begin, token_bytes, token_text
+from whisper_parity.model.vocabulary import spoken, timestamp_begin, token_bytes, token_text, whole_characters
 from whisper_parity.trace.trace import Trace, WindowTrace
 
 WORDS_AROUND = 4
-LOOP_LENGTH, LOOP_TIMES = 8, 3
-"""A loop repeats at most this many tokens at least this many times more than the reference."""
+LOOP_TIMES = 3
+"""A loop repeats its tokens at least this many times more than the reference."""
 
 Span = tuple[int, int]
 """[start, end)."""
@@ -56,7 +53,7 @@ def changes(
     reference: Sequence[int], candidate: Sequence[int], n_vocab: int, language: str | None, window: int = 0
 ) -> list[Change]:
     """Every edit between two token sequences, extended to whole words, none marked as a consequence."""
-    loops = _loop(candidate, reference), _loop(reference, candidate)
+    loops = _loops(reference, candidate), _loops(candidate, reference)
     edits = _words_first(reference, candidate, n_vocab)
     return [
         _change(exact, whole, reference, candidate, n_vocab, language, window, loops)
@@ -74,7 +71,7 @@ def classify(reference: str, candidate: str, language: str | None) -> str:
         return "punctuation"
     if _letters(reference).casefold() == _letters(candidate).casefold():
         return "case"
-    if (language is None or language in UNSPACED) and _simplified(_letters(reference)) == _simplified(
+    if (language is None or language in UNSPACED) and scripts.simplified(_letters(reference)) == scripts.simplified(
         _letters(candidate)
     ):
         return "script"
@@ -102,7 +99,7 @@ def _change(
     n_vocab: int,
     language: str | None,
     window: int,
-    loops: tuple[Span | None, Span | None],
+    loops: tuple[list[Span], list[Span]],
 ) -> Change:
     (ours, theirs), (start, end) = exact, whole[0]
     old, new = (token_text(n_vocab, side[slice(*at)]) for side, at in zip((reference, candidate), whole))
@@ -113,7 +110,7 @@ def _change(
         kind = "spacing"
     if any(token_id >= timestamp_begin(n_vocab) for token_id in (*reference[slice(*ours)], *candidate[slice(*theirs)])):
         kind = "timestamp"
-    elif any(loop and at[0] < loop[1] and loop[0] < at[1] for at, loop in zip(exact, loops)):
+    elif any(at[0] < loop[1] and loop[0] < at[1] for at, side in zip(exact, loops) for loop in side):
         kind = "repetition"
     return Change(
         edit_class=kind,
@@ -179,15 +176,11 @@ def _word_spans(tokens: Sequence[int], n_vocab: int) -> list[Span]:
 
     A timestamp is no word.
     """
-    spans, start, decoder = [], 0, getincrementaldecoder("utf-8")("replace")
-    for end, token_id in enumerate(tokens, 1):
-        decoder.decode(token_bytes(n_vocab, [token_id]))
-        if decoder.getstate()[0] and end < len(tokens):
-            continue  # the character is incomplete
-        if token_id < timestamp_begin(n_vocab) and not _is_mark(token_text(n_vocab, tokens[start:end])):
-            spans.append((start, end))
-        start = end
-    return spans
+    return [
+        (start, end)
+        for start, end in whole_characters(n_vocab, tokens)
+        if tokens[end - 1] < timestamp_begin(n_vocab) and not _is_mark(token_text(n_vocab, tokens[start:end]))
+    ]
 
 
 def _is_mark(text: str) -> bool:
@@ -279,37 +272,9 @@ def _with_causes(edits: list[Change], flips: set[int], offset: int) -> list[Chan
     return marked
 
 
-def _loop(reference: Sequence[int], candidate: Sequence[int]) -> Span | None:
-    """The longest stretch of `candidate` that repeats an n-gram at least LOOP_TIMES times more than `reference`."""
-    spans = [(n, span) for n in range(1, LOOP_LENGTH + 1) for span in _stretches(candidate, n)]
-    loops = [
-        (end - start, (start, end))
-        for n, (start, end) in spans
-        if (end - start) // n - _longest_run(reference, candidate[start : start + n]) >= LOOP_TIMES
-    ]
-    return max(loops)[1] if loops else None
-
-
-def _stretches(tokens: Sequence[int], n: int) -> list[Span]:
-    """Maximal stretches in which every token equals the one n before it, at least two n-grams long."""
-    stretches, start = [], 0
-    for place in range(n, len(tokens) + 1):
-        if place == len(tokens) or tokens[place] != tokens[place - n]:
-            if place - start >= 2 * n:
-                stretches.append((start, place))
-            start = place - n + 1
-    return stretches
-
-
-def _longest_run(tokens: Sequence[int], gram: Sequence[int]) -> int:
-    """The largest number of times that an n-gram occurs back to back in a sequence."""
-    longest, n = 0, len(gram)
-    for start in range(len(tokens) - n + 1):
-        count = 0
-        while tuple(tokens[start + count * n : start + (count + 1) * n]) == tuple(gram):
-            count += 1
-        longest = max(longest, count)
-    return longest
+def _loops(units: Sequence[int], others: Sequence[int]) -> list[Span]:
+    """Stretches that repeat at least LOOP_TIMES times more than in the other sequence."""
+    return [(loop.start, loop.end) for loop in repetition.loops(units, others) if loop.surplus >= LOOP_TIMES]
 
 
 def _mark(kind: str, reference: str, candidate: str) -> str:
@@ -331,14 +296,3 @@ def _words(text: str, count: int, language: str | None) -> str:
     parts = list(text.strip()) if language in UNSPACED else text.split()
     kept = parts[count:] if count < 0 else parts[:count]
     return ("" if language in UNSPACED else " ").join(kept)
-
-
-def _simplified(text: str) -> str:
-    return str(_converter().convert(text))
-
-
-@cache
-def _converter() -> Any:
-    from opencc import OpenCC
-
-    return OpenCC("t2s")

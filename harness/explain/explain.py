@@ -12,7 +12,7 @@ from whisper_parity.backend.facets import Switchable
 from whisper_parity.backend.stage import Edge
 from whisper_parity.clips import audio
 from whisper_parity.clips.clip import Clip
-from whisper_parity.compare import comparison, tensor
+from whisper_parity.compare import boundaries, recorded, tensor
 from whisper_parity.compare.results import ResultComparison
 from whisper_parity.errors import ParityError, RecordError, UnavailableError, UsageError
 from whisper_parity.explain import crossfeed, edges, layers, policies, weight
@@ -40,6 +40,7 @@ from whisper_parity.trace import file
 from whisper_parity.trace.trace import Trace, WindowTrace
 
 MISSING_LIMIT = 300
+NO_TENSORS = "two result files hold no tensors: give a run for the other answers"
 FIRST_OF_DECODER = "decoder.positions"
 """The unit that the token embedding is part of."""
 
@@ -83,6 +84,7 @@ def explain(bench: Bench, clip: Clip, spec: str, *, detail: bool = False) -> Exp
         result = Explanations(clip.name, spec, explained, (), tuple(missing), *_blame(explained))
     else:
         result = _without_change(bench, clip, spec, traces, missing, detail)
+    result = replace(result, findings=recorded.of_traces(traces[reference], traces[spec]))
     serial.write(bench.plan.folder.explanation(clip.name, spec), result)
     return result
 
@@ -93,19 +95,31 @@ def _no_reference(spec: str, reference: str | None) -> str:
     return f"{spec} is compared with {reference}, which has no trace"
 
 
-def explain_files(results: ResultComparison, n_vocab: int) -> Explanations:
-    """Explain what two result files alone can: edit classes, surrounding words, segment boundaries."""
-    sides = (results.reference, results.candidate)
-    first, second = (vocabulary.spoken(n_vocab, result.timestamped_tokens) for result in sides)
-    boundaries = comparison.timestamp_pairs(results.reference.timestamped_tokens, n_vocab)
-    language = results.reference.language or results.candidate.language
-    reason = "two result files hold no tensors: give a run for the other answers"
-    explained = []
-    for change in changes(first, second, n_vocab, language):
-        finding = policies.boundary(change, boundaries)
-        entry = Entry(str(Edge(results.reference.name, results.candidate.name)), "", (), (), finding)
-        explained.append(Explanation("", sides[0].name, sides[1].name, change, entry, None, (), None, (reason,)))
-    return Explanations(sides[0].name, sides[1].name, tuple(explained))
+def explain_files(results: ResultComparison) -> Explanations:
+    """Explain what two result files alone can: findings, edit classes, surrounding words, segment boundaries."""
+    ours, theirs = results.reference, results.candidate
+    explained = _of_text(results) if results.tokens is None else _of_tokens(results)
+    missing = (f"tokens: {results.not_compared}",) if results.not_compared else ()
+    return Explanations(ours.name, theirs.name, tuple(explained), missing=missing, findings=results.findings)
+
+
+def _of_tokens(results: ResultComparison) -> Iterator[Explanation]:
+    ours, theirs = results.reference, results.candidate
+    assert ours.n_vocab is not None  # noqa: S101 - tokens were compared
+    first, second = (vocabulary.spoken(ours.n_vocab, side.timestamped_tokens) for side in (ours, theirs))
+    pairs = boundaries.timestamp_pairs(ours.timestamped_tokens, ours.n_vocab)
+    for change in changes(first, second, ours.n_vocab, ours.language or theirs.language):
+        entry = Entry(str(Edge(ours.name, theirs.name)), "", (), (), policies.boundary(change, pairs))
+        yield Explanation("", ours.name, theirs.name, change, entry, None, (), None, (NO_TENSORS,))
+
+
+def _of_text(results: ResultComparison) -> Iterator[Explanation]:
+    """The edits of two texts without tokens: their places are words, not steps."""
+    names = results.reference.name, results.candidate.name
+    for edit in results.text.edits:
+        mark = (edit.reference or edit.hypothesis) if edit.edit_class == "punctuation" else ""
+        change = Change(edit.edit_class, mark, "", edit.reference, edit.hypothesis, "", 0, None, None, None, None)
+        yield Explanation("", *names, change, None, None, (), None, (NO_TENSORS,))
 
 
 def wanted(report: Report, clips: Sequence[str], stage: str | None) -> list[tuple[str, str]]:

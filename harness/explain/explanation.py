@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from whisper_parity.compare.finding import Finding
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -173,3 +175,5 @@ class Explanations:
     """The unit at fault; "" where none is, or none is known."""
     compared: bool = True
     """The tokens could be compared; where False, `missing` gives the reason."""
+    findings: tuple[Finding, ...] = ()
+    """Named findings of the two texts, worst first: loops, lost and invented text."""

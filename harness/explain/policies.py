@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from whisper_parity.compare.comparison import timestamp_pairs
+from whisper_parity.compare.boundaries import timestamp_pairs
+from whisper_parity.compare.finding import cut
 from whisper_parity.decode.policy import Policy
 from whisper_parity.explain.differences import changes, overlaps
 from whisper_parity.explain.explanation import Change, PolicyPart
@@ -111,7 +112,7 @@ def boundary(change: Change, boundaries: frozenset[int]) -> str:
     if change.reference_span[0] not in boundaries:
         return f"{subject(change)} is not at a segment boundary of the reference"
     if change.edit_class != "punctuation":
-        return f"{subject(change)} is at a segment boundary of the reference"
+        return f"{subject(change)} stands at a segment boundary, where a decode policy moves marks and writes no words"
     return f"{subject(change)} is a segment boundary in timestamp mode: suspect the decode policy (timestamps) first"
 
 
@@ -121,4 +122,4 @@ def subject(change: Change) -> str:
     names |= {"，": "the comma", "。": "the full stop", "？": "the question mark", "、": "the enumeration comma"}
     if change.edit_class == "punctuation" and change.mark:
         return names.get(change.mark, f"the mark {change.mark!r}")
-    return f"the {change.edit_class} {change.reference_text or change.candidate_text!r}"
+    return f"the {change.edit_class} {cut(change.reference_text or change.candidate_text)!r}"

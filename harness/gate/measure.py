@@ -6,6 +6,7 @@ import math
 
 from whisper_parity.compare import logits, tensor, text
 from whisper_parity.compare.comparison import Comparison
+from whisper_parity.compare.finding import LEADING, Finding
 from whisper_parity.compare.normalise import compare_texts
 from whisper_parity.compare.text import ErrorCounts
 from whisper_parity.run.report import Judged, Row
@@ -28,9 +29,15 @@ HIGHER_IS_BETTER: dict[str, bool] = {
     "punctuation": text.HIGHER_IS_BETTER["punctuation"],
     "punctuation_per_thousand": text.HIGHER_IS_BETTER["punctuation"],
     "no_regression_rate": True,
+    "findings": False,
     "seconds": False,
 }
 """Direction of every judged or charted figure, from the metric's own module where it has one."""
+
+
+OF_WORDS = frozenset({"lost beginning", "lost end", "lost text", "invented text", "other text"})
+FEW = 3
+"""Words: fewer that are lost or invented are judged by the rates."""
 
 
 def within(name: str, value: float, limit: float) -> bool:
@@ -69,6 +76,15 @@ def argmax_agreement(comparison: Comparison) -> float | None:
 def punctuation(comparison: Comparison) -> float | None:
     """Edits of punctuation or case."""
     return comparison.text.count("punctuation") + comparison.text.count("case") if comparison.text else None
+
+
+def findings(comparison: Comparison) -> tuple[Finding, ...]:
+    """The findings that hold a release up: of lost and invented text those of FEW words and more."""
+    return tuple(
+        item
+        for item in comparison.findings
+        if item.is_fault and item.kind in LEADING and (item.kind not in OF_WORDS or item.count >= FEW)
+    )
 
 
 def errors_against_truth(cell: Row, reference: Row) -> tuple[ErrorCounts, ErrorCounts] | None:

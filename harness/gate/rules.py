@@ -10,6 +10,7 @@ from typing import Any
 from whisper_parity import project
 from whisper_parity.backend import stage
 from whisper_parity.backend.registry import Backends
+from whisper_parity.compare.finding import KINDS
 from whisper_parity.compare.text import total
 from whisper_parity.errors import ConfigError, ParityError
 from whisper_parity.gate import evidence, measure
@@ -252,6 +253,14 @@ def _no_regression(name: str, pairs: Sequence[CellEvidence], _: Tolerance) -> Me
     return Measured(share, f"{number(name, share)}: {len(worse)} of {_count(len(more), 'clip')} worse", tuple(worse))
 
 
+def _findings(_: str, pairs: Sequence[CellEvidence], __: Tolerance) -> Measured:
+    by_clip = {pair.clip: () if pair.expected else measure.findings(pair.comparison) for pair in pairs}
+    worst = [(clip, items[0]) for clip, items in by_clip.items() if items]
+    ranked = sorted(worst, key=lambda at: (KINDS.index(at[1].kind), -at[1].count))
+    words = _count(len(ranked), "clip") + (f", {ranked[0][0]}: {ranked[0][1].sentence}" if ranked else "")
+    return Measured(len(ranked), words, tuple(clip for clip, _ in ranked))
+
+
 def _summed(counts: Mapping[str, int], scale: float, what: str) -> Measured:
     count: int = sum(counts.values())
     worst = sorted((clip for clip, count in counts.items() if count > 0), key=lambda clip: -counts[clip])
@@ -296,6 +305,7 @@ RULES = (
     Rule("text_delta", "text", "at most {} more", _text_delta, by_language=True),
     Rule("punctuation_per_thousand", "text", "at most {} per thousand", _punctuation, by_language=True),
     Rule("no_regression_rate", "text", "at least {} of the clips", _no_regression),
+    Rule("findings", "text", "at most {} clips", _findings),
 )
 
 KEYS = frozenset({rule.name for rule in RULES} | {"worse_by_db"})

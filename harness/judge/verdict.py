@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from whisper_parity.compare.comparison import Comparison
+from whisper_parity.compare.finding import LEADING
 from whisper_parity.compare.logits import Flip
+from whisper_parity.compare.text import TextEdit
 from whisper_parity.errors import InputError, ParityError
 from whisper_parity.judge.tolerance import Limit, Tolerance
 
@@ -40,6 +42,14 @@ class Grade(str, Enum):
     FAIL = "fail"
     NOT_COMPARED = "not compared"
 
+
+TIES = (
+    "every flip is a tie, which says that noise can turn the token and not that the text may change so much: the text "
+    "decides"
+)
+"""Why a cell of ties is diverged."""
+FINDINGS_NAMED = 2
+"""Findings in front of a reason; all are in the report."""
 
 _WORSE = (Grade.NOT_COMPARED, Grade.PASS, Grade.DRIFT, Grade.FAIL)
 
@@ -81,7 +91,7 @@ def judge(comparison: Comparison, tolerance: Tolerance) -> Verdict:
     outcomes = {Grade.PASS: Outcome.PASS, Grade.DRIFT: Outcome.DRIFT, Grade.FAIL: Outcome.DIVERGED}
     if worst.grade is Grade.NOT_COMPARED:
         return Verdict(Outcome.NOT_COMPARED, "", "nothing was compared", rungs)
-    reason = "" if worst.grade is Grade.PASS else _whole_reason(rungs, worst)
+    reason = "" if worst.grade is Grade.PASS else _whole_reason(rungs, worst, comparison)
     return Verdict(outcomes[worst.grade], worst.rung, reason, rungs)
 
 
@@ -167,7 +177,7 @@ def _token_difference(comparison: Comparison) -> str:
     reason = f"{len(comparison.tokens.edits)} edit(s), first at step {edit.reference_start}: "
     reason += f"{edit.kind} {edit.reference_text!r} -> {edit.candidate_text!r}"
     if count := len(comparison.edits_at_boundaries):
-        reason += f"; {count} at a segment boundary of the reference"
+        reason += f"; {count} of marks at a segment boundary of the reference"
     return reason
 
 
@@ -183,8 +193,8 @@ def _text_rung(comparison: Comparison, tolerance: Tolerance) -> RungResult:
     by_marks = _grade(marks, tolerance.punctuation_edits)
     grade = max(by_rate, by_marks, key=_WORSE.index)
     rate = "n/a" if counts.rate is None else f"{counts.rate:.1%}"
-    first = next(iter(text.edits), None)
-    edit = f", first {first.edit_class} {first.reference!r} -> {first.hypothesis!r}" if first else ""
+    worst = min(text.edits, key=_rank, default=None)
+    edit = f", first {worst.edit_class} {worst.reference!r} -> {worst.hypothesis!r}" if worst else ""
     reason = (
         f"{text.leading.upper()} {rate} ({counts.errors}/{counts.length}), {marks} punctuation or case edit(s){edit}"
     )
@@ -200,9 +210,17 @@ def _rate_grade(rate: float | None, has_errors: bool, limit: Limit) -> Grade:
     return Grade.DRIFT if limit.drifts > limit.passes else Grade.FAIL
 
 
-def _whole_reason(rungs: tuple[RungResult, ...], worst: RungResult) -> str:
+def _rank(edit: TextEdit) -> tuple[int, bool]:
+    """Words before numbers, case and marks; of a class lost and invented ones first."""
+    return ("word", "number", "case", "punctuation").index(edit.edit_class), bool(edit.reference and edit.hypothesis)
+
+
+def _whole_reason(rungs: tuple[RungResult, ...], worst: RungResult, comparison: Comparison) -> str:
     tensor, logits = rungs[0].grade, rungs[1].grade
     hint = ""
     if worst.grade is Grade.FAIL and logits is Grade.FAIL and tensor in (Grade.PASS, Grade.DRIFT):
         hint = "; the encoder agrees: look at the decoder and the token embedding (of the same checkpoint?)"
-    return f"{worst.rung}: {worst.reason}{hint}"
+    if worst.rung == "text" and worst.grade is Grade.FAIL and comparison.flips and rungs[2].grade is Grade.DRIFT:
+        hint = f"; {TIES}"
+    named = [item.sentence for item in comparison.findings if item.is_fault and item.kind in LEADING][:FINDINGS_NAMED]
+    return "; ".join([*named, f"{worst.rung}: {worst.reason}{hint}"])

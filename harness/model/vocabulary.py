@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import getincrementaldecoder
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -37,6 +38,18 @@ def token_text(n_vocab: int, tokens: Sequence[int]) -> str:
 def token_bytes(n_vocab: int, tokens: Sequence[int]) -> bytes:
     """The UTF-8 bytes of tokens; they may begin or end inside a character."""
     return bytes(tokenizer(n_vocab).encoding.decode_bytes(list(tokens)))
+
+
+def whole_characters(n_vocab: int, tokens: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Spans [start, end) of tokens that end where a character does; tokens that share a character form one span."""
+    spans, start, decoder = [], 0, getincrementaldecoder("utf-8")("replace")
+    for end, token in enumerate(tokens, 1):
+        decoder.decode(token_bytes(n_vocab, [token]))
+        if decoder.getstate()[0] and end < len(tokens):
+            continue
+        spans.append((start, end))
+        start = end
+    return tuple(spans)
 
 
 def spoken(n_vocab: int, tokens: Sequence[int]) -> tuple[int, ...]:

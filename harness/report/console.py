@@ -109,7 +109,17 @@ def lines(report: Report) -> list[Line]:
         *_states(report),
         *_limits(report),
     ]
-    return [*summary, *_devices(report), *failures, *_notes(report)]
+    return [*_findings(report), *summary, *_devices(report), *failures, *_notes(report)]
+
+
+def _findings(report: Report) -> list[Line]:
+    """Loops, lost and invented text and their like, cell by cell."""
+    lines = [
+        Line(f"{'finding' if item.is_fault else 'remark'}: {cell.clip} · {cell.stage}: {item.sentence}",
+             "bold red" if cell.verdict.outcome.exit_code and item.is_fault else "yellow")
+        for cell in report.rows for item in cell.findings
+    ]  # fmt: skip
+    return numbers.folded(lines, lambda count: Line(f"finding: {count} more, all of them in report.json", "yellow"))
 
 
 def _subset(report: Report) -> list[Line]:

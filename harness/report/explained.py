@@ -6,11 +6,15 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from whisper_parity.compare.finding import cut
 from whisper_parity.explain.explanation import Change, Explanation, Explanations, LayerFinding, UnitError
+from whisper_parity.judge import verdict
 from whisper_parity.report import numbers
 from whisper_parity.system import terminal
 
 UNITS_SHOWN = 12
+LONGEST = 120
+"""Characters of one side of a difference."""
 ENDS = {"missing end": " (the text goes on)", "extra end": " (the text stops early)"}
 
 
@@ -27,13 +31,36 @@ def lines(explanations: Explanations) -> list[str]:
         for index, explanation in enumerate(explanations.found)
         if explanation.change.follows_from is None
     ]
-    count = f"{len(explanations.found)} difference(s) in tokens" if explanations.found else "no token differs"
-    head = f"{explanations.clip} · {explanations.stage}: {count if explanations.compared else 'not explained'}"
-    body = [line for index, explanation in causes for line in _difference(index, explanation, explanations.found)]
+    head = f"{explanations.clip} · {explanations.stage}: {_counted(explanations)}"
+    body = [_difference(index, explanation, explanations.found) for index, explanation in causes]
     layers = [f"  layer      {line}" for finding in explanations.layers for line in _layer(finding)]
     named = " · ".join(filter(None, (explanations.edge, explanations.part, explanations.unit)))
     blamed = [f"  {_label(explanations):<10} {named}"] if explanations.part else []
-    return [head, *body, *layers, *blamed, *(f"  not known  {reason}" for reason in explanations.missing)]
+    findings = [f"  finding    {item.sentence}" for item in explanations.findings if item.kind != "changed words"]
+    unknown = [f"  not known  {reason}" for reason in explanations.missing]
+    return [head, *findings, *_folded(body), *layers, *blamed, *_reconciled(explanations), *unknown]
+
+
+def _reconciled(explanations: Explanations) -> list[str]:
+    """Why a cell of ties can be red, where words change."""
+    ties = [item for item in explanations.found if item.weight and item.weight.kind == "tie"]
+    words = [item for item in ties if item.change.edit_class not in ("punctuation", "case", "spacing", "token")]
+    return [f"  read as    {verdict.TIES}"] if words and _label(explanations) == "comes from" else []
+
+
+def _counted(explanations: Explanations) -> str:
+    if not explanations.compared:
+        return "not explained"
+    if not explanations.found:
+        return "no token differs"
+    by_text = any(item.change.step is None and item.entry is None for item in explanations.found)
+    return f"{len(explanations.found)} difference(s) in {'texts' if by_text else 'tokens'}"
+
+
+def _folded(differences: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of the differences, those in the middle of a long list left out."""
+    kept = numbers.folded(differences, lambda count: [f"  ... {count} more, all of them in the JSON"])
+    return [line for difference in kept for line in difference]
 
 
 def _label(explanations: Explanations) -> str:
@@ -72,7 +99,9 @@ def _what(change: Change) -> str:
 
 
 def _short(change: Change) -> str:
-    return f"{change.reference_text or '(nothing)'} -> {change.candidate_text or '(nothing)'}"
+    return (
+        f"{cut(change.reference_text, LONGEST) or '(nothing)'} -> {cut(change.candidate_text, LONGEST) or '(nothing)'}"
+    )
 
 
 def _policy(explanation: Explanation) -> str:

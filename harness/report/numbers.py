@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from whisper_parity.compare.text import ErrorCounts
 
 UNKNOWN = "n/a"
+FIRST, LAST = 8, 3
+"""Entries of a long list that are shown from its beginning and from its end."""
+
+T = TypeVar("T")
+
+
+def folded(entries: Sequence[T], left_out: Callable[[int], T]) -> list[T]:
+    """A list with the middle left out where it is long, and an entry in its place that says how many."""
+    if len(entries) <= FIRST + LAST + 1:
+        return list(entries)
+    return [*entries[:FIRST], left_out(len(entries) - FIRST - LAST), *entries[-LAST:]]
 
 
 def rate(counts: ErrorCounts) -> str:

@@ -1,4 +1,4 @@
-"""Two results, or two runs, side by side."""
+"""Two runs side by side."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from rich.console import Console
 
 from whisper_parity.backend.stage import Edge
 from whisper_parity.compare.comparison import compare
-from whisper_parity.compare.results import ResultComparison
 from whisper_parity.errors import RecordError
 from whisper_parity.judge import tolerance, verdict
 from whisper_parity.judge.verdict import Outcome, Verdict
 from whisper_parity.report import history, numbers
-from whisper_parity.report.numbers import rate, snr
+from whisper_parity.report.numbers import snr
 from whisper_parity.run import fit, report
 from whisper_parity.run.folder import RunFolder
 from whisper_parity.run.report import Report, Row
@@ -82,26 +81,6 @@ def compare_runs(first: RunFolder, second: RunFolder) -> RunComparison:
     return RunComparison(before, after, tuple(changes), tuple(missing))
 
 
-def show_results(results: ResultComparison, console: Console) -> None:
-    """Print the comparison of two result files."""
-    print_line = partial(terminal.line, console)
-    text, tokens = results.text, results.tokens
-    print_line(f"reference {results.reference.name}: {text.reference}")
-    print_line(f"candidate {results.candidate.name}: {text.hypothesis}")
-    print_line(
-        f"text {'equal' if text.equal else 'differs'}: WER {rate(text.wer)}, CER {rate(text.cer)}; normalised "
-        f"WER {rate(text.wer_normalised)}, CER {rate(text.cer_normalised)} ({text.normaliser})"
-    )
-    for mark in text.edits:
-        print_line(f"  {mark.edit_class}: {mark.reference!r} -> {mark.hypothesis!r} at unit {mark.position}")
-    print_line(f"tokens {'equal' if tokens.equal else 'differ'}: {tokens.reference_count} and {tokens.candidate_count}")
-    for i, edit in enumerate(tokens.edits):
-        where = ": at a segment boundary (timestamp pair) of the reference" if i in results.edits_at_boundaries else ""
-        what = f"{edit.kind} {edit.reference_text!r} -> {edit.candidate_text!r}"
-        print_line(f"  step {edit.reference_start}: {what}{where}")
-    print_line(_finding(results))
-
-
 def show_runs(runs: RunComparison, console: Console) -> None:
     """Print what changed from one run to the other."""
     print_line = partial(terminal.line, console)
@@ -120,17 +99,6 @@ def show_runs(runs: RunComparison, console: Console) -> None:
         print_line(f"missing in the second: {name}")
     worse = sum(change.is_worse for change in runs.changes) + len(runs.missing)
     print_line(f"{len(runs.changes)} rows compared, {worse} worse")
-
-
-def _finding(results: ResultComparison) -> str:
-    edits, moved = len(results.tokens.edits), len(results.edits_at_boundaries)
-    if results.tokens.equal:
-        return "finding: the same tokens"
-    if moved == edits:
-        return (
-            f"finding: all {edits} edits stand at segment boundaries: the decode policy moved them, not the conversion"
-        )
-    return f"finding: {moved} of {edits} edits stand at segment boundaries; the others need an explanation"
 
 
 def _change_line(change: Change) -> str:

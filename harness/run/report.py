@@ -8,6 +8,7 @@ from typing import Any
 from whisper_parity.backend.artifact import ArtifactFile
 from whisper_parity.backend.contract import Placement, Usage
 from whisper_parity.compare.comparison import Comparison
+from whisper_parity.compare.finding import Finding
 from whisper_parity.compare.text import TextDiff
 from whisper_parity.errors import RecordError
 from whisper_parity.judge.verdict import Outcome, Verdict
@@ -61,6 +62,12 @@ class Row:
     def judged(self) -> Judged | None:
         """What the table shows: the comparison against the parent."""
         return self.vs_parent
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Named findings against the parent, or where there is none against the root."""
+        sides = [side.comparison.findings for side in (self.vs_parent, self.vs_root) if side]
+        return next(filter(None, sides), ())
 
 
 def row_without_trace(clip: str, stage: str, verdict: Verdict, reproduce: str) -> Row:

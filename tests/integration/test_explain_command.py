@@ -50,7 +50,7 @@ def test_a_word_is_explained_down_to_the_layer(run, explain):
     shown = explain(WORD, "--stage", "tflite:int8")
     assert shown.exit_code == 0, shown.output
     said = [line.split()[0] for line in shown.stdout.splitlines()]
-    assert said == [WORD, "1.", "edge", "part", "layer", "layer", "layer", "matters", "comes"]
+    assert said == [WORD, "1.", "edge", "part", "layer", "layer", "layer", "matters", "comes", "read"]
     found = explained(run, WORD, "tflite:int8")
     (each,) = found.found
     assert each.entry

@@ -12,7 +12,8 @@ import pytest
 
 from tests.support.traces import N_VOCAB, changed, says, tokens, trace
 from whisper_parity.compare import token
-from whisper_parity.compare.results import Result
+from whisper_parity.compare.result import Result
+from whisper_parity.compare.results import compare_results
 from whisper_parity.errors import UnavailableError, UsageError
 from whisper_parity.explain import explain
 from whisper_parity.explain.explanation import CrossFeed, Entry, Explanation, Explanations, LayerFinding, PolicyPart
@@ -28,11 +29,10 @@ def files(reference, candidate, *languages: str | None) -> Explanations:
     """Explanations of two result files with these tokens, and these languages."""
     names = ("whisper.json", "port.json")
     sides = [
-        Result(name, "", tuple(said), language)
+        Result(name, "JSON", None, (tuple(said),), language)
         for name, said, language in zip(names, (reference, candidate), languages or ("en", "en"))
     ]
-    found: Any = SimpleNamespace(reference=sides[0], candidate=sides[1])
-    return explain.explain_files(found, N_VOCAB)
+    return explain.explain_files(compare_results(sides[0], sides[1], N_VOCAB))
 
 
 def test_two_files_tell_what_changed_and_no_more():

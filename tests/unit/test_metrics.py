@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import pytest
 
 from whisper_parity.compare import logits, tensor, text, token
+from whisper_parity.compare.normalise import compare_texts, for_language
 
 
 def array(*values: float) -> np.ndarray:
@@ -152,3 +154,21 @@ def test_every_metric_declares_its_direction():
     for module, kind in ((tensor, tensor.TensorDiff), (logits, logits.LogitsDiff)):
         described = {"max_abs_err_index", "max_abs_ref", "steps"}
         assert set(kind.__slots__) - described == set(module.HIGHER_IS_BETTER)
+
+
+@pytest.mark.parametrize("language", ["en", "de", "zh"])
+@pytest.mark.parametrize("unit", ["[", "(", "<", "[ ", " ", "1", "$", "(a", "1 point "])
+def test_a_loop_of_brackets_blanks_or_digits_is_normalised_in_no_time(language, unit):
+    """The normalisers' patterns are quadratic there, and Python refuses a number of 5000 digits."""
+    started = time.process_time()
+    diff = compare_texts(reference="a word", hypothesis=unit * 20_000, language=language)
+    assert not diff.equal
+    assert time.process_time() - started < 20
+
+
+def test_ordinary_brackets_and_numbers_are_normalised_as_openai_whisper_does():
+    """What is inside brackets is no speech; numbers are spelt in digits."""
+    from whisper.normalizers import EnglishTextNormalizer
+
+    said = " [music]  Twenty-one (laughs) of the 1,000\n people <unk> paid $5.50.  "
+    assert for_language("en")[1](said) == EnglishTextNormalizer()(said)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whisper_parity.compare.comparison import RISK_SIGMAS
+from whisper_parity.compare.finding import KINDS, Finding
 from whisper_parity.compare.text import EDIT_CLASSES
 from whisper_parity.errors import OutputError, UnavailableError, mapped
 from whisper_parity.judge.verdict import Outcome
@@ -87,6 +88,7 @@ def render(recorded: Recorded, other: Beside | None = None) -> str:
             margins=margins,
             beside=other,
             gaps=[*_gaps(recorded), *undrawn, *(Gap(f"trace {name}", why) for name, why in gathered.unread.items())],
+            findings=_findings(recorded),
             trouble=_trouble(recorded),
             outcomes=_outcomes(recorded),
             css=_asset("page.css"),
@@ -162,6 +164,12 @@ def _trouble(recorded: Recorded) -> list[Row]:
     """Failed cells, worst first."""
     cells = [cell for cell in recorded.report.rows if cell.verdict.outcome.exit_code]
     return sorted(cells, key=lambda cell: -cell.verdict.outcome.exit_code)
+
+
+def _findings(recorded: Recorded) -> list[tuple[Row, Finding]]:
+    """Named findings of all cells, the worst kind first."""
+    found = [(cell, item) for cell in recorded.report.rows for item in cell.findings]
+    return sorted(found, key=lambda pair: (not pair[1].is_fault, KINDS.index(pair[1].kind), -pair[1].count))
 
 
 def _gaps(recorded: Recorded) -> Iterator[Gap]:
