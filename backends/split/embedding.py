@@ -50,6 +50,10 @@ def _map(path: Path) -> NDArray[Any]:
         with np.errstate(over="ignore"):  # a header may claim a size that overflows
             table = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # numpy parses the header as Python: bad bytes may raise anything
+        if "allow_pickle" in str(error):  # its advice would run the file's code
+            raise ArtifactError(
+                f"{path}: not a .npy table (it holds no numbers)", hint="Build or copy it again"
+            ) from error
         raise ArtifactError(f"{path}: not a .npy table ({first_line(error)})", hint="Build or copy it again") from error
     if not isinstance(table, np.ndarray):
         raise ArtifactError(f"{path}: not a .npy table (an archive of several)", hint="Build or copy it again")

@@ -45,14 +45,10 @@ class Case:
     """Whether an exit code of 0 is a wrong acceptance; a single bit of a weight may pass."""
 
 
-def cases(world: World, count: int, seed: int) -> list[Case]:
-    """So many cases, of every kind in turn, the same for the same seed."""
-    kinds = list(KINDS)
-    return [_case(world, kinds[i % len(kinds)], Random(f"{seed} {i}")) for i in range(count)]
-
-
-def _case(world: World, kind: str, random: Random) -> Case:
-    return KINDS[kind](world, kind, random)
+def case(world: World, seed: int, index: int) -> Case:
+    """One case; every kind comes in turn, and the same seed gives the same cases."""
+    kind = list(KINDS)[index % len(KINDS)]
+    return KINDS[kind](world, kind, Random(f"{seed} {index}"))
 
 
 def _run(world: World, *words: object, stages: str = "pytorch,torchscript") -> list[str]:

@@ -20,7 +20,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.hostile.cases import MARKER, Case, cases
+from benchmarks.hostile.cases import MARKER, Case, case
 from benchmarks.hostile.world import World
 
 LIMIT_S = 120.0
@@ -49,13 +49,13 @@ class Outcome:
     """The end of what it wrote, for a case with faults."""
 
 
-def perform(case: Case, world: World, folder: Path) -> Outcome:
-    """Make a case in an empty folder, run its command there, and judge."""
+def perform(given: Case, world: World, folder: Path) -> Outcome:
+    """Make a case in a folder of its own, run its command there, and judge."""
     place, outside = folder / "work", folder / "outside"
     for path in (place, outside / "home"):
         path.mkdir(parents=True)
     (outside / "canary").write_text("mine", "utf-8")
-    words = case.make(place)
+    words = _made(given, place, folder / "words")
     before = _state(outside)
     started = time.monotonic()
     pid = _forked(words, world, place, outside, folder / "output")
@@ -71,11 +71,25 @@ def perform(case: Case, world: World, folder: Path) -> Outcome:
         "files outside": _state(outside) != before,
         "memory": memory > MEMORY,
         "raw text": not _is_harmless(output),
-        "wrong acceptance": case.must_be_refused and code == 0,
+        "wrong acceptance": given.must_be_refused and code == 0,
     }
     faults = tuple(name for name in FAULTS if found[name])
     shown = output[-1500:] if faults else ""
-    return Outcome(case.kind, case.what, " ".join(words), code, time.monotonic() - started, memory, faults, shown)
+    return Outcome(given.kind, given.what, " ".join(words), code, time.monotonic() - started, memory, faults, shown)
+
+
+def _made(given: Case, place: Path, answer: Path) -> list[str]:
+    """Make the case in a process of its own: what that needs is not the command's memory."""
+    if pid := os.fork():
+        os.waitpid(pid, 0)
+        return list(json.loads(answer.read_text("utf-8")))
+    try:
+        os.chdir(place)
+        answer.write_text(json.dumps(given.make(place)), "utf-8")
+    except BaseException:  # noqa: BLE001 - without an answer the benchmark ends
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(0)
 
 
 def _forked(words: list[str], world: World, place: Path, outside: Path, output: Path) -> int:
@@ -157,11 +171,12 @@ def main() -> None:
         os.environ.pop(name, None)
     share, shares = map(int, given.share.split("/"))
     world = World(given.world.absolute())
-    for case in cases(world, given.count, given.seed)[share::shares]:
-        if given.kind in (None, case.kind):
+    for index in range(share, given.count, shares):
+        drawn = case(world, given.seed, index)
+        if given.kind in (None, drawn.kind):
             folder = Path(tempfile.mkdtemp(prefix="case-"))
             try:
-                print(json.dumps(asdict(perform(case, world, folder))), flush=True)
+                print(json.dumps(asdict(perform(drawn, world, folder))), flush=True)
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +71,7 @@ def read(path: Path) -> dict[str, Any]:
         saved = _torch_load(torch, path)
     except Exception as error:  # torch.load raises dozens of types on foreign bytes
         raise CheckpointError(
-            f"{path}: not a PyTorch checkpoint ({first_line(error)})",
+            f"{path}: not a PyTorch checkpoint ({_refusal(error)})",
             hint="Give a Whisper .pt file with dims and model_state_dict, or a name such as base",
         ) from error
     if not isinstance(saved, dict) or not {"dims", "model_state_dict"} <= set(saved):
@@ -81,10 +83,20 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def _torch_load(torch: Any, path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except RuntimeError:  # deflated zip entries, and the format before zip, cannot be memory-mapped
-        return torch.load(path, map_location="cpu", weights_only=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what they say of the file is in the error, or does not matter
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError:  # deflated zip entries, and the format before zip, cannot be memory-mapped
+            return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _refusal(error: Exception) -> str:
+    """Why torch refuses a file, without its advice to load it in a way that would run the file's code."""
+    if "weights_only" not in str(error):
+        return first_line(error)
+    named = re.search(r"GLOBAL ([\w.]+)", str(error))
+    return f"it asks for {named[1]}: code, not weights" if named else "it holds more than tensors and plain values"
 
 
 def _keys(saved: Any) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks import robustness
 from benchmarks.hostile import killing, trial
-from benchmarks.hostile.cases import Case, cases
+from benchmarks.hostile.cases import KINDS, Case, case
 from benchmarks.hostile.damage import special_files
 from benchmarks.hostile.world import World
 from whisper_parity import cli
@@ -32,7 +32,7 @@ def test_drawn_cases_have_no_fault(world: Path):
     """150 of them, over every kind of input; `python -m benchmarks.robustness` makes a thousand."""
     outcomes = list(robustness.outcomes(world, CASES, SEED, jobs=1))
     assert len(outcomes) == CASES
-    assert {outcome["kind"] for outcome in outcomes} == {case.kind for case in cases(World(world), CASES, SEED)}
+    assert {outcome["kind"] for outcome in outcomes} == set(KINDS)
     faults = [
         f"{o['faults']} {o['kind']} {o['what']!r} parity {o['words']!r}: {o['output']}" for o in outcomes if o["faults"]
     ]
@@ -50,9 +50,12 @@ def test_killed_commands_lose_nothing(world: Path):
 
 def test_the_same_seed_gives_the_same_cases(world: Path):
     """A case that failed can be found again."""
-    first, second = ([(case.kind, case.what) for case in cases(World(world), 64, 5)] for _ in range(2))
-    assert first == second
-    assert first != [(case.kind, case.what) for case in cases(World(world), 64, 6)]
+
+    def drawn(seed: int) -> list[tuple[str, str]]:
+        return [(each.kind, each.what) for each in (case(World(world), seed, index) for index in range(64))]
+
+    assert drawn(5) == drawn(5)
+    assert drawn(5) != drawn(6)
 
 
 def raises() -> None:
@@ -122,15 +125,15 @@ def test_the_judge_goes_red(
     """For each fault that a command can have."""
     monkeypatch.setattr(trial, "LIMIT_S", 2.0)
     monkeypatch.setattr(cli, "main", lambda **_: behaviour())
-    case = Case("any", "nothing", lambda place: [], must_be_refused=True)
-    assert trial.perform(case, World(tmp_path), tmp_path / "case").faults == faults
+    hostile = Case("any", "nothing", lambda place: [], must_be_refused=True)
+    assert trial.perform(hostile, World(tmp_path), tmp_path / "case").faults == faults
 
 
 def test_a_refusal_in_one_line_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """What every case should end with."""
     monkeypatch.setattr(cli, "main", lambda **_: sys.exit(2))
-    case = Case("any", "nothing", lambda place: [], must_be_refused=True)
-    outcome = trial.perform(case, World(tmp_path), tmp_path / "case")
+    hostile = Case("any", "nothing", lambda place: [], must_be_refused=True)
+    outcome = trial.perform(hostile, World(tmp_path), tmp_path / "case")
     assert (outcome.faults, outcome.exit_code) == ((), 2)
 
 
