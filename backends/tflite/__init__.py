@@ -16,12 +16,13 @@ from whisper_parity.backends.split import probe_session
 from whisper_parity.backends.split.names import tflite_names
 from whisper_parity.backends.split.probe_session import HostProbe
 from whisper_parity.backends.tflite import settings as reading
-from whisper_parity.backends.tflite.litert.worker import build_files, workers
+from whisper_parity.backends.tflite.litert.worker import build_files
 from whisper_parity.backends.tflite.session import MTKSession, TFLiteSession, opened, tapped
 from whisper_parity.backends.tflite.settings import Settings
 from whisper_parity.backends.torchscript import mask_value
 from whisper_parity.errors import ParityError, UnavailableError
 from whisper_parity.model.checkpoint import Checkpoint
+from whisper_parity.system.workers import workers
 
 INTERPRETERS = {
     "ai-edge-litert": ("ai_edge_litert.interpreter", "LiteRT"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,7 +24,10 @@ from whisper_parity.backends.torchscript.settings import Settings
 from whisper_parity.errors import ArtifactError, BackendError
 from whisper_parity.model.checkpoint import Checkpoint
 from whisper_parity.model.dims import Dims
+from whisper_parity.system.workers import Job, workers
 
+TRACING = "whisper_parity.backends.torchscript.tracing"
+"""The task of a worker."""
 CPU_ONLY = "loaded with map_location cpu: nothing else was asked for"
 
 
@@ -89,16 +93,31 @@ class TorchScriptBackend:
         return probe_session.tools()
 
     def build(self, parent: Artifact, out: Path, variant: str, options: BuildOptions) -> None:
-        """Trace both halves, or those of a probe."""
-        from whisper_parity.backends.split import modules as split
-        from whisper_parity.backends.torchscript import tracing
+        """Trace both halves, or those of a probe, in a worker process.
 
-        model, checkpoint = split.load_model(parent.path("checkpoint")), parent.checkpoint
-        if wanted := taps.of_options(options, checkpoint.dims):
-            names = self.probe_names(checkpoint, variant, wanted)
-            tracing.write_probe(model, checkpoint, out, names, mask_value(options), wanted)
-        else:
-            tracing.write(model, checkpoint, out, self.file_names(checkpoint, variant), mask_value(options))
+        Raises:
+            BuildError: it failed, crashed or took too long.
+        """
+        from whisper_parity.backends.split import embedding
+
+        checkpoint = parent.checkpoint
+        wanted = taps.of_options(options, checkpoint.dims)
+        names = self.probe_names(checkpoint, variant, wanted) if wanted else self.file_names(checkpoint, variant)
+        source = str(parent.path("checkpoint").absolute())
+        task = [TRACING, source, str(out.absolute()), json.dumps(names), repr(mask_value(options)), str(wanted or "")]
+        last = next(names[role] for role in ("decoder", "encoder") if role in names)
+        with workers() as pool, pool.doing([Job("checkpoint to TorchScript", out / last, task)]):
+            if "token_embedding" in names:
+                embedding.write_of_checkpoint(checkpoint, out)
+            if "metadata" in names:
+                embedding.write_metadata(checkpoint, out)
+
+    @contextmanager
+    def prepared(self) -> Iterator[None]:
+        """Have torch and openai-whisper imported in the process that traces."""
+        with workers() as pool:
+            pool.prepare([TRACING])
+            yield
 
     @contextmanager
     def open(self, artifact: Artifact, threads: int) -> Iterator[TorchScriptSession | HostProbe]:
@@ -144,6 +163,10 @@ class TorchScriptSession:
 
     def usage(self) -> None:
         """It runs on this machine."""
+
+    def inputs(self, component: str) -> list[str]:
+        """Names of a file's inputs, as traced."""
+        return self._scripts.inputs(component)
 
     def encode(self, input_features: Float32) -> Float32:
         """float32 [1, n_mels, 3000] -> float32 [1, n_audio_ctx, n_audio_state]."""

@@ -14,9 +14,9 @@ from whisper_parity.backend import taps
 from whisper_parity.backend.artifact import Artifact
 from whisper_parity.backend.taps import Taps
 from whisper_parity.backends.tflite.litert import worker
-from whisper_parity.backends.tflite.litert.worker import Job
 from whisper_parity.model.dims import Dims
 from whisper_parity.system.files import replacing
+from whisper_parity.system.workers import Job, workers
 
 
 def build_probe(
@@ -46,7 +46,7 @@ def build_probe(
             else [__name__, *arguments, str(selection)]
         )
         jobs.append(Job(f"{variant or 'fp32'} {role} probe", target, task))
-    with worker.workers() as pool, pool.doing(jobs):
+    with workers() as pool, pool.doing(jobs):
         if "token_embedding" in names:
             worker.write_embedding(parent, out, quantised)
 

@@ -1,6 +1,6 @@
 """A fork server whose workers inherit an imported converter; run with `python -m`.
 
-Importing litert-torch takes as long as converting a small model, so one process imports it for all. Commands are JSON
+Importing a converter takes as long as converting a small model, so one process imports it for all. Commands are JSON
 lines on stdin, executed in order:
 
     {"prepare": ["MODULE", "convert"]}             import what such a task needs
