@@ -152,9 +152,7 @@ class TorchScriptBackend:
 class TorchScriptSession:
     """Two loaded files and the lookup between them."""
 
-    def __init__(
-        self, scripts: Scripts, embedding: TokenEmbedding, dims: Dims, notes: tuple[str, ...] = ()
-    ) -> None:
+    def __init__(self, scripts: Scripts, embedding: TokenEmbedding, dims: Dims, notes: tuple[str, ...] = ()) -> None:
         import torch
 
         self._scripts, self._embedding, self._dims = scripts, embedding, dims

@@ -50,9 +50,7 @@ class GivenScripts:
         """See `Scripts`."""
         return self._child.call(f"torchscript {component}", {"do": "inputs", "component": component}).text.splitlines()
 
-    def _ask(
-        self, request: dict[str, object], arrays: Sequence[Float32], count: int | None
-    ) -> tuple[Float32, ...]:
+    def _ask(self, request: dict[str, object], arrays: Sequence[Float32], count: int | None) -> tuple[Float32, ...]:
         what = f"torchscript {request['component']}"
         outputs = self._child.call(what, request, arrays).arrays
         if count is not None and len(outputs) != count:

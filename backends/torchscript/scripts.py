@@ -49,7 +49,8 @@ class LoadedScripts:
         module = read_foreign(path) if self._foreign else read(path)
         if shape is not None and not holds(module, shape):
             raise ArtifactError(
-                f"{path}: no weight of shape {list(shape)} ({WEIGHTS[component]})", hint="Is it from the given checkpoint?"
+                f"{path}: no weight of shape {list(shape)} ({WEIGHTS[component]})",
+                hint="Is it from the given checkpoint?",
             )
         self._modules[component] = module
 
@@ -130,8 +131,9 @@ def read_foreign(path: Path) -> Any:
     try:
         archive.require_one_reading(path)
         archive.require_no_code_at_load(path, torch._C.PyTorchFileReader(str(path)))
-        unit = torch._C.CompilationUnit()
-        loaded = torch._C.import_ir_module(unit, str(path), torch.device("cpu"), {}, False)  # as torch.jit.load does
+        unit: Any = torch._C.CompilationUnit()
+        load: Any = torch._C.import_ir_module
+        loaded = load(unit, str(path), torch.device("cpu"), {}, False)  # as torch.jit.load does
         operators.require_arithmetic(path, (function.graph for function in unit.get_functions()))
         module = wrap_cpp_module(loaded)  # type: ignore[no-untyped-call]
         module.forward  # noqa: B018 - raises where there is none

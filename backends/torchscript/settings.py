@@ -18,9 +18,7 @@ class Settings:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
-    given_limit_s: float = setting(
-        300.0, "for loading a given file, and for one pass of it [s]", decides_numbers=False
-    )
+    given_limit_s: float = setting(300.0, "for loading a given file, and for one pass of it [s]", decides_numbers=False)
     given_memory_gib: float = setting(
         4.0, "memory for running given files, beside four times their size [GiB]", decides_numbers=False
     )

@@ -98,7 +98,7 @@ def python_folders() -> Iterator[Path]:
 
 
 def _limit_resources() -> None:
-    """No core files, few open files, and no byte into any file; where processes are counted without threads, no other."""
+    """No core files, few open files, no byte into any file; where processes are counted without threads, no other."""
     import resource
 
     for kind, limit in (

@@ -7,10 +7,10 @@ import errno
 import os
 import platform
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 
 ALLOW, ERROR, KILL = 0x7FFF0000, 0x00050000, 0x80000000
+REFUSED = ERROR | errno.EPERM
 SET_SECCOMP, FILTER_MODE = 22, 2
 NAMING = (15, 16, 0x53564D41)
 """What threads and allocators ask `prctl` for: to set and get a name, and to name memory."""
@@ -25,67 +25,50 @@ NUMBER_AT, ARCHITECTURE_AT, ARGUMENTS_AT = 0, 4, 16
 LOAD, JUMP_EQUAL, JUMP_ANY, RETURN = 0x20, 0x15, 0x45, 0x06
 
 
-@dataclass(frozen=True, slots=True)
-class Architecture:
-    """What differs between machines."""
-
-    audit: int
-    """As the kernel names it to a filter."""
-    allowed: tuple[int, ...]
-    """Calls that may be made, whatever their arguments."""
-    opens: tuple[tuple[int, int], ...]
-    """Calls that open a file, and which argument holds the flags."""
-    clone: int
-    fcntl: int
-    ioctl: int
-    prctl: int
-    tgkill: int
-    prlimit: int
-    missing: tuple[int, ...]
-    """Calls that answer "no such call", for which the C library knows another way: clone3, openat2."""
-
-
-_X86_64 = Architecture(
-    audit=0xC000003E,
-    # fmt: off
-    allowed=(
-        0, 1, 17, 19, 20,                              # read write pread64 readv writev
-        3, 436, 5, 4, 6, 262, 332, 8, 138, 137,        # close close_range fstat stat lstat newfstatat statx lseek fstatfs
-        9, 10, 11, 12, 25, 28, 26, 27, 149, 150,       # mmap mprotect munmap brk mremap madvise msync mincore mlock munlock
-        13, 14, 15, 131, 128, 219,                     # rt_sigaction rt_sigprocmask rt_sigreturn sigaltstack rt_sigtimedwait
-        21, 269, 439, 89, 267, 79, 217, 78, 221, 187,  # access faccessat* readlink* getcwd getdents* fadvise64 readahead
-        32, 33, 292, 22, 293, 290,                     # dup* pipe* eventfd2
-        7, 271, 23, 270, 291, 233, 232, 281,           # poll ppoll select pselect6 epoll_*
-        202, 449, 273, 274, 218, 334, 324,             # futex* *_robust_list set_tid_address rseq membarrier
-        60, 231, 39, 186, 110, 102, 104, 107, 108, 115, 111, 121, 124,  # exit* getpid gettid get*id
-        24, 204, 143, 145, 146, 147, 309, 140,    # sched_* getcpu getpriority
-        228, 229, 230, 35, 96, 201, 100, 98,           # clock_* nanosleep gettimeofday time times getrusage
-        318, 99, 63, 158, 97, 239,                     # getrandom sysinfo uname arch_prctl getrlimit get_mempolicy
-    ),
-    # fmt: on
-    opens=((2, 1), (257, 2)), clone=56, fcntl=72, ioctl=16, prctl=157, tgkill=234, prlimit=302, missing=(435, 437),
-)  # fmt: skip
-_AARCH64 = Architecture(
-    audit=0xC00000B7,
-    # fmt: off
-    allowed=(
-        63, 64, 67, 65, 66,
-        57, 436, 80, 79, 291, 62, 44, 43,              # close close_range fstat newfstatat statx lseek fstatfs statfs
-        222, 226, 215, 214, 216, 233, 227, 232, 228, 229,
-        134, 135, 139, 132, 137, 128,
-        48, 439, 78, 17, 61, 223, 213,                 # faccessat faccessat2 readlinkat getcwd getdents64 fadvise64 readahead
-        23, 24, 59, 19,                                # dup dup3 pipe2 eventfd2
-        73, 72, 20, 21, 22,                            # ppoll pselect6 epoll_*
-        98, 449, 99, 100, 96, 293, 283,
-        93, 94, 172, 178, 173, 174, 176, 175, 177, 158, 155, 156,
-        124, 123, 121, 120, 125, 126, 168, 141,
-        113, 114, 115, 101, 169, 153, 165,
-        278, 179, 160, 163, 236,
-    ),
-    # fmt: on
-    opens=((56, 2),), clone=220, fcntl=25, ioctl=29, prctl=167, tgkill=131, prlimit=261, missing=(435, 437),
-)  # fmt: skip
-ARCHITECTURES = {"x86_64": _X86_64, "aarch64": _AARCH64}
+NUMBERS: Mapping[str, tuple[int, int | None]] = {
+    # read and write what is open
+    "read": (0, 63), "write": (1, 64), "pread64": (17, 67), "readv": (19, 65), "writev": (20, 66), "lseek": (8, 62),
+    "close": (3, 57), "close_range": (436, 436), "dup": (32, 23), "dup2": (33, None), "dup3": (292, 24),
+    "pipe": (22, None), "pipe2": (293, 59), "eventfd2": (290, 19), "poll": (7, None), "ppoll": (271, 73),
+    "select": (23, None), "pselect6": (270, 72), "epoll_create1": (291, 20), "epoll_ctl": (233, 21),
+    "epoll_wait": (232, None), "epoll_pwait": (281, 22), "fadvise64": (221, 223), "readahead": (187, 213),
+    # look at files
+    "fstat": (5, 80), "stat": (4, None), "lstat": (6, None), "newfstatat": (262, 79), "statx": (332, 291),
+    "statfs": (137, 43), "fstatfs": (138, 44), "access": (21, None), "faccessat": (269, 48), "faccessat2": (439, 439),
+    "readlink": (89, None), "readlinkat": (267, 78), "getcwd": (79, 17), "getdents": (78, None),
+    "getdents64": (217, 61),
+    # memory
+    "mmap": (9, 222), "mprotect": (10, 226), "munmap": (11, 215), "mremap": (25, 216), "brk": (12, 214),
+    "madvise": (28, 233), "msync": (26, 227), "mincore": (27, 232), "mlock": (149, 228), "munlock": (150, 229),
+    "get_mempolicy": (239, 236), "membarrier": (324, 283),
+    # signals of its own
+    "rt_sigaction": (13, 134), "rt_sigprocmask": (14, 135), "rt_sigreturn": (15, 139), "rt_sigtimedwait": (128, 137),
+    "sigaltstack": (131, 132), "restart_syscall": (219, 128),
+    # threads
+    "futex": (202, 98), "futex_waitv": (449, 449), "set_robust_list": (273, 99), "get_robust_list": (274, 100),
+    "set_tid_address": (218, 96), "rseq": (334, 293), "exit": (60, 93), "exit_group": (231, 94),
+    "sched_yield": (24, 124), "sched_getaffinity": (204, 123), "sched_getparam": (143, 121),
+    "sched_getscheduler": (145, 120), "sched_get_priority_max": (146, 125), "sched_get_priority_min": (147, 126),
+    "getcpu": (309, 168), "getpriority": (140, 141), "arch_prctl": (158, None),
+    # who it is, what time it is
+    "getpid": (39, 172), "gettid": (186, 178), "getppid": (110, 173), "getuid": (102, 174), "geteuid": (107, 175),
+    "getgid": (104, 176), "getegid": (108, 177), "getgroups": (115, 158), "getpgrp": (111, None),
+    "getpgid": (121, 155), "getsid": (124, 156), "clock_gettime": (228, 113), "clock_getres": (229, 114),
+    "clock_nanosleep": (230, 115), "nanosleep": (35, 101), "gettimeofday": (96, 169), "time": (201, None),
+    "times": (100, 153), "getrusage": (98, 165), "getrlimit": (97, 163), "getrandom": (318, 278),
+    "sysinfo": (99, 179), "uname": (63, 160),
+}  # fmt: skip
+"""Calls that may be made, whatever their arguments: number on x86_64 and on aarch64, None where there is none."""
+ASKED: Mapping[str, tuple[int, int | None]] = {
+    "open": (2, None), "openat": (257, 56), "clone": (56, 220), "tgkill": (234, 131), "prlimit64": (302, 261),
+    "ioctl": (16, 29), "fcntl": (72, 25), "prctl": (157, 167),
+}  # fmt: skip
+"""Calls whose answer depends on an argument."""
+MISSING: Mapping[str, tuple[int, int | None]] = {"clone3": (435, 435), "openat2": (437, 437)}
+"""Calls that take their arguments from memory, where no filter sees them: "no such call", and the C library knows
+another way."""
+MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
+"""Which of the numbers a machine uses, and how the kernel names it to a filter."""
 
 
 class _Program(ctypes.Structure):
@@ -102,54 +85,58 @@ def install() -> bool:
         Whether it is in force: not on another system than Linux, another machine than x86_64 and aarch64, or where
         the kernel offers no filters.
     """
-    architecture = ARCHITECTURES.get(platform.machine())
-    if architecture is None or not hasattr(os, "O_PATH"):
+    if platform.machine() not in MACHINES or not hasattr(os, "O_PATH"):
         return False
-    code = program(architecture, os.getpid())
+    code = program(platform.machine(), os.getpid())
     library = ctypes.CDLL(None, use_errno=True)
     filters = _Program(len(code) // 8, code)
     return bool(library.prctl(SET_SECCOMP, FILTER_MODE, ctypes.byref(filters), 0, 0) == 0)
 
 
-def program(architecture: Architecture, process: int) -> bytes:
+def program(machine: str, process: int) -> bytes:
     """The filter in the kernel's machine code.
 
     Args:
-        architecture: of the machine.
+        machine: "x86_64" or "aarch64".
         process: id of the process, whose threads may signal each other: `abort` does.
     """
-    refused = ERROR | errno.EPERM
+    column, audit = MACHINES[machine]
     code = [
         _statement(LOAD, ARCHITECTURE_AT),
-        _jump(JUMP_EQUAL, architecture.audit, 1, 0),
+        _jump(JUMP_EQUAL, audit, 1, 0),
         _statement(RETURN, KILL),
         _statement(LOAD, NUMBER_AT),
-        *_answered(architecture.missing, ERROR | errno.ENOSYS),
-        *_answered(architecture.allowed, ALLOW),
+        *_answered(MISSING, column, ERROR | errno.ENOSYS),
+        *_answered(NUMBERS, column, ALLOW),
     ]
-    for number, place in architecture.opens:
-        code += _asked(number, place, [_jump(JUMP_ANY, WRITING, 0, 1)], refused, ALLOW)
-    code += _asked(architecture.clone, 0, [_jump(JUMP_ANY, CLONE_THREAD, 0, 1)], ALLOW, refused)
-    for number, place, values in (
-        (architecture.tgkill, 0, (process,)),
-        (architecture.prlimit, 0, (0,)),
-        (architecture.ioctl, 1, (TERMINAL_QUESTION,)),
-        (architecture.fcntl, 1, DESCRIPTOR),
-        (architecture.prctl, 0, NAMING),
-    ):
-        code += _asked(number, place, _one_of(values), ALLOW, refused)
-    return b"".join([*code, _statement(RETURN, refused)])
+    questions: tuple[tuple[str, int, list[bytes], int], ...] = (
+        ("open", 1, [_jump(JUMP_ANY, WRITING, 0, 1)], REFUSED),
+        ("openat", 2, [_jump(JUMP_ANY, WRITING, 0, 1)], REFUSED),
+        ("clone", 0, [_jump(JUMP_ANY, CLONE_THREAD, 0, 1)], ALLOW),
+        ("tgkill", 0, _one_of((process,)), ALLOW),
+        ("prlimit64", 0, _one_of((0,)), ALLOW),
+        ("ioctl", 1, _one_of((TERMINAL_QUESTION,)), ALLOW),
+        ("fcntl", 1, _one_of(DESCRIPTOR), ALLOW),
+        ("prctl", 0, _one_of(NAMING), ALLOW),
+    )
+    for name, place, question, answer in questions:
+        code += _asked(ASKED[name][column], place, question, answer)
+    return b"".join([*code, _statement(RETURN, REFUSED)])
 
 
-def _answered(numbers: tuple[int, ...], answer: int) -> Iterator[bytes]:
-    for number in numbers:
-        yield _jump(JUMP_EQUAL, number, 0, 1)
-        yield _statement(RETURN, answer)
+def _answered(calls: Mapping[str, tuple[int, int | None]], column: int, answer: int) -> Iterator[bytes]:
+    for numbers in calls.values():
+        if (number := numbers[column]) is not None:
+            yield _jump(JUMP_EQUAL, number, 0, 1)
+            yield _statement(RETURN, answer)
 
 
-def _asked(number: int, place: int, questions: list[bytes], yes: int, no: int) -> list[bytes]:
-    """A call whose answer depends on an argument; the last question jumps over `yes` when it fails."""
-    body = [_statement(LOAD, ARGUMENTS_AT + 8 * place), *questions, _statement(RETURN, yes), _statement(RETURN, no)]
+def _asked(number: int | None, place: int, question: list[bytes], yes: int) -> list[bytes]:
+    """A call whose answer depends on an argument; the question jumps over `yes` when it fails."""
+    if number is None:
+        return []
+    no = ALLOW if yes == REFUSED else REFUSED
+    body = [_statement(LOAD, ARGUMENTS_AT + 8 * place), *question, _statement(RETURN, yes), _statement(RETURN, no)]
     return [_jump(JUMP_EQUAL, number, 0, len(body)), *body]
 
 
