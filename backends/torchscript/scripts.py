@@ -73,7 +73,7 @@ class LoadedScripts:
 
     def outputs(self, component: str, arrays: Sequence[Float32]) -> tuple[Float32, ...]:
         """See `Scripts`; errors as of `rows`."""
-        return tuple(np.asarray(output.numpy()) for output in _call(component, self._modules[component], arrays))
+        return tuple(np.asarray(output.numpy()) for output in self._call(component, arrays))
 
     def inputs(self, component: str) -> list[str]:
         """See `Scripts`."""
@@ -82,7 +82,7 @@ class LoadedScripts:
     def _run(self, component: str, arrays: Sequence[Float32]) -> Any:
         import torch
 
-        output = _call(component, self._modules[component], arrays)
+        output = self._call(component, arrays)
         dtype = output.dtype if isinstance(output, torch.Tensor) else type(output).__name__
         if dtype != torch.float32:
             raise ArtifactError(
@@ -90,7 +90,24 @@ class LoadedScripts:
             )
         return output
 
+    def _call(self, component: str, arrays: Sequence[Float32]) -> Any:
+        import torch
 
+        try:
+            with torch.no_grad():
+                return self._modules[component](*map(torch.from_numpy, arrays))
+        except RuntimeError as error:
+            shapes = ", ".join(str(list(array.shape)) for array in arrays)
+            lines = [line for line in str(error).splitlines() if "Error" in line]
+            reason = (lines or [first_line(error)])[-1].strip()
+            message = f"torchscript {component}: failed on inputs {shapes} ({reason:.200})"
+            if "allocate memory" in message:
+                hint = OWN_LIMIT if self._foreign else "Free memory, or run fewer things at once"
+                raise BackendError(message, hint=hint) from error
+            raise ArtifactError(message, hint="Do encoder and decoder belong to the given checkpoint?") from error
+
+
+OWN_LIMIT = "The process of given files has a limit: given_memory_gib under [backends.torchscript]"
 WEIGHTS: Mapping[str, str] = {"encoder": "first convolution", "decoder": "output projection"}
 
 
@@ -146,20 +163,3 @@ def read_foreign(path: Path) -> Any:
 
 def _not_read(path: Path, error: Exception) -> ArtifactError:
     return ArtifactError(f"{path}: not a TorchScript file ({first_line(error)})", hint="Build or copy it again")
-
-
-def _call(component: str, module: Any, arrays: Sequence[Float32]) -> Any:
-    import torch
-
-    try:
-        with torch.no_grad():
-            return module(*map(torch.from_numpy, arrays))
-    except RuntimeError as error:
-        shapes = ", ".join(str(list(array.shape)) for array in arrays)
-        lines = [line for line in str(error).splitlines() if "Error" in line]
-        message = (
-            f"torchscript {component}: failed on inputs {shapes} ({(lines or [first_line(error)])[-1].strip():.200})"
-        )
-        if "allocate memory" in message:
-            raise BackendError(message, hint="Free memory, or run fewer things at once") from error
-        raise ArtifactError(message, hint="Do encoder and decoder belong to the given checkpoint?") from error
