@@ -56,12 +56,13 @@ def port_order(path: Path) -> tuple[list[str], list[str]]:
 
     A compiler numbers its handles in this order and keeps no names.
     """
-    from whisper_parity.backends.tflite.session import _interpreter_module, _signature, _without_chatter
+    from whisper_parity.backends.tflite.graph import signature, without_chatter
+    from whisper_parity.backends.tflite.session import _interpreter_module
 
     module, _ = _interpreter_module()
-    with _without_chatter():
+    with without_chatter():
         interpreter = module.Interpreter(model_path=str(path))
-    sides = zip(_signature(interpreter), (interpreter.get_input_details(), interpreter.get_output_details()))
+    sides = zip(signature(interpreter), (interpreter.get_input_details(), interpreter.get_output_details()))
     inputs, outputs = ([_signature_name(names, int(detail["index"])) for detail in details] for names, details in sides)
     return inputs, outputs
 

@@ -13,10 +13,11 @@ import numpy as np
 from whisper_parity.backend.artifact import Artifact
 from whisper_parity.backends.split.embedding import link_or_copy_token_embedding
 from whisper_parity.backends.tflite import session
+from whisper_parity.backends.tflite.graph import Shapes
 from whisper_parity.backends.tflite.mediatek import mtk
 from whisper_parity.backends.tflite.mediatek.mtk import Converted
 from whisper_parity.backends.tflite.mtkext.inspection import Inspection
-from whisper_parity.backends.tflite.session import INPUTS, OUTPUTS, ROLES, Shapes
+from whisper_parity.backends.tflite.session import INPUTS, OUTPUTS, ROLES
 from whisper_parity.backends.tflite.settings import Settings
 from whisper_parity.errors import ArtifactError, BuildError
 from whisper_parity.system.threads import side_by_side
