@@ -90,7 +90,7 @@ def executor(file: Path) -> AbstractContextManager[Executor]:
     from whisper_parity.backends.tflite.mediatek import mtk
 
     table = project.find().backends.get("tflite", {})
-    return mtk.executor(settings.read(table), {"file": file})
+    return mtk.executor(settings.read(table), {"file": file}, foreign=True)
 
 
 def _words(changes: Mapping[str, Any]) -> str:

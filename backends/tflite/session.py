@@ -46,7 +46,7 @@ def opened(settings: Settings, artifact: Artifact, threads: int) -> Iterator[TFL
     if _by_mtk(settings, paths):
         from whisper_parity.backends.tflite.mediatek import mtk
 
-        with mtk.executor(settings, paths) as executor:
+        with mtk.executor(settings, paths, foreign=artifact.origin == GIVEN) as executor:
             yield MTKSession(artifact, executor)
     else:
         with _by_litert(settings, artifact, threads) as session:

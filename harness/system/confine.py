@@ -59,6 +59,23 @@ def confine(readable: Sequence[Path], parent: int) -> Confinement:
     return Confinement(tuple(_measures(interface, filtered, privileges)))
 
 
+def confine_tool(writable: Sequence[Path]) -> Confinement:
+    """Confine this process, which is about to become a program of others that works on a foreign file.
+
+    Args:
+        writable: the only folders in which it may write.
+
+    Returns:
+        What the system granted of it.
+    """
+    privileges = _give_up_privileges()
+    interface = landlock.restrict([Path("/")], [*writable, Path(os.devnull), Path("/dev/shm")], executable=True)  # noqa: S108
+    filtered = seccomp.install_for_tools()
+    writes = [f"no writes but of its results (Landlock {interface})"] if interface else []
+    network = ["no network (seccomp)"] if filtered else []
+    return Confinement((*writes, *network, *(["no privileges"] if privileges else [])))
+
+
 def limit_memory(size: int) -> str:
     """Let this process take that much more memory than it has now.
 

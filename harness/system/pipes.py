@@ -10,7 +10,6 @@ import threading
 import time
 from typing import Any
 
-from whisper_parity.system.process import exit_status
 from whisper_parity.system.threads import INTERRUPTED
 
 POLL_S = 0.2
@@ -83,12 +82,12 @@ class Pipes:
                 pipe.close()
 
     def exit_status(self) -> str:
-        """How the process ended, for messages: "ended (signal 11, Segmentation fault)"."""
+        """How the process ended, for messages: "died by signal 11 (Segmentation fault)"."""
         try:
             code = self._process.wait(EXIT_LIMIT_S)
         except subprocess.TimeoutExpired:
             return "closed its pipe"
-        return f"ended ({exit_status(code)})"
+        return f"died by signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"ended with exit code {code}"
 
     def last_words(self) -> list[str]:
         """The last lines that it wrote to stderr."""

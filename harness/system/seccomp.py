@@ -7,7 +7,7 @@ import errno
 import os
 import platform
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 ALLOW, ERROR, KILL = 0x7FFF0000, 0x00050000, 0x80000000
 REFUSED = ERROR | errno.EPERM
@@ -22,7 +22,7 @@ TERMINAL_QUESTION = 0x5401
 """TCGETS: Python asks every stream that it opens whether it is a terminal."""
 
 NUMBER_AT, ARCHITECTURE_AT, ARGUMENTS_AT = 0, 4, 16
-LOAD, JUMP_EQUAL, JUMP_ANY, RETURN = 0x20, 0x15, 0x45, 0x06
+LOAD, JUMP_EQUAL, JUMP_FROM, JUMP_ANY, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 
 
 NUMBERS: Mapping[str, tuple[int, int | None]] = {
@@ -67,6 +67,18 @@ ASKED: Mapping[str, tuple[int, int | None]] = {
 MISSING: Mapping[str, tuple[int, int | None]] = {"clone3": (435, 435), "openat2": (437, 437)}
 """Calls that take their arguments from memory, where no filter sees them: "no such call", and the C library knows
 another way."""
+REFUSED_TO_TOOLS: Mapping[str, tuple[int, int | None]] = {
+    "socket": (41, 198), "ptrace": (101, 117), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271),
+    "mount": (165, 40), "umount2": (166, 39), "pivot_root": (155, 41), "move_mount": (429, 429),
+    "open_tree": (428, 428), "fsopen": (430, 430), "unshare": (272, 97), "setns": (308, 268), "bpf": (321, 280),
+    "perf_event_open": (298, 241), "keyctl": (250, 219), "add_key": (248, 217), "request_key": (249, 218),
+    "io_uring_setup": (425, 425), "userfaultfd": (323, 282), "init_module": (175, 105), "finit_module": (313, 273),
+    "kexec_load": (246, 104), "open_by_handle_at": (304, 265), "pidfd_getfd": (438, 438), "reboot": (169, 142),
+    "swapon": (167, 224), "acct": (163, 89),
+}  # fmt: skip
+"""Calls that a program of others must not make while it works on a foreign file; it is trusted, and may need others."""
+OTHER_NUMBERS = 0x40000000
+"""From here on, x86_64 has all calls a second time."""
 MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 """Which of the numbers a machine uses, and how the kernel names it to a filter."""
 
@@ -85,12 +97,37 @@ def install() -> bool:
         Whether it is in force: not on another system than Linux, another machine than x86_64 and aarch64, or where
         the kernel offers no filters.
     """
+    return _install(lambda machine: program(machine, os.getpid()))
+
+
+def install_for_tools() -> bool:
+    """Refuse this process, and the programs that it becomes and starts, sockets, debugging, mounts and the like.
+
+    Returns:
+        Whether it is in force, see `install`.
+    """
+    return _install(tools_program)
+
+
+def _install(compiled: Callable[[str], bytes]) -> bool:
     if platform.machine() not in MACHINES or not hasattr(os, "O_PATH"):
         return False
-    code = program(platform.machine(), os.getpid())
+    code = compiled(platform.machine())
     library = ctypes.CDLL(None, use_errno=True)
     filters = _Program(len(code) // 8, code)
     return bool(library.prctl(SET_SECCOMP, FILTER_MODE, ctypes.byref(filters), 0, 0) == 0)
+
+
+def tools_program(machine: str) -> bytes:
+    """The filter of `install_for_tools` in the kernel's machine code."""
+    column, audit = MACHINES[machine]
+    code = [
+        *_of_machine(audit),
+        _jump(JUMP_FROM, OTHER_NUMBERS, 0, 1),
+        _statement(RETURN, REFUSED),
+        *_answered(REFUSED_TO_TOOLS, column, REFUSED),
+    ]
+    return b"".join([*code, _statement(RETURN, ALLOW)])
 
 
 def program(machine: str, process: int) -> bytes:
@@ -102,10 +139,7 @@ def program(machine: str, process: int) -> bytes:
     """
     column, audit = MACHINES[machine]
     code = [
-        _statement(LOAD, ARCHITECTURE_AT),
-        _jump(JUMP_EQUAL, audit, 1, 0),
-        _statement(RETURN, KILL),
-        _statement(LOAD, NUMBER_AT),
+        *_of_machine(audit),
         *_answered(MISSING, column, ERROR | errno.ENOSYS),
         *_answered(NUMBERS, column, ALLOW),
     ]
@@ -122,6 +156,16 @@ def program(machine: str, process: int) -> bytes:
     for name, place, question, answer in questions:
         code += _asked(ASKED[name][column], place, question, answer)
     return b"".join([*code, _statement(RETURN, REFUSED)])
+
+
+def _of_machine(audit: int) -> list[bytes]:
+    """Kill what calls by another machine's numbers, and load the number."""
+    return [
+        _statement(LOAD, ARCHITECTURE_AT),
+        _jump(JUMP_EQUAL, audit, 1, 0),
+        _statement(RETURN, KILL),
+        _statement(LOAD, NUMBER_AT),
+    ]
 
 
 def _answered(calls: Mapping[str, tuple[int, int | None]], column: int, answer: int) -> Iterator[bytes]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
@@ -57,7 +59,14 @@ class Workers:
         self._running: dict[int, Future[TaskResult]] = {}
         self._server_result: TaskResult | None = None
         self._cancelled = False
-        self._lock = threading.Lock()
+        self.def _space(job: Job, result: TaskResult) -> str:
+    """How much space there is, where a file that a worker maps into memory may have had none; "" elsewhere."""
+    if result.exit_code != -signal.SIGBUS:
+        return ""
+    return f"; {shutil.disk_usage(job.path.parent).free / 2**20:.1f} MiB are free on its disk"
+
+
+_lock = threading.Lock()
         self._log = TemporaryFile()  # noqa: SIM115 (closed by the listener)
         self._server = subprocess.Popen(
             python_module("whisper_parity.system.forkserver"),
@@ -121,7 +130,7 @@ class Workers:
                 hint="Try again when the machine is less busy",
             ) from error
         if result.exit_code != 0 or not job.path.is_file():
-            reason = result.last_line or "it printed nothing"
+            reason = (result.last_line or "it printed nothing") + _space(job, result)
             raise BuildError(f"converting the {job.what} failed ({exit_status(result.exit_code)}): {reason}")
 
     def _abandon(self, run: int) -> None:
@@ -158,6 +167,13 @@ class Workers:
             future = self._running.get(run)
         if future and not future.done():
             future.set_result(result)
+
+
+def _space(job: Job, result: TaskResult) -> str:
+    """How much space there is, where a file that a worker maps into memory may have had none; "" elsewhere."""
+    if result.exit_code != -signal.SIGBUS:
+        return ""
+    return f"; {shutil.disk_usage(job.path.parent).free / 2**20:.1f} MiB are free on its disk"
 
 
 _lock = threading.Lock()

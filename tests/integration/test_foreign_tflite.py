@@ -55,7 +55,7 @@ def broken_name(graph: Any) -> None:
 
 
 KILLS = (
-    r"(running it once: its process ended \(signal 11, Segmentation fault\)|"
+    r"(running it once: its process died by signal 11 \(Segmentation fault\)|"
     r"Tensor at index 0 was optional but was expected)\). Is it complete"
 )
 """What a read outside of an array does is not determined: mostly it kills, and now and then LiteRT sees it in time."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from whisper_parity.backend.artifact import Artifact
+from whisper_parity.backend.artifact import GIVEN, Artifact
 from whisper_parity.backends.split.embedding import link_or_copy_token_embedding
 from whisper_parity.backends.tflite import session
 from whisper_parity.backends.tflite.graph import Shapes
@@ -40,7 +40,7 @@ def build_files(settings: Settings, parent: Artifact, out: Path, names: Mapping[
 
     def convert(role: str) -> Converted:
         shapes = list(sides[role][INPUTS].values())
-        converted = mtk.convert(settings, parent.path(role), out / names[role], shapes)
+        converted = mtk.convert(settings, parent.path(role), out / names[role], shapes, foreign=parent.origin == GIVEN)
         require(out / names[role], converted.inspection, sides[role])
         return converted
 
