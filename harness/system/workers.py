@@ -59,14 +59,7 @@ class Workers:
         self._running: dict[int, Future[TaskResult]] = {}
         self._server_result: TaskResult | None = None
         self._cancelled = False
-        self.def _space(job: Job, result: TaskResult) -> str:
-    """How much space there is, where a file that a worker maps into memory may have had none; "" elsewhere."""
-    if result.exit_code != -signal.SIGBUS:
-        return ""
-    return f"; {shutil.disk_usage(job.path.parent).free / 2**20:.1f} MiB are free on its disk"
-
-
-_lock = threading.Lock()
+        self._lock = threading.Lock()
         self._log = TemporaryFile()  # noqa: SIM115 (closed by the listener)
         self._server = subprocess.Popen(
             python_module("whisper_parity.system.forkserver"),
@@ -134,11 +127,15 @@ _lock = threading.Lock()
             raise BuildError(f"converting the {job.what} failed ({exit_status(result.exit_code)}): {reason}")
 
     def _abandon(self, run: int) -> None:
-        with self._lock:
-            done = self._running.pop(run).done()
-        if not done:
+        """Forget a task; one that still runs is killed first, so that nothing is written any more."""
+        future = self._running[run]
+        if not future.done():
             self._cancelled = True
             self._send({"cancel": run})
+            with suppress(FutureTimeoutError):
+                future.result(STOP_LIMIT_S)
+        with self._lock:
+            del self._running[run]
 
     def _send(self, command: dict[str, Any] | None) -> None:
         """Send a command; None ends all. A dead server is noticed by the listener."""

@@ -165,7 +165,7 @@ def test_bytes_around_and_in_an_archive_are_refused(case: str, tmp_path: Path, m
     path.write_bytes(change(path.read_bytes()))
     with pytest.raises(ArtifactError) as refusal:
         passed(path)
-    assert str(refusal.value).startswith((f"{path}: {expected}", f"{path}: not a TorchScript file ("))
+    assert str(refusal.value).startswith(f"{path}: {expected}")
 
 
 def test_what_nobody_changed_is_read(tmp_path: Path, marker: Path):
