@@ -72,7 +72,7 @@ class GivenGraphs:
         """
         self._count += 1
         request = {
-            "do": "load", "key": str(self._count), "path": str(path.resolve()), "name": name or str(path),
+            "do": "load", "key": str(self._count), "path": str(path.absolute()), "name": name or str(path),
             "module": self._module, "threads": self._threads, "inputs": inputs, "outputs": outputs,
         }  # fmt: skip
         try:

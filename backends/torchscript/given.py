@@ -32,7 +32,8 @@ class GivenScripts:
     def load(self, component: str, path: Path, shape: Shape | None) -> None:
         """See `Scripts`; raises what it does."""
         request = {
-            "do": "load", "component": component, "path": str(path.resolve()), "shape": shape, "threads": self._threads,
+            "do": "load", "component": component, "path": str(path.absolute()), "shape": shape,
+            "threads": self._threads,
         }  # fmt: skip
         self._child.call(f"{path}", request)
 
@@ -82,7 +83,7 @@ def role(settings: Settings, path: Path, dims: Dims) -> str | None:
     child = Child(WORKER, [path], _limits(settings, [path]))
     try:
         shapes = {component: weight_shape(component, dims) for component in ("encoder", "decoder")}
-        text = child.call(f"{path}", {"do": "inspect", "path": str(path.resolve()), "shapes": shapes}).text
+        text = child.call(f"{path}", {"do": "inspect", "path": str(path.absolute()), "shapes": shapes}).text
         return text if text in shapes else None
     finally:
         child.close()

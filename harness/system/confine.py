@@ -50,30 +50,23 @@ def confine(readable: Sequence[Path], parent: int) -> Confinement:
     Returns:
         What the system granted of it; nothing is assumed.
     """
-    with suppress(ValueError, OSError, ImportError):
-        _limit_resources()
+    limited = _limit_resources()
     _end_with(parent)
     privileges = _give_up_privileges()
     interface = landlock.restrict([*python_folders(), *map(Path, SYSTEM), *readable], (), executable=True)
     filtered = seccomp.install()
-    return Confinement(tuple(_measures(interface, filtered, privileges)))
+    return Confinement(tuple(_measures(interface, filtered, privileges, limited)))
 
 
-def confine_tool(writable: Sequence[Path]) -> Confinement:
+def confine_tool(writable: Sequence[Path]) -> None:
     """Confine this process, which is about to become a program of others that works on a foreign file.
 
     Args:
-        writable: the only folders in which it may write.
-
-    Returns:
-        What the system granted of it.
+        writable: the only folders in which it may write, where the system can see to it.
     """
-    privileges = _give_up_privileges()
-    interface = landlock.restrict([Path("/")], [*writable, Path(os.devnull), Path("/dev/shm")], executable=True)  # noqa: S108
-    filtered = seccomp.install_for_tools()
-    writes = [f"no writes but of its results (Landlock {interface})"] if interface else []
-    network = ["no network (seccomp)"] if filtered else []
-    return Confinement((*writes, *network, *(["no privileges"] if privileges else [])))
+    _give_up_privileges()
+    landlock.restrict([Path("/")], [*writable, Path(os.devnull), Path("/dev/shm")], executable=True)  # noqa: S108
+    seccomp.install_for_tools()
 
 
 def limit_memory(size: int) -> str:
@@ -90,9 +83,10 @@ def limit_memory(size: int) -> str:
     import resource
 
     pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
-    limit = pages * resource.getpagesize() + size
+    used = pages * resource.getpagesize()
+    limit = _at_most(resource.RLIMIT_AS, used + size)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    return f"memory {size / 2**30:.1f} GiB"
+    return f"memory {(limit - used) / 2**30:.1f} GiB"
 
 
 def limit_processor(seconds: float) -> None:
@@ -114,16 +108,28 @@ def python_folders() -> Iterator[Path]:
     return (Path(name).absolute() for name in sorted(names) if name)
 
 
-def _limit_resources() -> None:
+def _limit_resources() -> bool:
     """No core files, few open files, no byte into any file; where processes are counted without threads, no other."""
+    try:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+        files = _at_most(resource.RLIMIT_NOFILE, OPEN_FILES)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+        if sys.platform == "darwin":
+            resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+    except (ImportError, ValueError, OSError):
+        return False
+    return True
+
+
+def _at_most(kind: int, wanted: int) -> int:
+    """A limit that the process may set: the one it has, where that is less."""
     import resource
 
-    for kind, limit in (
-        (resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_NOFILE, OPEN_FILES),
-    ):  # fmt: skip
-        resource.setrlimit(kind, (limit, limit))
-    if sys.platform == "darwin":
-        resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+    hard = resource.getrlimit(kind)[1]
+    return wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
 
 
 def _end_with(parent: int) -> None:
@@ -147,7 +153,7 @@ def _give_up_privileges() -> bool:
     return bool(library.prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0) == 0 and dropped)
 
 
-def _measures(interface: int, filtered: bool, privileges: bool) -> Iterator[str]:
+def _measures(interface: int, filtered: bool, privileges: bool, limited: bool) -> Iterator[str]:
     """What is in force, the strongest first."""
     calls = ["seccomp"] if filtered else []
     if files := [*([f"Landlock {interface}"] if interface else []), *calls]:
@@ -160,4 +166,5 @@ def _measures(interface: int, filtered: bool, privileges: bool) -> Iterator[str]
         yield f"reads of Python's and the system's folders and this file only (Landlock {interface})"
     if privileges:
         yield "no privileges"
-    yield "no bytes into files, no core files (resource limits)"
+    if limited:
+        yield "no bytes into files, no core files (resource limits)"

@@ -233,7 +233,7 @@ def test_a_lineage_record_makes_no_file_ours(artifacts: Folder, built_artifacts:
 
 
 def test_a_file_that_hangs_is_a_row_and_the_run_goes_on(artifacts: Folder, tmp_path: Path):
-    """After the time that the settings allow; the other stages are judged."""
+    """After the time that the settings allow; the stage behind it is recorded."""
     path = artifacts.file("torchscript", "encoder")
     path.unlink()
     attacks.build("Endless", path, tmp_path / "marker")
@@ -241,4 +241,4 @@ def test_a_file_that_hangs_is_a_row_and_the_run_goes_on(artifacts: Folder, tmp_p
     outcomes = {row.stage: row.verdict for row in report.rows}
     assert outcomes["torchscript"].outcome is Outcome.FAILED
     assert outcomes["torchscript"].reason == "torchscript encoder: no answer in 5 s; its process was ended"
-    assert outcomes["tflite"].outcome is Outcome.PASS
+    assert outcomes["tflite"].outcome is Outcome.NOT_COMPARED  # it ran; its reference did not

@@ -214,17 +214,16 @@ def _gone(process: int) -> bool:
         return True
 
 
-def test_what_is_not_in_force_is_not_claimed(monkeypatch: pytest.MonkeyPatch):
+def test_what_is_not_in_force_is_not_claimed():
     """A kernel without Landlock and filters: limits are what is left."""
     from whisper_parity.system import confine
 
-    measures = list(confine._measures(0, False, False))
-    assert measures == ["no bytes into files, no core files (resource limits)"]
-    assert list(confine._measures(3, False, True))[:2] == [
-        "no writes (Landlock 3)",
-        "reads of Python's and the system's folders and this file only (Landlock 3)",
-    ]
-    assert "no network (Landlock 4, TCP only)" in list(confine._measures(4, False, True))
+    assert str(confine.Confinement(tuple(confine._measures(0, False, False, False)))).startswith("nothing is kept")
+    limits = "no bytes into files, no core files (resource limits)"
+    assert list(confine._measures(0, False, False, True)) == [limits]
+    reads = "reads of Python's and the system's folders and this file only (Landlock 3)"
+    assert list(confine._measures(3, False, True, True)) == ["no writes (Landlock 3)", reads, "no privileges", limits]
+    assert "no network (Landlock 4, TCP only)" in list(confine._measures(4, False, True, True))
 
 
 @LINUX

@@ -41,7 +41,7 @@ def build_probe(
         source, target = parent.path(role) if quantised else parent.checkpoint.path, out / names[role]
         arguments = [role, str(source.absolute()), str(target.absolute()), str(mask_value)]
         task = (
-            ["whisper_parity.backends.tflite.litert.convert", variant, *arguments]
+            ["whisper_parity.backends.tflite.litert.convert", variant, *arguments, parent.origin]
             if quantised
             else [__name__, *arguments, str(selection)]
         )

@@ -27,7 +27,7 @@ def build_files(parent: Artifact, out: Path, names: Mapping[str, str], variant: 
             Job(
                 f"{variant or 'fp32'} {role}",
                 target,
-                ["whisper_parity.backends.tflite.litert.convert", kind, role, *paths, mask],
+                ["whisper_parity.backends.tflite.litert.convert", kind, role, *paths, mask, parent.origin],
             )
         )
     with workers() as pool, pool.doing(jobs):
