@@ -19,6 +19,7 @@ WORKER = "whisper_parity.backends.tflite.worker"
 MEMORY_FACTOR = 4
 """Copies of a file that its loading and running may take, beside what the settings allow."""
 NOTE_LIMIT = 2000
+NODES_LIMIT = 2**31
 
 
 class GivenGraph:
@@ -109,9 +110,12 @@ def _placement(text: str) -> Placement:
     try:
         nodes, delegated, target, note = json.loads(text)
         return Placement("", str(target)[:NOTE_LIMIT], _count(nodes), _count(delegated), str(note)[:NOTE_LIMIT])
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise BackendError("running it once: its process sent what is no placement") from error
 
 
 def _count(value: Any) -> int | None:
-    return None if value is None else int(value)
+    count = None if value is None else int(value)
+    if count is not None and not 0 <= count <= NODES_LIMIT:
+        raise ValueError(f"{count} nodes")
+    return count

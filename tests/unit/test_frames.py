@@ -8,6 +8,9 @@ import struct
 import numpy as np
 import pytest
 
+from whisper_parity.backend.contract import Placement
+from whisper_parity.backends.tflite import given
+from whisper_parity.errors import BackendError
 from whisper_parity.system import frames
 from whisper_parity.system.frames import ANSWERED, HEADER, MAGIC, GarbageError, Message
 
@@ -62,3 +65,23 @@ def test_a_message_that_ends_early_never_yields_numbers():
     for length in range(len(content)):
         with pytest.raises(EOFError):
             frames.receive(reader(content[:length]), LIMIT)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        "[1]",
+        '[Infinity, 1, "", ""]',
+        '[NaN, 1, "", ""]',
+        '[-1, 0, "", ""]',
+        "[" * 5000,
+        f'[{"9" * 5000}, 1, "", ""]',
+    ],
+)
+def test_a_placement_of_a_hostile_process_is_counts_and_text_or_refused(text):
+    """Parsed, not believed."""
+    with pytest.raises(BackendError, match="its process sent what is no placement"):
+        given._placement(text)
+    assert given._placement('[5, 3, "XNNPACK", "counted"]') == Placement("", "XNNPACK", 5, 3, "counted")
