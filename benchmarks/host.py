@@ -5,6 +5,8 @@
     (c) building torchscript and tflite together [s]
     (d) `make parity` with everything cached [s]
     (e) peak memory of a whole run, artifacts built [GiB]
+    (f) one encoder and one decoder call of given files, in their confined child, over the same in this process; and how
+        much longer they take to open [s]
 
 Weights are random (fixtures/scripted.py), of the dimensions of a published Whisper; clips are 5 to 11 s long.
 """
@@ -14,18 +16,25 @@ from __future__ import annotations
 import argparse
 import resource
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import cast
 
+import numpy as np
+
 from tests.support import sound
 from tests.support.checkout import CHECKOUT
-from whisper_parity.backend.contract import Halves
+from whisper_parity.backend.artifact import GIVEN
+from whisper_parity.backend.build import obtain
+from whisper_parity.backend.contract import Float32, Halves
 from whisper_parity.clips import features
 from whisper_parity.clips.clip import Clip
 from whisper_parity.decode import policy
@@ -67,12 +76,15 @@ def main() -> None:
         built = build_seconds(options)
         peak = peak_memory_gib(options)
         overhead, stepwise = run_ratios(options, arguments.repeats)
+        confined = {stage: confinement(options, stage, 4 * arguments.repeats) for stage in STAGES[1:]}
     print(f"whisper {arguments.size} dimensions, random weights, {len(clips)} clips, 2 threads")
     print(f"(a) harness over bare forward passes   {overhead:6.2f}   goal at most 1.15")
     print(f"(b) step by step over verified drafts  {stepwise:6.1f}   goal at least 10")
     print(f"(c) build torchscript and tflite       {built:6.1f} s goal at most 20")
     print(f"(d) make parity, all cached            {parity_seconds():6.1f} s goal at most 15")
     print(f"(e) peak memory of a run               {peak:6.2f} GiB goal below 2.5")
+    for stage, (ratio, opening) in confined.items():
+        print(f"(f) {stage:<11} given over own        {ratio:6.2f}   goal at most 1.05 (opens {opening:.1f} s later)")
 
 
 def random_checkpoint(size: str) -> Path:
@@ -163,6 +175,30 @@ class Passes:
     def step_by_step(self) -> None:
         """Encode and decode one token a call."""
         decode(self.session, self.plan, self.session.encode(self.features), (), step_by_step=True)
+
+
+def confinement(options: RunOptions, stage: str, repeats: int) -> tuple[float, float]:
+    """(f) of a stage: own and given taken turn by turn; medians."""
+    workshop = make(options, Project(Path())).workshop
+    artifact, backend = obtain(workshop, stage), workshop.backends.of(stage)
+    features = np.zeros((1, 80, 3000), np.float32)
+    seconds: tuple[list[float], list[float]] = ([], [])
+    with ExitStack() as stack:
+        started = time.perf_counter()
+        own = cast(Halves, stack.enter_context(backend.open(artifact, 2)))
+        opened = time.perf_counter()
+        given = cast(Halves, stack.enter_context(backend.open(replace(artifact, origin=GIVEN), 2)))
+        later = (time.perf_counter() - opened) - (opened - started)
+        for turn in range(repeats + 3):  # the first calls compile
+            for session, taken in zip((own, given), seconds):
+                called = timed(partial(one_pass, session, features))
+                taken += [called] if turn >= 3 else []
+    return statistics.median(seconds[1]) / statistics.median(seconds[0]), later
+
+
+def one_pass(session: Halves, features: Float32) -> None:
+    """One encoder and one decoder call."""
+    session.decode(range(30), session.encode(features), range(10, 30))
 
 
 def remove_trace(plan: Plan, stage: str, clip: str) -> None:

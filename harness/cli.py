@@ -150,10 +150,11 @@ def build(out: Path | None, **given: Any) -> None:
     options = run_options.read(given, site)
     backends = registry.load(site, options.settings)
     stages = [stage.spec for stage in backends.chain(options.stages or backends.default_stages)]
-    workshop = plan.workshop(options, backends, checkpoint.resolve(options.checkpoint))
     again = continued_by("the same command goes on with what is not built yet")
-    with again, working(f"building {', '.join(stages)}"):  # converters are processes of their own
-        built = list(side_by_side(lambda stage: building.obtain(workshop, stage), stages))
+    with again, building.prepared(backends, stages):  # converters are processes of their own
+        workshop = plan.workshop(options, backends, checkpoint.resolve(options.checkpoint))
+        with working(f"building {', '.join(stages)}"):
+            built = list(side_by_side(lambda stage: building.obtain(workshop, stage), stages))
     for artifact in built:
         is_copied = out is not None and artifact.origin != artifacts.CHECKPOINT
         folder = building.export(artifact, out) if out and is_copied else artifact.folder

@@ -24,7 +24,7 @@ def doctor() -> None:
     from whisper_parity.backend.stage import StageName
 
     site = project.find()
-    programs = registry.programs(site.backends)
+    programs = registry.programs_in(site)
     is_trusted = not programs or trust.is_trusted(site.file, programs)
     backends = registry.Backends(site.backends)
     unasked = set() if is_trusted else {program.key.partition(".")[0] for program in programs}
@@ -96,7 +96,7 @@ def _named(place: Path | None) -> tuple[Path, Sequence[Program]]:
     site = project.load(folder.absolute()) if folder else project.find()
     if not site.has_file:
         raise UsageError(f"{site.folder}: neither a {project.FILE_NAME} nor a run is there")
-    return site.file, registry.programs(site.backends)
+    return site.file, registry.programs_in(site)
 
 
 def _agreed() -> bool:

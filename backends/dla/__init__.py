@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whisper_parity.backend import taps
-from whisper_parity.backend.artifact import Artifact, BuildOptions
+from whisper_parity.backend.artifact import GIVEN, Artifact, BuildOptions
 from whisper_parity.backend.contract import Availability, Backend
 from whisper_parity.backend.stage import StageName
 from whisper_parity.backend.taps import Taps
@@ -131,7 +131,10 @@ class DLABackend:
         }  # fmt: skip
         for role in wanted.components if wanted else ROLES:
             flags = self.settings.compile_flags(role)
-            done = compiler.compile_file(tool, parent.path(role), out / names[role], flags, self.settings)
+            foreign = parent.origin == GIVEN
+            done = compiler.compile_file(
+                tool, parent.path(role), out / names[role], flags, self.settings, foreign=foreign
+            )
             record[role] = asdict(done)
         if wanted:
             record["ports"] = {role: _port_order(parent.path(role)) for role in wanted.components}

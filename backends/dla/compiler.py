@@ -17,6 +17,7 @@ from pathlib import Path
 
 from whisper_parity.backends.dla.settings import Settings, compiler_libraries, compiler_path
 from whisper_parity.errors import BuildError, UnavailableError, first_line
+from whisper_parity.system import tool
 from whisper_parity.system.process import python_module
 
 LAST_LINES = 6
@@ -69,8 +70,10 @@ def find(settings: Settings, *, simulated: bool) -> Compiler:
     return Compiler(command, environment, _version(command, environment))
 
 
-def compile_file(compiler: Compiler, source: Path, target: Path, flags: Sequence[str], settings: Settings) -> Compiled:
-    """Compile one TFLite file.
+def compile_file(
+    compiler: Compiler, source: Path, target: Path, flags: Sequence[str], settings: Settings, *, foreign: bool = False
+) -> Compiled:
+    """Compile one TFLite file; where that is not ours, the compiler may write into the target's folder only.
 
     Raises:
         BuildError: the tool failed, wrote nothing, or placed something off the MDLA.
@@ -78,7 +81,10 @@ def compile_file(compiler: Compiler, source: Path, target: Path, flags: Sequence
     target.unlink(missing_ok=True)
     command = [*compiler.command, str(source.absolute()), *flags, "--show-exec-plan", "-o", str(target.absolute())]
     started = time.monotonic()
-    code, output = _run(command, compiler.environment, settings.compile_limit_s, target.parent)
+    environment = compiler.environment
+    if foreign:
+        command, environment = _confined(command, environment, target.parent.absolute()), {}
+    code, output = _run(command, environment, settings.compile_limit_s, target.parent)
     seconds = round(time.monotonic() - started, 3)
     if code != 0 or not target.is_file() or target.stat().st_size == 0:
         wrote = "" if target.is_file() else " and wrote no file"
@@ -115,6 +121,12 @@ def _require_mdla(name: str, targets: tuple[str, ...], output: str) -> None:
             f"ncc-tflite on {name}: not all of it runs on the MDLA: {', '.join(others)}",
             hint='Change the graph, or set exec_plan = "ignored" under [backends.dla] to accept it',
         )
+
+
+def _confined(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> list[str]:
+    """The command, writing into a folder only; the SDK's libraries are for it, not for the Python that confines it."""
+    variables = [f"{name}={value}" for name, value in {**environment, "TMPDIR": str(folder)}.items()]
+    return tool.command(["/usr/bin/env", *variables, *command], [folder])
 
 
 def _run(command: Sequence[str], environment: Mapping[str, str], limit_s: float, folder: Path) -> tuple[int, str]:

@@ -14,7 +14,7 @@ from whisper_parity.backend.artifact import Artifact
 from whisper_parity.backend.contract import Float32
 from whisper_parity.backends.split.names import EMBEDDING_INFO, TOKEN_EMBEDDING, tflite_names, torchscript_names
 from whisper_parity.errors import ArtifactError, first_line
-from whisper_parity.model.checkpoint import Checkpoint
+from whisper_parity.model.checkpoint import Checkpoint, read
 from whisper_parity.model.dims import Dims
 from whisper_parity.system import inputs
 
@@ -62,7 +62,10 @@ def _map(path: Path) -> NDArray[Any]:
 
 def write_token_embedding(table: Float32, out: Path) -> None:
     """Write token_embedding.npy (float32 [n_vocab, n_text_state]) and embedding_info.json."""
-    np.save(out / TOKEN_EMBEDDING, np.ascontiguousarray(table, dtype=np.float32))
+    content = np.ascontiguousarray(table, dtype=np.float32)
+    with (out / TOKEN_EMBEDDING).open("wb") as file:  # np.save does not say that the disk is full
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(content))
+        file.write(content.data)
     info = {
         "vocab_size": table.shape[0],
         "embedding_dim": table.shape[1],
@@ -71,6 +74,12 @@ def write_token_embedding(table: Float32, out: Path) -> None:
         "notes": "Token embedding weights for manual lookup (GATHER not supported)",
     }
     _write_json(out / EMBEDDING_INFO, info)
+
+
+def write_of_checkpoint(checkpoint: Checkpoint, out: Path) -> None:
+    """Write a checkpoint's token embedding into `out`, with its information."""
+    table = read(checkpoint.path)["model_state_dict"]["decoder.token_embedding.weight"]
+    write_token_embedding(table.float().numpy(), out)
 
 
 def write_metadata(checkpoint: Checkpoint, out: Path) -> None:

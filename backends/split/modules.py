@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 import whisper
@@ -89,8 +88,3 @@ def explicit_attention() -> Iterator[None]:
     """Run inference with attention as explicit matrix products, so that converters see the mask as a tensor."""
     with torch.no_grad(), disable_sdpa():  # type: ignore[no-untyped-call]
         yield
-
-
-def state_shapes(module: Any) -> set[tuple[int, ...]]:
-    """Shapes of all parameters and buffers of a module."""
-    return {tuple(value.shape) for value in module.state_dict().values()}

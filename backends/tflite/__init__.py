@@ -16,12 +16,13 @@ from whisper_parity.backends.split import probe_session
 from whisper_parity.backends.split.names import tflite_names
 from whisper_parity.backends.split.probe_session import HostProbe
 from whisper_parity.backends.tflite import settings as reading
-from whisper_parity.backends.tflite.litert.worker import build_files, workers
+from whisper_parity.backends.tflite.litert.worker import build_files
 from whisper_parity.backends.tflite.session import MTKSession, TFLiteSession, opened, tapped
 from whisper_parity.backends.tflite.settings import Settings
 from whisper_parity.backends.torchscript import mask_value
 from whisper_parity.errors import ParityError, UnavailableError
 from whisper_parity.model.checkpoint import Checkpoint
+from whisper_parity.system.workers import workers
 
 INTERPRETERS = {
     "ai-edge-litert": ("ai_edge_litert.interpreter", "LiteRT"),
@@ -37,7 +38,8 @@ LITERT_CODE = (
 )  # fmt: skip
 """What decides files of LiteRT's converter."""
 MTK_CODE = (
-    "backends.split.embedding", "backends.split.names", "backends.tflite.session", "backends.tflite.mtkext.inspection",
+    "backends.split.embedding", "backends.split.names", "backends.tflite.graph", "backends.tflite.session",
+    "backends.tflite.mtkext.inspection",
     *(f"backends.tflite.mediatek.{name}" for name in ("mtk", "mtk_build", "mtk_process", "mtk_worker")),
 )  # fmt: skip
 """What decides files of MediaTek's converter, the record of the conversion among them."""
@@ -179,7 +181,8 @@ class TFLiteBackend:
     def open(self, artifact: Artifact, threads: int) -> Iterator[TFLiteSession | MTKSession | HostProbe]:
         """Load both files, matching their inputs and outputs by name, shape and dtype, and the token embedding."""
         if wanted := taps.of_options(artifact.options, artifact.checkpoint.dims):
-            yield tapped(artifact, wanted, threads)
+            with tapped(self.settings, artifact, wanted, threads) as probe:
+                yield probe
             return
         with opened(self.settings, artifact, threads) as session:
             yield session

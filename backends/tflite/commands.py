@@ -94,7 +94,7 @@ def executor(file: Path) -> AbstractContextManager[Executor]:
     site = project.find()
     table = site.backends.get("tflite", {})
     registry.require_trust(site)
-    return mtk.executor(reading.read(table), {"file": file})
+    return mtk.executor(reading.read(table), {"file": file}, foreign=True)
 
 
 def _words(changes: Mapping[str, Any]) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from whisper_parity.backends.tflite.graph import Shapes
 from whisper_parity.backends.tflite.mtkext import inspection
 from whisper_parity.backends.tflite.mtkext.inspection import Port
-from whisper_parity.backends.tflite.session import INPUTS, OUTPUTS, Shapes, shapes
+from whisper_parity.backends.tflite.session import INPUTS, OUTPUTS, shapes
 from whisper_parity.errors import ArtifactError, UnavailableError
 from whisper_parity.model.dims import Dims
 

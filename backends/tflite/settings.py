@@ -12,6 +12,7 @@ from whisper_parity.backends.tflite.mtkext.ops import Assumptions
 from whisper_parity.errors import ConfigError
 
 LONGEST_S = 86_400
+LARGEST_GIB = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +46,22 @@ class Settings:
         120.0, "for starting that Python and importing mtk_converter [s]", decides_numbers=False
     )
     convert_limit_s: float = setting(1800.0, "for converting one file [s]", decides_numbers=False)
-    run_limit_s: float = setting(300.0, "for loading a file, and for one pass [s]", decides_numbers=False)
+    run_limit_s: float = setting(300.0, "for loading a given file, and for one pass [s]", decides_numbers=False)
+    given_memory_gib: float = setting(
+        4.0, "memory for running given files, beside four times their size [GiB]", decides_numbers=False
+    )
     assumptions: Assumptions = setting(Assumptions, "what is not public of MTKEXT ops and decides how they are lowered")
 
     def __post_init__(self) -> None:
         """Refuse limits that limit nothing.
 
         Raises:
-            ConfigError: a time limit of no time, or of more than a day.
+            ConfigError: a time limit of no time, or of more than a day; memory of nothing, or above a TiB.
         """
+        if not 0 < self.given_memory_gib <= LARGEST_GIB:
+            raise ConfigError(
+                f"[backends.tflite] given_memory_gib: expected GiB, more than 0 and at most {LARGEST_GIB}"
+            )
         for name in ("start_limit_s", "convert_limit_s", "run_limit_s"):
             if not 0 < getattr(self, name) <= LONGEST_S:
                 raise ConfigError(f"[backends.tflite] {name}: expected seconds, more than 0 and at most {LONGEST_S}")

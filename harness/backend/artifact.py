@@ -137,7 +137,7 @@ def read_lineage(folder: Path, stage: str, checkpoint: Checkpoint, origin: str) 
         ArtifactError: the record is unreadable, a file changed since, or it descends from another checkpoint.
     """
     path = folder / lineage_name(stage)
-    if not path.exists():
+    if not inputs.is_there(path):
         return None
     record = _read_record(path)
     if record["checkpoint_sha256"] != checkpoint.sha256:

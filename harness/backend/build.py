@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -73,6 +74,16 @@ def obtain(workshop: Workshop, stage: str) -> Artifact:
         if not workshop.build_missing:
             raise given.missing(workshop.given, backend, workshop.checkpoint, name)
     return _cached_or_built(workshop, backend, name, obtain(replace(workshop, build_missing=True), source))
+
+
+@contextmanager
+def prepared(backends: Backends, stages: Iterable[str]) -> Iterator[None]:
+    """Let the backends of stages get ready to build them, beside other work."""
+    with ExitStack() as stack:
+        for backend in {name: backends.of(name) for name in stages}.values():
+            if isinstance(backend, Preparable):
+                stack.enter_context(backend.prepared())
+        yield
 
 
 def prepare_probes(workshop: Workshop, stage: str, stack: ExitStack) -> None:

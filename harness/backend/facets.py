@@ -47,7 +47,7 @@ class Recognising(Protocol):
     def recognise(self, path: Path, checkpoint: Checkpoint, variant: str) -> str | None:
         """The role ("encoder", "decoder") of a file of this variant, by its inputs and outputs; None when it is none.
 
-        The file is untrusted: nothing in it is run.
+        The file is untrusted: nothing in it is loaded or run in this process.
         """
 
 

@@ -204,9 +204,15 @@ def require_trust(site: Project, words: Sequence[str] = ()) -> None:
     Raises:
         ConfigError: the file is not trusted.
     """
-    named, own = programs(site.backends), settings.of_words(words)
+    named, own = programs_in(site), settings.of_words(words)
     if any(program.key.partition(".")[2] not in own.get(program.key.partition(".")[0], {}) for program in named):
         trust.require(site.file, named)
+
+
+def programs_in(site: Project) -> tuple[Program, ...]:
+    """What a parity.toml names for execution; the cache too, since what was built is run as our own."""
+    cache = site.run.get("cache")
+    return (*([Program("run.cache", str(cache))] if cache else []), *programs(site.backends))
 
 
 def programs(tables: Mapping[str, Mapping[str, Any]]) -> tuple[Program, ...]:

@@ -21,6 +21,7 @@ from whisper_parity.run.folder import RunFolder
 from whisper_parity.run.plan import Plan
 from whisper_parity.run.sessions import Session, Sessions
 from whisper_parity.run.traces import Traces
+from whisper_parity.system import inputs
 from whisper_parity.trace import file
 from whisper_parity.trace.trace import Trace
 
@@ -46,7 +47,7 @@ class Bench:
             ParityError: it cannot be recorded here.
         """
         path = self.plan.folder.trace(clip.name, spec)
-        if path.exists() and (other := self._traces.changed(file.load(path), spec, clip)):
+        if inputs.is_there(path) and (other := self._traces.changed(file.load(path), spec, clip)):
             raise RecordError(
                 f"{spec} on {clip.name}: the run recorded it with another {other} than the present one",
                 hint="Run it again under a new --run-id; recorded traces are never overwritten",

@@ -18,7 +18,7 @@ from whisper_parity.report.numbers import snr
 from whisper_parity.run import fit, report
 from whisper_parity.run.folder import RunFolder
 from whisper_parity.run.report import Report, Row
-from whisper_parity.system import terminal
+from whisper_parity.system import inputs, terminal
 from whisper_parity.trace import file
 from whisper_parity.trace.trace import Trace
 
@@ -165,7 +165,7 @@ def _trace(run: RunFolder, recorded: Report, cell: Row) -> Trace | None:
         RecordError: it is damaged, or not the one that the cell was judged by.
     """
     path = run.trace(cell.clip, cell.stage)
-    if not path.exists():
+    if not inputs.is_there(path):
         return None
     trace = file.load(path)
     if reason := fit.of_row(trace, cell, recorded.policy):

@@ -21,7 +21,7 @@ from whisper_parity.errors import BackendError, ParityError, RecordError, mapped
 from whisper_parity.run import fit
 from whisper_parity.run.plan import Plan
 from whisper_parity.run.sessions import Session, Sessions
-from whisper_parity.system import serial
+from whisper_parity.system import inputs, serial
 from whisper_parity.system.files import locked
 from whisper_parity.trace import file
 from whisper_parity.trace.record import Recorder, record
@@ -64,7 +64,7 @@ class Traces:
             return self._keep(stage, clip, trace)
         path = self.plan.folder.trace(clip.name, stage)
         with locked(self.plan.folder.lock(clip.name, stage)):
-            if path.exists():
+            if inputs.is_there(path):
                 trace = file.load(path)
                 if not self.changed(trace, stage, clip):
                     self._require_fit(trace, stage, clip)

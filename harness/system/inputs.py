@@ -63,6 +63,11 @@ def require_regular(path: Path, limit: int, kind: type[InputError] = InputError,
     return status.st_size
 
 
+def is_there(path: Path) -> bool:
+    """Whether anything has this name: a file, a pipe, a link that leads nowhere. What is there is read or refused."""
+    return os.path.lexists(path)
+
+
 def read(path: Path, limit: int = TEXT_BYTES, kind: type[InputError] = InputError, *, hint: str = "") -> bytes:
     """The bytes of a regular file of at most `limit` bytes; arguments and errors as in `require_regular`."""
     require_regular(path, limit, kind, hint=hint)

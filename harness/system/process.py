@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 _RUN = (  # `python -m` would put the working folder first on sys.path, with whatever a user keeps there
@@ -13,3 +14,8 @@ _RUN = (  # `python -m` would put the working folder first on sys.path, with wha
 def python_module(module: str, *words: str) -> list[str]:
     """The command of `python -m module words` that never imports from the working folder."""
     return [sys.executable, "-c", _RUN, module, *words]
+
+
+def exit_status(code: int) -> str:
+    """How a process ended, by `returncode`: "exit code 1", "signal 6, Aborted"."""
+    return f"exit code {code}" if code >= 0 else f"signal {-code}, {signal.strsignal(-code)}"

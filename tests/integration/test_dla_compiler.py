@@ -11,6 +11,7 @@ from whisper_parity.backends.dla import compiler, settings
 from whisper_parity.backends.dla.compiler import Compiler
 from whisper_parity.backends.dla.simulator import container
 from whisper_parity.errors import BuildError, UnavailableError
+from whisper_parity.system import landlock
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +37,13 @@ def script(folder: Path, text: str) -> Path:
     return path
 
 
-def test_the_stand_in_halves_the_weights_and_says_what_it_is(stand_in: Compiler, source: Path, tmp_path: Path):
+@pytest.mark.parametrize("foreign", [False, True])
+def test_the_stand_in_halves_the_weights_and_says_what_it_is(
+    stand_in: Compiler, source: Path, tmp_path: Path, foreign: bool
+):
     """A container with the metadata of a real file; its name says that nothing was compiled."""
-    out = tmp_path / "encoder.dla"
-    done = compiler.compile_file(stand_in, source, out, settings.read({}).compile_flags("encoder"), settings.read({}))
+    out, site = tmp_path / "encoder.dla", settings.read({})
+    done = compiler.compile_file(stand_in, source, out, site.compile_flags("encoder"), site, foreign=foreign)
     header, model = container.read(out.read_bytes())
     assert "stand-in" in stand_in.version
     assert (done.targets, header.targets, header.arch) == (("MDLA_5_3",), ("MDLA_5_3",), "mdla5.3,edma3.6")
@@ -151,3 +155,17 @@ def test_other_bytes_are_no_container(data: bytes):
     """BAD_DATA, as the runtime says of a foreign file."""
     with pytest.raises(ValueError, match="BAD_DATA"):
         container.read(data)
+
+
+def test_on_a_file_of_others_a_compiler_writes_beside_its_target_only(source: Path, tmp_path: Path):
+    """Whatever the file made it do; what the SDK needs reaches it."""
+    if landlock.version() == 0:
+        pytest.skip("this kernel has no Landlock")
+    out = tmp_path / "out" / "x.dla"
+    out.parent.mkdir()
+    command = script(tmp_path, f'echo "$SDK" > "$TMPDIR/said"; echo x > {tmp_path}/elsewhere; exit 3')
+    made = Compiler((str(command),), {"SDK": "its libraries"}, "1")
+    with pytest.raises(BuildError, match="exit code 3"):
+        compiler.compile_file(made, source, out, (), settings.read({}), foreign=True)
+    assert (out.parent / "said").read_text("utf-8") == "its libraries\n"
+    assert not (tmp_path / "elsewhere").exists()

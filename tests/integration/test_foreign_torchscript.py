@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.support import attacks
 from tests.support.givenfiles import Folder, dump, replace
 from whisper_parity.backends.split import modules
 from whisper_parity.fixtures import scripted
 from whisper_parity.judge.verdict import Outcome
 from whisper_parity.model import dims
+from whisper_parity.system.files import file_sha256
 
 N_STATE = 64
 
@@ -86,7 +90,10 @@ def traced(module: nn.Module, *inputs: Tensor) -> Any:
 
 
 FOREIGN_TORCHSCRIPT: dict[str, tuple[Callable[[], Any], str]] = {
-    "loops": (lambda: torch.jit.script(Repeats()), "{path}: holds prim::Loop, which a traced Whisper does not. Trace"),
+    "loops": (
+        lambda: torch.jit.script(Repeats()),
+        "torchscript: encoder output: expected float32 [1, 1500, 64], found float32 [1, 80, 3000]. Is this",
+    ),
     "code at load": (
         lambda: torch.jit.script(RunsAtLoad()),
         "{path}: runs code of its own when loaded (",
@@ -202,3 +209,36 @@ def test_weights_that_are_not_finite_diverge(artifacts: Folder):
     row = artifacts.judged("torchscript", 1)
     assert row.verdict.outcome is Outcome.DIVERGED
     assert "values of the candidate are NaN or infinite, first at [" in row.verdict.reason
+
+
+def test_a_given_file_is_run_in_a_child_and_the_row_says_what_it_is_kept_from(artifacts: Folder):
+    """Each measure that this system grants, by name."""
+    row = artifacts.judged("torchscript", 0)
+    (note,) = row.notes
+    assert note.startswith("given files, run in a child process: ")
+    assert "memory 4." in note or not sys.platform.startswith("linux")
+
+
+def test_a_lineage_record_makes_no_file_ours(artifacts: Folder, built_artifacts: Path, tmp_path: Path):
+    """One that says that we built the attack: it is run in the child all the same."""
+    marker, path = tmp_path / "marker", artifacts.file("torchscript", "encoder")
+    path.unlink()
+    attacks.build("Forks", path, marker)
+    record = json.loads((built_artifacts / "artifacts" / "torchscript.lineage.json").read_text("utf-8"))
+    record["files"]["encoder"]["sha256"] = file_sha256(path)
+    (artifacts.path / "torchscript.lineage.json").write_text(json.dumps(record), "utf-8")
+    reason = artifacts.refused("torchscript")
+    assert reason == f"{path}: holds aten::from_file, which a Whisper does not need. Trace it again"
+    assert not marker.exists()
+
+
+def test_a_file_that_hangs_is_a_row_and_the_run_goes_on(artifacts: Folder, tmp_path: Path):
+    """After the time that the settings allow; the stage behind it is recorded."""
+    path = artifacts.file("torchscript", "encoder")
+    path.unlink()
+    attacks.build("Endless", path, tmp_path / "marker")
+    report = artifacts.report("torchscript,tflite", "--set", "torchscript.given_limit_s=5")
+    outcomes = {row.stage: row.verdict for row in report.rows}
+    assert outcomes["torchscript"].outcome is Outcome.FAILED
+    assert outcomes["torchscript"].reason == "torchscript encoder: no answer in 5 s; its process was ended"
+    assert outcomes["tflite"].outcome is Outcome.NOT_COMPARED  # it ran; its reference did not

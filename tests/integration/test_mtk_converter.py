@@ -20,7 +20,7 @@ from whisper_parity.backend import build, registry
 from whisper_parity.backend.artifact import Artifact
 from whisper_parity.backend.facets import Configurable
 from whisper_parity.backend.settings import environment_of
-from whisper_parity.backends.tflite import TFLiteBackend, session, settings
+from whisper_parity.backends.tflite import TFLiteBackend, graph, settings
 from whisper_parity.backends.tflite.mediatek import mtk, mtk_build, mtk_worker
 from whisper_parity.backends.tflite.mtkext import flatfile, lowered
 from whisper_parity.backends.tflite.mtkext.inspection import inspect
@@ -136,7 +136,8 @@ def test_without_an_sdk_the_files_are_lowered_once(parity, built, clip, tmp_path
     require_no_traceback(parity("run", *words, "--run-id", "one"), 0)
     row = row_of(tmp_path, "one")
     assert (row.label.startswith("tflite (LiteRT "), row.label.endswith(", MTKEXT lowered)")) == (True, True)
-    (note,) = row.notes
+    note, confined = row.notes
+    assert confined.startswith("given files, run in a child process: ")
     assert note.startswith("MTKEXT ops of the encoder and decoder: assumed: ")
     assert "layer_norm_order = x_axis_gamma_beta" in note
     assert "gelu_option = approximate" in note
@@ -249,7 +250,7 @@ def test_assumptions_decide_what_is_lowered(tmp_path, kept):
     path = mtkfiles.write(tmp_path / "gelu.tflite", [Node("MTKEXT_GELU", ["x"], ["y"])], held, ["x"], ["y"])
     read = [settings.read({"assumptions": {"gelu": kind}}).assumptions for kind in ("erf", "tanh")]
     erf, tanh = (
-        mtkfiles.run(lowered.runnable(path, "0" * 64, each, session._not_loaded).path, normal(1, 8)) for each in read
+        mtkfiles.run(lowered.runnable(path, "0" * 64, each, graph.not_loaded).path, normal(1, 8)) for each in read
     )
     assert 1e-6 < np.abs(erf - tanh).max() < 5e-4
 

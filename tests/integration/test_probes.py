@@ -15,7 +15,7 @@ import pytest
 from tests.support import sites
 from whisper_parity import project
 from whisper_parity.backend import build, taps
-from whisper_parity.backend.artifact import lineage_name
+from whisper_parity.backend.artifact import GIVEN, lineage_name
 from whisper_parity.backend.contract import Availability, Float32
 from whisper_parity.backend.registry import Backends
 from whisper_parity.backends.dla.link.faults import DeviceError, Fault
@@ -76,6 +76,20 @@ def test_a_probe_computes_what_the_shipped_file_computes(bench, stage, component
     for unit, hidden in single.items():
         signal, noise = np.sum(hidden.astype(np.float64) ** 2), np.sum((hidden - entire[unit]).astype(np.float64) ** 2)
         assert noise == 0 if stage in EXACT else noise < 1e-6 * signal, unit  # 60 dB
+
+
+@pytest.mark.parametrize("stage", ["torchscript", "tflite"])
+def test_a_given_probe_is_run_in_a_child_and_computes_the_same(bench, stage):
+    """A lineage record may say of any file that it is a probe; what it computes does not depend on where it runs."""
+    dims, fed = bench.plan.checkpoint.dims, inputs(bench, "encoder")
+    own = bench.artifact(stage, str(taps.make("entire", taps.units(dims, "encoder"), dims)))
+    outputs = []
+    for artifact in (own, replace(own, origin=GIVEN)):
+        with bench.probe(artifact) as probe:
+            outputs.append(probe.tapped("encoder", fed))
+    assert list(outputs[0]) == list(outputs[1])
+    for unit, hidden in outputs[0].items():
+        np.testing.assert_array_equal(hidden, outputs[1][unit])
 
 
 @pytest.mark.parametrize("component", taps.COMPONENTS)

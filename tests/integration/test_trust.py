@@ -62,6 +62,13 @@ def test_no_command_runs_what_an_untrusted_file_names(parity, clip: Path, hostil
     assert not trap.exists()
 
 
+def test_a_cache_that_a_file_brings_must_be_trusted(parity, clip: Path, tmp_path: Path):
+    """What lies in it counts as built by ourselves."""
+    (tmp_path / "parity.toml").write_text('[run]\ncache = "cache"\n', "utf-8")
+    line = line_of(parity(*RUN, "--clips", clip), 2)
+    assert line.startswith(f"{tmp_path / 'parity.toml'} names programs that would run: run.cache = 'cache'")
+
+
 def test_doctor_shows_what_would_run_and_runs_nothing(parity, hostile: Path, trap: Path):
     """Backends of trusted or no programs are asked as ever."""
     result = parity("doctor")

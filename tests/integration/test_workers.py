@@ -14,9 +14,9 @@ import pytest
 
 from tests.support.checkout import CHECKOUT
 from whisper_parity.backends.tflite import TFLiteBackend, settings
-from whisper_parity.backends.tflite.litert import worker
-from whisper_parity.backends.tflite.litert.worker import Job, workers
 from whisper_parity.errors import BuildError
+from whisper_parity.system import workers as pool
+from whisper_parity.system.workers import Job, Workers, workers
 
 MODULE = "tests.support.tasks"
 
@@ -25,7 +25,7 @@ import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from whisper_parity.backends.tflite.litert.worker import Job, workers
+from whisper_parity.system.workers import Job, workers
 
 def work():
     with workers() as found, found.doing([Job("file", Path(sys.argv[1]), ["{MODULE}", "hang", sys.argv[1]])]):
@@ -104,7 +104,7 @@ def test_jobs_are_done_side_by_side(tmp_path):
 
 def test_users_in_other_threads_share_a_server_until_the_last_one_leaves():
     """It is stopped then, and the next one starts afresh."""
-    found: list[worker.Workers] = []
+    found: list[Workers] = []
 
     def use() -> None:
         with workers() as each:
@@ -125,7 +125,7 @@ def test_users_in_other_threads_share_a_server_until_the_last_one_leaves():
     ("task", "said"),
     [
         (["fail"], "converting the out file failed (exit code 1): no more"),
-        (["die"], "converting the out file failed (exit code -9): it printed nothing"),
+        (["die"], "converting the out file failed (signal 9, Killed): it printed nothing"),
         (["nothing"], "converting the out file failed (exit code 0): it printed nothing"),
         (["cannot-prepare"], "converting the out file failed (exit code 1): ImportError: no such converter"),
     ],
@@ -158,7 +158,7 @@ def test_a_worker_past_its_time_is_killed(tmp_path, monkeypatch):
     with workers() as found:
         with found.doing([job(first, "write", str(first))]):  # the server's start is not part of the two seconds
             pass
-        monkeypatch.setattr(worker, "TIME_LIMIT_S", 2.0)
+        monkeypatch.setattr(pool, "TIME_LIMIT_S", 2.0)
         said = failure(job(out, "hang", str(out)))
         assert gone(written(out))
     assert said.startswith("converting the out file took more than 2 s")
@@ -181,7 +181,7 @@ def test_a_server_that_dies_fails_what_it_was_asked_and_what_it_is_asked_then(tm
     with workers() as found:
         found._server.send_signal(signal.SIGKILL)
         for _ in range(2):
-            with pytest.raises(BuildError, match=r"\(exit code -9\)"), found.doing([job(out, "write", str(out))]):
+            with pytest.raises(BuildError, match=r"\(signal 9, Killed\)"), found.doing([job(out, "write", str(out))]):
                 pass
     assert not out.exists()
 
@@ -203,7 +203,7 @@ def test_workers_die_with_the_harness(tmp_path, how):
 def test_litert_s_converter_is_imported_ahead_and_mediatek_s_is_not():
     """MediaTek's has a process of its own, under its own interpreter."""
     with TFLiteBackend(settings.read({})).prepared():
-        (server,) = set(worker._shared)
+        (server,) = set(pool._shared)
     assert server._server.poll() is not None
     with TFLiteBackend(settings.read({"converter": "mtk", "mtk_python": sys.executable})).prepared():
-        assert not worker._shared
+        assert not pool._shared

@@ -24,4 +24,4 @@ def test_a_failure_is_one_line(case: str, tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "tried_here.py").write_text(code, "utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(trial, "LIMIT_S", 1.0 if case == "hangs" else 60.0)
-    assert trial.failure("tried_here", []) == expected
+    assert trial.failure("tried_here", [], [tmp_path]) == expected

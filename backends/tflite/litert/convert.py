@@ -1,11 +1,13 @@
-"""The conversion task of forkserver.py: `[this module, KIND, ROLE, SOURCE, TARGET, MASK_VALUE]`."""
+"""The conversion task of forkserver.py: `[this module, KIND, ROLE, SOURCE, TARGET, MASK_VALUE, ORIGIN]`."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
 
+from whisper_parity.backend.artifact import GIVEN
 from whisper_parity.model.dims import Dims
+from whisper_parity.system import confine
 from whisper_parity.system.files import replacing
 
 
@@ -76,8 +78,10 @@ def prepare(kind: str, *_: str) -> None:
         import_module(name)
 
 
-def main(kind: str, role: str, source: str, target: str, mask_value: str) -> None:
-    """Run one task; the target is written atomically."""
+def main(kind: str, role: str, source: str, target: str, mask_value: str, origin: str = "") -> None:
+    """Run one task; the target is written atomically, and where the source was given, nothing else is written."""
+    if origin == GIVEN:
+        confine.confine_tool([Path(target).parent])
     with replacing(Path(target)) as partial:
         if kind == "convert":
             convert(role, Path(source), partial, float(mask_value))

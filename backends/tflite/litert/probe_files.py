@@ -14,9 +14,9 @@ from whisper_parity.backend import taps
 from whisper_parity.backend.artifact import Artifact
 from whisper_parity.backend.taps import Taps
 from whisper_parity.backends.tflite.litert import worker
-from whisper_parity.backends.tflite.litert.worker import Job
 from whisper_parity.model.dims import Dims
 from whisper_parity.system.files import replacing
+from whisper_parity.system.workers import Job, workers
 
 
 def build_probe(
@@ -41,12 +41,12 @@ def build_probe(
         source, target = parent.path(role) if quantised else parent.checkpoint.path, out / names[role]
         arguments = [role, str(source.absolute()), str(target.absolute()), str(mask_value)]
         task = (
-            ["whisper_parity.backends.tflite.litert.convert", variant, *arguments]
+            ["whisper_parity.backends.tflite.litert.convert", variant, *arguments, parent.origin]
             if quantised
             else [__name__, *arguments, str(selection)]
         )
         jobs.append(Job(f"{variant or 'fp32'} {role} probe", target, task))
-    with worker.workers() as pool, pool.doing(jobs):
+    with workers() as pool, pool.doing(jobs):
         if "token_embedding" in names:
             worker.write_embedding(parent, out, quantised)
 
@@ -56,12 +56,13 @@ def port_order(path: Path) -> tuple[list[str], list[str]]:
 
     A compiler numbers its handles in this order and keeps no names.
     """
-    from whisper_parity.backends.tflite.session import _interpreter_module, _signature, _without_chatter
+    from whisper_parity.backends.tflite.graph import signature, without_chatter
+    from whisper_parity.backends.tflite.session import _interpreter_module
 
     module, _ = _interpreter_module()
-    with _without_chatter():
+    with without_chatter():
         interpreter = module.Interpreter(model_path=str(path))
-    sides = zip(_signature(interpreter), (interpreter.get_input_details(), interpreter.get_output_details()))
+    sides = zip(signature(interpreter), (interpreter.get_input_details(), interpreter.get_output_details()))
     inputs, outputs = ([_signature_name(names, int(detail["index"])) for detail in details] for names, details in sides)
     return inputs, outputs
 

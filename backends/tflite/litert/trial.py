@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
+from pathlib import Path
 
+from whisper_parity.system import tool
 from whisper_parity.system.process import python_module
 
 LIMIT_S = 300.0
 """Time limit for loading a file and one pass."""
 
 
-def failure(module: str, arguments: list[str]) -> str:
-    """Why `python -m module arguments` failed, in one line; "" if it succeeded."""
+def failure(module: str, arguments: list[str], writable: Sequence[Path]) -> str:
+    """Why `python -m module arguments`, which may write into some folders only, failed; "" if it succeeded."""
     try:
         process = subprocess.run(
-            python_module(module, *arguments), stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            errors="replace", timeout=LIMIT_S, check=False,
+            tool.command(python_module(module, *arguments), writable), stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, errors="replace", timeout=LIMIT_S, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return f"one pass takes more than {LIMIT_S:.0f} s"

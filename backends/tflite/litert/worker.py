@@ -1,199 +1,21 @@
-"""Conversion, quantisation and the first run of foreign files, in separate processes.
-
-The converters print to stdout, log from C++, hold gigabytes, and can die without an exception: none of that may reach
-the harness. Encoder and decoder are converted side by side, by workers that forkserver.py forks.
-
-The interpreter verifies a file against the flatbuffer schema, so truncated and foreign files are refused. A valid one
-can still crash or hang the process: an operator that lacks a required input, a tensor of 2**31 elements. Files that we
-converted are recognised by their hash and need no such run.
-"""
+"""LiteRT's conversion and quantisation, in worker processes."""
 
 from __future__ import annotations
 
-import itertools
-import json
-import os
-import subprocess
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import IO, Any, cast
 
 from whisper_parity.backend.artifact import Artifact, BuildOptions
-from whisper_parity.backends.split.embedding import link_or_copy_token_embedding, write_token_embedding
-from whisper_parity.backends.tflite.litert import trial
-from whisper_parity.backends.tflite.litert.forkserver import last_line
+from whisper_parity.backends.split.embedding import link_or_copy_token_embedding, write_of_checkpoint
 from whisper_parity.backends.torchscript import mask_value
-from whisper_parity.errors import BuildError
-from whisper_parity.system.process import python_module
-
-TIME_LIMIT_S = 1800.0
-STOP_LIMIT_S = 30.0
-"""Time limit for the fork server to kill its workers and end."""
-
-
-@dataclass(frozen=True, slots=True)
-class TaskResult:
-    """How a worker ended."""
-
-    exit_code: int
-    last_line: str
-    """The last line that it printed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One file that a worker writes."""
-
-    what: str
-    """Its name in error messages."""
-    path: Path
-    task: Sequence[str]
-    """Module and arguments, see forkserver.py."""
-
-
-class Workers:
-    """A fork server and its tasks."""
-
-    def __init__(self) -> None:
-        self._numbers = itertools.count()
-        self._running: dict[int, Future[TaskResult]] = {}
-        self._server_result: TaskResult | None = None
-        self._cancelled = False
-        self._lock = threading.Lock()
-        self._log = TemporaryFile()  # noqa: SIM115 (closed by the listener)
-        self._server = subprocess.Popen(
-            python_module("whisper_parity.backends.tflite.litert.forkserver"),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},  # conversion is single-threaded; idle threads only spin
-        )
-        self._commands, self._answers = cast("IO[str]", self._server.stdin), cast("IO[str]", self._server.stdout)
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
-
-    def prepare(self, task: Sequence[str]) -> None:
-        """Let the server import what a task needs, in the background."""
-        self._send({"prepare": [*task]})
-
-    @contextmanager
-    def doing(self, jobs: Sequence[Job]) -> Iterator[None]:
-        """Run jobs in parallel to the `with` block, which ends when all are done.
-
-        Raises:
-            BuildError: one failed, crashed or exceeded TIME_LIMIT_S.
-        """
-        started = {self._start(job.task): job for job in jobs}
-        try:
-            yield
-            for run, job in started.items():
-                self._check(job, self._running[run])
-        finally:
-            for run in started:
-                self._abandon(run)
-
-    def stop(self) -> None:
-        """Kill running tasks and end the server."""
-        self._send(None)
-        try:
-            if self._cancelled:  # the server must kill the workers, and may have to finish an import first
-                with suppress(subprocess.TimeoutExpired):
-                    self._server.wait(STOP_LIMIT_S)
-        finally:
-            self._server.kill()
-            self._server.wait()
-            self._listener.join(STOP_LIMIT_S)
-
-    def _start(self, task: Sequence[str]) -> int:
-        with self._lock:
-            run = next(self._numbers)
-            future = self._running[run] = Future()
-            if self._server_result:
-                future.set_result(self._server_result)
-        self._send({"run": run, "task": [*task]})
-        return run
-
-    def _check(self, job: Job, future: Future[TaskResult]) -> None:
-        try:
-            result = future.result(TIME_LIMIT_S)
-        except FutureTimeoutError as error:
-            raise BuildError(
-                f"converting the {job.what} took more than {TIME_LIMIT_S:.0f} s",
-                hint="Try again when the machine is less busy",
-            ) from error
-        if result.exit_code != 0 or not job.path.is_file():
-            reason = result.last_line or "it printed nothing"
-            raise BuildError(f"converting the {job.what} failed (exit code {result.exit_code}): {reason}")
-
-    def _abandon(self, run: int) -> None:
-        with self._lock:
-            done = self._running.pop(run).done()
-        if not done:
-            self._cancelled = True
-            self._send({"cancel": run})
-
-    def _send(self, command: dict[str, Any] | None) -> None:
-        """Send a command; None ends all. A dead server is noticed by the listener."""
-        with self._lock, suppress(OSError, ValueError):
-            if command is None:
-                self._commands.close()
-                return
-            self._commands.write(f"{json.dumps(command)}\n")
-            self._commands.flush()
-
-    def _listen(self) -> None:
-        """Read answers until the server ends, then finish all tasks; only this thread may close what it reads."""
-        with self._answers:
-            for line in self._answers:
-                answer = json.loads(line)
-                self._finish(answer["run"], TaskResult(answer["exit_code"], answer["last_line"]))
-        with self._log:
-            server_result = TaskResult(self._server.wait(), last_line(self._log))
-        with self._lock:
-            self._server_result, running = server_result, [*self._running]
-        for run in running:
-            self._finish(run, server_result)
-
-    def _finish(self, run: int, result: TaskResult) -> None:
-        with self._lock:
-            future = self._running.get(run)
-        if future and not future.done():
-            future.set_result(result)
-
-
-_lock = threading.Lock()
-_shared: list[Workers] = []
-"""The shared instance, one entry per user."""
-
-
-@contextmanager
-def workers() -> Iterator[Workers]:
-    """The shared workers of this process, stopped after their last user."""
-    with _lock:
-        _shared.append(_shared[0] if _shared else Workers())
-        shared_workers = _shared[0]
-    try:
-        yield shared_workers
-    finally:
-        with _lock:
-            _shared.pop()
-            last = not _shared
-        if last:
-            shared_workers.stop()
+from whisper_parity.system.workers import Job, workers
 
 
 def build_files(parent: Artifact, out: Path, names: Mapping[str, str], variant: str, options: BuildOptions) -> None:
     """Write encoder, decoder and token embedding into `out`.
 
     Raises:
-        BuildError: a converter failed, crashed or exceeded TIME_LIMIT_S.
+        BuildError: a converter failed, crashed or exceeded the time limit.
     """
     quantised = variant in ("fp16", "int8")
     jobs = []
@@ -205,24 +27,16 @@ def build_files(parent: Artifact, out: Path, names: Mapping[str, str], variant: 
             Job(
                 f"{variant or 'fp32'} {role}",
                 target,
-                ["whisper_parity.backends.tflite.litert.convert", kind, role, *paths, mask],
+                ["whisper_parity.backends.tflite.litert.convert", kind, role, *paths, mask, parent.origin],
             )
         )
     with workers() as pool, pool.doing(jobs):
         write_embedding(parent, out, quantised)
 
 
-def failure(path: Path, module: str, threads: int) -> str:
-    """Try to load and run a file in a separate process; the reason if that fails, else ""."""
-    return trial.failure("whisper_parity.backends.tflite.litert.attempt", [str(path.absolute()), module, str(threads)])
-
-
 def write_embedding(parent: Artifact, out: Path, quantised: bool) -> None:
     """Write the token embedding into `out`: from the checkpoint, or for a quantised variant its parent's file."""
-    from whisper_parity.model.checkpoint import read
-
     if quantised:
         link_or_copy_token_embedding(parent, out)
-        return
-    table = read(parent.checkpoint.path)["model_state_dict"]["decoder.token_embedding.weight"]
-    write_token_embedding(table.float().numpy(), out)
+    else:
+        write_of_checkpoint(parent.checkpoint, out)

@@ -124,7 +124,7 @@ def replay(path: Path, arrays: Arrays, threads: int) -> Arrays:
         inputs_file, outputs_file = Path(folder) / "inputs.npz", Path(folder) / "outputs.npz"
         np.savez(inputs_file, *arrays)  # positional, in graph order
         arguments = [str(path.absolute()), module, str(threads), str(inputs_file), str(outputs_file)]
-        if reason := trial.failure("whisper_parity.backends.tflite.mtkext.replay", arguments):
+        if reason := trial.failure("whisper_parity.backends.tflite.mtkext.replay", arguments, [Path(folder)]):
             raise ArtifactError(f"{path}: cannot be run by LiteRT ({reason})")
         with np.load(outputs_file, allow_pickle=False) as outputs:
             return [outputs[f"arr_{number}"] for number in range(len(outputs.files))]

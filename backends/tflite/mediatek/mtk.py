@@ -41,7 +41,9 @@ def version(settings: Settings) -> str:
         return process.version
 
 
-def convert(settings: Settings, source: Path, target: Path, shapes: Sequence[Sequence[int]]) -> Converted:
+def convert(
+    settings: Settings, source: Path, target: Path, shapes: Sequence[Sequence[int]], *, foreign: bool = False
+) -> Converted:
     """Convert a TorchScript file without quantisation.
 
     Args:
@@ -49,6 +51,7 @@ def convert(settings: Settings, source: Path, target: Path, shapes: Sequence[Seq
         source: the TorchScript file.
         target: the .tflite file to write; replaced atomically.
         shapes: of its inputs in order, all float32.
+        foreign: the file is not ours: the converter may write its result and reach nothing else.
 
     Raises:
         UnavailableError: MediaTek's converter is not set up.
@@ -61,7 +64,7 @@ def convert(settings: Settings, source: Path, target: Path, shapes: Sequence[Seq
         "types": ["float32"] * len(shapes),
     }
     try:
-        with replacing(target) as partial, Process(settings) as process:
+        with replacing(target) as partial, Process(settings, [partial.parent] if foreign else None) as process:
             answer, _ = process.call({**task, "target": str(partial.absolute())}, [], settings.convert_limit_s)
             return Converted(process.version, float(answer.get("seconds", 0.0)), _written(partial))
     except BackendError as error:
@@ -80,8 +83,10 @@ def _written(path: Path) -> Inspection:
 class Executor:
     """MediaTek's interpreter with loaded files; restarted for the next pass if it died."""
 
-    def __init__(self, settings: Settings, paths: Mapping[str, Path]) -> None:
+    def __init__(self, settings: Settings, paths: Mapping[str, Path], *, foreign: bool = False) -> None:
         """Read the files' inputs and outputs, which the interpreter does not report, and load them.
+
+        Where they are not ours, the interpreter writes nowhere and reaches nothing.
 
         Raises:
             ArtifactError: not a TFLite file.
@@ -90,6 +95,7 @@ class Executor:
         """
         self._settings, self._paths = settings, {name: path.absolute() for name, path in paths.items()}
         self.files = {name: inspect(path) for name, path in self._paths.items()}
+        self._writable: list[Path] | None = [] if foreign else None
         self._process: Process | None = None
         self.version = self._running().version
 
@@ -125,7 +131,7 @@ class Executor:
 
     def _running(self) -> Process:
         if self._process is None:
-            self._process = Process(self._settings)
+            self._process = Process(self._settings, self._writable)
             try:
                 self._load(self._process)
             except BaseException:
@@ -143,13 +149,13 @@ class Executor:
 
 
 @contextmanager
-def executor(settings: Settings, paths: Mapping[str, Path]) -> Iterator[Executor]:
-    """MediaTek's interpreter with named files loaded; leaving the context ends its process.
+def executor(settings: Settings, paths: Mapping[str, Path], *, foreign: bool = False) -> Iterator[Executor]:
+    """MediaTek's interpreter with named files loaded; leaving the context ends its process; see `Executor`.
 
     Raises:
         ArtifactError, UnavailableError, BackendError: see `Executor`.
     """
-    loaded = Executor(settings, paths)
+    loaded = Executor(settings, paths, foreign=foreign)
     try:
         yield loaded
     finally:

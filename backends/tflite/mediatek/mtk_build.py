@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from whisper_parity.backend.artifact import Artifact
-from whisper_parity.backend.contract import Halves
+from whisper_parity.backend.artifact import GIVEN, Artifact
 from whisper_parity.backends.split.embedding import link_or_copy_token_embedding
 from whisper_parity.backends.tflite import session
+from whisper_parity.backends.tflite.graph import Shapes
 from whisper_parity.backends.tflite.mediatek import mtk
 from whisper_parity.backends.tflite.mediatek.mtk import Converted
 from whisper_parity.backends.tflite.mtkext.inspection import Inspection
-from whisper_parity.backends.tflite.session import INPUTS, OUTPUTS, ROLES, Shapes
+from whisper_parity.backends.tflite.session import INPUTS, OUTPUTS, ROLES
 from whisper_parity.backends.tflite.settings import Settings
 from whisper_parity.errors import ArtifactError, BuildError
 from whisper_parity.system.threads import side_by_side
@@ -40,7 +40,7 @@ def build_files(settings: Settings, parent: Artifact, out: Path, names: Mapping[
 
     def convert(role: str) -> Converted:
         shapes = list(sides[role][INPUTS].values())
-        converted = mtk.convert(settings, parent.path(role), out / names[role], shapes)
+        converted = mtk.convert(settings, parent.path(role), out / names[role], shapes, foreign=parent.origin == GIVEN)
         require(out / names[role], converted.inspection, sides[role])
         return converted
 
@@ -58,25 +58,22 @@ def script_sides(parent: Artifact) -> dict[str, Sides]:
     """
     import torch
 
-    from whisper_parity.backends.torchscript import TorchScriptBackend
+    from whisper_parity.backends.torchscript import TorchScriptBackend, TorchScriptSession
 
     sides = session.shapes(parent.checkpoint.dims)
     features, encoded = (np.zeros(shape, np.float32) for side in sides["encoder"] for shape in side.values())
     with TorchScriptBackend().open(parent, torch.get_num_threads()) as scripts:
-        assert isinstance(scripts, Halves)  # noqa: S101 - an ordinary artifact opens as no probe
+        assert isinstance(scripts, TorchScriptSession)  # noqa: S101 - an ordinary artifact opens as no probe
         output_shapes = {"encoder": scripts.encode(features).shape}
         logits = scripts.decode([0], encoded, [0])
+        names = {role: scripts.inputs(role) for role in ROLES}
     output_shapes["decoder"] = (1, parent.checkpoint.dims.n_text_ctx, logits.shape[-1])
-    return {role: _named(parent, role, sides[role], output_shapes[role]) for role in ROLES}
+    return {role: _named(parent.path(role), names[role], sides[role], output_shapes[role]) for role in ROLES}
 
 
-def _named(parent: Artifact, role: str, sides: Sides, output_shape: tuple[int, ...]) -> Sides:
-    import torch
-
-    module = torch.jit.load(str(parent.path(role)), map_location="cpu")  # type: ignore[no-untyped-call]
-    names = [argument.name for argument in module.forward.schema.arguments[1:]]
+def _named(path: Path, names: Sequence[str], sides: Sides, output_shape: tuple[int, ...]) -> Sides:
     if len(names) != len(sides[INPUTS]):
-        raise ArtifactError(f"{parent.path(role)}: expected {len(sides[INPUTS])} inputs, found {', '.join(names)}")
+        raise ArtifactError(f"{path}: expected {len(sides[INPUTS])} inputs, found {', '.join(names)}")
     return dict(zip(names, sides[INPUTS].values())), dict.fromkeys(sides[OUTPUTS], output_shape)
 
 

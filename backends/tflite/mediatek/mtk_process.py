@@ -5,12 +5,9 @@ from __future__ import annotations
 import io
 import json
 import os
-import select
 import shutil
-import signal
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,34 +21,18 @@ from whisper_parity.backends.tflite.mediatek import mtk_worker
 from whisper_parity.backends.tflite.mediatek.mtk_worker import MAGIC, PREFIX
 from whisper_parity.backends.tflite.settings import Settings
 from whisper_parity.errors import BackendError, UnavailableError, first_line
-from whisper_parity.system.threads import INTERRUPTED
+from whisper_parity.system import tool
+from whisper_parity.system.pipes import EndedError, LateError, Pipes, StoppedError
 
 HINT = "Set mtk_python in [backends.tflite] of parity.toml to the Python that mtk_converter is installed for"
 HEADER_LIMIT = 2**20
 ARRAYS_LIMIT = 2**30
 PREAMBLE_LIMIT = 2**16
 """Most bytes that a start-up file of that Python may print before our script runs."""
-STDERR_LIMIT = 4096
-EXIT_LIMIT_S = 2.0
-"""Time limit for a process to end after it closed its pipe."""
-POLL_S = 0.2
-"""Interval at which a wait checks whether the process still lives."""
 DROPPED_VARIABLES = ("PYTHONPATH", "PYTHONHOME")
 """Variables for our Python that would break the other one."""
 
 Arrays = list[NDArray[Any]]
-
-
-class _LateError(Exception):
-    """The time limit passed without an answer."""
-
-
-class _EndedError(Exception):
-    """The other end of a pipe is closed."""
-
-
-class _StoppedError(Exception):
-    """Ctrl-C was pressed."""
 
 
 class _GarbageError(Exception):
@@ -61,22 +42,25 @@ class _GarbageError(Exception):
 class Process:
     """One worker process; takes one request at a time."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, writable: Sequence[Path] | None = None) -> None:
         """Start the process and import mtk_converter in it.
+
+        Args:
+            settings: of this site.
+            writable: the folders in which it may write, beside its own, and no network: for files of others; None for
+                no such limits.
 
         Raises:
             UnavailableError: no such Python, no mtk_converter in it, or it does not start in time.
         """
-        self._tail = b""
         self._closed = False
         self._folder = tempfile.TemporaryDirectory(prefix="parity-mtk-")  # collects files that the package leaves
         try:
-            self._process = _started(_python(settings), self._folder.name)
+            self._process = _started(_python(settings), self._folder.name, writable)
         except BaseException:
             self._folder.cleanup()
             raise
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
+        self._pipes = Pipes(self._process)
         self.version = ""
         try:
             answer, _ = self.call(
@@ -119,12 +103,12 @@ class Process:
         try:
             self._send(request, arrays, deadline)
             header, outputs = self._receive(deadline, starting)
-        except _LateError:
+        except LateError:
             raise self._failure(f"{what} took more than {limit_s:g} s") from None
-        except _StoppedError:
+        except StoppedError:
             raise self._failure(f"{what} was interrupted") from None
-        except _EndedError:
-            raise self._failure(f"{what} {self._exit_status()}") from None
+        except EndedError:
+            raise self._failure(f"{what} {self._pipes.exit_status()}") from None
         except _GarbageError as error:
             raise self._failure(f"{what} wrote what is no answer to its pipe ({error})") from error
         if "error" in header:
@@ -136,12 +120,7 @@ class Process:
         if self._closed:
             return
         self._closed = True
-        _kill(self._process)  # even if it is dead: its children may live
-        self._process.wait()
-        self._listener.join(EXIT_LIMIT_S)
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
+        self._pipes.close()
         self._folder.cleanup()
 
     def _raise_error(self, what: str, header: Mapping[str, Any]) -> None:
@@ -154,80 +133,28 @@ class Process:
         self.close()
         return BackendError(f"{what}{self._stderr_tail()}")
 
-    def _exit_status(self) -> str:
-        """How the process ended, for messages."""
-        try:
-            code = self._process.wait(EXIT_LIMIT_S)
-        except subprocess.TimeoutExpired:
-            return "closed its pipe"
-        return f"died by signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"ended with exit code {code}"
-
     def _stderr_tail(self) -> str:
         """The last lines of stderr, for messages."""
-        lines = [line.strip() for line in self._tail.decode("utf-8", "replace").splitlines() if line.strip()]
+        lines = self._pipes.last_words()
         return f"; it last said: {' | '.join(line[:120] for line in lines[-3:])}" if lines else ""
-
-    def _listen(self) -> None:
-        """Drain stderr and keep its end."""
-        assert self._process.stderr is not None  # noqa: S101 - narrows for the type checker
-        with self._process.stderr as stream:
-            while chunk := os.read(stream.fileno(), 65536):
-                self._tail = (self._tail + chunk)[-STDERR_LIMIT:]
 
     def _send(self, request: Mapping[str, Any], arrays: Sequence[NDArray[Any]], deadline: float) -> None:
         blobs = [_npy(array) for array in arrays]
         header = json.dumps({**request, "sizes": [len(blob) for blob in blobs]}).encode()
         for part in (PREFIX.pack(MAGIC, len(header)) + header, *blobs):
-            self._write(memoryview(part), deadline)
-
-    def _write(self, data: memoryview, deadline: float) -> None:
-        pipe = _descriptor(self._process.stdin)
-        while data:
-            self._wait(pipe, select.POLLOUT, deadline)
-            try:
-                data = data[os.write(pipe, data) :]
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                raise _EndedError from error
-
-    def _wait(self, descriptor: int, event: int, deadline: float) -> None:
-        """Wait until a pipe is ready, or the process ends: a child may still hold its end of the pipe open."""
-        poll = select.poll()
-        poll.register(descriptor, event)
-        while True:
-            ended = self._process.poll() is not None
-            remaining_s = 0.0 if ended else deadline - time.monotonic()
-            if poll.poll(max(0.0, min(remaining_s, POLL_S)) * 1000):
-                return
-            if ended:
-                raise _EndedError
-            if INTERRUPTED.is_set():
-                raise _StoppedError
-            if remaining_s <= 0:
-                raise _LateError
+            self._pipes.write(memoryview(part), deadline)
 
     def _receive(self, deadline: float, starting: bool) -> tuple[dict[str, Any], Arrays]:
-        magic, skipped = self._read(len(MAGIC), deadline), 0
+        magic, skipped = self._pipes.read(len(MAGIC), deadline), 0
         while magic != MAGIC and starting and skipped < PREAMBLE_LIMIT:
-            magic, skipped = magic[1:] + self._read(1, deadline), skipped + 1
+            magic, skipped = magic[1:] + self._pipes.read(1, deadline), skipped + 1
         if magic != MAGIC:
             raise _GarbageError(f"it starts with {magic!r}")
-        length = int.from_bytes(self._read(4, deadline), "little")
+        length = int.from_bytes(self._pipes.read(4, deadline), "little")
         if length > HEADER_LIMIT:
             raise _GarbageError(f"a header of {length} bytes")
-        header, sizes = _header(self._read(length, deadline))
-        return header, [_array(self._read(size, deadline)) for size in sizes]
-
-    def _read(self, count: int, deadline: float) -> bytes:
-        pipe, received = _descriptor(self._process.stdout), bytearray()
-        while len(received) < count:
-            self._wait(pipe, select.POLLIN, deadline)
-            chunk = os.read(pipe, min(count - len(received), 2**20))
-            if not chunk:
-                raise _EndedError
-            received += chunk
-        return bytes(received)
+        header, sizes = _header(self._pipes.read(length, deadline))
+        return header, [_array(self._pipes.read(size, deadline)) for size in sizes]
 
 
 def _python(settings: Settings) -> str:
@@ -241,18 +168,19 @@ def _python(settings: Settings) -> str:
     return path
 
 
-def _started(python: str, folder: str) -> subprocess.Popen[bytes]:
+def _started(python: str, folder: str, writable: Sequence[Path] | None) -> subprocess.Popen[bytes]:
+    words = [python, str(Path(mtk_worker.__file__).absolute())]
+    command = words if writable is None else tool.command(words, [*writable, Path(folder)])
     environment = {key: value for key, value in os.environ.items() if key not in DROPPED_VARIABLES}
     try:
         process = subprocess.Popen(
-            [python, str(Path(mtk_worker.__file__).absolute())], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, cwd=folder, env=environment, bufsize=0, start_new_session=True,
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=folder,
+            env=environment, bufsize=0, start_new_session=True,
         )  # fmt: skip
     except OSError as error:
         raise UnavailableError(f"{python}: cannot be started ({error.strerror or first_line(error)})", hint=HINT) from (
             error
         )
-    os.set_blocking(_descriptor(process.stdin), False)  # a sleeping reader must not block the writer
     return process
 
 
@@ -263,17 +191,6 @@ def _package_folders(settings: Settings) -> list[str]:
     return [
         str(folder.expanduser().absolute()) for folder in (*folders, *([library] if library else [])) if folder.is_dir()
     ]
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    try:
-        os.killpg(process.pid, signal.SIGKILL)  # it leads its own group
-    except (ProcessLookupError, PermissionError):
-        process.kill()
-
-
-def _descriptor(pipe: Any) -> int:
-    return int(pipe.fileno())
 
 
 def _header(content: bytes) -> tuple[dict[str, Any], list[int]]:

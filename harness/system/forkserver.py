@@ -1,11 +1,11 @@
 """A fork server whose workers inherit an imported converter; run with `python -m`.
 
-Importing litert-torch takes as long as converting a small model, so one process imports it for all. Commands are JSON
+Importing a converter takes as long as converting a small model, so one process imports it for all. Commands are JSON
 lines on stdin, executed in order:
 
     {"prepare": ["MODULE", "convert"]}             import what such a task needs
     {"run": 3, "task": ["MODULE", "convert", ...]} the same, then call MODULE.main(...) in a forked process
-    {"cancel": 3}                                  kill it
+    {"cancel": 3}                                  kill it, and answer when it is gone
 
 Each task that ends yields a JSON line on stdout: {"run": 3, "exit_code": 1, "last_line": "..."}. The end of stdin or
 Ctrl-C ends all tasks.
@@ -18,6 +18,7 @@ import json
 import os
 import signal
 import sys
+import time
 import traceback
 from contextlib import suppress
 from importlib import import_module
@@ -26,6 +27,7 @@ from typing import IO, Any
 
 LINE_LIMIT = 300
 TAIL_BYTES = 16_384
+GONE_POLLS, GONE_POLL_S = 400, 0.005
 
 
 def serve(commands: IO[str], answers: int) -> None:
@@ -40,7 +42,7 @@ def serve(commands: IO[str], answers: int) -> None:
         for line in commands:
             command: dict[str, Any] = json.loads(line)
             if "cancel" in command:
-                _kill(supervisors.pop(command["cancel"], None))
+                _cancel(command["cancel"], supervisors.pop(command["cancel"], None), answers)
                 continue
             _prepare(command.get("prepare") or command["task"])
             if "run" in command:
@@ -103,6 +105,24 @@ def _work(task: list[str], log: int) -> None:
         traceback.print_exc()
     finally:
         os._exit(exit_code)
+
+
+def _cancel(run: int, supervisor: int | None, answers: int) -> None:
+    """Kill a task, and answer when it writes no more: who asked may now remove what it wrote."""
+    if supervisor is not None:
+        _kill(supervisor)
+        _wait_until_gone(supervisor)
+    answer = {"run": run, "exit_code": -int(signal.SIGKILL), "last_line": "cancelled"}
+    os.write(answers, f"{json.dumps(answer)}\n".encode())
+
+
+def _wait_until_gone(group: int) -> None:
+    for _ in range(GONE_POLLS):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(GONE_POLL_S)
 
 
 def _kill(supervisor: int | None) -> None:

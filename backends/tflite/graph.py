@@ -1,0 +1,155 @@
+"""One TFLite file in an interpreter of this process, its tensors known by our names."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from whisper_parity.backend.contract import Float32, Placement
+from whisper_parity.backends.tflite import placement as placing
+from whisper_parity.errors import ArtifactError, BackendError, first_line
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+class Graph:
+    """One TFLite file, its tensors known by our names."""
+
+    def __init__(self, module: Any, path: Path, threads: int, inputs: Shapes, outputs: Shapes, name: str = "") -> None:
+        """Load a file.
+
+        Args:
+            module: the package that offers Interpreter.
+            path: the .tflite file.
+            threads: XNNPACK threads.
+            inputs: expected shape of each input, by name; all float32.
+            outputs: the same of the outputs.
+            name: of the file in messages; its path where there is none.
+
+        Raises:
+            ArtifactError: not a TFLite file, an op that this interpreter lacks, or inputs and outputs that do not fit.
+        """
+        self.name = name or str(path)
+        try:
+            with without_chatter():
+                self._interpreter = module.Interpreter(model_path=str(path), num_threads=threads)
+                self._interpreter.allocate_tensors()
+            named_inputs, named_outputs = signature(self._interpreter)
+            details = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        except (ValueError, RuntimeError, OSError) as error:
+            raise not_loaded(self.name, _reason(error)) from error
+        self._inputs = match(self.name, "input", inputs, details[0], named_inputs)
+        self._outputs = match(self.name, "output", outputs, details[1], named_outputs)
+
+    def run(self, arrays: Mapping[str, Float32], rows: Sequence[int] | None = None) -> Float32:
+        """A copy of the first output; where rows are given, of those positions of [1, n, ...]: [len(rows), ...]."""
+        output = next(iter(self.run_all(arrays).values()))
+        return np.array(output if rows is None else output[0, list(rows)])
+
+    def run_all(self, arrays: Mapping[str, Float32]) -> dict[str, Any]:
+        """All outputs by name, as views into the interpreter's memory."""
+        try:
+            for name, array in arrays.items():
+                self._interpreter.set_tensor(self._inputs[name], array)
+            self._interpreter.invoke()
+        except (ValueError, RuntimeError) as error:
+            raise BackendError(f"{self.name}: failed while it ran ({_reason(error)})") from error
+        return {name: self._interpreter.tensor(index)() for name, index in self._outputs.items()}
+
+    def attempt(self) -> None:
+        """Run it once on uninitialised inputs, which a broken file may not survive.
+
+        Raises:
+            ArtifactError: it cannot be run.
+        """
+        try:
+            self._interpreter.invoke()
+        except (ValueError, RuntimeError) as error:
+            raise not_loaded(self.name, _reason(error)) from error
+
+    def placement(self, component: str) -> Placement:
+        """Which of its nodes the delegate took."""
+        return placing.placement(component, self._interpreter)
+
+
+def match(
+    path: Path | str, kind: str, expected: Shapes, details: Sequence[Mapping[str, Any]], names: Mapping[str, int]
+) -> dict[str, int]:
+    """Index of each expected tensor: by signature name where the file has it, else the only one of shape and dtype.
+
+    Args:
+        path: the file, for messages.
+        kind: "input" or "output", for messages.
+        expected: shape by name; all float32.
+        details: the interpreter's description of its tensors.
+        names: tensor index by name in the file's signature; may be empty.
+
+    Raises:
+        ArtifactError: a tensor on either side has no partner, or more than one.
+    """
+    by_index = {int(detail["index"]): detail for detail in details}
+    indices: dict[str, int] = {}
+    for name, shape in expected.items():
+        fits = [index for index, detail in by_index.items() if _fits(detail, shape)]
+        fits = [names[name]] if names.get(name) in fits else fits
+        if len(fits) == 1:
+            indices[name] = fits[0]
+    if len(indices) < len(expected) or set(indices.values()) != set(by_index):
+        ours = ", ".join(f"{name} float32 {list(shape)}" for name, shape in expected.items())
+        theirs = ", ".join(_describe(detail) for detail in details) or "none"
+        raise ArtifactError(
+            f"{path}: {kind}s do not fit: expected {ours}; the file has {theirs}",
+            hint="Convert it from this checkpoint, token lookup split out",
+        )
+    return indices
+
+
+def _fits(detail: Mapping[str, Any], shape: tuple[int, ...]) -> bool:
+    return tuple(int(size) for size in detail["shape"]) == shape and detail["dtype"] == np.float32
+
+
+def _describe(detail: Mapping[str, Any]) -> str:
+    return f"{detail['name']} {np.dtype(detail['dtype']).name} {[int(size) for size in detail['shape']]}"
+
+
+def signature(interpreter: Any) -> tuple[dict[str, int], dict[str, int]]:
+    """Tensor index by name for inputs and outputs of the file's only signature; empty when it has none."""
+    if len(interpreter.get_signature_list()) != 1:
+        return {}, {}
+    runner = interpreter.get_signature_runner()
+    sides = (runner.get_input_details(), runner.get_output_details())
+    return tuple({name: int(detail["index"]) for name, detail in side.items()} for side in sides)  # type: ignore[return-value]
+
+
+@contextmanager
+def without_chatter() -> Iterator[None]:
+    """Keep what the C++ runtime prints about itself (which delegate it made) from the terminal."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_RDONLY)  # takes nothing; a confined process opens no file to write
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(nowhere)
+        os.close(kept)
+
+
+def not_loaded(path: Path | str, reason: str) -> ArtifactError:
+    """The error for a file that the interpreter does not take."""
+    return ArtifactError(
+        f"{path}: cannot be loaded as TFLite ({reason})",
+        hint="Is it complete, and of built-in ops only? MTKEXT ops need MediaTek's interpreter",
+    )
+
+
+def _reason(error: BaseException) -> str:
+    """The line of an interpreter's message that names the cause, its source location cut off."""
+    return first_line(error).rpartition("] ")[2]

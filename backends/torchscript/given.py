@@ -1,0 +1,94 @@
+"""TorchScript files of others: loaded and run in a confined child process, and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from whisper_parity.backend.contract import Float32
+from whisper_parity.backends.torchscript.scripts import Shape, weight_shape
+from whisper_parity.backends.torchscript.settings import Settings
+from whisper_parity.errors import BackendError
+from whisper_parity.model.dims import Dims
+from whisper_parity.system.child import Child, Limits
+
+WORKER = "whisper_parity.backends.torchscript.worker"
+MEMORY_FACTOR = 4
+"""Copies of a file that its loading and running may take, beside what the settings allow."""
+
+
+class GivenScripts:
+    """`Scripts` whose files are in the child: what comes back is arrays and text."""
+
+    def __init__(self, child: Child, threads: int) -> None:
+        self._child, self._threads = child, threads
+
+    @property
+    def note(self) -> str:
+        """For the report: what the files are kept from."""
+        return f"given files, run in a child process: {self._child.confinement}"
+
+    def load(self, component: str, path: Path, shape: Shape | None) -> None:
+        """See `Scripts`; raises what it does."""
+        request = {
+            "do": "load", "component": component, "path": str(path.absolute()), "shape": shape,
+            "threads": self._threads,
+        }  # fmt: skip
+        self._child.call(f"{path}", request)
+
+    def rows(self, component: str, arrays: Sequence[Float32], rows: Sequence[int] | None, n_ctx: int) -> Float32:
+        """See `Scripts`; raises what it does."""
+        asked = None if rows is None else [int(row) for row in rows]
+        (output,) = self._ask({"do": "rows", "component": component, "rows": asked, "n_ctx": n_ctx}, arrays, 1)
+        return output
+
+    def outputs(self, component: str, arrays: Sequence[Float32]) -> tuple[Float32, ...]:
+        """See `Scripts`; raises what it does."""
+        return self._ask({"do": "outputs", "component": component}, arrays, None)
+
+    def inputs(self, component: str) -> list[str]:
+        """See `Scripts`."""
+        return self._child.call(f"torchscript {component}", {"do": "inputs", "component": component}).text.splitlines()
+
+    def _ask(self, request: dict[str, object], arrays: Sequence[Float32], count: int | None) -> tuple[Float32, ...]:
+        what = f"torchscript {request['component']}"
+        outputs = self._child.call(what, request, arrays).arrays
+        if count is not None and len(outputs) != count:
+            raise BackendError(f"{what}: {len(outputs)} arrays where {count} was asked for")
+        return outputs
+
+
+@contextmanager
+def opened(settings: Settings, files: Sequence[Path], threads: int) -> Iterator[GivenScripts]:
+    """A child process that may read these files, until the context is left.
+
+    Raises:
+        BackendError: it does not start.
+    """
+    child = Child(WORKER, files, _limits(settings, files))
+    try:
+        yield GivenScripts(child, threads)
+    finally:
+        child.close()
+
+
+def role(settings: Settings, path: Path, dims: Dims) -> str | None:
+    """The half that a file can only be; None where it is neither.
+
+    Raises:
+        ArtifactError: no TorchScript file, or one that is refused.
+        BackendError: the process that looks at it died, or did not answer in time.
+    """
+    child = Child(WORKER, [path], _limits(settings, [path]))
+    try:
+        shapes = {component: weight_shape(component, dims) for component in ("encoder", "decoder")}
+        text = child.call(f"{path}", {"do": "inspect", "path": str(path.absolute()), "shapes": shapes}).text
+        return text if text in shapes else None
+    finally:
+        child.close()
+
+
+def _limits(settings: Settings, files: Sequence[Path]) -> Limits:
+    size = sum(path.stat().st_size for path in files)
+    return Limits(settings.given_limit_s, int(settings.given_memory_gib * 2**30) + MEMORY_FACTOR * size)

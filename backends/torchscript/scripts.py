@@ -1,0 +1,165 @@
+"""Loaded TorchScript files, and what is asked of them: the same in this process and in a confined one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from whisper_parity.backend.contract import Float32
+from whisper_parity.backends.torchscript import archive, operators
+from whisper_parity.errors import ArtifactError, BackendError, first_line
+from whisper_parity.model.dims import Dims
+
+Shape = tuple[int, ...]
+
+
+class Scripts(Protocol):
+    """**Protocol:** two or fewer loaded files, by component ("encoder", "decoder")."""
+
+    def load(self, component: str, path: Path, shape: Shape | None) -> None:
+        """Load a file; with a shape, one that holds a weight of it (`weight_shape`)."""
+
+    def rows(self, component: str, arrays: Sequence[Float32], rows: Sequence[int] | None, n_ctx: int) -> Float32:
+        """One pass of a file with one output; of logits [1, n_ctx, n_vocab] the asked rows [len(rows), n_vocab]."""
+
+    def outputs(self, component: str, arrays: Sequence[Float32]) -> tuple[Float32, ...]:
+        """One pass of a file with several outputs."""
+
+    def inputs(self, component: str) -> list[str]:
+        """Names of a file's inputs."""
+
+
+class LoadedScripts:
+    """Files in this process: our own, or those that a confined process was given."""
+
+    def __init__(self, *, foreign: bool) -> None:
+        """Take whether the files are checked before they are loaded and run; our own need no check."""
+        self._foreign = foreign
+        self._modules: dict[str, Any] = {}
+
+    def load(self, component: str, path: Path, shape: Shape | None) -> None:
+        """See `Scripts`.
+
+        Raises:
+            ArtifactError: no TorchScript file, one that does more than arithmetic, or one without such a weight.
+        """
+        module = read_foreign(path) if self._foreign else read(path)
+        if shape is not None and not holds(module, shape):
+            raise ArtifactError(
+                f"{path}: no weight of shape {list(shape)} ({WEIGHTS[component]})",
+                hint="Is it from the given checkpoint?",
+            )
+        self._modules[component] = module
+
+    def rows(self, component: str, arrays: Sequence[Float32], rows: Sequence[int] | None, n_ctx: int) -> Float32:
+        """See `Scripts`.
+
+        Raises:
+            ArtifactError: it fails on these inputs, or gives something else.
+            BackendError: no memory.
+        """
+        output = self._run(component, arrays)
+        if rows is None:
+            return np.asarray(output.numpy())
+        if output.ndim != 3 or output.shape[:2] != (1, n_ctx):
+            raise ArtifactError(
+                f"torchscript {component}: expected logits [1, {n_ctx}, n_vocab], found {list(output.shape)}",
+                hint="Trace it at the full context",
+            )
+        return np.asarray(output[0, list(rows)].numpy())
+
+    def outputs(self, component: str, arrays: Sequence[Float32]) -> tuple[Float32, ...]:
+        """See `Scripts`; errors as of `rows`."""
+        return tuple(np.asarray(output.numpy()) for output in self._call(component, arrays))
+
+    def inputs(self, component: str) -> list[str]:
+        """See `Scripts`."""
+        return [argument.name for argument in self._modules[component].forward.schema.arguments[1:]]
+
+    def _run(self, component: str, arrays: Sequence[Float32]) -> Any:
+        import torch
+
+        output = self._call(component, arrays)
+        dtype = output.dtype if isinstance(output, torch.Tensor) else type(output).__name__
+        if dtype != torch.float32:
+            raise ArtifactError(
+                f"torchscript {component}: expected one float32 tensor as output, found {dtype}", hint="Trace it again"
+            )
+        return output
+
+    def _call(self, component: str, arrays: Sequence[Float32]) -> Any:
+        import torch
+
+        try:
+            with torch.no_grad():
+                return self._modules[component](*map(torch.from_numpy, arrays))
+        except RuntimeError as error:
+            shapes = ", ".join(str(list(array.shape)) for array in arrays)
+            lines = [line for line in str(error).splitlines() if "Error" in line]
+            reason = (lines or [first_line(error)])[-1].strip()
+            message = f"torchscript {component}: failed on inputs {shapes} ({reason:.200})"
+            if "allocate memory" in message:
+                hint = OWN_LIMIT if self._foreign else "Free memory, or run fewer things at once"
+                raise BackendError(message, hint=hint) from error
+            raise ArtifactError(message, hint="Do encoder and decoder belong to the given checkpoint?") from error
+
+
+OWN_LIMIT = "The process of given files has a limit: given_memory_gib under [backends.torchscript]"
+WEIGHTS: Mapping[str, str] = {"encoder": "first convolution", "decoder": "output projection"}
+
+
+def weight_shape(component: str, dims: Dims) -> Shape:
+    """Shape of a weight that tells a half of this checkpoint from one of another size."""
+    return (dims.n_audio_state, dims.n_mels, 3) if component == "encoder" else (dims.n_vocab, dims.n_text_state)
+
+
+def holds(module: Any, shape: Shape) -> bool:
+    """Whether a weight of this shape is among a module's; a frozen module names none, and may hold it."""
+    shapes = {tuple(value.shape) for value in module.state_dict().values()}
+    return not shapes or shape in shapes
+
+
+def read(path: Path) -> Any:
+    """Load a file that we made.
+
+    Raises:
+        ArtifactError: it is damaged.
+    """
+    import torch
+
+    try:
+        return torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+    except Exception as error:  # torch.jit.load raises dozens of types on foreign bytes
+        raise _not_read(path, error) from error
+
+
+def read_foreign(path: Path) -> Any:
+    """Check and load a file of others; called in a confined process only: no check is complete.
+
+    Raises:
+        ArtifactError: no TorchScript file, or one that does more than arithmetic.
+    """
+    import torch
+    from torch.jit._recursive import wrap_cpp_module
+
+    try:
+        archive.require_one_reading(path)
+        archive.require_no_code_at_load(path, torch._C.PyTorchFileReader(str(path)))
+        unit: Any = torch._C.CompilationUnit()
+        load: Any = torch._C.import_ir_module
+        loaded = load(unit, str(path), torch.device("cpu"), {}, False)  # as torch.jit.load does
+        operators.require_arithmetic(path, (function.graph for function in unit.get_functions()))
+        module = wrap_cpp_module(loaded)  # type: ignore[no-untyped-call]
+        module.forward  # noqa: B018 - raises where there is none
+    except ArtifactError:
+        raise
+    except Exception as error:  # zipfile and torch raise dozens of types on foreign bytes
+        raise _not_read(path, error) from error
+    return module
+
+
+def _not_read(path: Path, error: Exception) -> ArtifactError:
+    return ArtifactError(f"{path}: not a TorchScript file ({first_line(error)})", hint="Build or copy it again")

@@ -1,0 +1,39 @@
+"""[backends.torchscript] of parity.toml: what a given file may take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from whisper_parity.backend.settings import setting
+from whisper_parity.errors import ConfigError
+
+LONGEST_S = 86_400
+LARGEST_GIB = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Limits of the process in which files are opened that we did not build."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    given_limit_s: float = setting(300.0, "for loading a given file, and for one pass of it [s]", decides_numbers=False)
+    given_memory_gib: float = setting(
+        4.0, "memory for running given files, beside four times their size [GiB]", decides_numbers=False
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse limits that limit nothing.
+
+        Raises:
+            ConfigError: a limit of nothing, or above a day or a TiB.
+        """
+        if not 0 < self.given_limit_s <= LONGEST_S:
+            raise ConfigError(
+                f"[backends.torchscript] given_limit_s: expected seconds, more than 0 and at most {LONGEST_S}"
+            )
+        if not 0 < self.given_memory_gib <= LARGEST_GIB:
+            raise ConfigError(
+                f"[backends.torchscript] given_memory_gib: expected GiB, more than 0 and at most {LARGEST_GIB}"
+            )
