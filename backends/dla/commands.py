@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from whisper_parity.errors import ParityError, UsageError
+from whisper_parity.errors import ArtifactError, ParityError, UsageError
+from whisper_parity.system import inputs
 from whisper_parity.system.terminal import say, working
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ def push(serial: str | None, files: tuple[Path, ...]) -> None:
     from whisper_parity.backends.dla.link.device import facts
     from whisper_parity.backends.dla.link.store import Store
 
+    for file in files:
+        inputs.require_regular(file, inputs.MODEL_BYTES, ArtifactError)
     for board in _boards(serial):
         store = Store(board, facts(board))
         for file in files:

@@ -168,6 +168,8 @@ def _artifact(world: World, kind: str, random: Random) -> Case:
     }
     stage = "torchscript" if kind == "npy" else kind
     name = random.choice(names[kind])
+    if kind == "torchscript" and random.random() < 0.25:
+        return _attack(world, kind, random, name)
     (what, spoil), refused = _of_file(random, (world.artifacts / name).read_bytes())
 
     def make(place: Path) -> list[str]:
@@ -176,6 +178,30 @@ def _artifact(world: World, kind: str, random: Random) -> Case:
         return _run(world, "--artifacts", "given", stages=f"pytorch,{stage}")
 
     return Case(kind, f"{name}: {what}", make, refused)
+
+
+ATTACKS = ("Writes", "Forks", "ForksTwice", "InAnUnusedMethod", "AtLoad", "Endless", "Grows", "upper case", "twice")
+TIGHT = ("--set", "torchscript.given_limit_s=10", "--set", "torchscript.given_memory_gib=0.5")
+
+
+def _attack(world: World, kind: str, random: Random, name: str) -> Case:
+    """A TorchScript file that writes, never ends or fills memory, in place of a half."""
+    attack = random.choice(ATTACKS)
+
+    def make(place: Path) -> list[str]:
+        from tests.support import attacks
+
+        _copied(world.artifacts, place / "given", without=(name, "torchscript.lineage.json", "tflite.lineage.json"))
+        path, marker = place / "given" / name, place / MARKER
+        if attack == "upper case":
+            attacks.upper_case(path, marker)
+        elif attack == "twice":
+            attacks.twice(path, marker, clean_first=random.random() < 0.5)
+        else:
+            attacks.build(attack, path, marker)
+        return _run(world, "--artifacts", "given", *TIGHT)
+
+    return Case(kind, f"{name}: attack {attack}", make, must_be_refused=True)
 
 
 def _lineage(world: World, kind: str, random: Random) -> Case:

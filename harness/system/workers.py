@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -22,7 +23,8 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any, cast
 
-from whisper_parity.errors import BuildError
+from whisper_parity import errors
+from whisper_parity.errors import BuildError, ParityError
 from whisper_parity.system.forkserver import last_line
 from whisper_parity.system.process import exit_status, python_module
 
@@ -124,6 +126,8 @@ class Workers:
             ) from error
         if result.exit_code != 0 or not job.path.is_file():
             reason = (result.last_line or "it printed nothing") + _space(job, result)
+            if own := _own_error(reason):
+                raise own
             raise BuildError(f"converting the {job.what} failed ({exit_status(result.exit_code)}): {reason}")
 
     def _abandon(self, run: int) -> None:
@@ -192,3 +196,10 @@ def workers() -> Iterator[Workers]:
             last = not _shared
         if last:
             shared_workers.stop()
+
+
+def _own_error(line: str) -> ParityError | None:
+    """The error of ours that ended a worker with its traceback's last line: what is wrong with the input, say."""
+    named = re.match(rf"{errors.__name__}\.(\w+): (.+)", line)
+    kind = getattr(errors, named[1], None) if named else None
+    return kind(named[2]) if named and isinstance(kind, type) and issubclass(kind, ParityError) else None

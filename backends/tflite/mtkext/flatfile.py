@@ -144,7 +144,7 @@ def write(model: Any, path: Path) -> None:
 
 
 def _map(path: Path) -> Mapped:
-    size = inputs.require_regular(path, SIZE_LIMIT, ArtifactError, hint="TFLite files beyond 2 GB are not supported")
+    size = inputs.require_regular(path, SIZE_LIMIT, ArtifactError, hint="Give a TFLite file of at most 2 GB")
     with path.open("rb") as file:
         buffer = Mapped(file.fileno(), 0, access=mmap.ACCESS_READ)
     if buffer[4:8] != IDENTIFIER:
