@@ -49,8 +49,15 @@ class Outcome:
     """The end of what it wrote, for a case with faults."""
 
 
-def perform(given: Case, world: World, folder: Path) -> Outcome:
-    """Make a case in a folder of its own, run its command there, and judge."""
+def perform(given: Case, world: World, folder: Path, inherited: int = 0) -> Outcome:
+    """Make a case in a folder of its own, run its command there, and judge.
+
+    Args:
+        given: the case.
+        world: of sound files.
+        folder: that gets its working folder, and what lies outside that.
+        inherited: memory of this process that is not the command's [bytes].
+    """
     place, outside = folder / "work", folder / "outside"
     for path in (place, outside / "home"):
         path.mkdir(parents=True)
@@ -62,7 +69,7 @@ def perform(given: Case, world: World, folder: Path) -> Outcome:
     status, usage, hung = _waited(pid, started + LIMIT_S)
     output = (folder / "output").read_text("utf-8", "backslashreplace")
     code = os.waitstatus_to_exitcode(status)
-    memory = usage.ru_maxrss * 1024
+    memory = usage.ru_maxrss * 1024 - inherited
     found = {
         "traceback": "Traceback (most recent call last)" in output or BUG in output,
         "died": not hung and code not in CODES,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
 import time
 from collections.abc import Callable
@@ -56,6 +57,12 @@ def test_the_same_seed_gives_the_same_cases(world: Path):
 
     assert drawn(5) == drawn(5)
     assert drawn(5) != drawn(6)
+
+
+def own_memory() -> int:
+    """What this process holds beside what the benchmark's own would, [bytes]: the tests before this one."""
+    pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
+    return max(0, pages * resource.getpagesize() - 2**28)
 
 
 def raises() -> None:
@@ -126,14 +133,14 @@ def test_the_judge_goes_red(
     monkeypatch.setattr(trial, "LIMIT_S", 2.0)
     monkeypatch.setattr(cli, "main", lambda **_: behaviour())
     hostile = Case("any", "nothing", lambda place: [], must_be_refused=True)
-    assert trial.perform(hostile, World(tmp_path), tmp_path / "case").faults == faults
+    assert trial.perform(hostile, World(tmp_path), tmp_path / "case", own_memory()).faults == faults
 
 
 def test_a_refusal_in_one_line_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """What every case should end with."""
     monkeypatch.setattr(cli, "main", lambda **_: sys.exit(2))
     hostile = Case("any", "nothing", lambda place: [], must_be_refused=True)
-    outcome = trial.perform(hostile, World(tmp_path), tmp_path / "case")
+    outcome = trial.perform(hostile, World(tmp_path), tmp_path / "case", own_memory())
     assert (outcome.faults, outcome.exit_code) == ((), 2)
 
 
