@@ -420,7 +420,8 @@ def _write_page(run: RunFolder) -> None:
     from whisper_parity.report.html import page
 
     try:
-        say(f"page:   {page.write(run)}", to_stderr=True)
+        with reported(run.crashes):
+            say(f"page:   {page.write(run)}", to_stderr=True)
     except ParityError as error:
         say(f"page:   not written: {error}", to_stderr=True)
 

@@ -35,6 +35,7 @@ from whisper_parity.run.plan import Plan
 from whisper_parity.run.report import Report
 from whisper_parity.run.schedule import Schedule, every_cell, opened
 from whisper_parity.system import terminal
+from whisper_parity.system.crash import reported
 from whisper_parity.system.machine import versions
 
 if TYPE_CHECKING:
@@ -325,7 +326,8 @@ class ParityRun:
             self._explain(report, screen)
         terminal.line(screen, f"report: {self.plan.folder.report}")
         try:
-            terminal.line(screen, f"page:   {page.write(self.plan.folder)}")
+            with reported(self.plan.folder.crashes):
+                terminal.line(screen, f"page:   {page.write(self.plan.folder)}")
         except ParityError as error:  # the verdict stands, whether there is a page of it or not
             terminal.line(screen, f"page:   not written: {error}")
 

@@ -109,6 +109,20 @@ def test_an_error_that_nobody_thought_of_is_a_row(parity, clip: Path, tmp_path: 
     assert "ZeroDivisionError" in file.read_text("utf-8")
 
 
+def test_a_page_that_nobody_can_draw_leaves_the_verdict(
+    parity, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The run's exit code stands; the line says where the traceback is."""
+    from whisper_parity.report.html import page
+
+    monkeypatch.setattr(page, "write", lambda *_: 1 // 0)
+    result = parity(*RUN, "--clips", clip, "--run-id", "drawn")
+    require_no_traceback(result, 0)
+    (file,) = (tmp_path / "reports" / "drawn" / "crashes").iterdir()
+    assert "page:   not written: an error that nobody thought of: ZeroDivisionError" in result.stderr
+    assert str(file) in result.stderr
+
+
 def test_an_error_that_nobody_thought_of_is_one_line(parity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Outside the rows too."""
     from whisper_parity import project
