@@ -93,7 +93,7 @@ def writes_outside() -> None:
 
 
 def fills_memory() -> None:
-    content = b"x" * (trial.MEMORY + 2**20)
+    content = b"x" * (2 * trial.MEMORY)
     sys.exit(2 if content else 1)
 
 
