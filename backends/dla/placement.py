@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from whisper_parity.backend.artifact import Artifact
 from whisper_parity.backend.contract import Placement
+from whisper_parity.errors import InputError
+from whisper_parity.system import inputs
 
 ROLES = ("encoder", "decoder")
 NO_RECORD = "no record of its compilation beside the file: execution plan unknown"
@@ -23,8 +24,8 @@ def _record(artifact: Artifact) -> dict[str, Any]:
     if "compilation" not in artifact.files:
         return {}
     try:
-        record = json.loads(artifact.path("compilation").read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
+        record = inputs.read_json(artifact.path("compilation"))
+    except InputError:
         return {}
     return record if isinstance(record, dict) else {}
 

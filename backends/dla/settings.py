@@ -14,7 +14,6 @@ from whisper_parity.backends.dla import soc
 from whisper_parity.backends.dla.soc import Soc
 from whisper_parity.errors import ConfigError
 
-LONGEST_S = 86_400
 RELAXED = ("--relax-fp32", "--opt-accuracy", "--opt-footprint")
 """What public Whisper ports compile with beside the flags of the SoC; the NPU has no float32."""
 
@@ -96,8 +95,8 @@ class Settings:
         if not re.fullmatch(r"[A-Za-z0-9_.-]{1,32}", self.soc):
             raise ConfigError(f"SoC {self.soc!r}: expected a code such as MT8371", hint="It becomes part of file names")
         for name in ("compile_limit_s", "run_limit_s", "link_limit_s", "reconnect_s", "lock_wait_s"):
-            if not 0 <= getattr(self, name) <= LONGEST_S:
-                raise ConfigError(f"[backends.dla] {name}: expected seconds, from 0 to {LONGEST_S}")
+            if not 0 <= getattr(self, name) <= settings.LONGEST_S:
+                raise ConfigError(f"[backends.dla] {name}: expected seconds, from 0 to {settings.LONGEST_S}")
         _ = self.profile
 
     @property

@@ -96,9 +96,7 @@ def opened(settings: Settings, module: str, files: Sequence[Path], threads: int)
     Raises:
         BackendError: it does not start.
     """
-    size = sum(path.stat().st_size for path in files)
-    memory = int(settings.given_memory_gib * 2**30) + MEMORY_FACTOR * size
-    child = Child(WORKER, files, Limits(settings.run_limit_s, memory))
+    child = Child(WORKER, files, Limits.of(files, settings.run_limit_s, settings.given_memory_gib))
     try:
         yield GivenGraphs(child, module, threads)
     finally:

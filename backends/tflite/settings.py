@@ -9,10 +9,6 @@ from typing import Any, ClassVar, Literal
 from whisper_parity.backend import settings
 from whisper_parity.backend.settings import setting
 from whisper_parity.backends.tflite.mtkext.ops import Assumptions
-from whisper_parity.errors import ConfigError
-
-LONGEST_S = 86_400
-LARGEST_GIB = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +54,8 @@ class Settings:
         Raises:
             ConfigError: a time limit of no time, or of more than a day; memory of nothing, or above a TiB.
         """
-        if not 0 < self.given_memory_gib <= LARGEST_GIB:
-            raise ConfigError(
-                f"[backends.tflite] given_memory_gib: expected GiB, more than 0 and at most {LARGEST_GIB}"
-            )
-        for name in ("start_limit_s", "convert_limit_s", "run_limit_s"):
-            if not 0 < getattr(self, name) <= LONGEST_S:
-                raise ConfigError(f"[backends.tflite] {name}: expected seconds, more than 0 and at most {LONGEST_S}")
+        settings.require_gib("tflite", self, "given_memory_gib")
+        settings.require_seconds("tflite", self, "start_limit_s", "convert_limit_s", "run_limit_s")
 
 
 def read(table: Mapping[str, Any]) -> Settings:

@@ -14,8 +14,6 @@ from whisper_parity.model.dims import Dims
 from whisper_parity.system.child import Child, Limits
 
 WORKER = "whisper_parity.backends.torchscript.worker"
-MEMORY_FACTOR = 4
-"""Copies of a file that its loading and running may take, beside what the settings allow."""
 
 
 class GivenScripts:
@@ -66,7 +64,7 @@ def opened(settings: Settings, files: Sequence[Path], threads: int) -> Iterator[
     Raises:
         BackendError: it does not start.
     """
-    child = Child(WORKER, files, _limits(settings, files))
+    child = Child(WORKER, files, Limits.of(files, settings.given_limit_s, settings.given_memory_gib))
     try:
         yield GivenScripts(child, threads)
     finally:
@@ -80,15 +78,10 @@ def role(settings: Settings, path: Path, dims: Dims) -> str | None:
         ArtifactError: no TorchScript file, or one that is refused.
         BackendError: the process that looks at it died, or did not answer in time.
     """
-    child = Child(WORKER, [path], _limits(settings, [path]))
+    child = Child(WORKER, [path], Limits.of([path], settings.given_limit_s, settings.given_memory_gib))
     try:
         shapes = {component: weight_shape(component, dims) for component in ("encoder", "decoder")}
         text = child.call(f"{path}", {"do": "inspect", "path": str(path.absolute()), "shapes": shapes}).text
         return text if text in shapes else None
     finally:
         child.close()
-
-
-def _limits(settings: Settings, files: Sequence[Path]) -> Limits:
-    size = sum(path.stat().st_size for path in files)
-    return Limits(settings.given_limit_s, int(settings.given_memory_gib * 2**30) + MEMORY_FACTOR * size)

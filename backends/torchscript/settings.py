@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from whisper_parity.backend import settings
 from whisper_parity.backend.settings import setting
-from whisper_parity.errors import ConfigError
-
-LONGEST_S = 86_400
-LARGEST_GIB = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +26,5 @@ class Settings:
         Raises:
             ConfigError: a limit of nothing, or above a day or a TiB.
         """
-        if not 0 < self.given_limit_s <= LONGEST_S:
-            raise ConfigError(
-                f"[backends.torchscript] given_limit_s: expected seconds, more than 0 and at most {LONGEST_S}"
-            )
-        if not 0 < self.given_memory_gib <= LARGEST_GIB:
-            raise ConfigError(
-                f"[backends.torchscript] given_memory_gib: expected GiB, more than 0 and at most {LARGEST_GIB}"
-            )
+        settings.require_seconds("torchscript", self, "given_limit_s")
+        settings.require_gib("torchscript", self, "given_memory_gib")

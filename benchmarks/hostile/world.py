@@ -12,10 +12,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
-import numpy as np
 from click.testing import CliRunner
 
+from tests.support import sound
 from whisper_parity.cli import main as parity
 from whisper_parity.fixtures import scripted
 
@@ -71,7 +70,7 @@ def make(folder: Path) -> World:
         os.chdir(folder)
         scripted.save(scripted.model(scripted.dimensions(), steps=12), world.checkpoint)
         for suffix, (codec, form) in CODECS.items():
-            _write(world.clip.with_suffix(f".{suffix}"), codec, form)
+            sound.write(world.clip.with_suffix(f".{suffix}"), sound.warble(2.0), 16_000, codec, form)
         _record(world)
         (folder / "complete").touch()
     return world
@@ -94,21 +93,6 @@ def _parity(*words: str) -> None:
     result = CliRunner().invoke(parity, list(words))
     if result.exit_code:
         raise SystemExit(f"the sound world cannot be made: parity {' '.join(words)}: {result.output}")
-
-
-def _write(path: Path, codec: str, form: str) -> None:
-    rng = np.random.default_rng(0)
-    t = np.arange(32_000) / 16_000
-    samples = (0.3 * np.sin(2 * np.pi * 330 * t + rng.normal(size=t.size).cumsum() * 0.02)).astype(np.float32)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=16_000, layout="mono")
-        stream.format = form
-        frame = av.AudioFrame.from_ndarray(samples[None], format="flt", layout="mono")
-        frame.sample_rate = 16_000
-        resampler = av.AudioResampler(format=form, layout="mono", rate=16_000, frame_size=stream.frame_size or 0)
-        for piece in [*resampler.resample(frame), *resampler.resample(None)]:
-            container.mux(stream.encode(piece))
-        container.mux(stream.encode(None))
 
 
 if __name__ == "__main__":

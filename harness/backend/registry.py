@@ -217,11 +217,11 @@ def programs_in(site: Project) -> tuple[Program, ...]:
 
 def programs(tables: Mapping[str, Mapping[str, Any]]) -> tuple[Program, ...]:
     """What tables of settings name for execution."""
-    backends = Backends()
+    backends, installed = Backends(), announced()
     return tuple(
         program
         for name, table in tables.items()
-        if name in backends.names and isinstance(backend := backends.get(name), Configurable)
+        if name in installed and isinstance(backend := backends.get(name), Configurable)
         for program in settings.programs(backend.settings_type, name, table)
     )
 

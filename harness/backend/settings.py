@@ -11,6 +11,8 @@ from whisper_parity.backend.trust import Program
 from whisper_parity.errors import ConfigError
 
 S = TypeVar("S")
+LONGEST_S = 86_400
+LARGEST_GIB = 1024
 _HELP, _DECIDES, _VARIABLE, _PROGRAM = "help", "decides_numbers", "environment", "names_program"
 
 
@@ -90,6 +92,31 @@ def laid_over(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, An
         inner = merged.get(key)
         merged[key] = laid_over(inner, value) if isinstance(inner, Mapping) and isinstance(value, Mapping) else value
     return merged
+
+
+def require_seconds(backend: str, settings: Any, *keys: str) -> None:
+    """Refuse time limits that limit nothing, NaN included.
+
+    Raises:
+        ConfigError: one of no time, or of more than a day.
+    """
+    for key in keys:
+        _require_limit(backend, settings, key, "seconds", LONGEST_S)
+
+
+def require_gib(backend: str, settings: Any, *keys: str) -> None:
+    """Refuse limits of memory that limit nothing, NaN included.
+
+    Raises:
+        ConfigError: one of nothing, or of more than a TiB.
+    """
+    for key in keys:
+        _require_limit(backend, settings, key, "GiB", LARGEST_GIB)
+
+
+def _require_limit(backend: str, settings: Any, key: str, unit: str, most: int) -> None:
+    if not 0 < getattr(settings, key) <= most:
+        raise ConfigError(f"[backends.{backend}] {key}: expected {unit}, more than 0 and at most {most}")
 
 
 def that_decide(settings: Any) -> dict[str, Any]:

@@ -90,8 +90,8 @@ def compare_results(reference: Result, candidate: Result, n_vocab: int | None = 
     """
     _require_size(reference)
     _require_size(candidate)
-    pair = _Pair(reference, candidate, *_decodings(reference, candidate, n_vocab))
-    ours, theirs = pair.opinions
+    first, second = _reads(reference, candidate, n_vocab)
+    ours, theirs = first.opinion, second.opinion
     language = ours.language or theirs.language
     measured = language or languages.by_script(ours.text + theirs.text)
     texts = _texts(ours, theirs, measured, joined=reference.joined or candidate.joined)
@@ -99,7 +99,7 @@ def compare_results(reference: Result, candidate: Result, n_vocab: int | None = 
     tokens, places = _tokens(reference, ours, theirs) if not reason else (None, ())
     sides = (_side(result, opinion, text, by_text=bool(reason))
              for result, opinion, text in zip((reference, candidate), (ours, theirs), texts))  # fmt: skip
-    named = [*_of_files(pair, language), *findings.of_pair(*sides)]
+    named = [*_of_files(first, second, language), *findings.of_pair(*sides)]
     if tokens is not None and tokens.equal:
         named = [item for item in named if item.kind != "token limit"]
     return ResultComparison(
@@ -114,27 +114,24 @@ def compare_results(reference: Result, candidate: Result, n_vocab: int | None = 
 
 
 @dataclass(frozen=True, slots=True)
-class _Pair:
-    """Two results and how their ids are read."""
+class _Read:
+    """A result, and how its ids are read."""
 
-    reference: Result
-    candidate: Result
+    result: Result
+    own: Decoding
+    """What the file says by itself."""
     decoding: Decoding
-    """Of the reference."""
-    other: Decoding
-
-    @property
-    def opinions(self) -> tuple[Opinion, Opinion]:
-        return _opinion(self.reference, self.decoding), _opinion(self.candidate, self.other)
+    """What counts: the user's word, or the other file's where this one says nothing."""
+    opinion: Opinion
 
 
-def _of_files(pair: _Pair, language: str | None) -> Iterator[Finding]:
+def _of_files(first: _Read, second: _Read, language: str | None) -> Iterator[Finding]:
     """What is wrong with each file by itself, and with the two as a pair."""
-    ours, theirs = pair.opinions
-    yield from _audits(pair.reference, ours, pair.decoding, None)
-    yield from _audits(pair.candidate, theirs, pair.other, language)
-    yield from _of_both(pair.reference, pair.candidate, ours, theirs)
-    yield from _translations(pair.reference, pair.candidate, ours, theirs)
+    yield from _audits(first, None)
+    yield from _audits(second, language)
+    sides = first.result, second.result, first.opinion, second.opinion
+    yield from _of_both(*sides)
+    yield from _translations(*sides)
 
 
 def _require_size(result: Result) -> None:
@@ -150,23 +147,23 @@ def _require_size(result: Result) -> None:
             raise RecordError(f"{result.name}: {count} {what}, at most {most} are compared", hint="Compare it in parts")
 
 
-def _decodings(reference: Result, candidate: Result, n_vocab: int | None) -> tuple[Decoding, Decoding]:
-    if n_vocab is not None:
-        return _given(reference, n_vocab), _given(candidate, n_vocab)
+def _reads(reference: Result, candidate: Result, n_vocab: int | None) -> tuple[_Read, _Read]:
     first, second = vocabularies.decoding(reference), vocabularies.decoding(candidate)
+    if n_vocab is not None:
+        ours, theirs = _given(reference, first, n_vocab), _given(candidate, second, n_vocab)
+    else:
+        ours = vocabularies.settled(first, reference, second, candidate)
+        theirs = vocabularies.settled(second, candidate, first, reference)
     return (
-        vocabularies.settled(first, reference, second, candidate),
-        vocabularies.settled(second, candidate, first, reference),
+        _Read(reference, first, ours, _opinion(reference, ours)),
+        _Read(candidate, second, theirs, _opinion(candidate, theirs)),
     )
 
 
-def _given(result: Result, n_vocab: int) -> Decoding:
+def _given(result: Result, own: Decoding, n_vocab: int) -> Decoding:
     """The vocabulary that the user names, where it holds the file's ids."""
-    decoding = vocabularies.decoding(result)
     if result.parts is None or any(vocabulary.first_unknown(n_vocab, part) is not None for part in result.parts):
-        return Decoding(
-            None, decoding.reason if result.parts is None else f"it holds ids beyond {n_vocab}", decoding.agrees
-        )
+        return Decoding(None, own.reason if result.parts is None else f"it holds ids beyond {n_vocab}", own.agrees)
     return Decoding(n_vocab, "as --n-vocab says", vocabularies.agrees(result, n_vocab), is_certain=True)
 
 
@@ -245,11 +242,11 @@ def _decoded(opinion: Opinion) -> str:
     return vocabulary.token_text(opinion.n_vocab, _spoken(opinion))
 
 
-def _audits(result: Result, opinion: Opinion, decoding: Decoding, language: str | None) -> Iterator[Finding]:
+def _audits(read: _Read, language: str | None) -> Iterator[Finding]:
     """What is wrong with one file by itself; under a vocabulary that is not its own nothing more is said of it."""
+    result, own, decoding, opinion = read.result, read.own, read.decoding, read.opinion
     remarks = (audit.unknown_language(result), audit.own_segments(result), audit.own_specials(result))
     yield from filter(None, remarks)
-    own = vocabularies.decoding(result)
     is_other = own.n_vocab is not None and opinion.n_vocab not in (None, own.n_vocab)
     if is_other and own.agrees and (own.is_certain or not decoding.agrees):
         words = f"{result.name}: its tokens give its text in the vocabulary {own.n_vocab}, not in {opinion.n_vocab}"

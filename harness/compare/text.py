@@ -131,9 +131,16 @@ def classify(*, reference: str, hypothesis: str, language: str | None) -> tuple[
     """
     ours, theirs = units(reference, language), units(hypothesis, language)
     edits: list[TextEdit] = []
-    for start, end, other_start, other_end in _gaps(ours, theirs):
+    for start, end, other_start, other_end in gaps(ours, theirs):
         edits.extend(_edits_in_gap(ours[start:end], theirs[other_start:other_end], start))
     return tuple(edits)
+
+
+def gaps(ours: Sequence[str], theirs: Sequence[str]) -> list[tuple[int, int, int, int]]:
+    """The maximal stretches outside a longest common subsequence: (start, end) in ours, (start, end) in theirs."""
+    blocks = groupby(Indel.opcodes(ours, theirs), key=lambda block: block.tag == "equal")
+    stretches = [list(run) for equal, run in blocks if not equal]
+    return [(run[0].src_start, run[-1].src_end, run[0].dest_start, run[-1].dest_end) for run in stretches]
 
 
 def total(counts: Iterable[ErrorCounts]) -> ErrorCounts:
@@ -159,16 +166,6 @@ def with_inner_marks_as_letters(chunk: str) -> list[tuple[str, bool]]:
                 chunk[i] in ".,:" and not (chunk[i - 1].isdigit() and chunk[i + 1].isdigit())
             )
     return list(zip(chunk, marks))
-
-
-def _gaps(ours: Sequence[str], theirs: Sequence[str]) -> list[tuple[int, int, int, int]]:
-    """The maximal stretches outside a longest common subsequence: (start, end) in ours, (start, end) in theirs."""
-    gaps = []
-    for equal, run in groupby(Indel.opcodes(ours, theirs), key=lambda block: block.tag == "equal"):
-        blocks = list(run)
-        if not equal:
-            gaps.append((blocks[0].src_start, blocks[-1].src_end, blocks[0].dest_start, blocks[-1].dest_end))
-    return gaps
 
 
 def _edits_in_gap(deleted: Sequence[str], inserted: Sequence[str], start: int) -> list[TextEdit]:

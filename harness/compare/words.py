@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 
-from rapidfuzz.distance import Indel
-
+from whisper_parity.compare import text as text_of
 from whisper_parity.compare.result import SPECIAL
-from whisper_parity.compare.text import with_inner_marks_as_letters
 
 UNSPACED_SCRIPTS = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "MYANMAR", "KHMER")
 """Scripts without blanks between words, as Unicode's names of letters begin: each letter is a word."""
@@ -55,10 +53,8 @@ def words(text: str) -> tuple[Word, ...]:
 
 
 def gaps(ours: Sequence[str], theirs: Sequence[str]) -> tuple[Gap, ...]:
-    """The maximal stretches outside a longest common subsequence."""
-    blocks = groupby(Indel.opcodes(ours, theirs), key=lambda block: block.tag == "equal")
-    stretches = [list(run) for equal, run in blocks if not equal]
-    return tuple(Gap(run[0].src_start, run[-1].src_end, run[0].dest_start, run[-1].dest_end) for run in stretches)
+    """The stretches outside the words that two texts have in common."""
+    return tuple(Gap(*stretch) for stretch in text_of.gaps(ours, theirs))
 
 
 def _chunks(text: str) -> Iterator[tuple[int, str]]:
@@ -71,7 +67,7 @@ def _chunks(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _of_chunk(chunk: str, start: int) -> Iterator[Word]:
-    letters = [(i, c) for i, (c, is_mark) in enumerate(with_inner_marks_as_letters(chunk)) if not is_mark]
+    letters = [(i, c) for i, (c, is_mark) in enumerate(text_of.with_inner_marks_as_letters(chunk)) if not is_mark]
     for unspaced, run in groupby(letters, key=lambda pair: _is_unspaced(pair[1])):
         together = list(run)
         for part in [[pair] for pair in together] if unspaced else [together]:

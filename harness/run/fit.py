@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from whisper_parity.clips.clip import Clip
-from whisper_parity.clips.features import Features
 from whisper_parity.model import vocabulary
 from whisper_parity.run.plan import Plan
 from whisper_parity.run.report import Row
 from whisper_parity.trace.trace import Trace, WindowTrace
 
 
-def misfit(trace: Trace, plan: Plan, stage: str, clip: Clip, features: Features) -> str:
-    """How a trace differs from what this run records for a stage and clip, in words; "" when it fits."""
-    return next(_misfits(trace, plan, stage, clip, features), "")
+def misfit(trace: Trace, plan: Plan, stage: str, clip: Clip, fed: Sequence[str]) -> str:
+    """How a trace differs from what this run records for a stage and clip, in words; "" when it fits.
+
+    Args:
+        trace: as recorded.
+        plan: of the run.
+        stage: that recorded it.
+        clip: that it is of.
+        fed: hashes of the input features of the clip's windows.
+    """
+    return next(_misfits(trace, plan, stage, clip, fed), "")
 
 
 def of_row(trace: Trace, row: Row, policy: str) -> str:
@@ -41,7 +48,7 @@ def _misfits_of_row(trace: Trace, row: Row, policy: str) -> Iterator[str]:
         yield f"its logits are not those of a vocabulary of {header.n_vocab}"
 
 
-def _misfits(trace: Trace, plan: Plan, stage: str, clip: Clip, features: Features) -> Iterator[str]:
+def _misfits(trace: Trace, plan: Plan, stage: str, clip: Clip, fed: Sequence[str]) -> Iterator[str]:
     header, dims = trace.header, plan.checkpoint.dims
     expected = {"stage": stage, "clip": clip.name, "policy": plan.policy.name, "n_vocab": dims.n_vocab}
     for name, value in expected.items():
@@ -51,9 +58,9 @@ def _misfits(trace: Trace, plan: Plan, stage: str, clip: Clip, features: Feature
         yield "its text tokens are not those among its tokens"
     if not trace.windows:
         return
-    fed = [window.header.input_features_sha256 for window in trace.windows]
-    if fed != [window.sha256 for window in features.windows]:
-        yield f"its {len(fed)} window(s) were fed other input features than the clip's {len(features.windows)}"
+    recorded_fed = [window.header.input_features_sha256 for window in trace.windows]
+    if recorded_fed != list(fed):
+        yield f"its {len(recorded_fed)} window(s) were fed other input features than the clip's {len(fed)}"
     if header.timestamped_tokens != tuple(token for window in trace.windows for token in window.header.tokens):
         yield "its tokens are not those of its windows"
     for window in trace.windows:

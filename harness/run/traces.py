@@ -49,6 +49,7 @@ class Traces:
         self.plan = plan
         self._sessions = sessions
         self._hashes: dict[Path, str] = {}
+        self._fed: dict[Path, tuple[str, ...]] = {}
         self._in_hand: OrderedDict[tuple[str, str], Trace] = OrderedDict()
         self._lock = Lock()
         self._recorded_by: dict[tuple[str, str], tuple[int, int]] = {}
@@ -91,7 +92,9 @@ class Traces:
         return "" if trace.header.artifact_sha256 == self._sessions.artifact(stage).sha256 else "artifact"
 
     def _require_fit(self, trace: Trace, stage: str, clip: Clip) -> None:
-        reason = fit.misfit(trace, self.plan, stage, clip, self.features(clip))
+        if clip.path not in self._fed:  # once a clip, not once a trace
+            self._fed[clip.path] = tuple(window.sha256 for window in self.features(clip).windows)
+        reason = fit.misfit(trace, self.plan, stage, clip, self._fed[clip.path])
         if not reason and not trace.windows and not self._is_program(stage):
             reason = "it has no windows, and the stage has halves"
         if reason:

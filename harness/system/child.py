@@ -22,6 +22,8 @@ from whisper_parity.system.process import python_module
 ARRAYS_LIMIT = 2**29
 """Most bytes of the arrays of one answer."""
 REASON_LIMIT = 1000
+FILE_COPIES = 4
+"""Copies of a file that its loading and running may take, beside what the settings allow."""
 START_LIMIT_S = 120.0
 KEPT_VARIABLES = ("PATH", "LANG", "LANGUAGE", "TZ", "HOME", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "SYSTEMROOT")
 KEPT_FAMILIES = ("LC_", "OMP_", "GOMP_", "KMP_", "MKL_", "ATEN_", "PYTHON")
@@ -36,6 +38,12 @@ class Limits:
     """For one answer."""
     memory_bytes: int = 4 * 2**30
     """Beyond what it has before it opens a file."""
+
+    @classmethod
+    def of(cls, files: Sequence[Path], call_s: float, memory_gib: float) -> Limits:
+        """Limits for these files: `memory_gib`, and room for FILE_COPIES of them."""
+        size = sum(path.stat().st_size for path in files)
+        return cls(call_s, int(memory_gib * 2**30) + FILE_COPIES * size)
 
     @property
     def processor_s(self) -> float:

@@ -8,7 +8,6 @@ the shapes of the I/O map are checked here, readers of the taps compare the fina
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,7 +24,8 @@ from whisper_parity.backends.dla.link.device import Device, Facts
 from whisper_parity.backends.dla.link.faults import DeviceError, Fault
 from whisper_parity.backends.dla.sessions.neuronrt import Workplace, plain
 from whisper_parity.backends.split.embedding import TokenEmbedding
-from whisper_parity.errors import ArtifactError
+from whisper_parity.errors import ArtifactError, InputError
+from whisper_parity.system import inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +109,13 @@ def recorded(path: Path, role: str, ports: Ports) -> Handles:
         ArtifactError: no such record, or it names other ports.
     """
     try:
-        record = json.loads(path.read_text("utf-8"))["ports"][role]
-        inputs, outputs = tuple(record["inputs"]), tuple(record["outputs"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        record = inputs.read_json(path)["ports"][role]
+        sides = tuple(record["inputs"]), tuple(record["outputs"])
+    except (InputError, KeyError, TypeError) as error:
         raise ArtifactError(
             f"{path}: no record of the order of the {role}'s tensors", hint="Build the probe again"
         ) from error
     names_by_port = [{taps.file_port(name): name for name in side} for side in (ports.inputs, ports.outputs)]
-    if set(inputs) != set(names_by_port[0]) or set(outputs) != set(names_by_port[1]):
+    if any(set(side) != set(names) for side, names in zip(sides, names_by_port)):
         raise ArtifactError(f"{path}: its tensors are not those of the {role}'s probe", hint="Build the probe again")
-    return Handles(tuple(names_by_port[0][name] for name in inputs), tuple(names_by_port[1][name] for name in outputs))
+    return Handles(*(tuple(names[port] for port in side) for side, names in zip(sides, names_by_port)))
