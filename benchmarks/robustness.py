@@ -37,7 +37,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def made(world: Path) -> Path:
     """The folder of the sound files, made where it is not there; in a process of its own, which may start threads."""
-    _python("benchmarks.hostile.world", str(world)).communicate()
+    process = _python("benchmarks.hostile.world", str(world))
+    process.communicate()
+    if process.returncode:
+        raise SystemExit("the sound world could not be made: see above")
     return world
 
 
