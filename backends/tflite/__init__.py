@@ -13,11 +13,11 @@ from whisper_parity.backend.contract import Availability, Backend
 from whisper_parity.backend.taps import Taps
 from whisper_parity.backends import limits, provenance
 from whisper_parity.backends.split import probe_session
+from whisper_parity.backends.split.inside import FileProbe
 from whisper_parity.backends.split.names import tflite_names
-from whisper_parity.backends.split.probe_session import HostProbe
 from whisper_parity.backends.tflite import settings as reading
 from whisper_parity.backends.tflite.litert.worker import build_files
-from whisper_parity.backends.tflite.session import MTKSession, TFLiteSession, opened, tapped
+from whisper_parity.backends.tflite.session import MTKSession, TFLiteSession, opened
 from whisper_parity.backends.tflite.settings import Settings
 from whisper_parity.backends.torchscript import mask_value
 from whisper_parity.errors import ParityError, UnavailableError
@@ -178,14 +178,20 @@ class TFLiteBackend:
         mtk_build.build_files(self.settings, parent, out, names)
 
     @contextmanager
-    def open(self, artifact: Artifact, threads: int) -> Iterator[TFLiteSession | MTKSession | HostProbe]:
+    def open(self, artifact: Artifact, threads: int) -> Iterator[TFLiteSession | MTKSession | FileProbe]:
         """Load both files, matching their inputs and outputs by name, shape and dtype, and the token embedding."""
         if wanted := taps.of_options(artifact.options, artifact.checkpoint.dims):
-            with tapped(self.settings, artifact, wanted, threads) as probe:
+            from whisper_parity.backends.tflite import tapping
+
+            with tapping.opened(self.settings, artifact, wanted, threads) as probe:
                 yield probe
             return
         with opened(self.settings, artifact, threads) as session:
             yield session
+
+    def looks_inside(self, artifact: Artifact) -> bool:
+        """Its files, of whatever origin, are opened with taps as they are: copies of them show what is inside."""
+        return True
 
     def _build_probe(self, parent: Artifact, out: Path, variant: str, options: BuildOptions, wanted: Taps) -> None:
         from whisper_parity.backends.tflite.litert.probe_files import build_probe

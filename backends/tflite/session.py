@@ -13,17 +13,15 @@ import numpy as np
 from whisper_parity.backend import taps
 from whisper_parity.backend.artifact import GIVEN, Artifact
 from whisper_parity.backend.contract import Facts, Float32
-from whisper_parity.backend.taps import Taps
 from whisper_parity.backends import provenance
 from whisper_parity.backends.split.embedding import TokenEmbedding
-from whisper_parity.backends.split.probe_session import HostProbe
 from whisper_parity.backends.tflite import given
 from whisper_parity.backends.tflite.given import GivenGraph
 from whisper_parity.backends.tflite.graph import Graph, Shapes, match, not_loaded
 from whisper_parity.backends.tflite.mtkext import lowered
 from whisper_parity.backends.tflite.mtkext.tensors import ARRAY_TYPES
 from whisper_parity.backends.tflite.settings import Settings
-from whisper_parity.errors import BackendError, UnavailableError, first_line
+from whisper_parity.errors import UnavailableError, first_line
 from whisper_parity.model.dims import Dims
 
 if TYPE_CHECKING:
@@ -139,13 +137,13 @@ class TFLiteSession:
 @contextmanager
 def _by_litert(settings: Settings, artifact: Artifact, threads: int) -> Iterator[TFLiteSession]:
     """Both files, lowered where they need it: given and lowered ones in a confined child process."""
-    module, runtime = _interpreter_module()
+    module, runtime = interpreter_module()
     embedding = TokenEmbedding(artifact.path("token_embedding"), artifact.checkpoint.dims)
-    runnable = _runnable(artifact, settings)
+    runnable = runnable_files(artifact, settings)
     lowered = [role for role in ROLES if runnable[role].lowered]
     foreign = artifact.origin == GIVEN or bool(lowered)
     files = [runnable[role].path for role in ROLES]
-    with _loading(settings, module, files, threads, foreign=foreign) as load:
+    with loading(settings, module, files, threads, foreign=foreign) as load:
         sides = shapes(artifact.checkpoint.dims)
         graphs = {role: load(runnable[role].path, *sides[role], name=_name(artifact, role, runnable)) for role in ROLES}
         label = f"{artifact.stage} ({runtime}{', MTKEXT lowered' if lowered else ''})"
@@ -162,33 +160,7 @@ def _name(artifact: Artifact, role: str, runnable: Mapping[str, lowered.Runnable
 
 
 @contextmanager
-def tapped(settings: Settings, artifact: Artifact, wanted: Taps, threads: int) -> Iterator[HostProbe]:
-    """A probe's files in LiteRT, and the lookup in front of them."""
-    dims = artifact.checkpoint.dims
-    module, runtime = _interpreter_module()
-    ports = {component: taps.ports(wanted, component, dims) for component in wanted.components}
-    files = [artifact.path(component) for component in ports]
-    with _loading(settings, module, files, threads, foreign=artifact.origin == GIVEN) as load:
-        graphs = {
-            name: load(artifact.path(name), _in_file(sides.inputs), _in_file(sides.outputs))
-            for name, sides in ports.items()
-        }
-        table = TokenEmbedding(artifact.path("token_embedding"), dims) if "decoder" in graphs else None
-
-        def run(component: str, arrays: Mapping[str, Float32]) -> dict[str, Float32]:
-            outputs = graphs[component].run_all({taps.file_port(name): array for name, array in arrays.items()})
-            return {unit: outputs[taps.file_port(unit)] for unit in ports[component].outputs}
-
-        def lookup(tokens: Sequence[int]) -> Float32:
-            if table is None:
-                raise BackendError("a probe of the encoder was asked for the decoder")
-            return table.lookup(tokens)
-
-        yield HostProbe(f"{artifact.stage} ({runtime}), probe", wanted, dims, run, lookup)
-
-
-@contextmanager
-def _loading(
+def loading(
     settings: Settings, module: Any, files: Sequence[Path], threads: int, *, foreign: bool
 ) -> Iterator[Callable[..., Graph | GivenGraph]]:
     """What loads a file with its inputs and outputs: this process, or a confined one that may read these files."""
@@ -199,12 +171,12 @@ def _loading(
         yield loaded.load
 
 
-def _in_file(shapes: Shapes) -> Shapes:
+def in_file(shapes: Shapes) -> Shapes:
     """Ports by the names that files have for them."""
     return {taps.file_port(name): shape for name, shape in shapes.items()}
 
 
-def _runnable(artifact: Artifact, settings: Settings) -> dict[str, lowered.Runnable]:
+def runnable_files(artifact: Artifact, settings: Settings) -> dict[str, lowered.Runnable]:
     """Files that the interpreter can load, by role."""
     hashes = {role: artifact.files[role].sha256 for role in ROLES}
     return {
@@ -220,7 +192,12 @@ def _notes(notes: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(f"MTKEXT ops of the {' and '.join(halves)}: {note}" for note, halves in roles.items() if note)
 
 
-def _interpreter_module() -> tuple[Any, str]:
+def interpreter_module() -> tuple[Any, str]:
+    """The package that offers `Interpreter`, and its name with its version.
+
+    Raises:
+        UnavailableError: none is installed, or it does not import.
+    """
     from whisper_parity.backends.tflite import INTERPRETERS
 
     for package, (module, name) in INTERPRETERS.items():

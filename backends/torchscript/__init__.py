@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,14 +12,12 @@ from whisper_parity.backend import settings as reading
 from whisper_parity.backend import taps
 from whisper_parity.backend.artifact import GIVEN, Artifact, BuildOptions
 from whisper_parity.backend.contract import Availability, Backend, Facts, Float32, Placement
-from whisper_parity.backend.taps import Taps
 from whisper_parity.backends import provenance
-from whisper_parity.backends.split import probe_session
 from whisper_parity.backends.split.embedding import TokenEmbedding
+from whisper_parity.backends.split.inside import FileProbe
 from whisper_parity.backends.split.names import torchscript_names
-from whisper_parity.backends.split.probe_session import HostProbe
 from whisper_parity.backends.torchscript import given
-from whisper_parity.backends.torchscript.scripts import LoadedScripts, Scripts, weight_shape
+from whisper_parity.backends.torchscript.scripts import LoadedScripts, Scripts, TapRequest, weight_shape
 from whisper_parity.backends.torchscript.settings import Settings
 from whisper_parity.errors import ArtifactError, BackendError
 from whisper_parity.model.checkpoint import Checkpoint
@@ -84,16 +82,8 @@ class TorchScriptBackend:
         except (ArtifactError, BackendError):
             return None
 
-    def probe_names(self, checkpoint: Checkpoint, variant: str, wanted: Taps) -> dict[str, str]:
-        """encoder_base_3000_probe.pt, ..."""
-        return taps.file_names(self.file_names(checkpoint, variant), wanted)
-
-    def probe_tools(self) -> dict[str, str]:
-        """Our modules around Whisper's."""
-        return probe_session.tools()
-
     def build(self, parent: Artifact, out: Path, variant: str, options: BuildOptions) -> None:
-        """Trace both halves, or those of a probe, in a worker process.
+        """Trace both halves in a worker process.
 
         Raises:
             BuildError: it failed, crashed or took too long.
@@ -101,16 +91,12 @@ class TorchScriptBackend:
         from whisper_parity.backends.split import embedding
 
         checkpoint = parent.checkpoint
-        wanted = taps.of_options(options, checkpoint.dims)
-        names = self.probe_names(checkpoint, variant, wanted) if wanted else self.file_names(checkpoint, variant)
+        names = self.file_names(checkpoint, variant)
         source = str(parent.path("checkpoint").absolute())
-        task = [TRACING, source, str(out.absolute()), json.dumps(names), repr(mask_value(options)), str(wanted or "")]
-        last = next(names[role] for role in ("decoder", "encoder") if role in names)
-        with workers() as pool, pool.doing([Job("checkpoint to TorchScript", out / last, task)]):
-            if "token_embedding" in names:
-                embedding.write_of_checkpoint(checkpoint, out)
-            if "metadata" in names:
-                embedding.write_metadata(checkpoint, out)
+        task = [TRACING, source, str(out.absolute()), json.dumps(names), repr(mask_value(options))]
+        with workers() as pool, pool.doing([Job("checkpoint to TorchScript", out / names["decoder"], task)]):
+            embedding.write_of_checkpoint(checkpoint, out)
+            embedding.write_metadata(checkpoint, out)
 
     @contextmanager
     def prepared(self) -> Iterator[None]:
@@ -120,7 +106,7 @@ class TorchScriptBackend:
             yield
 
     @contextmanager
-    def open(self, artifact: Artifact, threads: int) -> Iterator[TorchScriptSession | HostProbe]:
+    def open(self, artifact: Artifact, threads: int) -> Iterator[TorchScriptSession | FileProbe]:
         """Load both files and the token embedding, and hold their weights against the checkpoint's dimensions.
 
         Files that were given, with a lineage record or without, are loaded and run in a confined child process.
@@ -130,13 +116,19 @@ class TorchScriptBackend:
         torch.set_num_threads(threads)
         with self._scripts(artifact, threads) as (scripts, notes):
             dims = artifact.checkpoint.dims
-            if wanted := taps.of_options(artifact.options, dims):
-                yield _probe(artifact, wanted, scripts)
-                return
-            for component in ("encoder", "decoder"):
+            wanted = taps.of_options(artifact.options, dims)
+            for component in wanted.components if wanted else taps.COMPONENTS:
                 scripts.load(component, artifact.path(component), weight_shape(component, dims))
             embedding = TokenEmbedding(artifact.path("token_embedding"), dims)
-            yield TorchScriptSession(scripts, embedding, dims, notes)
+            if wanted is None:
+                yield TorchScriptSession(scripts, embedding, dims, notes)
+                return
+            label = f"{_label(torch.__version__)}, taps in the file itself"
+            yield FileProbe(label, wanted, dims, ScriptTaps(scripts, dims), embedding.lookup)
+
+    def looks_inside(self, artifact: Artifact) -> bool:
+        """Its files, of whatever origin, are opened with taps as they are."""
+        return True
 
     @contextmanager
     def _scripts(self, artifact: Artifact, threads: int) -> Iterator[tuple[Scripts, tuple[str, ...]]]:
@@ -176,24 +168,23 @@ class TorchScriptSession:
         return self._scripts.rows("decoder", arrays, rows, self._dims.n_text_ctx)
 
 
-def _probe(artifact: Artifact, wanted: Taps, scripts: Scripts) -> HostProbe:
-    import torch
+class ScriptTaps:
+    """`Tapping` by the files that are loaded."""
 
-    dims = artifact.checkpoint.dims
-    for component in wanted.components:
-        scripts.load(component, artifact.path(component), None)
-    table = TokenEmbedding(artifact.path("token_embedding"), dims) if "decoder" in wanted.components else None
+    def __init__(self, scripts: Scripts, dims: Dims) -> None:
+        self._scripts, self._dims = scripts, dims
 
-    def run(component: str, arrays: Mapping[str, Float32]) -> dict[str, Float32]:
-        outputs = scripts.outputs(component, list(arrays.values()))
-        return dict(zip(taps.ports(wanted, component, dims).outputs, outputs, strict=True))
+    def entire(self, component: str, wanted: Collection[str], arrays: Mapping[str, Float32]) -> dict[str, Float32]:
+        """See `Tapping`."""
+        request = TapRequest(component, taps.ENTIRE, tuple(wanted), (), self._dims)
+        return self._scripts.tapped(request, [*arrays.values()], [])
 
-    def lookup(tokens: Sequence[int]) -> Float32:
-        if table is None:
-            raise BackendError("a probe of the encoder was asked for the decoder")
-        return table.lookup(tokens)
-
-    return HostProbe(f"{_label(torch.__version__)}, probe", wanted, dims, run, lookup)
+    def single(
+        self, component: str, wanted: Collection[str], arrays: Mapping[str, Float32], hidden: Mapping[str, Float32]
+    ) -> dict[str, Float32]:
+        """See `Tapping`."""
+        request = TapRequest(component, taps.SINGLE, tuple(wanted), tuple(hidden), self._dims)
+        return self._scripts.tapped(request, [*arrays.values()], [*hidden.values()])
 
 
 def _label(version: str) -> str:

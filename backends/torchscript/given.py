@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 from whisper_parity.backend.contract import Float32
-from whisper_parity.backends.torchscript.scripts import Shape, weight_shape
+from whisper_parity.backends.split import inside
+from whisper_parity.backends.torchscript.scripts import Shape, TapRequest, weight_shape
 from whisper_parity.backends.torchscript.settings import Settings
 from whisper_parity.errors import BackendError
 from whisper_parity.model.dims import Dims
@@ -48,6 +50,16 @@ class GivenScripts:
     def inputs(self, component: str) -> list[str]:
         """See `Scripts`."""
         return self._child.call(f"torchscript {component}", {"do": "inputs", "component": component}).text.splitlines()
+
+    def tapped(self, request: TapRequest, arrays: Sequence[Float32], hidden: Sequence[Float32]) -> dict[str, Float32]:
+        """See `Scripts`; raises what it does.
+
+        Raises:
+            BackendError: the child names other units than were asked for.
+        """
+        what = f"taps of the torchscript {request.component}"
+        answer = self._child.call(what, {"do": "tapped", **asdict(request)}, [*arrays, *hidden])
+        return dict(zip(inside.named(answer, request.units, request.component, what), answer.arrays, strict=True))
 
     def _ask(self, request: dict[str, object], arrays: Sequence[Float32], count: int | None) -> tuple[Float32, ...]:
         what = f"torchscript {request['component']}"

@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from whisper_parity.backend import taps
 from whisper_parity.backend.contract import Float32
 from whisper_parity.backends.torchscript import archive, operators
 from whisper_parity.errors import ArtifactError, BackendError, first_line
 from whisper_parity.model.dims import Dims
 
+if TYPE_CHECKING:
+    from whisper_parity.backends.torchscript.surgery import Inside
+
 Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TapRequest:
+    """Which units of which file are asked for."""
+
+    component: str
+    kind: str
+    """"entire" or "single"."""
+    units: tuple[str, ...]
+    fed: tuple[str, ...]
+    """Units that come with a hidden state of their own."""
+    dims: Dims
 
 
 class Scripts(Protocol):
@@ -31,6 +50,9 @@ class Scripts(Protocol):
     def inputs(self, component: str) -> list[str]:
         """Names of a file's inputs."""
 
+    def tapped(self, request: TapRequest, arrays: Sequence[Float32], hidden: Sequence[Float32]) -> dict[str, Float32]:
+        """Outputs of units inside a file, in the file's layout."""
+
 
 class LoadedScripts:
     """Files in this process: our own, or those that a confined process was given."""
@@ -39,6 +61,7 @@ class LoadedScripts:
         """Take whether the files are checked before they are loaded and run; our own need no check."""
         self._foreign = foreign
         self._modules: dict[str, Any] = {}
+        self._insides: dict[str, Inside] = {}
 
     def load(self, component: str, path: Path, shape: Shape | None) -> None:
         """See `Scripts`.
@@ -79,6 +102,27 @@ class LoadedScripts:
         """See `Scripts`."""
         return [argument.name for argument in self._modules[component].forward.schema.arguments[1:]]
 
+    def tapped(self, request: TapRequest, arrays: Sequence[Float32], hidden: Sequence[Float32]) -> dict[str, Float32]:
+        """See `Scripts`.
+
+        Raises:
+            UnavailableError: the file's units are not told apart.
+            ArtifactError: it fails on these inputs.
+            BackendError: no memory.
+        """
+        import torch
+
+        from whisper_parity.backends.torchscript.surgery import Inside
+
+        component = request.component
+        if component not in self._insides:
+            self._insides[component] = Inside(self._modules[component], component, request.dims)
+        inside, tensors = self._insides[component], [torch.from_numpy(array) for array in arrays]
+        with self._failing(f"taps of the torchscript {component}", arrays):
+            if request.kind == taps.ENTIRE:
+                return inside.entire(request.units, tensors)
+            return inside.single(request.units, tensors, dict(zip(request.fed, hidden, strict=True)))
+
     def _run(self, component: str, arrays: Sequence[Float32]) -> Any:
         import torch
 
@@ -93,14 +137,19 @@ class LoadedScripts:
     def _call(self, component: str, arrays: Sequence[Float32]) -> Any:
         import torch
 
+        with self._failing(f"torchscript {component}", arrays), torch.no_grad():
+            return self._modules[component](*map(torch.from_numpy, arrays))
+
+    @contextmanager
+    def _failing(self, what: str, arrays: Sequence[Float32]) -> Iterator[None]:
+        """Say what failed, and on which inputs."""
         try:
-            with torch.no_grad():
-                return self._modules[component](*map(torch.from_numpy, arrays))
+            yield
         except RuntimeError as error:
             shapes = ", ".join(str(list(array.shape)) for array in arrays)
             lines = [line for line in str(error).splitlines() if "Error" in line]
             reason = (lines or [first_line(error)])[-1].strip()
-            message = f"torchscript {component}: failed on inputs {shapes} ({reason:.200})"
+            message = f"{what}: failed on inputs {shapes} ({reason:.200})"
             if "allocate memory" in message:
                 hint = OWN_LIMIT if self._foreign else "Free memory, or run fewer things at once"
                 raise BackendError(message, hint=hint) from error

@@ -1,4 +1,4 @@
-"""Trace TorchScript files: the task `[this module, SOURCE, FOLDER, NAMES, MASK_VALUE, TAPS]` of forkserver.py."""
+"""Trace TorchScript files: the task `[this module, SOURCE, FOLDER, NAMES, MASK_VALUE]` of forkserver.py."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from typing import Any
 
 import torch
 
-from whisper_parity.backend import taps
-from whisper_parity.backend.taps import Taps
 from whisper_parity.backends.split import modules as split
 from whisper_parity.model.dims import Dims
 
@@ -32,18 +30,6 @@ def write(model: Any, dims: Dims, out: Path, names: Mapping[str, str], mask_valu
         trace(module, inputs, out / names[role])
 
 
-def write_probe(
-    model: Any, dims: Dims, out: Path, names: Mapping[str, str], mask_value: float, selection: Taps
-) -> None:
-    """Trace the halves that have taps; other arguments as in `write`."""
-    from whisper_parity.backends.split import probes
-
-    for role, half in zip(("encoder", "decoder"), split.split(model, mask_value)):
-        if role in selection.components:
-            module = probes.probe(selection, role, half, dims)
-            trace(module, tuple(probes.example_inputs(selection, role, dims).values()), out / names[role])
-
-
 def trace(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], path: Path) -> None:
     """Trace a module at the shapes of its inputs and save it.
 
@@ -61,12 +47,8 @@ def prepare(*_: str) -> None:
     """Nothing more: to import this module is to import what a task needs."""
 
 
-def main(source: str, folder: str, names: str, mask_value: str, text: str) -> None:
-    """Trace both files of a checkpoint, or those of a probe."""
+def main(source: str, folder: str, names: str, mask_value: str) -> None:
+    """Trace both files of a checkpoint."""
     torch.set_num_threads(os.cpu_count() or 1)
     model = split.load_model(Path(source))
-    dims, out, files = Dims(**vars(model.dims)), Path(folder), json.loads(names)
-    if text:
-        write_probe(model, dims, out, files, float(mask_value), taps.parse(text, dims))
-    else:
-        write(model, dims, out, files, float(mask_value))
+    write(model, Dims(**vars(model.dims)), Path(folder), json.loads(names), float(mask_value))

@@ -1,11 +1,13 @@
 """What the confined child does with TorchScript files: `answer` of whisper_parity.system.confined.
 
 Requests: {"do": "load", "component", "path", "shape", "threads"}, {"do": "rows", "component", "rows", "n_ctx"},
-{"do": "outputs", "component"}, {"do": "inputs", "component"}, {"do": "inspect", "path", "shapes"}.
+{"do": "outputs", "component"}, {"do": "inputs", "component"}, {"do": "inspect", "path", "shapes"}, {"do": "tapped",
+"component", "kind", "units", "fed", "dims"} with the file's inputs and the hidden states of the units that are fed.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,8 @@ from typing import Any
 import torch
 
 from whisper_parity.backends.torchscript import scripts
-from whisper_parity.backends.torchscript.scripts import LoadedScripts
+from whisper_parity.backends.torchscript.scripts import LoadedScripts, TapRequest
+from whisper_parity.model.dims import Dims
 from whisper_parity.system.frames import ANSWERED, Float32, Message
 
 INPUTS = {1: "encoder", 2: "decoder"}
@@ -40,7 +43,18 @@ def answer(request: Mapping[str, Any], arrays: tuple[Float32, ...]) -> Message:
         return Message(ANSWERED, "", _loaded.outputs(component, arrays))
     if request["do"] == "inputs":
         return Message(ANSWERED, "\n".join(_loaded.inputs(component)))
+    if request["do"] == "tapped":
+        return _tapped(request, arrays)
     return Message(ANSWERED, _role(Path(request["path"]), request["shapes"]))
+
+
+def _tapped(request: Mapping[str, Any], arrays: tuple[Float32, ...]) -> Message:
+    """The names of the units that there are, and their outputs."""
+    fed = tuple(request["fed"])
+    count = len(arrays) - len(fed)
+    asked = TapRequest(request["component"], request["kind"], tuple(request["units"]), fed, Dims(**request["dims"]))
+    outputs = _loaded.tapped(asked, arrays[:count], arrays[count:])
+    return Message(ANSWERED, json.dumps(list(outputs)), tuple(outputs.values()))
 
 
 def _role(path: Path, shapes: Mapping[str, list[int]]) -> str:

@@ -13,7 +13,7 @@ from whisper_parity.backend import artifact as artifacts
 from whisper_parity.backend import given, taps
 from whisper_parity.backend.artifact import Artifact, BuildOptions
 from whisper_parity.backend.contract import Backend
-from whisper_parity.backend.facets import Preparable, Tappable
+from whisper_parity.backend.facets import Preparable, Tappable, Transparent
 from whisper_parity.backend.registry import Backends
 from whisper_parity.backend.stage import StageName
 from whisper_parity.backend.taps import Taps
@@ -50,6 +50,8 @@ class Workshop:
 def obtain(workshop: Workshop, stage: str) -> Artifact:
     """The artifact of a stage: the user's, the cached one, or one that is built now.
 
+    With the option `taps`: the same files where they show what is inside, else a probe that is built.
+
     Raises:
         ArtifactError: a user's file that does not fit, or no file of the stage in the user's folder.
         UnavailableError: the backend is not usable here, or has no probes and one is asked for.
@@ -57,6 +59,17 @@ def obtain(workshop: Workshop, stage: str) -> Artifact:
         OutputError: the cache cannot be written.
         UsageError: a probe of units that the checkpoint does not have.
     """
+    backend = workshop.backends.get(StageName.parse(stage).backend)
+    if workshop.taps and isinstance(backend, Transparent):
+        plain = {name: value for name, value in workshop.options.items() if name != taps.OPTION}
+        files = _obtained(replace(workshop, options=plain), stage)
+        if backend.looks_inside(files):
+            return replace(files, options={**(files.options or {}), taps.OPTION: str(workshop.taps)})
+    return _obtained(workshop, stage)
+
+
+def _obtained(workshop: Workshop, stage: str) -> Artifact:
+    """As `obtain`; a probe is always built, from probes."""
     name = StageName.parse(stage)
     backend = workshop.backends.get(name.backend)
     availability = backend.availability()
@@ -67,13 +80,13 @@ def obtain(workshop: Workshop, stage: str) -> Artifact:
     source = backend.source(name.variant)
     if source is None:
         return _checkpoint(workshop, stage)
-    if workshop.given is not None:
+    if workshop.given is not None and not workshop.taps:
         files = given.find(workshop.given, backend, workshop.checkpoint, name)
         if files is not None:
             return files
         if not workshop.build_missing:
             raise given.missing(workshop.given, backend, workshop.checkpoint, name)
-    return _cached_or_built(workshop, backend, name, obtain(replace(workshop, build_missing=True), source))
+    return _cached_or_built(workshop, backend, name, _obtained(replace(workshop, build_missing=True), source))
 
 
 @contextmanager
@@ -89,14 +102,20 @@ def prepared(backends: Backends, stages: Iterable[str]) -> Iterator[None]:
 def prepare_probes(workshop: Workshop, stage: str, stack: ExitStack) -> None:
     """Let the backends of a stage's chain get ready to build its probes, until `stack` is closed.
 
-    Nothing is done where the cache holds one of the stage: most likely the others are there too.
+    Nothing is done where none is built, and where the cache holds one of the stage: most likely the others are there
+    too.
     """
+    if not isinstance(workshop.backends.get(StageName.parse(stage).backend), Transparent):
+        _prepare_probes(workshop, stage, stack)
+
+
+def _prepare_probes(workshop: Workshop, stage: str, stack: ExitStack) -> None:
     name = StageName.parse(stage)
     backend = workshop.backends.get(name.backend)
     if isinstance(backend, Preparable) and not any(workshop.cache.glob(f"*-{_kind(name, probe=True)}-*")):
         stack.enter_context(backend.prepared())
     if source := backend.source(name.variant):
-        prepare_probes(workshop, source, stack)
+        _prepare_probes(workshop, source, stack)
 
 
 def export(artifact: Artifact, out: Path) -> Path:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from whisper_parity.backend.artifact import Artifact
 from whisper_parity.backend.contract import Backend, Float32, Halves, Program, Transcript
 from whisper_parity.model.checkpoint import Checkpoint
 
@@ -68,6 +69,18 @@ class Tappable(Protocol):
 
     def probe_tools(self) -> dict[str, str]:
         """Versions of everything that decides a probe's content beside `tools`: ordinary artifacts keep their keys."""
+
+
+@runtime_checkable
+class Transparent(Protocol):
+    """**Protocol:** a backend that opens its ordinary files with taps: nothing is built to look inside.
+
+    `open` of an artifact whose options hold `taps` then gives a `Probing`; units that the file does not keep apart
+    have no output.
+    """
+
+    def looks_inside(self, artifact: Artifact) -> bool:
+        """Whether this artifact's files show what is inside."""
 
 
 @runtime_checkable

@@ -73,7 +73,7 @@ class Bench:
         if not taps:
             return self._sessions.artifact(spec)
         workshop = self.plan.workshop
-        return build.obtain(replace(workshop, options={**workshop.options, "taps": taps}, given=None), spec)
+        return build.obtain(replace(workshop, options={**workshop.options, "taps": taps}), spec)
 
     def session(self, spec: str) -> Session:
         """A stage's session, which stays open.

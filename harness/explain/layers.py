@@ -31,6 +31,10 @@ Units of a healthy int8 file lie some 10 dB around their median; a broken unit o
 LOST_DB = 6.0
 """A unit whose error is half as large as its output stands out, whatever the others lose."""
 
+INSIDE = "measured in the file itself, a copy with its hidden states as outputs"
+BUILT = "a probe may be fused differently from the shipped file"
+UNLIKE = "a copy that computes otherwise"
+
 Errors = Mapping[str, TapError]
 """By unit."""
 
@@ -174,6 +178,9 @@ def _finding(
     bisected: bool = False,
 ) -> LayerFinding:
     notes = [judgement.finding, *_caveats(probes, measurer.question.reference, limit_db)]
+    merged = [unit.unit for unit in units if unit.entire_snr_db is None and unit.single_snr_db is None]
+    if merged and not bisected:
+        notes.append(f"not told apart from what follows: {', '.join(merged)}")
     if bisected:
         notes.append("found by bisection: it assumes that an error stays in; units without figures were not run")
     return LayerFinding(
@@ -196,14 +203,18 @@ def _caveats(probes: Sequence[Probed], reference: str, limit_db: float) -> list[
     """Notes on how far the probes represent the shipped file."""
     if not probes:
         return []
-    notes = ["a probe may be fused differently from the shipped file"]
+    inside = all(probe.inside for probe in probes)
+    notes = [INSIDE if inside else BUILT]
     if all(probe.faithful for probe in probes):
-        notes[0] += ", but its final output equals the shipped file's bit for bit"
+        notes[0] += ", and" if inside else ", but"
+        notes[0] += " its final output equals the shipped file's bit for bit"
     else:
         worst = min((probe.final_snr_db for probe in probes if probe.final_snr_db is not None), default=None)
-        notes[0] += f", and its final output is not the shipped file's (SNR {_db(worst)} between them)"
+        notes[0] += ", but" if inside else ", and"
+        notes[0] += f" its final output is not the shipped file's (SNR {_db(worst)} between them)"
         if not all(_represents_shipped(probe, limit_db) for probe in probes):
-            notes.append("so this describes a file that we built, and may not hold for the shipped one")
+            notes.append(f"so this describes {UNLIKE if inside else 'a file that we built'}, and may not hold for the "
+                         "shipped one")  # fmt: skip
     if any(error.snr_db is None for probe in probes for error in probe.errors):
         notes.append(f"hidden states of {reference} itself are not finite, so the units that they feed are not judged")
     return notes

@@ -75,6 +75,8 @@ class Probed:
     """The final output equals the shipped file's bit for bit; None for a single probe, which has no final output."""
     final_snr_db: float | None
     """SNR of the final output against the shipped file's."""
+    inside: bool = False
+    """Measured in the shipped file itself; else in one that we built."""
 
 
 class Measurer:
@@ -164,8 +166,16 @@ class Measurer:
         return self._measured(taps.make(taps.ENTIRE, units, self.dims))
 
     def single(self, units: Sequence[str]) -> Probed:
-        """Errors of units alone, each fed the reference's hidden state."""
-        return self._measured(taps.make(taps.SINGLE, units, self.dims))
+        """Errors of units alone, each fed the reference's hidden state; of those where the reference has one.
+
+        Raises:
+            UnavailableError: it has none for any of them.
+        """
+        before = taps.previous(self.dims, self.question.component, units)
+        fed = [unit for unit in units if not before[unit] or before[unit] in self.hidden]
+        if not fed:
+            raise UnavailableError(f"{self.question.reference} shows no hidden state in front of {units[0]}")
+        return self._measured(taps.make(taps.SINGLE, fed, self.dims))
 
     def _measured(self, wanted: Taps) -> Probed:
         probe = self._bench.artifact(self.question.candidate, str(wanted))
@@ -177,12 +187,14 @@ class Measurer:
         with self._bench.probe(probe) as session:
             outputs = session.tapped(self.question.component, inputs)
             probed = self._compared(wanted, session.label, outputs, shipped)
+        probed = replace(probed, inside=probe.sha256 == self._bench.artifact(self.question.candidate).sha256)
         self.runs += 1
         serial.write(path, probed)
         return probed
 
     def _compared(self, wanted: Taps, label: str, outputs: Mapping[str, Float32], shipped: Float32 | None) -> Probed:
-        errors = tuple(_error(unit, self.hidden[unit], output) for unit, output in outputs.items())
+        hidden = self.hidden
+        errors = tuple(_error(unit, hidden[unit], output) for unit, output in outputs.items() if unit in hidden)
         if shipped is None:
             return Probed(str(wanted), label, errors, None, None)
         same = bool(np.array_equal(shipped, outputs[self.final], equal_nan=True))

@@ -13,14 +13,17 @@ from whisper_parity.backend.facets import (
     Spreading,
     Switchable,
     Tappable,
+    Transparent,
 )
 from whisper_parity.backends.dla import DLABackend
 from whisper_parity.backends.dla.fleet import DeviceFleet, DeviceProbe, DeviceSession
 from whisper_parity.backends.pytorch import PyTorchBackend, PyTorchSession
+from whisper_parity.backends.split.inside import FileProbe, Tapping
 from whisper_parity.backends.split.probe_session import HostProbe
 from whisper_parity.backends.tflite import TFLiteBackend
 from whisper_parity.backends.tflite.session import MTKSession, TFLiteSession
-from whisper_parity.backends.torchscript import TorchScriptBackend, TorchScriptSession
+from whisper_parity.backends.tflite.tapping import CopyTaps
+from whisper_parity.backends.torchscript import ScriptTaps, TorchScriptBackend, TorchScriptSession
 from whisper_parity.backends.whisper import WhisperBackend, WhisperSession
 from whisper_parity.decode.cached import Cached
 from whisper_parity.run.schedule import Executor, Serial, SideBySide
@@ -44,10 +47,16 @@ def recognising(script: TorchScriptBackend, tflite: TFLiteBackend) -> tuple[Reco
     return script, tflite
 
 
-def tappable(
-    pytorch: PyTorchBackend, script: TorchScriptBackend, tflite: TFLiteBackend, dla: DLABackend
-) -> tuple[Tappable, ...]:
-    return pytorch, script, tflite, dla
+def tappable(pytorch: PyTorchBackend, tflite: TFLiteBackend, dla: DLABackend) -> tuple[Tappable, ...]:
+    return pytorch, tflite, dla
+
+
+def transparent(script: TorchScriptBackend, tflite: TFLiteBackend) -> tuple[Transparent, ...]:
+    return script, tflite
+
+
+def tapping(scripts: ScriptTaps, copies: CopyTaps) -> tuple[Tapping, ...]:
+    return scripts, copies
 
 
 def preparable(tflite: TFLiteBackend) -> Preparable:
@@ -77,8 +86,8 @@ def programs(whisper: WhisperSession) -> tuple[Program, Switchable]:
     return whisper, whisper
 
 
-def probes(host: HostProbe, device: DeviceProbe) -> tuple[Probing, ...]:
-    return host, device
+def probes(host: HostProbe, device: DeviceProbe, file: FileProbe) -> tuple[Probing, ...]:
+    return host, device, file
 
 
 def fleets(fleet: DeviceFleet) -> Fleet[DeviceSession]:

@@ -57,9 +57,9 @@ def port_order(path: Path) -> tuple[list[str], list[str]]:
     A compiler numbers its handles in this order and keeps no names.
     """
     from whisper_parity.backends.tflite.graph import signature, without_chatter
-    from whisper_parity.backends.tflite.session import _interpreter_module
+    from whisper_parity.backends.tflite.session import interpreter_module
 
-    module, _ = _interpreter_module()
+    module, _ = interpreter_module()
     with without_chatter():
         interpreter = module.Interpreter(model_path=str(path))
     sides = zip(signature(interpreter), (interpreter.get_input_details(), interpreter.get_output_details()))
