@@ -11,11 +11,12 @@ from pathlib import Path
 from whisper_parity.backend import settings as reading
 from whisper_parity.backend import taps
 from whisper_parity.backend.artifact import GIVEN, Artifact, BuildOptions
+from whisper_parity.backend.constants import Constant
 from whisper_parity.backend.contract import Availability, Backend, Facts, Float32, Placement
 from whisper_parity.backend.taps import Taps
 from whisper_parity.backends import provenance
 from whisper_parity.backends.split import probe_session
-from whisper_parity.backends.split.embedding import TokenEmbedding
+from whisper_parity.backends.split.embedding import TokenEmbedding, constant
 from whisper_parity.backends.split.names import torchscript_names
 from whisper_parity.backends.split.probe_session import HostProbe
 from whisper_parity.backends.torchscript import given
@@ -83,6 +84,12 @@ class TorchScriptBackend:
             return given.role(self.settings, path, checkpoint.dims)
         except (ArtifactError, BackendError):
             return None
+
+    def constants(self, path: Path) -> Sequence[Constant]:
+        """Parameters, buffers and frozen constants, or the table of a .npy file."""
+        from whisper_parity.backends.torchscript import constants
+
+        return (constant(path),) if path.suffix == ".npy" else constants.read(path)
 
     def probe_names(self, checkpoint: Checkpoint, variant: str, wanted: Taps) -> dict[str, str]:
         """encoder_base_3000_probe.pt, ..."""
