@@ -54,6 +54,7 @@ class TFLiteBackend:
     variants: tuple[str, ...] = ("fp32", "fp16", "int8")
     is_root = False
     default_stages: tuple[str, ...] = ("tflite",)
+    suffixes: tuple[str, ...] = (".tflite", ".npy")
     packages: tuple[str, ...] = (
         "ai-edge-litert",
         "tflite-runtime",

@@ -41,6 +41,7 @@ class TorchScriptBackend:
     is_root = False
     default_stages: tuple[str, ...] = ("torchscript",)
     packages: tuple[str, ...] = ("torch",)
+    suffixes: tuple[str, ...] = (".pt", ".npy")
 
     settings_type = Settings
 

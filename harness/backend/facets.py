@@ -56,6 +56,9 @@ class Recognising(Protocol):
 class Legible(Protocol):
     """**Protocol:** a backend whose files can be read for what they hold, without running them."""
 
+    suffixes: tuple[str, ...]
+    """Endings of the names of files that it reads: (".npy",) among them for tables."""
+
     def constants(self, path: Path) -> Sequence[Constant]:
         """Every constant of one of its files: parameters, buffers, weights in the graph, a table beside it.
 

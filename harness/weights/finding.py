@@ -95,7 +95,7 @@ class Finder:
         found += self._near_matrices(_left(numbers, found), self._missing(found, component))
         found += self._beside(_left(numbers, found), self._missing(found, component), found)
         found += self._named(_left(numbers, found), self._missing(found, component), component)
-        found += self._near_vectors(_left(numbers, found), self._missing(found, component))
+        found += self._near_vectors(_left(numbers, found), self._missing(found, component), found)
         return tuple(found)
 
     def named(self, constant: Constant, component: str) -> str:
@@ -120,6 +120,8 @@ class Finder:
         return _entered((target, self._size(target), self._sample(target)) for target in (*plain, *folded))
 
     def _size(self, target: Target) -> int:
+        if target.norm and target.tensor.endswith("bias"):
+            return self.weights.shape(f"{target.tensor.removesuffix('bias')}weight")[0]
         return math.prod(self.weights.shape(target.tensor))
 
     def _sample(self, target: Target) -> Float32:
@@ -261,11 +263,19 @@ class Finder:
         beside = []
         for constant in constants:
             owners = [weights[key] for key in constant.beside if key in weights]
-            name = owners[0].target.tensor.removesuffix("weight") + "bias" if len(owners) == 1 else ""
-            if name in missing and constant.stored.size == np.prod(self.weights.shape(name)):
-                target = Target(name, power=owners[0].target.power, norm=owners[0].target.norm)
+            target = self._bias_of(owners[0]) if len(owners) == 1 else None
+            if target is None or not (target.norm or target.tensor in missing):
+                continue
+            if constant.stored.size == self.weights.shape(owners[0].target.tensor)[0]:
                 beside.append(self._match(target, Item(constant), _as_is(constant.stored)))
         return beside
+
+    def _bias_of(self, match: Match) -> Target | None:
+        """The bias that belongs to a weight as it was found; None for parts, and where there is none."""
+        whole, name = match.target, f"{match.target.tensor.removesuffix('weight')}bias"
+        if whole.span or match.item.span or not (whole.norm or name in self.names):
+            return None
+        return Target(name, power=whole.power, norm=whole.norm)
 
     def _named(self, constants: Sequence[Constant], missing: Sequence[str], component: str) -> list[Match]:
         """What the file calls by a missing tensor's name, however far it is from it."""
@@ -276,14 +286,18 @@ class Finder:
                 named.append(self._match(Target(name), Item(constant), _as_is(constant.stored)))
         return named
 
-    def _near_vectors(self, constants: Sequence[Constant], missing: Sequence[str]) -> list[Match]:
+    def _near_vectors(
+        self, constants: Sequence[Constant], missing: Sequence[str], found: Sequence[Match]
+    ) -> list[Match]:
         """Biases, gains and shifts that are near to one missing tensor, and to no other."""
-        targets = [
-            (target, self._sample(target))
-            for name in missing
-            if len(self.weights.shape(name)) == 1
-            for target in self.weights.variants(name)
+        vectors = [name for name in missing if len(self.weights.shape(name)) == 1]
+        wanted = [target for name in vectors for target in self.weights.variants(name)]
+        held = {match.target.tensor for match in found}
+        folded = [
+            self._bias_of(match) for match in found if match.target.norm and match.target.tensor.endswith("weight")
         ]
+        wanted += [target for target in folded if target and target.tensor not in held]
+        targets = [(target, self._sample(target)) for target in wanted]
         items = [Item(constant) for constant in constants if len(layout.squeezed(constant.shape)) == 1]
         return [
             self._match(target, item, order) for target, item, order in self._paired(targets, items, NEAR_VECTOR, APART)

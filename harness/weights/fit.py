@@ -19,6 +19,8 @@ ROUNDING_DB = 110.0
 """What products in float32 lose: 24 bits are 144 dB, a sum over a thousand of them 30 dB less."""
 HALF_STEP = 0.51
 """Largest distance to the checkpoint, in steps, of what was rounded to them; scales are rounded as well."""
+ROWS_LISTED = 8192
+"""Of tensors with more rows, a twentieth is few; of others half, which is as much as a head has in a small model."""
 CLIPPED_SHARE = 0.02
 """Part of the values that a quantiser may cut at the ends of its range."""
 COARSE_BITS = (2, 3, 4, 5, 6, 7, 8)
@@ -107,7 +109,7 @@ def measure(reference: Float32, held: Float32, steps: Float32 | None = None, *, 
     count = len(np.atleast_1d(reference))
     if grade.rank < Grade.DIFFERS.rank:
         return Fit(grade, snr_db, of_rows=count)
-    few = tuple(tally.rows) if len(tally.rows) <= max(8, count // 20) else ()
+    few = tuple(tally.rows) if len(tally.rows) <= max(8, count // 2 if count <= ROWS_LISTED else count // 20) else ()
     return Fit(grade, snr_db, few, len(tally.rows), count, tally.not_finite)
 
 
