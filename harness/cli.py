@@ -281,6 +281,35 @@ def _explain_rows(
 
 
 @main.command()
+@click.argument("place", type=PATH, metavar="FILE|DIR")
+@click.option("--checkpoint", metavar="NAME|FILE", help="whose weights they are to be [as in parity.toml]")
+@click.option("--json", "as_json", is_flag=True, help="one JSON array, every tensor that differs")
+def weights(place: Path, checkpoint: str | None, as_json: bool) -> None:
+    """Which of a checkpoint's weights do converted files hold, and how do the others differ? Nothing is run.
+
+    Exit codes: 0 all of them, up to the precision of the file's types, 1 some differ, 2 nothing can be read.
+    """
+    from whisper_parity.backend import registry
+    from whisper_parity.model import checkpoint as checkpoints
+    from whisper_parity.system import serial
+    from whisper_parity.weights.looking import Looking, groups
+
+    site = project.find()
+    options = run_options.read({"checkpoint": checkpoint}, site)
+    backends = registry.load(site, options.settings)
+    looking = Looking(checkpoints.resolve(options.checkpoint))
+    usable = [backends.get(name) for name in backends.names if backends.availability(name).usable]
+    with working(f"reading {place}"):
+        looked = [looking.of_files(*group) for group in groups(place, usable, looking.checkpoint)]
+    if as_json:
+        document(f"[{','.join(map(serial.dumps, looked))}]")
+    else:
+        for line in dict.fromkeys(sentence for one in looked for sentence in one.sentences):
+            say(line)
+    sys.exit(max(one.exit_code for one in looked))
+
+
+@main.command()
 @click.argument("run", type=PATH, required=False)
 @click.option("--format", "form", default="console", type=click.Choice(views.FORMATS), help="[console]")
 @click.option("--out", type=PATH, metavar="FILE", help="[stdout; html: index.html of the run]")

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whisper_parity.backend.artifact import Artifact
+from whisper_parity.backend.constants import Constant
 from whisper_parity.backend.contract import Float32
 from whisper_parity.backends.split.names import EMBEDDING_INFO, TOKEN_EMBEDDING, tflite_names, torchscript_names
 from whisper_parity.errors import ArtifactError, first_line
@@ -58,6 +59,16 @@ def _map(path: Path) -> NDArray[Any]:
     if not isinstance(table, np.ndarray):
         raise ArtifactError(f"{path}: not a .npy table (an archive of several)", hint="Build or copy it again")
     return table
+
+
+def constant(path: Path) -> Constant:
+    """A table beside the halves as a constant under its file's name: token embedding, positions.
+
+    Raises:
+        ArtifactError: not a .npy file of numbers.
+    """
+    table = _map(path)
+    return Constant(path.name, str(table.dtype), table, names=(path.stem,))
 
 
 def write_token_embedding(table: Float32, out: Path) -> None:

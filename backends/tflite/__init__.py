@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from whisper_parity.backend import taps
 from whisper_parity.backend.artifact import Artifact, BuildOptions
+from whisper_parity.backend.constants import Constant
 from whisper_parity.backend.contract import Availability, Backend
 from whisper_parity.backend.taps import Taps
 from whisper_parity.backends import limits, provenance
@@ -53,6 +54,7 @@ class TFLiteBackend:
     variants: tuple[str, ...] = ("fp32", "fp16", "int8")
     is_root = False
     default_stages: tuple[str, ...] = ("tflite",)
+    suffixes: tuple[str, ...] = (".tflite", ".npy")
     packages: tuple[str, ...] = (
         "ai-edge-litert",
         "tflite-runtime",
@@ -85,6 +87,13 @@ class TFLiteBackend:
         if path.suffix != ".tflite":
             return None
         return recognition.role(path, checkpoint.dims, variant)
+
+    def constants(self, path: Path) -> Sequence[Constant]:
+        """Every buffer of the flatbuffer, or the table of a .npy file."""
+        from whisper_parity.backends.split.embedding import constant
+        from whisper_parity.backends.tflite import constants
+
+        return (constant(path),) if path.suffix == ".npy" else constants.read(path)
 
     def availability(self) -> Availability:
         """Needs an interpreter, LiteRT's or MediaTek's; the converters only when something is to be built."""

@@ -11,9 +11,10 @@ from pathlib import Path
 from whisper_parity.backend import settings as reading
 from whisper_parity.backend import taps
 from whisper_parity.backend.artifact import GIVEN, Artifact, BuildOptions
+from whisper_parity.backend.constants import Constant
 from whisper_parity.backend.contract import Availability, Backend, Facts, Float32, Placement
 from whisper_parity.backends import provenance
-from whisper_parity.backends.split.embedding import TokenEmbedding
+from whisper_parity.backends.split.embedding import TokenEmbedding, constant
 from whisper_parity.backends.split.inside import FileProbe
 from whisper_parity.backends.split.names import torchscript_names
 from whisper_parity.backends.torchscript import given
@@ -38,6 +39,7 @@ class TorchScriptBackend:
     is_root = False
     default_stages: tuple[str, ...] = ("torchscript",)
     packages: tuple[str, ...] = ("torch",)
+    suffixes: tuple[str, ...] = (".pt", ".npy")
 
     settings_type = Settings
 
@@ -81,6 +83,12 @@ class TorchScriptBackend:
             return given.role(self.settings, path, checkpoint.dims)
         except (ArtifactError, BackendError):
             return None
+
+    def constants(self, path: Path) -> Sequence[Constant]:
+        """Parameters, buffers and frozen constants, or the table of a .npy file."""
+        from whisper_parity.backends.torchscript import constants
+
+        return (constant(path),) if path.suffix == ".npy" else constants.read(path)
 
     def build(self, parent: Artifact, out: Path, variant: str, options: BuildOptions) -> None:
         """Trace both halves in a worker process.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from whisper_parity.backend.artifact import Artifact
+from whisper_parity.backend.constants import Constant
 from whisper_parity.backend.contract import Backend, Float32, Halves, Program, Transcript
 from whisper_parity.model.checkpoint import Checkpoint
 
@@ -49,6 +50,23 @@ class Recognising(Protocol):
         """The role ("encoder", "decoder") of a file of this variant, by its inputs and outputs; None when it is none.
 
         The file is untrusted: nothing in it is loaded or run in this process.
+        """
+
+
+@runtime_checkable
+class Legible(Protocol):
+    """**Protocol:** a backend whose files can be read for what they hold, without running them."""
+
+    suffixes: tuple[str, ...]
+    """Endings of the names of files that it reads: (".npy",) among them for tables."""
+
+    def constants(self, path: Path) -> Sequence[Constant]:
+        """Every constant of one of its files: parameters, buffers, weights in the graph, a table beside it.
+
+        The file is untrusted: nothing in it is executed.
+
+        Raises:
+            ArtifactError: it is no such file, or not whole.
         """
 
 

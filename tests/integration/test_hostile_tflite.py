@@ -112,13 +112,27 @@ def test_more_tables_than_any_model_are_refused(tmp_path):
     assert "more than 200000 tables" in refusal(path)
 
 
-def test_files_beyond_two_gigabytes_are_refused(tmp_path):
-    """By their size alone, and where their weights lie behind the flatbuffer."""
+def behind(path: Path, offset: int, size_bytes: int) -> Path:
+    """A file that says of a buffer that its bytes lie after the flatbuffer, as those of large models do."""
+    model = flatfile.read(block(path.parent / "block.tflite"))
+    model.buffers[1].offset, model.buffers[1].size, model.buffers[1].data = offset, size_bytes, None
+    flatfile.write(model, path)
+    return path
+
+
+def test_weights_that_are_said_to_lie_behind_the_end_are_refused(tmp_path):
+    """And a file larger than any model, by its size alone."""
     large = tmp_path / "large.tflite"
     with large.open("wb") as file:
-        file.truncate(3 * 2**30)  # a hole: takes no space
-    assert "3.0 GiB, at most 2.0 GiB are read. Give a TFLite file of at most 2 GB" in refusal(large)
-    model = flatfile.read(block(tmp_path / "block.tflite"))
-    model.buffers[1].offset, model.buffers[1].size = 4096, 64
-    flatfile.write(model, tmp_path / "behind.tflite")
-    assert "weights after the flatbuffer" in refusal(tmp_path / "behind.tflite")
+        file.truncate(17 * 2**30)  # a hole: takes no space
+    assert "17.0 GiB, at most 16.0 GiB are read" in refusal(large)
+    assert "weights after the flatbuffer that are not there" in refusal(behind(tmp_path / "behind.tflite", 2**20, 64))
+
+
+def test_weights_after_the_flatbuffer_are_read(tmp_path):
+    """As converters write them for large models."""
+    path = behind(tmp_path / "behind.tflite", 2**16, 64)
+    with path.open("r+b") as file:
+        file.seek(2**16)
+        file.write(bytes(range(64)))
+    assert bytes(flatfile.read(path).buffers[1].data) == bytes(range(64))

@@ -11,8 +11,8 @@ import pytest
 from tests.support.checkout import CHECKOUT
 
 ORDER = (
-    "errors", "system", "project", "clips", "model", "backend", "decode", "trace", "compare", "judge", "run", "explain",
-    "gate", "report", "faces",
+    "errors", "system", "project", "clips", "model", "backend", "weights", "decode", "trace", "compare", "judge", "run",
+    "explain", "gate", "report", "faces",
 )  # fmt: skip
 """A room imports only rooms that stand before it."""
 FACES = {"cli", "cli_site", "pytest_plugin", "pytest_request", "pytest_items", "pytest_gate"}

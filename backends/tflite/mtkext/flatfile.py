@@ -24,7 +24,7 @@ from whisper_parity.system.files import replacing
 
 IDENTIFIER = b"TFL3"
 SIZE_LIMIT = 2**31 - 1
-"""Offsets of a flatbuffer are signed 32 bits; larger models keep their weights after it."""
+"""Offsets of a flatbuffer are signed 32 bits; larger models keep their weights after it, and are read, not written."""
 TABLE_LIMIT = 200_000
 """Operators, tensors, buffers and options; Whisper base has about 3,000, large-v3 about 40,000."""
 RANK_LIMIT = 8
@@ -114,14 +114,15 @@ def read(path: Path) -> Any:
         ModelT; names and description are bytes, vectors of numbers are views into the mapped file.
 
     Raises:
-        ArtifactError: not a TFLite file, truncated, hostile, or with weights after the flatbuffer (beyond 2 GB).
+        ArtifactError: not a TFLite file, truncated or hostile.
         UnavailableError: the schema package is missing.
     """
     classes = schema()
     with mapped(ArtifactError, f"{path}: not a whole TFLite file"):
         buffer = _map(path)
         model = classes.ModelT.InitFromObj(classes.Model.GetRootAs(buffer, 0))
-    _fill(model)
+        _fill(model)
+        _attach(model, buffer)
     if problem := _problem(model):
         raise ArtifactError(f"{path}: not a usable TFLite file ({problem})", hint=REBUILD_HINT)
     return model
@@ -144,7 +145,7 @@ def write(model: Any, path: Path) -> None:
 
 
 def _map(path: Path) -> Mapped:
-    size = inputs.require_regular(path, SIZE_LIMIT, ArtifactError, hint="Give a TFLite file of at most 2 GB")
+    size = inputs.require_regular(path, inputs.MODEL_BYTES, ArtifactError, hint="Give a TFLite file")
     with path.open("rb") as file:
         buffer = Mapped(file.fileno(), 0, access=mmap.ACCESS_READ)
     if buffer[4:8] != IDENTIFIER:
@@ -168,6 +169,22 @@ def _fill(model: Any) -> None:
             tensor.shape = _indices(tensor.shape)
 
 
+def _attach(model: Any, buffer: Mapped) -> None:
+    """Give buffers whose bytes lie after the flatbuffer, as in files beyond 2 GB, a view of them.
+
+    Raises:
+        ValueError: they lie elsewhere, or there are more of them than the file holds.
+    """
+    for entry in model.buffers:
+        if entry.offset <= 1 and entry.size <= 1:
+            continue
+        if entry.offset + entry.size > len(buffer):
+            raise ValueError("weights after the flatbuffer that are not there")
+        buffer.count_payload(entry.size)
+        entry.data = np.frombuffer(buffer, np.uint8, entry.size, entry.offset)
+        entry.offset = entry.size = 0
+
+
 def _indices(indices: Any) -> Any:
     return np.empty(0, np.int32) if indices is None else indices
 
@@ -178,8 +195,8 @@ def _problem(model: Any) -> str:
         return f"schema version {model.version}, expected 3"
     if not model.subgraphs:
         return "no subgraph"
-    if model.externalBuffers or any(buffer.offset > 1 or buffer.size > 1 for buffer in model.buffers):
-        return "weights after the flatbuffer, as in files beyond 2 GB, are not supported"
+    if model.externalBuffers:
+        return "weights in other files are not supported"
     graph_problems = (_graph_problem(model, graph, number) for number, graph in enumerate(model.subgraphs))
     return next(filter(None, (*graph_problems, *_signature_problems(model))), "")
 

@@ -1,0 +1,57 @@
+"""Layouts of one array: the orders of axes in which converters store a tensor, and samples that tell them apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+SAMPLES = 512
+"""Elements by which a tensor is recognised before it is compared whole."""
+RANK_LIMIT = 4
+Order = tuple[int, ...]
+
+
+@cache
+def positions(size: int) -> NDArray[np.int64]:
+    """Where a flat array of that size is sampled: everywhere if it is small, else at places that chance chose once."""
+    if size <= SAMPLES:
+        return np.arange(size)
+    return np.unique(np.random.default_rng(size).integers(0, size, SAMPLES))
+
+
+def squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape without axes of one element."""
+    return tuple(size for size in shape if size != 1)
+
+
+def orders(shape: tuple[int, ...]) -> Iterator[Order]:
+    """Orders of the axes of a squeezed shape, as it is first; only that one for more axes than weights have."""
+    rank = len(squeezed(shape))
+    yield from permutations(range(rank)) if rank <= RANK_LIMIT else (tuple(range(rank)),)
+
+
+def sample(values: NDArray[Any], order: Order) -> NDArray[Any]:
+    """Elements of an array at `positions`, its axes in another order."""
+    shape = squeezed(values.shape)
+    if not shape:
+        return values.reshape(-1)
+    places = np.unravel_index(positions(values.size), tuple(shape[axis] for axis in order))
+    back = [places[order.index(axis)] for axis in range(len(shape))]
+    return np.asarray(values.reshape(shape)[tuple(back)])
+
+
+def arranged(values: NDArray[Any], order: Order, shape: tuple[int, ...]) -> NDArray[Any]:
+    """An array with its axes in another order, in the shape of the tensor that it holds."""
+    return values.reshape(squeezed(values.shape)).transpose(order).reshape(shape)
+
+
+def words(order: Order) -> str:
+    """An order in words; "" for the axes as they are."""
+    if order == tuple(sorted(order)):
+        return ""
+    return "transposed" if len(order) == 2 else f"axes {' '.join(map(str, order))}"

@@ -1,0 +1,113 @@
+"""What a look-up says, in sentences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from whisper_parity.weights import reference
+from whisper_parity.weights.fit import Grade
+from whisper_parity.weights.lookup import MISPLACED
+from whisper_parity.weights.result import Difference, FileWeights
+
+MOST = 0.8
+"""Part of a file's tensors from which on it is said of the file, and not of each tensor."""
+SHOWN = 6
+"""Tensors of a file that are named one by one."""
+
+
+def of_files(checkpoint: str, files: Sequence[FileWeights]) -> tuple[str, ...]:
+    """What differs, file by file, the total behind it; the total alone when all is well."""
+    return (*(line for file in files for line in _differences(checkpoint, file)), *_total(checkpoint, files))
+
+
+def named(difference: Difference) -> str:
+    """One difference as a sentence."""
+    return f"{difference.tensor} {difference.what}"
+
+
+def _total(checkpoint: str, files: Sequence[FileWeights]) -> Iterator[str]:
+    counted = [file for file in files if not file.unread and file.role in ("encoder", "decoder", "")]
+    counted = counted or [file for file in files if not file.unread]
+    if total := sum(file.tensors for file in counted):
+        good = total - len({difference.tensor for file in counted for difference in file.differences})
+        counts: dict[str, int] = {}
+        for file in counted:
+            for grade, count in file.counts.items():
+                counts[grade] = counts.get(grade, 0) + count
+        kept = {grade: count for grade, count in counts.items() if not _is_bad(grade)}
+        how = next(iter(kept)) if len(kept) == 1 else ", ".join(f"{count} {grade}" for grade, count in kept.items())
+        beside = [file for file in files if file not in counted and not file.unread and file.is_good and file.tensors]
+        tables = "".join(f"; {file.name}: {', '.join(file.counts)}" for file in beside)
+        separator = ", " if len(kept) == 1 else ": "
+        yield f"{good} of {total} tensors of {checkpoint}{separator if kept else ''}{how}{tables}"
+    elif counted:
+        yield f"no constant is a tensor of {checkpoint}"
+    yield from (f"{file.name}: {file.unread}" for file in files if file.unread)
+
+
+def _is_bad(grade: str) -> bool:
+    return grade in (Grade.DIFFERS.value, Grade.ZERO.value, Grade.MISSING.value)
+
+
+def _differences(checkpoint: str, file: FileWeights) -> Iterator[str]:
+    left = list(file.differences)
+    for take in (_absent, _everywhere, _brain, _swapped):
+        sentence, taken = take(checkpoint, file, left)
+        if sentence:
+            yield f"{file.name}: {sentence}"
+            left = [difference for difference in left if difference not in taken]
+    for difference in left[:SHOWN]:
+        yield f"{file.name}: {named(difference)}"
+    if len(left) > SHOWN:
+        units = dict.fromkeys(difference.unit for difference in left[SHOWN:])
+        yield f"{file.name}: and {len(left) - SHOWN} tensors more, in {', '.join(units)}"
+    if file.surplus and left:
+        first = file.surplus[0]
+        count = f"{len(file.surplus)} constants look" if len(file.surplus) > 1 else "one constant looks"
+        shape = f"{first.dtype} {list(first.shape)}"
+        yield f"{file.name}: {count} like weights and are no tensor of {checkpoint}: {first.constant}, {shape}"
+    yield from (f"{file.name}: {remark}" for remark in file.remarks)
+
+
+def _absent(checkpoint: str, file: FileWeights, left: Sequence[Difference]) -> tuple[str, list[Difference]]:
+    """Hardly any tensor is there."""
+    missing = [difference for difference in left if difference.grade == Grade.MISSING.value]
+    if len(missing) < MOST * max(1, file.tensors):
+        return "", []
+    held = (
+        f"; its {len(file.surplus)} constants that look like weights are none of {checkpoint}" if file.surplus else ""
+    )
+    return f"{len(missing)} of {file.tensors} tensors of {checkpoint} are not in it{held}", missing
+
+
+def _everywhere(checkpoint: str, file: FileWeights, left: Sequence[Difference]) -> tuple[str, list[Difference]]:
+    """Nearly every tensor differs, and none is lost: the file is of another time, or noise is on it."""
+    differing = [difference for difference in left if difference.grade == Grade.DIFFERS.value]
+    if file.tensors < 2 or len(differing) < MOST * file.tensors:
+        return "", []
+    levels = [difference.snr_db for difference in differing if difference.snr_db is not None]
+    finite = sorted(level for level in levels if math.isfinite(level))
+    span = f", by {finite[0]:.0f} to {finite[-1]:.0f} dB (median {finite[len(finite) // 2]:.0f})" if finite else ""
+    return f"{len(differing)} of {file.tensors} tensors differ{span}: not the weights of {checkpoint}", differing
+
+
+def _brain(_checkpoint: str, _file: FileWeights, left: Sequence[Difference]) -> tuple[str, list[Difference]]:
+    rounded = [difference for difference in left if difference.grade == Grade.BFLOAT16.value]
+    if len(rounded) <= SHOWN:
+        return "", []
+    return (
+        f"{len(rounded)} tensors are rounded to bfloat16, which the type that they are stored in does not say",
+        rounded,
+    )
+
+
+def _swapped(_checkpoint: str, _file: FileWeights, left: Sequence[Difference]) -> tuple[str, list[Difference]]:
+    """Whole units in each other's place."""
+    moves: dict[tuple[str, str], list[Difference]] = {}
+    for difference in left:
+        if difference.grade == MISPLACED:
+            moves.setdefault((difference.unit, reference.unit(difference.source)), []).append(difference)
+    whole = {move: entries for move, entries in moves.items() if len(entries) > 1 and move[0] != move[1]}
+    words = [f"{there} has the weights of {source}" for there, source in whole]
+    return "; ".join(words), [difference for entries in whole.values() for difference in entries]
