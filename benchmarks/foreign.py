@@ -80,7 +80,7 @@ def write(port: Port, folder: Path, checkpoint: Checkpoint, kind: str, *, frozen
         frozen: TorchScript without submodules and parameters.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    names = (torchscript_names if kind == "torchscript" else tflite_names)(checkpoint)
+    names = torchscript_names(checkpoint) if kind == "torchscript" else tflite_names(checkpoint, "")
     for role, half, inputs in zip(
         ("encoder", "decoder"), (port.encoder, port.decoder), modules.example_inputs(checkpoint.dims)
     ):
@@ -157,19 +157,21 @@ def main() -> None:
     total = len(names) + 1
     with tempfile.TemporaryDirectory(prefix="parity-foreign-") as folder, progress(total) as advance:
         cache = RunOptions().cache
-        findings = list(find(Path(folder), cache, words.kind, ["", *names], words.frozen, advance))
-    _show(findings, words.verbose)
+        findings = []
+        for finding in find(Path(folder), cache, words.kind, ["", *names], words.frozen, advance):
+            findings.append(finding)
+            if words.verbose:
+                stdout().print(f"{finding.name or '(sound)'}: {finding.outcome}: {finding.why}", soft_wrap=True)
+    _show(findings)
 
 
-def _show(findings: Sequence[Finding], verbose: bool) -> None:
+def _show(findings: Sequence[Finding]) -> None:
     table = Table("fault", "outcome", "caught", "part", "unit", "found")
     for finding in findings:
         table.add_row(
             finding.name or "(sound)", finding.outcome, *(SAID[x] if x is not None else "n/a" for x in finding.right),
             f"{finding.part} {finding.unit}",
         )  # fmt: skip
-        if verbose:
-            stdout().print(f"{finding.name or '(sound)'}: {finding.why}", soft_wrap=True)
     unfolded(stdout()).print(table)
     faults = [finding for finding in findings if finding.breakage]
     caught = [finding for finding in faults if finding.right[0]]

@@ -125,7 +125,7 @@ def _of_text(results: ResultComparison) -> Iterator[Explanation]:
 def wanted(report: Report, clips: Sequence[str], stage: str | None) -> list[tuple[str, str]]:
     """(clip, stage) of the cells that have something to explain, in the order of the report.
 
-    Without names: every cell whose tokens differ from what it is judged against, or that diverged.
+    Without names: every cell whose tokens differ from what it is judged against, or that left its limits.
 
     Raises:
         UsageError: the run has no such clip or stage.
@@ -146,14 +146,14 @@ def nothing(report: Report) -> str:
     lost = (Outcome.NOT_COMPARED, Outcome.INVALID_INPUT, Outcome.FAILED)
     count = sum(cell.verdict.outcome in lost for cell in report.rows)
     left = f"; {count} row(s) were not compared (`parity report` says why)" if count else ""
-    return f"nothing to explain: tokens are equal on every edge that was compared, and no stage diverged{left}"
+    return f"nothing to explain: tokens are equal on every edge that was compared, and no stage left its limits{left}"
 
 
 def _differs(cell: Row) -> bool:
     judged = [edge for edge in (cell.vs_parent, cell.vs_root) if edge]
     if any(edge.comparison.tokens and not edge.comparison.tokens.equal for edge in judged):
         return True
-    return cell.verdict.outcome is Outcome.DIVERGED
+    return cell.verdict.outcome in (Outcome.DIVERGED, Outcome.DRIFT)
 
 
 def _traces(bench: Bench, clip: Clip, spec: str) -> tuple[dict[str, Trace], list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -114,12 +115,17 @@ def _policy(explanation: Explanation) -> str:
 
 
 def _layer(finding: LayerFinding) -> list[str]:
-    single = [_unit(unit, unit.single_snr_db, unit.fails) for unit in finding.units if unit.single_snr_db is not None]
-    entire = [
-        _unit(unit, unit.entire_snr_db, unit.entire_fails) for unit in finding.units if unit.entire_snr_db is not None
-    ]
+    single = [(unit, unit.single_snr_db, unit.fails) for unit in finding.units if unit.single_snr_db is not None]
+    entire = [(unit, unit.entire_snr_db, unit.entire_fails) for unit in finding.units if unit.entire_snr_db is not None]
     lists = (("single", single), ("entire", entire))
-    return [finding.finding, *(f"{name} dB: {_listed(units)}" for name, units in lists if units)]
+    return [
+        finding.finding,
+        *(
+            f"{name} dB: {_listed([_unit(*figure) for figure in figures])}"
+            for name, figures in lists
+            if any(value != math.inf for _, value, _ in figures)  # equal everywhere says nothing
+        ),
+    ]
 
 
 def _listed(units: Sequence[str]) -> str:

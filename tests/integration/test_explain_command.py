@@ -135,7 +135,7 @@ def test_nothing_to_explain(tmp_path, parity_in):
     parity("run", "--checkpoint", MICRO, "--stages", "pytorch,tflite", "--clips", WORD, "--run-id", "same")
     found = parity("explain", "--run", tmp_path / "reports" / "same")
     assert (found.exit_code, found.stdout) == (
-        0, "nothing to explain: tokens are equal on every edge that was compared, and no stage diverged\n",
+        0, "nothing to explain: tokens are equal on every edge that was compared, and no stage left its limits\n",
     )  # fmt: skip
 
 

@@ -96,6 +96,7 @@ ROWS = (
     row("b", "pytorch", parent="", outcome=Outcome.REFERENCE),
     row("b", "torchscript", parent="broken", outcome=Outcome.DIVERGED),
     row("b", "tflite", outcome=Outcome.DIVERGED),
+    row("b", "port", outcome=Outcome.DRIFT),
     row("c", "", parent="", outcome=Outcome.INVALID_INPUT),
     row("c", "tflite", parent="", outcome=Outcome.FAILED),
 )
@@ -107,8 +108,8 @@ REPORT: Any = SimpleNamespace(
 @pytest.mark.parametrize(
     ("clips", "stage", "expected"),
     [
-        ((), None, [("a", "torchscript"), ("a", "tflite"), ("b", "torchscript"), ("b", "tflite")]),
-        (("b",), None, [("b", "torchscript"), ("b", "tflite")]),
+        ((), None, [("a", "torchscript"), ("a", "tflite"), ("b", "torchscript"), ("b", "tflite"), ("b", "port")]),
+        (("b",), None, [("b", "torchscript"), ("b", "tflite"), ("b", "port")]),
         (("b", "a"), "pytorch", [("a", "pytorch"), ("b", "pytorch")]),
         ((), "torchscript", [("a", "torchscript"), ("b", "torchscript")]),
         (("c",), None, []),
@@ -134,7 +135,7 @@ def test_what_the_run_does_not_have_is_an_error(clips, stage, said):
 
 def test_rows_that_were_not_compared_are_not_called_equal():
     """Nothing to explain of what was compared; how many were not."""
-    said = "nothing to explain: tokens are equal on every edge that was compared, and no stage diverged"
+    said = "nothing to explain: tokens are equal on every edge that was compared, and no stage left its limits"
     sound: Any = SimpleNamespace(rows=ROWS[:1])
     assert explain.nothing(sound) == said
     assert explain.nothing(REPORT) == f"{said}; 2 row(s) were not compared (`parity report` says why)"
