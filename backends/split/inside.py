@@ -24,7 +24,7 @@ class Tapping(Protocol):
     """**Protocol:** what computes the units inside one file or more, wherever these are opened."""
 
     def entire(
-        self, component: str, wanted: Collection[str], arrays: Mapping[str, Float32]
+        self, component: str, wanted: Sequence[str], arrays: Mapping[str, Float32]
     ) -> Mapping[str, NDArray[Any]]:
         """Outputs of the wanted units that the file has, and of its last, on its own inputs (by our names)."""
 
@@ -86,7 +86,7 @@ class FileProbe:
 
 def chosen(selection: Sequence[Tap], fed: Collection[str]) -> tuple[Tap, ...]:
     """Units that can be measured alone: the first takes the file's own input, the others are fed."""
-    return tuple(tap for place, tap in enumerate(selection) if place == 0 or tap.unit in fed)
+    return tuple(tap for place, tap in enumerate(selection) if place == 0 or tap.fed in fed)
 
 
 def laid_out(hidden: Float32, shape: Shape, unit: str) -> Float32:

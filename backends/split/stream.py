@@ -46,6 +46,8 @@ class Tap:
     """The value that it takes."""
     behind: int
     """The value that it gives."""
+    fed: str = ""
+    """The unit whose input it takes: another one where that is not told apart and belongs to this."""
 
 
 @dataclass(frozen=True)
@@ -191,15 +193,21 @@ def found(nodes: Sequence[Node], inputs: Sequence[int], output: int, fused: Coll
     )
 
 
-def selected(graph: Sequence[Tap], wanted: Collection[str]) -> tuple[Tap, ...]:
-    """The wanted units of a graph, each from the end of the wanted one before it; the last unit always."""
-    selection: list[Tap] = []
-    before = graph[0].before
-    for tap in graph:
-        if tap.unit in wanted or tap is graph[-1]:
-            selection.append(Tap(tap.unit, before, tap.behind))
-            before = tap.behind
-    return tuple(selection)
+def selected(graph: Sequence[Tap], wanted: Sequence[str]) -> tuple[Tap, ...]:
+    """The wanted units of a graph, each from the end of the wanted one before it; the last unit always.
+
+    Args:
+        graph: all units that a file keeps apart.
+        wanted: in the order of the graph.
+    """
+    fed, first = {}, ""
+    for unit in dict.fromkeys((*wanted, graph[-1].unit)):
+        first = first or unit
+        if any(tap.unit == unit for tap in graph):
+            fed[unit], first = first, ""
+    chosen = [tap for tap in graph if tap.unit in fed]
+    starts = [graph[0].before, *(tap.behind for tap in chosen)]
+    return tuple(Tap(tap.unit, before, tap.behind, fed[tap.unit]) for before, tap in zip(starts, chosen))
 
 
 def _count(component: str, dims: Dims) -> int:

@@ -50,6 +50,8 @@ class Copy:
     """The file's own by our names, then "UNIT.input" for units that are fed."""
     outputs: Mapping[str, Shape]
     """By unit."""
+    fed: Mapping[str, str]
+    """The unit whose input each one takes, of those that are fed."""
     sourced: str | None
     """The unit whose output is the file's own input: positions that are added outside."""
 
@@ -87,7 +89,7 @@ def write(path: Path, out: Path, kind: str, wanted: Sequence[str], component: st
     flatfile.write(model, out)
     sourced = next((tap.unit for tap in selection if tap.behind == selection[0].before), None)
     sides = [{name: tensors.shape(graph.tensors[index]) for name, index in side.items()} for side in (inputs, outputs)]
-    return Copy(out, sides[0], sides[1], sourced)
+    return Copy(out, sides[0], sides[1], {tap.unit: tap.fed for tap in fed}, sourced)
 
 
 class _Surgeon:
@@ -105,7 +107,7 @@ class _Surgeon:
 
     def fed(self, fed: Sequence[Tap]) -> dict[str, int]:
         """New inputs that units take in place of what is before them."""
-        return {f"{tap.unit}{FED}": self._replaced(tap.before) for tap in fed}
+        return {f"{tap.fed}{FED}": self._replaced(tap.before) for tap in fed}
 
     def read(self, read: Sequence[Tap]) -> dict[str, int]:
         """Units' outputs as float32."""

@@ -41,8 +41,8 @@ class CopyTaps:
     ) -> dict[str, NDArray[Any]]:
         """See `Tapping`."""
         outputs = self._run(component, arrays, hidden)
-        unfed = [name.removesuffix(FED) for name in self._copies[component].inputs if name.endswith(FED)]
-        return {unit: output for unit, output in outputs.items() if unit in hidden or unit not in unfed}
+        fed = self._copies[component].fed
+        return {unit: output for unit, output in outputs.items() if unit not in fed or fed[unit] in hidden}
 
     def _run(
         self, component: str, arrays: Mapping[str, Float32], hidden: Mapping[str, Float32]

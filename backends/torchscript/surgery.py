@@ -6,7 +6,7 @@ that traced, scripted and frozen files are read alike.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,7 +64,7 @@ class Inside:
         self._graph_taps = stream.found(nodes, inputs, outputs[0], fused, component, dims, f"torchscript {component}")
         self._kinds: dict[int, Kind] = {}
 
-    def entire(self, wanted: Collection[str], arrays: Sequence[torch.Tensor]) -> dict[str, NDArray[Any]]:
+    def entire(self, wanted: Sequence[str], arrays: Sequence[torch.Tensor]) -> dict[str, NDArray[Any]]:
         """Outputs of units on the file's own inputs; the last unit's is the file's.
 
         Args:
@@ -77,7 +77,7 @@ class Inside:
         return {tap.unit: _numbers(output) for tap, output in zip(selection, outputs)}
 
     def single(
-        self, wanted: Collection[str], arrays: Sequence[torch.Tensor], hidden: Mapping[str, Float32]
+        self, wanted: Sequence[str], arrays: Sequence[torch.Tensor], hidden: Mapping[str, Float32]
     ) -> dict[str, NDArray[Any]]:
         """Outputs of units, each fed its own hidden state, float32 [1, n_rows, n_columns]; the first the file's input.
 
@@ -91,7 +91,7 @@ class Inside:
             self.entire(wanted, arrays)
         alone = inside.chosen(selection, hidden)
         fed = [tap for tap in alone if tap is not selection[0]]
-        states = [self._kinds[tap.before].made(hidden[tap.unit], tap.unit) for tap in fed]
+        states = [self._kinds[tap.before].made(hidden[tap.fed], tap.unit) for tap in fed]
         outputs = self._call([tap.before for tap in fed], [tap.behind for tap in alone], [*arrays, *states])
         return {tap.unit: _numbers(output) for tap, output in zip(alone, outputs)}
 

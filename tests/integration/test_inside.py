@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from tests.support import foreign
-from whisper_parity.backend import taps
+from tests.support import foreign, mtkpython, sites
+from whisper_parity.backend import build, taps
+from whisper_parity.backend.artifact import Artifact
+from whisper_parity.backend.build import Workshop
 from whisper_parity.backends.split import inside
+from whisper_parity.backends.tflite import session, surgery
+from whisper_parity.backends.tflite.graph import Graph, Shapes
+from whisper_parity.backends.tflite.mtkext.lowering import lower
+from whisper_parity.backends.tflite.mtkext.ops import Assumptions
+from whisper_parity.backends.tflite.tapping import CopyTaps
 from whisper_parity.backends.torchscript.scripts import LoadedScripts, TapRequest
 from whisper_parity.errors import UnavailableError
 from whisper_parity.model import checkpoint as checkpoints
@@ -59,3 +69,53 @@ def test_what_is_no_whisper_has_no_units(tiny, tmp_path):
     with pytest.raises(UnavailableError, match=r"not told apart: expected 3 normalisations .* found 0$") as raised:
         scripts.tapped(request, own_inputs(tiny, "encoder"), [])
     assert len(str(raised.value).splitlines()) == 1
+
+
+@pytest.fixture(scope="module")
+def litert(tiny: Checkpoint, cache_dir: Path) -> Callable[[str], Artifact]:
+    """LiteRT's files of a stage."""
+    return lambda stage: build.obtain(Workshop(sites.backends(), tiny, cache_dir), stage)
+
+
+def by_mediatek(source: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file as MediaTek's converter is thought to write it: custom ops, and no name or signature of ours; lowered."""
+    monkeypatch.syspath_prepend(mtkpython.STAND_IN)
+    rewriting = importlib.import_module("mtk_converter.rewriting")
+    rewriting.rewrite(source, target.with_suffix(".mtk"), [])
+    lower(target.with_suffix(".mtk"), target, Assumptions())
+    return target
+
+
+@pytest.mark.parametrize("kind", ["tflite", "tflite:fp16", "tflite:int8", "MTKEXT"])
+@pytest.mark.parametrize("component", taps.COMPONENTS)
+def test_tflite_of_any_making_is_told_apart(tiny, litert, tmp_path, monkeypatch, kind, component):
+    """With taps the output is the file's own, bit for bit, and each unit alone gives what it gives in the whole.
+
+    The tiny checkpoint's last norm has a gain of one: LiteRT leaves it out, so that it is not told from one that is
+    inside the projection.
+    """
+    path = litert("tflite" if kind == "MTKEXT" else kind).path(component)
+    path = by_mediatek(path, tmp_path / "lowered.tflite", monkeypatch) if kind == "MTKEXT" else path
+    units = taps.units(tiny.dims, component, detail=True)
+    names = taps.ports(taps.make("entire", units, tiny.dims), component, tiny.dims).inputs
+    arrays = dict(zip(names, own_inputs(tiny, component)))
+    runs = {}
+    for taken in ("entire", "single"):
+        copy = surgery.write(path, tmp_path / f"{taken}.tflite", taken, units, component, tiny.dims)
+        runs[taken] = CopyTaps({component: copy}, {component: loaded(copy.path, copy.inputs, copy.outputs)})
+    entire = runs["entire"].entire(component, units, arrays)
+    assert set(units) - set(entire) == ({"decoder.ln"} if (component, kind != "MTKEXT") == ("decoder", True) else set())
+    shipped = loaded(path, *session.shapes(tiny.dims)[component]).run(arrays)
+    np.testing.assert_array_equal(entire[taps.FINAL[component]], shipped)
+    hidden = {
+        unit: inside.canonical(before, entire[before], tiny.dims)
+        for before, unit in pairwise(units) if before in entire
+    }  # fmt: skip
+    single = runs["single"].single(component, units, arrays, hidden)
+    assert set(single) == set(entire)
+    for unit in entire:
+        np.testing.assert_array_equal(single[unit], entire[unit], err_msg=unit)
+
+
+def loaded(path: Path, inputs: Shapes, outputs: Shapes) -> Graph:
+    return Graph(session.interpreter_module()[0], path, 1, session.in_file(inputs), session.in_file(outputs))

@@ -145,4 +145,11 @@ def test_what_passes_beside_a_value_is_no_cut():
 def test_wanted_units_begin_where_the_wanted_one_before_ended():
     """Those between belong to them; the last is always there."""
     chain = (Tap("a", 0, 1), Tap("b", 1, 2), Tap("c", 2, 3), Tap("d", 3, 4))
-    assert stream.selected(chain, ["a", "c"]) == (Tap("a", 0, 1), Tap("c", 1, 3), Tap("d", 3, 4))
+    assert stream.selected(chain, ["a", "c"]) == (Tap("a", 0, 1, "a"), Tap("c", 1, 3, "c"), Tap("d", 3, 4, "d"))
+
+
+def test_what_is_not_told_apart_is_fed_as_the_first_of_both():
+    """A norm inside the projection: what goes in is the norm's input."""
+    chain = (Tap("blocks", 0, 1), Tap("logits", 1, 2))
+    selection = stream.selected(chain, ["blocks", "ln", "logits"])
+    assert selection == (Tap("blocks", 0, 1, "blocks"), Tap("logits", 1, 2, "ln"))
