@@ -12,7 +12,7 @@ from typing import Any
 from whisper_parity import project
 from whisper_parity.errors import CheckpointError, MachineError, first_line
 from whisper_parity.model.dims import Dims
-from whisper_parity.model.formats import canonical, openai, pickled, source
+from whisper_parity.model.formats import canonical, folders, openai, pickled, source
 from whisper_parity.model.formats.source import Source
 from whisper_parity.model.formats.weights import Weights
 from whisper_parity.system.files import exists, locked
@@ -39,7 +39,8 @@ def resolve(name_or_path: str | None, cache: Path | None = None) -> Checkpoint:
     """Find a checkpoint by openai-whisper name, by path, or the embedded one for None, and read its dimensions.
 
     Args:
-        name_or_path: a file or folder of any format that is read (docs/checkpoints.md), or a name.
+        name_or_path: a file or folder of any format that is read (docs/checkpoints.md), a name of openai-whisper, or
+            one of Hugging Face ("openai/whisper-base") that its programs have downloaded.
         cache: folder that gets the converted checkpoint of another format; None: the user's cache.
 
     Raises:
@@ -108,10 +109,19 @@ def _code() -> str:
 def _by_name(name: str) -> Path:
     import whisper
 
-    if name not in whisper.available_models():
-        raise CheckpointError(
-            f"{name}: neither a file nor a Whisper name", hint=f"Names: {', '.join(whisper.available_models())}"
-        )
+    if name in whisper.available_models():
+        return _downloaded(name)
+    if cached := folders.in_hub(name):
+        return cached
+    raise CheckpointError(
+        f"{name}: neither a file or folder, nor a Whisper name, nor in Hugging Face's cache",
+        hint=f"Names: {', '.join(whisper.available_models())}",
+    )
+
+
+def _downloaded(name: str) -> Path:
+    import whisper
+
     cache = Path.home() / ".cache" / "whisper"
     try:
         return Path(whisper._download(whisper._MODELS[name], str(cache), in_memory=False))

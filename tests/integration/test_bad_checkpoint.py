@@ -109,14 +109,12 @@ def test_a_checkpoint_executes_nothing(refuse, tmp_path, save, hide):
     assert not marker.exists()
 
 
-@pytest.mark.parametrize("name", sorted(tiny()["model_state_dict"]))
+@pytest.mark.parametrize("name", sorted(set(tiny()["model_state_dict"]) - {"encoder.positional_embedding"}))
 def test_a_weight_that_is_missing_is_named(tmp_path, name):
-    """Whichever it is; the encoder's positions alone can be computed."""
+    """Whichever it is; the encoder's positions are none: openai-whisper computes them."""
     made = tiny()
     del made["model_state_dict"][name]
     torch.save(made, tmp_path / "model.pt")
-    if name == "encoder.positional_embedding":
-        return
     with pytest.raises(CheckpointError, match=f"fit the dimensions: {re.escape(name)} should be .*, found none. Is"):
         checkpoint.describe(tmp_path / "model.pt", cache=tmp_path)
 

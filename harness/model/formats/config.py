@@ -8,6 +8,7 @@ from typing import Any
 
 from whisper_parity.errors import CheckpointError
 from whisper_parity.model.dims import STATED, Dims
+from whisper_parity.model.formats.foreign import AGAIN
 from whisper_parity.system import inputs
 
 NAME = "config.json"
@@ -37,7 +38,7 @@ def read(file: Path | None) -> dict[str, Any]:
     """
     if file is None:
         return {}
-    content = inputs.read_json(file, CheckpointError, hint="Download or copy it again")
+    content = inputs.read_json(file, CheckpointError, hint=AGAIN)
     content = content if isinstance(content, dict) else {}
     kind = content.get("model_type")
     if isinstance(kind, str) and kind != "whisper":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,6 +98,19 @@ def snapshot(folder: Path) -> Path:
     revision = inputs.read_text(main, kind=CheckpointError).strip()
     inside = folder / "snapshots" / revision
     return inside if Path(revision).name == revision and exists(inside) else folder
+
+
+def in_hub(name: str) -> Path | None:
+    """The folder of Hugging Face's cache that holds a model ("openai/whisper-base"); None where it does not.
+
+    The cache lies where huggingface_hub's own variables say, else in its usual place.
+    """
+    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        return None
+    folder = hub / f"models--{name.replace('/', '--')}"
+    return folder if exists(folder / "refs" / "main") else None
 
 
 def name_of(folder: Path) -> str:

@@ -53,12 +53,12 @@ def refuse(path: Path, head: bytes) -> CheckpointError:
     for sign, what, hint in SIGNS:
         if sign.match(head):
             return CheckpointError(f"{path}: {what}", hint=hint)
+    if not head.strip(b"\0"):
+        return CheckpointError(f"{path}: holds zeros only: an unfinished download or copy", hint=AGAIN)
     if tarfile.is_tarfile(path):
         return CheckpointError(f"{path}: a tar archive", hint="Unpack it and give what is in it")
     if is_text(head):
         return CheckpointError(f"{path}: text, not a checkpoint", hint=_for_text(path))
-    if not head.strip(b"\0"):
-        return CheckpointError(f"{path}: holds zeros only: an unfinished download or copy", hint=AGAIN)
     return CheckpointError(f"{path}: no checkpoint of a known format", hint=READ)
 
 

@@ -84,10 +84,19 @@ def _load(path: Path) -> Any:
         warnings.simplefilter("ignore")  # what they say of the file is in the error, or does not matter
         inert: Any = [(_stand_in(name), name) for name in _harmless(path)]
         with torch.serialization.safe_globals(inert):
+            if path.suffix == ".safetensors":  # by this name torch would take it for another format
+                return _load_whole(path)
             try:
                 return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
             except RuntimeError:  # deflated zip entries, and the format before zip, cannot be memory-mapped
-                return torch.load(path, map_location="cpu", weights_only=True)
+                return _load_whole(path)
+
+
+def _load_whole(path: Path) -> Any:
+    import torch
+
+    with path.open("rb") as file:
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _harmless(path: Path) -> list[str]:

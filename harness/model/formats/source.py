@@ -101,7 +101,8 @@ def _is_of_torch(path: Path) -> bool:
 
 def _ctranslate2(path: Path, beside: tuple[Path, ...]) -> Weights:
     tensors, heads, types = ctranslate2.read(path)
-    return assembling.assemble(path, f"CTranslate2, {types}", tensors, heads=heads, beside=beside)
+    notes = ("its weights were quantised: what is judged is what that left of them",) if "int" in types else ()
+    return assembling.assemble(path, f"CTranslate2, {types}", tensors, heads=heads, beside=beside, notes=notes)
 
 
 def _with_config(path: Path, files: tuple[Path, ...], read: Callable[[], Tensors]) -> Source:

@@ -11,12 +11,12 @@ from typing import Any
 
 from whisper_parity.errors import CheckpointError, first_line
 from whisper_parity.model.formats import bare, pickled
+from whisper_parity.model.formats.foreign import AGAIN
 from whisper_parity.model.formats.weights import Tensors
 from whisper_parity.system import inputs
 
 MAX_HEADER = 100_000_000
 """Bytes of a header, as safetensors limits them."""
-AGAIN = "Copy or download it again"
 
 
 def is_safetensors(head: bytes) -> bool:

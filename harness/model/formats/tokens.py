@@ -17,8 +17,8 @@ OF_NO_TIMESTAMPS = {50362: ENGLISH_ONLY, 50363: MULTILINGUAL, 50364: LARGE_V3}
 """The token's id in each vocabulary: the languages before it shift it by one."""
 FILES = ("generation_config.json", "added_tokens.json", "tokenizer_config.json", "vocabulary.json", "vocabulary.txt")
 """Beside the weights: any of them may name that token's id."""
-END_OF_ENGLISH = 50256
-"""End-of-text of English-only models; the others have 50257."""
+ENGLISH_ENDS = {"bos_token_id": 50257, "eos_token_id": 50256}
+"""Of English-only models in transformers' configuration; its defaults, which no model has, are 50256 and 50256."""
 HINT = "Mend the file, or take it out of the folder"
 
 
@@ -30,7 +30,7 @@ def evidence(folder: Path) -> tuple[Path, ...]:
 def vocabulary(dims: Dims, files: tuple[Path, ...], config: Mapping[str, Any], path: Path) -> int:
     """Size of the vocabulary that the ids are of.
 
-    By the id of "<|notimestamps|>" in a file beside the weights, else by the end-of-text in config.json, else by the
+    By the id of "<|notimestamps|>" in a file beside the weights, else by start and end in config.json, else by the
     number of mel bands (128 came with large-v3), where an English-only model has 51864 rows or is called "... .en".
 
     Args:
@@ -45,7 +45,7 @@ def vocabulary(dims: Dims, files: tuple[Path, ...], config: Mapping[str, Any], p
     ids = (no_timestamps_id(file) for file in files)
     known = next((OF_NO_TIMESTAMPS[number] for number in ids if number in OF_NO_TIMESTAMPS), None)
     if known is None:
-        is_english = config.get("eos_token_id") == END_OF_ENGLISH or _is_english(dims.n_vocab, path)
+        is_english = ENGLISH_ENDS.items() <= config.items() or _is_english(dims.n_vocab, path)
         is_large = dims.n_mels == 128 and dims.n_vocab >= LARGE_V3
         known = ENGLISH_ONLY if is_english else LARGE_V3 if is_large else MULTILINGUAL
     if dims.n_vocab < known:
