@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from whisper_parity.backend.contract import Usage
+from whisper_parity.backend.contract import Placement, Usage
 from whisper_parity.decode.loop import ENDS, TeacherForced
 
 TRACE_VERSION = 3
@@ -98,6 +98,14 @@ class TraceHeader:
     """The session's notes: assumptions that determine its numbers."""
     audio_notes: tuple[str, ...] = ()
     """What was done to the clip's sound: "mixed down from 6 channels (5.1)"."""
+    recorded: str = ""
+    """When, as ISO 8601; "" where an earlier version did not say."""
+    run: str = ""
+    """Id of the run that recorded it."""
+    decided_by: str = ""
+    """Hash over all that decided it, where it is kept for other runs."""
+    placement: tuple[Placement, ...] = ()
+    """Where the stage's files ran, as far as it says."""
 
 
 @dataclass(frozen=True)
