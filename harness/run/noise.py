@@ -32,9 +32,10 @@ from whisper_parity.judge.noise import NOISE_VERSION, Noise, SourceNoise, Tensor
 from whisper_parity.model import checkpoint
 from whisper_parity.model.checkpoint import Checkpoint
 from whisper_parity.project import Project
+from whisper_parity.run import threads
 from whisper_parity.run.options import RunOptions
 from whisper_parity.run.plan import workshop
-from whisper_parity.system import machine
+from whisper_parity.system import cores, machine
 from whisper_parity.trace.record import Recorder, record
 from whisper_parity.trace.trace import Trace, WindowTrace
 
@@ -134,7 +135,8 @@ def _subject(options: RunOptions, project: Project) -> Subject:
         raise UsageError(f"{selected.bad[0].name}: {selected.bad[0].error}", hint="Leave it out")
     n_mels = artifact.checkpoint.dims.n_mels
     usable = tuple((clip, clip_features(options.cache, clip, n_mels)) for clip in selected.clips)
-    return Subject(backends, artifact, chosen, usable, options.threads, options.cache)
+    count = options.threads or threads.suited(artifact.checkpoint.dims)
+    return Subject(backends, artifact, chosen, usable, count, options.cache)
 
 
 def _first(subject: Subject, session: Halves, clip: Clip, features: Features) -> Trace:
@@ -188,7 +190,7 @@ def _perturbed(subject: Subject, session: Halves, first: dict[str, Trace]) -> li
 
 def _threads(subject: Subject, first: dict[str, Trace]) -> SourceNoise:
     """Measure other thread counts; last, since the count is global to the process."""
-    others = sorted({1, 2, RunOptions().threads} - {subject.threads})
+    others = sorted({1, 2, cores.available()} - {subject.threads})
     backend, comparisons = subject.backends.get(subject.backends.root), []
     for count in others:
         with backend.open(subject.artifact, count) as session:

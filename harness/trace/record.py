@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from whisper_parity.backend.contract import CheckedHalves, Float32, Halves, Program, Transcript, Usage
 from whisper_parity.backend.facets import Drafting
 from whisper_parity.clips import audio
@@ -58,6 +60,41 @@ def record(recorder: Recorder, clip: Clip, features: Features, reference: Trace 
         checked = CheckedHalves(session, recorder.stage, recorder.dims)
         trace = _decode_windows(recorder, checked, clip, features, reference, language)
     return replace(trace, header=replace(trace.header, usage=_whole_usage(before, session.usage())))
+
+
+STEPS_AGAIN = 4
+"""Steps of a stage that decodes one token a call, when it runs a window again."""
+
+
+def again(recorder: Recorder, features: Features, trace: Trace) -> Trace:
+    """The trace with its first window run again by the same calls: one of the encoder, one of the decoder.
+
+    Args:
+        recorder: the stage.
+        features: of the clip.
+        trace: what this stage recorded of it.
+
+    Raises:
+        BackendError: the runtime failed.
+        ArtifactError: its outputs do not have the shapes of the checkpoint.
+    """
+    if not trace.windows:
+        raise BackendError(f"{trace.header.clip}: a trace without windows cannot be run again in part")
+    assert isinstance(recorder.session, Halves)  # noqa: S101 - it has windows
+    session = CheckedHalves(recorder.session, recorder.stage, recorder.dims)
+    window, forced = trace.windows[0], trace.windows[0].teacher_forced
+    encoder_output = session.encode(features.windows[0].input_features)
+    prompt, fed = window.header.prompt, forced.tokens[: len(forced.logits) - 1]
+    if recorder.step_by_step:
+        steps = range(min(STEPS_AGAIN, len(forced.logits)))
+        rows = [session.decode([*prompt, *fed[:i]], encoder_output, [len(prompt) + i - 1]) for i in steps]
+        logits = np.concatenate([*rows, forced.logits[len(rows) :]])
+    else:
+        start = len(prompt) - 1
+        logits = session.decode([*prompt, *fed], encoder_output, range(start, start + len(forced.logits)))
+    session.usage()  # what this spends is no clip's
+    repeated = WindowTrace(window.header, encoder_output, replace(forced, logits=logits))
+    return replace(trace, windows=(repeated, *trace.windows[1:]))
 
 
 def _whole_usage(before: Usage | None, clip: Usage | None) -> Usage | None:
