@@ -56,9 +56,9 @@ def openai(tensors: Tensors, path: Path) -> tuple[Tensors, str]:
         raise CheckpointError(f"{path}: quantised weights: it holds {scales}", hint=shapes.SAVE_FLOATS)
     inner = _without_prefix(bare, path)
     if any(name.startswith("encoder.layers.") for name in inner):
-        return _without_zeros({_renamed(name): tensor for name, tensor in inner.items()}), "Hugging Face"
+        return _without_zeros({_renamed(name): tensor for name, tensor in inner.items()}, path), "Hugging Face"
     if _is_mlx(inner):
-        return {_replaced(name, MLX): _turned(name, tensor) for name, tensor in inner.items()}, "MLX"
+        return {_replaced(name, MLX): _turned(name, tensor, path) for name, tensor in inner.items()}, "MLX"
     return inner, "openai-whisper"
 
 
@@ -101,9 +101,16 @@ def _replaced(name: str, pairs: Any) -> str:
     return name
 
 
-def _without_zeros(tensors: dict[str, Any]) -> Tensors:
+def _without_zeros(tensors: dict[str, Any], path: Path) -> Tensors:
     """Without biases of the key that are zeros: some programs write them, and Whisper has none."""
-    return {n: tensor for n, tensor in tensors.items() if not (KEY_BIAS.search(n) and not tensor.count_nonzero())}
+    return {name: tensor for name, tensor in tensors.items() if not _is_zero_bias(name, tensor, path)}
+
+
+def _is_zero_bias(name: str, tensor: Any, path: Path) -> bool:
+    if not KEY_BIAS.search(name):
+        return False
+    shapes.require_numbers(name, tensor, path)
+    return not tensor.count_nonzero()
 
 
 def _is_mlx(tensors: Tensors) -> bool:
@@ -112,5 +119,8 @@ def _is_mlx(tensors: Tensors) -> bool:
     return len(shape) == 3 and shape[1] == 3 and shape[2] != 3
 
 
-def _turned(name: str, tensor: Any) -> Any:
-    return tensor.transpose(1, 2).contiguous() if re.fullmatch(r"encoder\.conv[12]\.weight", name) else tensor
+def _turned(name: str, tensor: Any, path: Path) -> Any:
+    if not re.fullmatch(r"encoder\.conv[12]\.weight", name) or tensor.ndim != 3:
+        return tensor
+    shapes.require_numbers(name, tensor, path)
+    return tensor.transpose(1, 2).contiguous()
