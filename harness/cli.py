@@ -153,7 +153,7 @@ def build(out: Path | None, **given: Any) -> None:
     stages = [stage.spec for stage in backends.chain(options.stages or backends.default_stages)]
     again = continued_by("the same command goes on with what is not built yet")
     with again, cache.in_use(options.cache), building.prepared(backends, stages):  # converters have their processes
-        workshop = plan.workshop(options, backends, checkpoint.resolve(options.checkpoint))
+        workshop = plan.workshop(options, backends, checkpoint.resolve(options.checkpoint, options.cache))
         with working(f"building {', '.join(stages)}"):
             built = list(side_by_side(lambda stage: building.obtain(workshop, stage), stages))
     for artifact in built:

@@ -116,7 +116,7 @@ def target(out: Path | None, options: RunOptions, project: Project) -> Path:
     file = project.noise
     if out is not None or not file.is_file():
         return out or file
-    recorded, weights = noise.load(file), checkpoint.resolve(options.checkpoint)
+    recorded, weights = noise.load(file), checkpoint.resolve(options.checkpoint, options.cache)
     if recorded.checkpoint_sha256 != weights.sha256:
         raise UsageError(
             f"{file} holds the noise of {recorded.checkpoint}, not of {weights.name}", hint="Name a file by --out"
@@ -129,7 +129,8 @@ def _subject(options: RunOptions, project: Project) -> Subject:
     policy.check_language(options.language)
     selected = selection.select(options.clips, options.manifest or manifest.EMBEDDED, options.language)
     backends = registry.load(project, options.settings)
-    artifact = build.obtain(workshop(options, backends, checkpoint.resolve(options.checkpoint)), backends.root)
+    weights = checkpoint.resolve(options.checkpoint, options.cache)
+    artifact = build.obtain(workshop(options, backends, weights), backends.root)
     if selected.bad:  # a floor over fewer clips than named would be misleading
         raise UsageError(f"{selected.bad[0].name}: {selected.bad[0].error}", hint="Leave it out")
     n_mels = artifact.checkpoint.dims.n_mels
@@ -209,7 +210,7 @@ def _measured(subject: Subject, base: dict[str, Trace], source: Source) -> Sourc
 
 
 def _compared(subject: Subject, base: dict[str, Trace], repeated: dict[str, Trace]) -> list[Comparison]:
-    return [compare(base[name], repeated[name], subject.checkpoint.dims.n_vocab) for name in base]
+    return [compare(base[name], repeated[name], subject.checkpoint.dims.vocabulary) for name in base]
 
 
 def _all(subject: Subject, base: dict[str, Trace], way: Pass) -> dict[str, Trace]:

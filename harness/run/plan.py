@@ -102,7 +102,7 @@ def make(options: RunOptions, project: Project) -> Plan:
     backends = registry.load(project, options.settings)
     stages, selected = selection(options, backends)
     policy.check_language(options.language)
-    weights = checkpoint.resolve(options.checkpoint)
+    weights = checkpoint.resolve(options.checkpoint, options.cache)
     limits = tolerance.load(backends, project.tolerances)
     tolerances, origins = noise.resolve(limits, options.noise or project.noise, weights.sha256)
     chosen_threads = options.threads or threads.suited(weights.dims)

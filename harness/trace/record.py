@@ -111,9 +111,9 @@ def _whole_usage(before: Usage | None, clip: Usage | None) -> Usage | None:
 
 def detect_language(session: Halves, dims: Dims, encoder_output: Float32) -> str:
     """The likeliest language at the start-of-transcript position, as `whisper.detect_language` does."""
-    if not vocabulary.is_multilingual(dims.n_vocab):
+    if not vocabulary.is_multilingual(dims.vocabulary):
         return "en"
-    words = vocabulary.tokenizer(dims.n_vocab)
+    words = vocabulary.tokenizer(dims.vocabulary)
     row = session.decode([words.sot], encoder_output, [0])[0]
     best = max(zip(words.all_language_tokens, words.all_language_codes), key=lambda pair: row[pair[0]])
     return str(best[1])
@@ -144,9 +144,9 @@ def _decode_windows(
         windows.append(_decode_window(recorder, session, window, encoder_output, encode_s, reference, language))
     headers = tuple(window.header for window in windows)
     decoded = tuple(token for window in headers for token in window.tokens)
-    n_vocab, seconds = recorder.dims.n_vocab, time.perf_counter() - started
-    words = vocabulary.tokenizer(n_vocab, language)
-    texts = [words.decode(list(vocabulary.spoken(n_vocab, window.tokens))).strip() for window in headers]
+    size, seconds = recorder.dims.vocabulary, time.perf_counter() - started
+    words = vocabulary.tokenizer(size, language)
+    texts = [words.decode(list(vocabulary.spoken(size, window.tokens))).strip() for window in headers]
     transcript = Transcript(" ".join(filter(None, texts)), decoded, (), language)
     return Trace(_header(recorder, clip, features, transcript, seconds, headers), tuple(windows))
 
@@ -222,7 +222,7 @@ def _header(
         audio_s=features.seconds,
         silent=features.silent,
         text=transcript.text.strip(),
-        tokens=vocabulary.spoken(recorder.dims.n_vocab, transcript.tokens),
+        tokens=vocabulary.spoken(recorder.dims.vocabulary, transcript.tokens),
         timestamped_tokens=transcript.tokens,
         segments=transcript.segments,
         step_by_step=recorder.step_by_step,
@@ -230,4 +230,5 @@ def _header(
         windows=windows,
         notes=recorder.session.facts.notes,
         audio_notes=features.notes,
+        vocabulary=recorder.dims.vocabulary,
     )
