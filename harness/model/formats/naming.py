@@ -32,7 +32,7 @@ HUGGING_FACE = (
     (r"\.layers\.(\d+)\.final_layer_norm\.", r".blocks.\1.mlp_ln."),
     (r"\.layers\.(\d+)\.fc1\.", r".blocks.\1.mlp.0."),
     (r"\.layers\.(\d+)\.fc2\.", r".blocks.\1.mlp.2."),
-    (r"\.(q|k|v|out)_proj\.", lambda found: f".{PARTS[found[1]]}."),
+    (r"\.(q|k|v|out)_proj\.", lambda match: f".{PARTS[match[1]]}."),
     (r"^encoder\.layer_norm\.", "encoder.ln_post."),
     (r"^decoder\.layer_norm\.", "decoder.ln."),
     (r"\.embed_positions\.weight$", ".positional_embedding"),
@@ -82,8 +82,8 @@ def _without_prefix(tensors: Tensors, path: Path) -> dict[str, Any]:
     inner = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     outer = prefix.removesuffix("model.")
     for projection in PROJECTIONS:
-        if (found := inner.pop(f"{outer}{projection}", inner.pop(projection, None))) is not None:
-            inner[assembling.PROJECTION] = found
+        if (tensor := inner.pop(f"{outer}{projection}", inner.pop(projection, None))) is not None:
+            inner[assembling.PROJECTION] = tensor
     return inner
 
 

@@ -35,9 +35,9 @@ class Inert:
 
     def __new__(cls, *_: Any, **__: Any) -> Inert:
         """Whatever the class took."""
-        made = super().__new__(cls)
-        made.state = None
-        return made
+        inert = super().__new__(cls)
+        inert.state = None
+        return inert
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
