@@ -6,13 +6,16 @@ import argparse
 import json
 import shutil
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -129,6 +132,9 @@ FORMATS: dict[str, tuple[Callable[[Path, State], Path], str]] = {
     "compiled": (_saved(lambda w: _prefixed(w, "_orig_mod.")), OPENAI),
     "compiled in part": (_saved(_compiled), OPENAI),
     "Lightning": (_saved(_lightning, "m.ckpt"), LET_GO),
+    "with what trainers keep": (_saved(lambda w: {"state_dict": w, "history": defaultdict(list, {"wer": [0.1]}),
+                                                  "rng": np.random.get_state(), "loss": np.float32(3),  # noqa: NPY002
+                                                  "when": datetime.now(timezone.utc)}), OPENAI),
     "a prefix of the user's": (_saved(lambda w: _prefixed(w, "student.whisper.")), OPENAI),
     "the older torch.save": (lambda place, w: _older(place, w), OPENAI),
     "safetensors of openai-whisper's names": (_safetensors, OPENAI),

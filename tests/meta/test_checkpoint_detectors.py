@@ -117,6 +117,9 @@ FOREIGN: dict[str, tuple[Callable[[], bytes], str]] = {
     "a tensor": (lambda: saved(torch.ones(3)), f"no checkpoint: it holds a tensor. {STATE_DICT}"),
     "settings": (lambda: saved({"lr": 1, "epochs": 3}), f"no weights of a model: it holds the keys lr, "
                  f"epochs. {STATE_DICT}"),
+    "arrays of NumPy": (lambda: saved({"encoder.conv1.weight": np.ones(3)}), "its weights are no tensors of PyTorch. "
+                        "Save them as such: torch.save({name: torch.from_numpy(array) for name, array in "
+                        "weights.items()}, FILE)"),
     "another network": (lambda: saved({"wav2vec2.encoder.weight": torch.ones(3)}),
                         "no Whisper: it holds wav2vec2.encoder.weight. Give the checkpoint of a Whisper"),
     "a program of the system": (lambda: pickle.dumps(Bomb(Path("executed")), 2),
