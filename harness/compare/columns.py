@@ -49,8 +49,8 @@ class ShiftedColumns:
     def words(self) -> str:
         """As in: token ',' is +0.50."""
         if self.first == self.last:
-            return f"token {self.text!r} is {self.shift:+.3g}"
-        return f"tokens {self.first} to {self.last} are {self.shift:+.3g}"
+            return f"token {self.text!r} is {self.shift:+.2g}"
+        return f"tokens {self.first} to {self.last} are {self.shift:+.2g}"
 
 
 def shifted(pairs: Pairs, n_vocab: int) -> tuple[ShiftedColumns, ...]:

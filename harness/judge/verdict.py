@@ -183,7 +183,7 @@ def _logits_rung(comparison: Comparison, tolerance: Tolerance) -> RungResult:
         return by_snr
     results = (by_snr, _kl_result(comparison, tolerance.kl_max), _top_result(comparison, tolerance.top_movement))
     worst = max(results, key=lambda result: _WORSE.index(result.grade))
-    by_columns = _column_result(comparison, tolerance.top_movement)
+    by_columns = _column_result(comparison, Limit(tolerance.floor, tolerance.max_tie_margin))
     if by_columns is None or _WORSE.index(by_columns.grade) < _WORSE.index(worst.grade):
         return worst
     return by_columns
@@ -205,7 +205,10 @@ def _top_result(comparison: Comparison, limit: Limit) -> RungResult:
 
 
 def _column_result(comparison: Comparison, limit: Limit) -> RungResult | None:
-    """A column that is off at every step, graded as a movement of a top token; None where there is none."""
+    """A column that is off at every step; None where there is none.
+
+    It is no noise, and decides every tie that it takes part in: it drifts from the floor of the edge on.
+    """
     if not comparison.columns:
         return None
     size = abs(comparison.columns[0].shift)

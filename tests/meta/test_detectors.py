@@ -212,6 +212,16 @@ def test_columns_that_are_off_at_every_step(reference, columns, by, said):
     assert found.reason.startswith(f"logits: {said} (pass to ")
 
 
+def test_a_column_that_is_off_is_seen_among_the_noise_of_8_bits():
+    """0.5 is less than 8 bits move a top token by now and then, and more than they move a column at every step."""
+    candidate = trace("tflite:int8", noise=0.02)
+    logits = candidate.windows[0].teacher_forced.logits.copy()
+    logits[:, 11] += np.float32(0.5)
+    found = verdict(trace("pytorch"), changed(candidate, logits=logits))
+    assert (found.outcome, grades(found)["logits"]) == (Outcome.DRIFT, Grade.DRIFT)
+    assert "token ',' is +0.5 at every step (pass to 0.4, drift to 1.2)" in found.reason
+
+
 def test_a_top_token_that_moves_at_one_step(reference, candidate):
     """The runner-up rises by 0.5 once: an SNR of 75 dB or more, and no flip."""
     logits = candidate.windows[0].teacher_forced.logits.copy()
