@@ -245,7 +245,7 @@ def _weight(
 def _failing(bench: Bench, reference: Trace, candidate: Trace) -> str:
     """The rung below the tokens that fails between two traces; "" when none does."""
     limits = tolerance.for_edge(bench.plan.tolerances, Edge(reference.header.stage, candidate.header.stage))
-    compared = compare(reference, candidate, reference.header.n_vocab)
+    compared = compare(reference, candidate, reference.header.vocabulary)
     failing = verdict.failing_tensors(compared, limits)
     return compared.broken.tensor if compared.broken else next((result.rung for result in failing), "")
 
@@ -263,7 +263,7 @@ def _with_policy(bench: Bench, clip: Clip, change: Change, ours: Trace, theirs: 
     session = bench.session(ours.header.stage)
     if not isinstance(session, Switchable):
         raise UnavailableError(f"{ours.header.stage} has no policy to switch")
-    samples, n_vocab = audio.load(clip.path), ours.header.n_vocab
+    samples, n_vocab = audio.load(clip.path), ours.header.vocabulary
     transcripts: dict[str, Sequence[int]] = {}
 
     def run(switched: policies.Switches) -> Sequence[int]:

@@ -178,7 +178,7 @@ def _judge_traces(before: Trace | None, after: Trace | None, table: tolerance.Ta
         return None
     stage = before.header.stage
     limits = tolerance.for_edge(table, Edge(stage, stage))
-    return verdict.judge(compare(before, after, before.header.n_vocab, limits.max_tie_margin), limits)
+    return verdict.judge(compare(before, after, before.header.vocabulary, limits.max_tie_margin), limits)
 
 
 def _rank(cell: Row) -> tuple[int, bool]:

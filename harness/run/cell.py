@@ -68,6 +68,7 @@ def judged(plan: Plan, cell: Cell, traces: Traces) -> Row:
         usage=header.usage,
         language=header.language or "",
         token_ids=header.tokens,
+        recorded=header.recorded if traces.is_of_another_run(trace) else "",
     )
 
 
@@ -92,7 +93,7 @@ def _judge(plan: Plan, edge: Edge, candidate: Trace, clip: Clip, traces: Traces)
     except ParityError as error:
         raise _NotComparedError(edge.reference, error) from error
     limits = tolerance.for_edge(plan.tolerances, edge)
-    comparison = compare(reference, candidate, plan.checkpoint.dims.n_vocab, limits.max_tie_margin)
+    comparison = compare(reference, candidate, plan.checkpoint.dims.vocabulary, limits.max_tie_margin)
     return Judged(comparison, verdict.judge(comparison, limits))
 
 

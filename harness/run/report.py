@@ -57,6 +57,8 @@ class Row:
     """Language of the prompt, a Whisper code; "" when nothing ran."""
     token_ids: tuple[int, ...] = ()
     """The text tokens themselves; `tokens` of them."""
+    recorded: str = ""
+    """When an earlier run recorded it, in `seconds`, and the cache kept it; "" where this run did."""
 
     @property
     def judged(self) -> Judged | None:
@@ -125,6 +127,8 @@ class OrderCheck:
     runs: int = 0
     """How often a clip was run for it."""
     seconds: float = 0.0
+    recorded: str = ""
+    """When an earlier run checked it, and the cache kept that; "" where this run did."""
 
     @property
     def exit_code(self) -> int:
@@ -168,6 +172,8 @@ class Report:
     """What the selection of clips left out: files of a folder that are no sound."""
     subset: str = ""
     """"2 of 6 cells": the others were not selected, and nothing is said of them; "" for a whole run."""
+    threads: int = 0
+    """Of every runtime; 0 where an earlier version did not record it."""
 
 
 def load(folder: RunFolder) -> Report:
