@@ -21,7 +21,7 @@ from whisper_parity.compare.tensor import TensorDiff
 from whisper_parity.compare.text import TextDiff
 from whisper_parity.compare.token import TokenDiff
 from whisper_parity.model.vocabulary import token_text
-from whisper_parity.trace.trace import Trace, WindowTrace
+from whisper_parity.trace.trace import Trace, WindowTrace, share_windows
 
 NOISE_SIGMAS = 3.0
 """A flip is a tie when its margin is at most this many times the root mean square movement elsewhere."""
@@ -133,13 +133,13 @@ def compare(reference: Trace, candidate: Trace, n_vocab: int) -> Comparison:
 
 
 def _paired_windows(reference: Trace, candidate: Trace) -> list[tuple[WindowTrace, WindowTrace]]:
-    if not reference.windows or not candidate.windows:
+    if not share_windows(reference, candidate):
         return []
     return list(zip(reference.windows, candidate.windows))
 
 
 def _broken_premise(reference: Trace, candidate: Trace) -> BrokenPremise | None:
-    if not reference.windows or not candidate.windows:
+    if not share_windows(reference, candidate):
         return None
     ours = {window.header.index for window in reference.windows}
     theirs = {window.header.index for window in candidate.windows}

@@ -101,5 +101,5 @@ def _sounds(plan: Plan, traces: Traces) -> list[Sound]:
 
 
 def _sound(traces: Traces, clip: Clip) -> tuple[str, Sound]:
-    features = traces.features(clip)
+    features = traces.features(clip, traces.plan.root)
     return features.audio_sha256, Sound(clip.name, features.seconds, features.silent)
