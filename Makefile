@@ -9,13 +9,17 @@ STAMP := $(VENV)/.setup
 export WHISPER_PARITY_CACHE ?= $(CURDIR)/build/cache
 
 MICRO_WORK ?= build/micro
-# Test files side by side; two fit 2 cores and 8 GiB. Threads that wait for work leave the core to the other one.
+# Test files side by side; two fit 2 cores and 8 GiB.
 WORKERS ?= 2
 
-.PHONY: setup names parity gate quick demo test runner micro lint clean help
+# The stages and clips of `make parity-base`: the recorded clips beside the project where they are, else yours.
+BASE_STAGES ?= whisper,pytorch,torchscript,tflite,tflite:int8,dla:simulated
+CLIPS ?= $(wildcard ../shared/audio)
+
+.PHONY: setup names parity parity-base gate quick demo test runner micro lint clean help
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 setup: $(STAMP)  ## create .venv with pinned dependencies
 
@@ -30,6 +34,11 @@ parity: $(STAMP)  ## judge every stage on the default clips
 gate: $(STAMP)  ## the same, and the whole run held against the rules and the approved result
 	$(BIN)/python -m pytest -m parity --parity-gate parity.toml
 
+parity-base: $(STAMP)  ## judge every stage on the real weights of Whisper base: make parity-base CLIPS=FOLDER
+	@test -n "$(CLIPS)" || { echo "parity-base: no clips: make parity-base CLIPS=FOLDER with recordings of yours" >&2; exit 2; }
+	@checkpoint="$$($(BIN)/python -m whisper_parity.fixtures.base)" || exit $$?; \
+	$(BIN)/parity run --checkpoint "$$checkpoint" --clips "$(CLIPS)" --stages "$(BASE_STAGES)"
+
 demo: $(STAMP)  ## the same at the terminal, without pytest
 	$(BIN)/parity demo
 
@@ -38,10 +47,10 @@ runner: $(STAMP)  ## build the device runner for this machine and for aarch64 bo
 	$(BIN)/parity device runner --target host,aarch64
 
 quick: $(STAMP)  ## unit and property tests: a minute on 2 cores
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest tests/unit tests/property -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest tests/unit tests/property -n $(WORKERS) --dist loadfile
 
 test: $(STAMP)  ## the whole test suite (what it tests is `make parity`)
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -m "not parity" -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -m "not parity" -n $(WORKERS) --dist loadfile
 
 micro: $(STAMP)  ## remake the micro checkpoint and the clips (about an hour and a half on 2 cores; needs espeak-ng)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[all,dev,micro]'

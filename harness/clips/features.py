@@ -15,7 +15,7 @@ from whisper_parity.clips import audio
 from whisper_parity.clips.clip import Clip
 from whisper_parity.clips.recording import Recording
 from whisper_parity.errors import AudioError, OutputError
-from whisper_parity.system import serial
+from whisper_parity.system import cache, serial
 from whisper_parity.system.files import file_sha256, replacing
 from whisper_parity.system.machine import version
 
@@ -131,6 +131,7 @@ def _load_features(path: Path, shape: tuple[int, ...], audio_sha256: str) -> Fea
     from safetensors import SafetensorError, safe_open
 
     try:
+        cache.touch(path)
         with safe_open(path, framework="numpy") as file:
             facts = json.loads(file.metadata()["facts"])
             mels = [file.get_tensor(name) for name in sorted(file.keys())]

@@ -7,12 +7,12 @@ for each token. A port for a shorter window takes the first rows (so does every 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from whisper_parity.errors import ArtifactError, OutputError
 from whisper_parity.model.checkpoint import Checkpoint, read
-from whisper_parity.model.dims import Dims
+from whisper_parity.model.dims import STATED, Dims
 from whisper_parity.system.files import locked, replacing
 
 POSITIONS = {"encoder.positional_embedding": "n_audio_ctx", "decoder.positional_embedding": "n_text_ctx"}
@@ -60,11 +60,13 @@ def write(checkpoint: Checkpoint, whole: Checkpoint) -> None:
 def _write(whole: Checkpoint, dims: Dims, path: Path) -> None:
     import torch
 
-    weights = dict(read(whole.path)["model_state_dict"])
+    saved = read(whole.path)
+    weights = dict(saved["model_state_dict"])
     for name, dimension in POSITIONS.items():
         weights[name] = weights[name][: getattr(dims, dimension)].clone()
+    stated = {name: getattr(dims, name) for name in STATED}
     try:
         with replacing(path) as partial:
-            torch.save({"dims": asdict(dims), "model_state_dict": weights}, partial)
+            torch.save({**saved, "dims": stated, "model_state_dict": weights}, partial)
     except (OSError, RuntimeError) as error:  # torch's own writer says so when the disk is full
         raise OutputError(f"{path}: cannot be written", hint="Choose another --cache") from error

@@ -69,6 +69,7 @@ def judged(plan: Plan, cell: Cell, traces: Traces) -> Row:
         usage=header.usage,
         language=header.language or "",
         token_ids=header.tokens,
+        recorded=header.recorded if traces.is_of_another_run(trace) else "",
     )
 
 
@@ -92,7 +93,7 @@ def _judge(plan: Plan, edge: Edge, candidate: Trace, clip: Clip, traces: Traces)
         reference = traces.get(edge.reference, clip)
     except ParityError as error:
         raise _NotComparedError(edge.reference, error) from error
-    comparison = compare(*context.as_far_as_fed(reference, candidate), plan.checkpoint.dims.n_vocab)
+    comparison = compare(*context.as_far_as_fed(reference, candidate), plan.checkpoint.dims.vocabulary)
     return Judged(comparison, verdict.judge(comparison, tolerance.for_edge(plan.tolerances, edge)))
 
 

@@ -64,6 +64,7 @@ def collect(plan: Plan, seconds: float, selection: Collection[tuple[str, str]] |
         clip_notes=plan.clip_notes,
         windows=windows.sentences(stages, rows, plan.backends, plan.checkpoint.dims),
         subset=subset,
+        threads=plan.threads,
     )
     serial.write(plan.folder.report, gathered)
     return gathered

@@ -20,7 +20,7 @@ from typing import Any
 from whisper_parity import project as projects
 from whisper_parity.errors import ConfigError, RecordError
 from whisper_parity.project import FILE_NAME, Project
-from whisper_parity.system import files, inputs
+from whisper_parity.system import amounts, files, inputs
 
 MAX_THREADS = 1024
 RESERVED = ("default", "all")
@@ -37,6 +37,7 @@ class Kind(Enum):
     CLIPS = "names, or paths that are there, separated by commas"
     WORDS = "BACKEND.KEY=VALUE, as often as needed"
     FLAG = "true or false"
+    SIZE = "a number of bytes, as 16GiB"
     COUNT = "a number"
     MASK = "a negative number"
     FOLDER_NAME = "a name of letters, digits, '.', '_' and '-'"
@@ -134,8 +135,8 @@ class RunOptions:
         None, Kind.TEXT, "language of clips that do not name theirs", metavar="CODE", shown="detected",
         commands=("run", "noise"), repeated=True,
     )  # fmt: skip
-    threads: int = _option(
-        lambda: os.cpu_count() or 1, Kind.COUNT, "threads of every runtime", metavar="N", shown="all cores",
+    threads: int | None = _option(
+        None, Kind.COUNT, "threads of every runtime", metavar="N", shown="what the model occupies, at most all cores",
         commands=ALL, repeated=True,
     )  # fmt: skip
     mask_value: str = _option(
@@ -158,11 +159,20 @@ class RunOptions:
         projects.cache, Kind.PATH, "folder of built artifacts", metavar="DIR", shown="the user's cache folder",
         commands=ALL, recorded=False,
     )  # fmt: skip
+    cache_limit: str = _option(
+        "16GiB", Kind.SIZE, "most that the cache may hold; 0 keeps no traces", metavar="SIZE", shown="16GiB",
+        recorded=False,
+    )  # fmt: skip
+    fresh: bool = _option(
+        False, Kind.FLAG, "record every trace, also those that the cache holds of the checkpoint's stages",
+        recorded=False,
+    )  # fmt: skip
     noise: Path | None = _option(
         None, Kind.PATH, "measured noise that tolerances are multiples of", metavar="FILE",
         shown="noise.json among the approved results", repeated=True,
     )  # fmt: skip
     state: bool = _option(False, Kind.FLAG, "check state and order by the whole set of sequences")
+    no_state: bool = _option(False, Kind.FLAG, "do not check state and order; the report says so")
     require_placement: bool = _option(
         False, Kind.FLAG, "fail where a stage fell back to the CPU, or does not say where it runs"
     )
@@ -173,14 +183,29 @@ class RunOptions:
         Raises:
             ConfigError: a thread count, mask value or run name that cannot be used.
         """
-        if not 1 <= self.threads <= MAX_THREADS:
+        if self.threads is not None and not 1 <= self.threads <= MAX_THREADS:
             raise ConfigError(f"threads {self.threads}: expected a number from 1 to {MAX_THREADS}")
+        if self.state and self.no_state:
+            raise ConfigError("state and no_state: expected one of them, found both", hint="Leave one out")
         if not _is_negative(self.mask_value):
             raise ConfigError(
                 f"mask value {self.mask_value!r:.60}: expected a negative number", hint="Use -inf or -10000"
             )
         if self.run_id is not None and self.run_id != files.safe_name(self.run_id):
             raise ConfigError(f"run id {self.run_id!r:.60}: use letters, digits, '.', '_' and '-'")
+        _ = self.cache_bytes
+
+    @property
+    def cache_bytes(self) -> int:
+        """Most that the cache may hold.
+
+        Raises:
+            ConfigError: no size.
+        """
+        try:
+            return amounts.size(self.cache_limit)
+        except ValueError as error:
+            raise ConfigError(f"cache limit {error}") from error
 
 
 OPTIONS: Mapping[str, Option] = {
@@ -227,7 +252,7 @@ def command(options: RunOptions, clip: str, stages: Sequence[str]) -> str:
     default = RunOptions(report_dir=options.report_dir)
     for option in OPTIONS.values():
         value = getattr(options, option.name)
-        if option.repeated and (value != getattr(default, option.name) or option.kind is Kind.COUNT):
+        if option.repeated and value != getattr(default, option.name):
             words += _words(option, value)
     return " ".join(quoted(word) for word in words)
 

@@ -57,6 +57,8 @@ class Row:
     """Language of the prompt, a Whisper code; "" when nothing ran."""
     token_ids: tuple[int, ...] = ()
     """The text tokens themselves; `tokens` of them."""
+    recorded: str = ""
+    """When an earlier run recorded it, in `seconds`, and the cache kept it; "" where this run did."""
 
     @property
     def judged(self) -> Judged | None:
@@ -127,6 +129,8 @@ class OrderCheck:
     runs: int = 0
     """How often a clip was run for it."""
     seconds: float = 0.0
+    recorded: str = ""
+    """When an earlier run checked it, and the cache kept that; "" where this run did."""
 
     @property
     def exit_code(self) -> int:
@@ -172,6 +176,8 @@ class Report:
     """What each window other than the checkpoint's changed by itself, in a sentence each."""
     subset: str = ""
     """"2 of 6 cells": the others were not selected, and nothing is said of them; "" for a whole run."""
+    threads: int = 0
+    """Of every runtime; 0 where an earlier version did not record it."""
 
 
 def load(folder: RunFolder) -> Report:

@@ -15,7 +15,7 @@ from whisper_parity.run.plan import Plan, remember
 from whisper_parity.run.report import OrderCheck, Row
 from whisper_parity.run.sessions import Sessions
 from whisper_parity.run.traces import Traces
-from whisper_parity.system import serial
+from whisper_parity.system import cache, serial
 from whisper_parity.system.crash import reported
 from whisper_parity.system.threads import side_by_side
 
@@ -176,8 +176,12 @@ def opened(plan: Plan, selection: Sequence[Cell] | None = None, *, alone: bool =
     """
     conditions.bind(plan)
     remember(plan)
-    schedule = Schedule(plan, selection, alone=alone)
-    try:
-        yield schedule
-    finally:
-        schedule.close()
+    with cache.in_use(plan.options.cache):
+        if plan.checkpoint.path.is_relative_to(plan.options.cache):
+            cache.touch(plan.checkpoint.path)
+        schedule = Schedule(plan, selection, alone=alone)
+        try:
+            yield schedule
+        finally:
+            schedule.close()
+    cache.prune(plan.options.cache, plan.options.cache_bytes)

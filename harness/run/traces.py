@@ -11,7 +11,7 @@ from threading import Lock
 
 import numpy as np
 
-from whisper_parity.backend.artifact import Artifact
+from whisper_parity.backend.artifact import Artifact, now
 from whisper_parity.backend.contract import Halves, Program
 from whisper_parity.clips.clip import Clip
 from whisper_parity.clips.features import Features, clip_features, clip_sha256
@@ -19,13 +19,14 @@ from whisper_parity.decode import draft, policy
 from whisper_parity.decode.loop import rows_are_invariant
 from whisper_parity.errors import BackendError, ParityError, RecordError, mapped
 from whisper_parity.model.dims import Dims
-from whisper_parity.run import fit
+from whisper_parity.run import conditions, fit, placement
+from whisper_parity.run.kept import Kept
 from whisper_parity.run.plan import Plan
 from whisper_parity.run.sessions import Session, Sessions
 from whisper_parity.system import inputs, serial
 from whisper_parity.system.files import locked
 from whisper_parity.trace import file
-from whisper_parity.trace.record import Recorder, record
+from whisper_parity.trace.record import Recorder, again, record
 from whisper_parity.trace.trace import Trace
 
 IN_HAND = 3
@@ -43,14 +44,27 @@ class Task:
     language: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A clip's sound, without its features."""
+
+    audio_sha256: str
+    seconds: float
+    silent: bool
+    fed: tuple[str, ...]
+    """Hashes of the input features of its windows."""
+
+
 class Traces:
     """The traces of a plan's cells; each file is read once while it is in hand, each clip hashed once."""
 
     def __init__(self, plan: Plan, sessions: Sessions) -> None:
         self.plan = plan
         self._sessions = sessions
+        self._kept = Kept(plan)
+        self._run = conditions.run_id(plan)
         self._hashes: dict[Path, str] = {}
-        self._fed: dict[tuple[Path, int], tuple[str, ...]] = {}
+        self._heard: dict[tuple[Path, int], Heard] = {}
         self._in_hand: OrderedDict[tuple[str, str], Trace] = OrderedDict()
         self._lock = Lock()
         self._recorded_by: dict[tuple[str, str], tuple[int, int]] = {}
@@ -71,9 +85,25 @@ class Traces:
                 if not self.changed(trace, stage, clip):
                     self._require_fit(trace, stage, clip)
                     return self._keep(stage, clip, trace)
-            trace = self._record(stage, clip)
-            file.save(trace, path)
+            trace = self._kept_or_recorded(stage, clip, path)
         return self._keep(stage, clip, trace)
+
+    def is_of_another_run(self, trace: Trace) -> bool:
+        """Whether an earlier run recorded it."""
+        return bool(trace.header.run) and trace.header.run != self._run
+
+    def _kept_or_recorded(self, stage: str, clip: Clip, path: Path) -> Trace:
+        """The trace that the cache keeps, once it is known that the stage could run here; else recorded now."""
+        heard, artifact = self.heard(clip, stage), self._sessions.artifact(stage)
+        key = self._kept.key(artifact, clip, heard.audio_sha256, heard.fed)
+        trace = self._kept.find(key, clip, path)
+        if trace and not self._misfit(trace, stage, clip):
+            placement.remember(self.plan.folder, stage, artifact.sha256, trace.header.placement)
+            return trace
+        trace = self._record(stage, clip, key)
+        file.save(trace, path)
+        self._kept.keep(key, path)
+        return trace
 
     def of_session(self, stage: str, clip: Clip, session: Session) -> Trace | None:
         """The trace that this very session has recorded in this process; None for one of another session."""
@@ -92,14 +122,27 @@ class Traces:
             return "language"
         return "" if trace.header.artifact_sha256 == self._sessions.artifact(stage).sha256 else "artifact"
 
-    def _require_fit(self, trace: Trace, stage: str, clip: Clip) -> None:
+    def heard(self, clip: Clip, stage: str) -> Heard:
+        """What is known of a clip's sound in windows of a stage's length, found out once.
+
+        Raises:
+            AudioError: it cannot be used.
+        """
         key = clip.path, self.plan.checkpoint_of(stage).dims.n_frames
-        if key not in self._fed:  # once a clip, not once a trace
-            self._fed[key] = tuple(window.sha256 for window in self.features(clip, stage).windows)
-        reason = fit.misfit(trace, self.plan, stage, clip, self._fed[key])
+        if key not in self._heard:
+            features = self.features(clip, stage)
+            fed = tuple(window.sha256 for window in features.windows)
+            self._heard[key] = Heard(features.audio_sha256, features.seconds, features.silent, fed)
+        return self._heard[key]
+
+    def _misfit(self, trace: Trace, stage: str, clip: Clip) -> str:
+        reason = fit.misfit(trace, self.plan, stage, clip, self.heard(clip, stage).fed)
         if not reason and not trace.windows and not self._is_program(stage):
             reason = "it has no windows, and the stage has halves"
-        if reason:
+        return reason
+
+    def _require_fit(self, trace: Trace, stage: str, clip: Clip) -> None:
+        if reason := self._misfit(trace, stage, clip):
             path = self.plan.folder.trace(clip.name, stage)
             raise RecordError(f"{path}: no trace of this run: {reason}", hint=file.AGAIN)
 
@@ -133,6 +176,11 @@ class Traces:
         dims = self.plan.checkpoint_of(stage).dims
         return clip_features(self.plan.options.cache, clip, dims.n_mels, self._sha256(clip), dims.n_frames)
 
+    @property
+    def kept(self) -> Kept:
+        """What the cache keeps."""
+        return self._kept
+
     def reference(self, stage: str, clip: Clip) -> Trace | None:
         """The root's trace under its window for every stage behind one; None for the roots and what stands before.
 
@@ -156,17 +204,31 @@ class Traces:
                 session.usage()  # what a failed clip spent is not the next one's
                 raise
 
+    def again(self, stage: str, session: Session, task: Task, trace: Trace) -> Trace:
+        """A recorded trace of an opened session, with its first window run again; of a program the whole clip.
+
+        Raises:
+            ParityError: it failed.
+        """
+        if isinstance(session, Program):
+            return self.play(stage, session, task)
+        with mapped(BackendError, f"{stage} failed on {task.clip.name}"):
+            return again(self._recorder(stage, self._sessions.artifact(stage), session), task.features, trace)
+
     def warm_up(self, stage: str) -> None:
         """Check the rows of a stage once, before several threads would; a failure shows in its cells."""
         with suppress(ParityError), self._sessions.session(stage) as session:
             self._recorder(stage, self._sessions.artifact(stage), session)
 
-    def _record(self, stage: str, clip: Clip) -> Trace:
+    def _record(self, stage: str, clip: Clip, key: str) -> Trace:
         task = self.prepare(stage, clip)
         with self._sessions.session(stage) as session:
             trace = self.play(stage, session, task)
             self._recorded_by[stage, clip.name] = (self._sessions.openings, id(session))
-        return trace
+            placed = session.facts.placement
+        return replace(
+            trace, header=replace(trace.header, recorded=now(), run=self._run, decided_by=key, placement=placed)
+        )
 
     def _keep(self, stage: str, clip: Clip, trace: Trace) -> Trace:
         with self._lock:
@@ -195,7 +257,7 @@ class Traces:
         dims = replace(weights.dims, n_text_ctx=plan.checkpoint.dims.n_text_ctx)
         invariant = True
         if isinstance(session, Halves):
-            path = draft.invariance_path(cache, artifact.sha256, session.facts.label, plan.options.threads)
+            path = draft.invariance_path(cache, artifact.sha256, session.facts.label, plan.threads)
             invariant = bool(serial.remembered(path, _check(plan, session, weights.dims)))
         return Recorder(
             stage=stage,

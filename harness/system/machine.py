@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 from whisper_parity.errors import UnavailableError
+from whisper_parity.system import cores, waiting
 
 PACKAGES = ("whisper-parity", "openai-whisper", "numpy", "av", "jiwer", "rapidfuzz", "safetensors", "tiktoken")
 """Distributions on which every number depends; backends name their own."""
@@ -26,12 +27,17 @@ class Machine:
     platform: str
     processor: str
     cpus: int
+    """Cores of the machine."""
     python: str
     packages: dict[str, str]
     commit: str | None
     """Commit of the project's folder; None outside a git checkout."""
     dirty: bool | None
     """Whether files differ from that commit."""
+    cores: int = 0
+    """Those that the run could use: affinity, quotas; 0 where an earlier version did not record it."""
+    waiting: str = ""
+    """How idle threads waited: "passive", or "active: " and why; "" where that was not recorded."""
 
 
 def describe(folder: Path, packages: Iterable[str] = ()) -> Machine:
@@ -44,12 +50,14 @@ def describe(folder: Path, packages: Iterable[str] = ()) -> Machine:
     commit = _git(folder, "rev-parse", "HEAD")
     return Machine(
         platform=platform.platform(),
-        processor=_processor(),
+        processor=processor()[0],
         cpus=os.cpu_count() or 1,
         python=platform.python_version(),
         packages=versions(*dict.fromkeys((*PACKAGES, *packages))),
         commit=commit,
         dirty=None if commit is None else bool(_git(folder, "status", "--porcelain", "--untracked-files=no")),
+        cores=cores.available(),
+        waiting=waiting.HOW,
     )
 
 
@@ -86,12 +94,15 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return result.stdout.strip()
 
 
-def _processor() -> str:
+@cache
+def processor() -> tuple[str, str]:
+    """Name and instruction sets of the processor, by which runtimes choose their kernels; "" where unknown."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
+    except OSError:
+        lines = []
+    facts = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in reversed(lines))}
+    return facts.get("model name") or platform.processor(), facts.get("flags") or facts.get("Features", "")
 
 
 @cache

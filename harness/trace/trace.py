@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from whisper_parity.backend.contract import Usage
+from whisper_parity.backend.contract import Placement, Usage
 from whisper_parity.decode.loop import ENDS, TeacherForced
 
 FRAMES_PER_SECOND = 100
@@ -76,6 +76,7 @@ class TraceHeader:
     artifact_sha256: str
     audio_sha256: str
     n_vocab: int
+    """Columns of the logits."""
     policy: str
     language: str | None
     audio_s: float
@@ -103,6 +104,22 @@ class TraceHeader:
     """Mel frames of the stage's windows, each of 10 ms."""
     n_text_ctx: int | None = None
     """Tokens that the stage's files have room for; None: as many as the checkpoint."""
+
+    vocabulary: int = 0
+    """Size of the vocabulary that the ids are of, see `Dims.vocabulary`; 0 stands for n_vocab."""
+    recorded: str = ""
+    """When, as ISO 8601; "" where an earlier version did not say."""
+    run: str = ""
+    """Id of the run that recorded it."""
+    decided_by: str = ""
+    """Hash over all that decided it, where it is kept for other runs."""
+    placement: tuple[Placement, ...] = ()
+    """Where the stage's files ran, as far as it says."""
+
+    def __post_init__(self) -> None:
+        """Take n_vocab for a vocabulary that nothing was added to."""
+        if not self.vocabulary:
+            object.__setattr__(self, "vocabulary", self.n_vocab)
 
     @property
     def window_s(self) -> float:
