@@ -72,7 +72,7 @@ def _require_window(dims: Dims) -> None:
     if dims.n_frames != FRAMES:
         raise UnavailableError(
             f"whisper: openai-whisper transcribes windows of 30 s, this checkpoint has {dims.n_frames / 100:g} s",
-            hint="Judge it from stage pytorch on",
+            hint="Name the stages from pytorch on: --stages pytorch,torchscript,tflite",
         )
 
 
