@@ -11,7 +11,8 @@ from whisper_parity.backend.artifact import Artifact, BuildOptions
 from whisper_parity.backend.contract import Availability, Facts, Float32, Transcript
 from whisper_parity.backends import provenance
 from whisper_parity.backends.split import placement
-from whisper_parity.errors import BackendError, BuildError, first_line
+from whisper_parity.clips.features import FRAMES
+from whisper_parity.errors import BackendError, BuildError, UnavailableError, first_line
 from whisper_parity.model.checkpoint import Checkpoint
 
 
@@ -57,6 +58,11 @@ class WhisperBackend:
         from whisper_parity.backends.split.modules import load_model
 
         torch.set_num_threads(threads)
+        if (n_frames := artifact.checkpoint.dims.n_frames) != FRAMES:
+            raise UnavailableError(
+                f"whisper: openai-whisper transcribes windows of {FRAMES} frames, and this checkpoint takes {n_frames}",
+                hint="Name the stages without it: --stages pytorch,...",
+            )
         yield WhisperSession(load_model(artifact.path("checkpoint")), provenance.of("openai-whisper")["openai-whisper"])
 
 
