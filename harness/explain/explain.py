@@ -13,6 +13,7 @@ from whisper_parity.backend.stage import Edge
 from whisper_parity.clips import audio
 from whisper_parity.clips.clip import Clip
 from whisper_parity.compare import boundaries, recorded, tensor
+from whisper_parity.compare.comparison import compare
 from whisper_parity.compare.results import ResultComparison
 from whisper_parity.errors import ParityError, RecordError, UnavailableError, UsageError
 from whisper_parity.explain import crossfeed, edges, layers, policies, weight
@@ -30,7 +31,7 @@ from whisper_parity.explain.explanation import (
     Weight,
 )
 from whisper_parity.explain.weight import Place
-from whisper_parity.judge import tolerance
+from whisper_parity.judge import tolerance, verdict
 from whisper_parity.judge.verdict import Outcome
 from whisper_parity.model import vocabulary
 from whisper_parity.run.folder import RunFolder
@@ -202,7 +203,8 @@ def _explanation(
         with answers.to(f"layer of the {component}"):
             where.append(layers.locate(bench, parent, spec, clip, change.window, component, detail=detail))
     with answers.to("does it matter"):
-        weighed = _weight(bench, pair, clip, change, where)
+        failing = _failing(bench, traces[parent], traces[spec])
+        weighed = _weight(bench, pair, clip, change, where, failing)
     return replace(result, cross_feed=crossed, layers=tuple(where), weight=weighed, missing=tuple(answers.missing))
 
 
@@ -241,15 +243,25 @@ def _components(crossed: CrossFeed | None) -> tuple[str, ...]:
     )
 
 
-def _weight(bench: Bench, pair: Pair, clip: Clip, change: Change, where: Sequence[LayerFinding]) -> Weight:
+def _weight(
+    bench: Bench, pair: Pair, clip: Clip, change: Change, where: Sequence[LayerFinding], failing: str
+) -> Weight:
     step = crossfeed.flip_step(pair, change)
     moved = weight.movements(_recorded(bench, pair.reference, pair.candidate))
     place: Place = (clip.name, change.window, step)
-    max_tie_margin = tolerance.for_edge(bench.plan.tolerances, Edge(pair.reference, pair.candidate)).max_tie_margin
-    weighed = weight.weigh(pair.ours, pair.theirs, place, moved, where, max_tie_margin)
+    limits = tolerance.for_edge(bench.plan.tolerances, Edge(pair.reference, pair.candidate))
+    weighed = weight.weigh(pair.ours, pair.theirs, place, moved, where, limits, failing)
     if weighed is None:
         raise UnavailableError(f"{pair.candidate} does not flip there when it is fed the reference's tokens")
     return weighed
+
+
+def _failing(bench: Bench, reference: Trace, candidate: Trace) -> str:
+    """The rung below the tokens that fails between two traces; "" when none does."""
+    limits = tolerance.for_edge(bench.plan.tolerances, Edge(reference.header.stage, candidate.header.stage))
+    compared = compare(reference, candidate, reference.header.vocabulary)
+    failing = verdict.failing_tensors(compared, limits)
+    return compared.broken.tensor if compared.broken else next((result.rung for result in failing), "")
 
 
 def _recorded(bench: Bench, reference: str, candidate: str) -> Iterator[tuple[Trace, Trace]]:

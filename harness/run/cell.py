@@ -93,8 +93,10 @@ def _judge(plan: Plan, edge: Edge, candidate: Trace, clip: Clip, traces: Traces)
         reference = traces.get(edge.reference, clip)
     except ParityError as error:
         raise _NotComparedError(edge.reference, error) from error
-    comparison = compare(*context.as_far_as_fed(reference, candidate), plan.checkpoint.dims.vocabulary)
-    return Judged(comparison, verdict.judge(comparison, tolerance.for_edge(plan.tolerances, edge)))
+    limits = tolerance.for_edge(plan.tolerances, edge)
+    fed = context.as_far_as_fed(reference, candidate)
+    comparison = compare(*fed, plan.checkpoint.dims.vocabulary, limits.max_tie_margin)
+    return Judged(comparison, verdict.judge(comparison, limits))
 
 
 def _vs_transcript(clip: Clip, trace: Trace) -> TextDiff | None:

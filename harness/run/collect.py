@@ -52,7 +52,7 @@ def collect(plan: Plan, seconds: float, selection: Collection[tuple[str, str]] |
         checkpoint_note=plan.checkpoint.note,
         policy=plan.policy.name,
         policy_options=dict(plan.policy.options),
-        tolerances={edge: {k: _written(v) for k, v in values.items()} for edge, values in plan.tolerances.items()},
+        tolerances=written_limits(plan.tolerances),
         machine=machine.describe(plan.project.folder, plan.backends.packages([stage.spec for stage in plan.stages])),
         stages=stages,
         rows=tuple(rows),
@@ -80,8 +80,12 @@ def _subset(
     return f"{there} of {len(cells)} cells" if there < len(cells) else ""
 
 
+def written_limits(tolerances: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Limits as the report has them: JSON has no infinity, and where any value is allowed none is made of it."""
+    return {edge: {key: _written(limit) for key, limit in limits.items()} for edge, limits in tolerances.items()}
+
+
 def _written(limit: Any) -> Any:
-    """A limit as the report has it: JSON has no infinity, and where any value is allowed none is made of it."""
     if isinstance(limit, list):
         return [_written(bound) for bound in limit]
     return "Infinity" if limit == math.inf else limit

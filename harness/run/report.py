@@ -16,7 +16,7 @@ from whisper_parity.run.folder import RunFolder
 from whisper_parity.system import serial
 from whisper_parity.system.machine import Machine
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def test_approve_then_gate(cli, project):
     assert (signed.exit_code, signed.output.strip()) == (0, f"approved: {project / 'approved' / 'hand-plain.json'}")
     green = cli("gate", run)
     assert green.exit_code == 0
-    assert green.output.splitlines()[-1] == "gate passed: 42 rules on 3 edges"
+    assert green.output.splitlines()[-1] == "gate passed: 45 rules on 3 edges"
     written = serial.read(GateResult, RunFolder(run).gate)
     assert (written.passed, written.exit_code, len(written.rules)) == (True, 0, 43)
     published = json.loads((CHECKOUT / "docs" / "gate.schema.json").read_text("utf-8"))
@@ -225,7 +225,7 @@ def test_the_gate_under_pytest(session, pytester, cli_of):
     green = session("-m", "parity", "--junitxml=junit.xml")
     assert green.ret == 0
     green.assert_outcomes(passed=23, deselected=1)
-    green.stdout.fnmatch_lines(["gate passed: 17 rules on 1 edges"])
+    green.stdout.fnmatch_lines(["gate passed: 18 rules on 1 edges"])
     cases = {case.get("name"): case for case in ET.parse(pytester.path / "junit.xml").iter("testcase")}
     facts = {each.get("name"): each.get("value") for each in cases["faults[pytorch->torchscript]"].iter("property")}
     assert (facts["limit"], facts["actual"], facts["source"]) == ("at most 0", "0 faults", "default")
