@@ -64,6 +64,11 @@ class WhisperBackend:
 
         _require_window(artifact.checkpoint.dims)
         torch.set_num_threads(threads)
+        if (n_frames := artifact.checkpoint.dims.n_frames) != FRAMES:
+            raise UnavailableError(
+                f"whisper: openai-whisper transcribes windows of {FRAMES} frames, and this checkpoint takes {n_frames}",
+                hint="Name the stages without it: --stages pytorch,...",
+            )
         yield WhisperSession(load_model(artifact.path("checkpoint")), provenance.of("openai-whisper")["openai-whisper"])
 
 
