@@ -1,10 +1,11 @@
 """What is caught, and how far its cause is found: known faults of ports, one at a time, beside three common gates.
 
-    python -m benchmarks.detection [--clips A,B,C] [--breakages A,B | --drawn 60 --seed 1 [--int8]]
+    python -m benchmarks.detection [--checkpoint FILE] [--clips A,B] [--breakages A,B | --drawn 60 --seed 1 [--int8]]
 
-One run of the micro checkpoint judges sound ports and one port for each breakage of `fixtures/breakages.py`; what the
-run does not call pass is explained, and edge, part and unit are held against what was broken. Beside it, on the same
-traces: equality of texts, `torch.testing.assert_close`'s criterion at 1e-5 and at 1e-3, and a PSNR of 35 dB.
+One run of the micro checkpoint, or of another one, judges sound ports and one port for each breakage of
+`fixtures/breakages.py`; what the run does not call pass is explained, and edge, part and unit are held against what was
+broken. Beside it, on the same traces: equality of texts, `torch.testing.assert_close`'s criterion at 1e-5 and at 1e-3,
+and a PSNR of 35 dB.
 """
 
 from __future__ import annotations
@@ -83,13 +84,15 @@ class Detection:
 
 
 def plan(
-    folder: Path, clips: Sequence[str], names: Sequence[str], cache: Path, sound: Sequence[str] = ("port",)
-) -> Plan:
+    folder: Path, clips: Sequence[str], names: Sequence[str], cache: Path, sound: Sequence[str] = ("port",),
+    checkpoint: str | None = None,
+) -> Plan:  # fmt: skip
     """A run of sound ports and of those with these breakages; with 8-bit weights they are judged like `tflite:int8`."""
     stages = ("pytorch", *sound, *(f"port:{name}" for name in names))
     options = RunOptions(
-        stages=stages, clips=tuple(clips), policy="short", threads=2, run_id="detection", report_dir=folder, cache=cache
-    )
+        stages=stages, clips=tuple(clips), policy="short", threads=2, run_id="detection", report_dir=folder,
+        cache=cache, checkpoint=checkpoint,
+    )  # fmt: skip
     rounded = [drawn.INT8, *(name for name in names if drawn.NAME.fullmatch(name) and name.endswith(drawn.INT8))]
     of_int8 = tolerance.load(registry.Backends())["*->tflite:int8"]
     limits = {f"*->port:{name}": of_int8 for name in rounded}
@@ -174,6 +177,7 @@ def _rate(column: Sequence[bool | None]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", metavar="FILE", help="in place of the micro one")
     parser.add_argument("--clips", default=",".join(CLIPS))
     parser.add_argument("--breakages", default=",".join(BREAKAGES))
     parser.add_argument("--drawn", type=int, metavar="N", help="in their place, N faults that chance chose")
@@ -182,7 +186,7 @@ def main() -> None:
     given = parser.parse_args()
     chosen = drawn.names(given.seed, given.drawn, int8=given.int8) if given.drawn else given.breakages.split(",")
     with tempfile.TemporaryDirectory() as folder, ports.installed():
-        made = plan(Path(folder), given.clips.split(","), chosen, RunOptions().cache, tuple(SOUND))
+        made = plan(Path(folder), given.clips.split(","), chosen, RunOptions().cache, tuple(SOUND), given.checkpoint)
         with progress(2 * len(made.stages) - 1) as advance:
             found = list(detect(made, advance))
     unfolded(stdout()).print(table(found))

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from whisper_parity.backend import taps
 from whisper_parity.backend.contract import Float32
+from whisper_parity.backend.interface import Interface
 from whisper_parity.backend.taps import Taps
 from whisper_parity.backends.split.stream import Tap
-from whisper_parity.errors import ArtifactError, BackendError
+from whisper_parity.errors import ArtifactError, BackendError, UnavailableError
 from whisper_parity.model.dims import Dims
 from whisper_parity.system.frames import Message
 
@@ -38,8 +39,9 @@ class FileProbe:
     """Implement `whisper_parity.backend.contract.Probing` by the taps inside a stage's own files."""
 
     def __init__(
-        self, label: str, selection: Taps, dims: Dims, tapping: Tapping, lookup: Callable[[Sequence[int]], Float32]
-    ) -> None:
+        self, label: str, selection: Taps, dims: Dims, tapping: Tapping, lookup: Callable[[Sequence[int]], Float32],
+        interface: Interface | None = None,
+    ) -> None:  # fmt: skip
         """Take what computes.
 
         Args:
@@ -47,10 +49,17 @@ class FileProbe:
             selection: the taps that are asked for; units that a file does not keep apart have no output.
             dims: of the checkpoint.
             tapping: computes.
-            lookup: tokens -> float32 [1, n_text_ctx, n_text_state], zero after the last one.
+            lookup: tokens -> float32 [1, n_text_ctx, n_text_state], or ids [1, n_text_ctx]; zero after the last one.
+            interface: how given files take and give their numbers.
+
+        Raises:
+            UnavailableError: the hidden states of such files cannot be read.
         """
         self.label = label
         self._taps, self._dims, self._tapping, self._lookup = selection, dims, tapping, lookup
+        self._interface = interface
+        if interface is not None:
+            require_told_apart(interface, selection.components, dims)
 
     def tapped(self, component: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, Float32]:
         """See `whisper_parity.backend.contract.Probing`.
@@ -65,7 +74,18 @@ class FileProbe:
             outputs = self._tapping.entire(component, wanted, arrays)
         else:
             outputs = self._tapping.single(component, wanted, arrays, hidden)
-        return {unit: canonical(unit, output, self._dims)[:, :count] for unit, output in outputs.items()}
+        return {unit: self._canonical(unit, output)[:, :count] for unit, output in outputs.items()}
+
+    def _canonical(self, unit: str, output: NDArray[Any]) -> Float32:
+        """A unit's output [1, n_rows, n_columns]; the last one's is the file's own, laid out as the file says."""
+        component = unit.partition(".")[0]
+        if self._interface is None or unit != taps.FINAL[component]:
+            return canonical(unit, output, self._dims)
+        try:
+            whole = self._interface.half(component).output.unpack(output)
+        except ValueError as error:
+            raise ArtifactError(f"output of {unit}: {error}") from error
+        return whole[..., : self._dims.n_vocab] if component == "decoder" else whole
 
     def _split(
         self, component: str, inputs: Mapping[str, NDArray[Any]]
@@ -73,8 +93,8 @@ class FileProbe:
         """The file's own inputs, zeros for those that no unit is fed; and the hidden states by unit."""
         own = taps.ports(taps.make(taps.ENTIRE, [taps.FINAL[component]], self._dims), component, self._dims).inputs
         given = {**inputs}
-        if "tokens" in given:
-            given["token_embeddings"] = self._lookup([int(token) for token in given.pop("tokens")])
+        if "token_embeddings" in own:
+            given["token_embeddings"] = self._lookup([int(token) for token in given.pop("tokens", ())])
         arrays = {name: np.asarray(given.get(name, np.zeros(shape)), np.float32) for name, shape in own.items()}
         suffix = ".input"
         hidden = {
@@ -82,6 +102,32 @@ class FileProbe:
             for name, array in given.items() if name.endswith(suffix)
         }  # fmt: skip
         return arrays, hidden
+
+
+def require_told_apart(interface: Interface, components: Collection[str], dims: Dims) -> None:
+    """Refuse files whose hidden states would be read in a wrong order, or at a wrong place.
+
+    Args:
+        interface: of the files.
+        components: that are looked into.
+        dims: of the checkpoint, with the positions that the files have.
+
+    Raises:
+        UnavailableError: rows and columns are equally many, or only the last row is computed.
+    """
+    sizes = {
+        "encoder": (dims.n_audio_ctx, dims.n_audio_state),
+        "decoder": (dims.n_text_ctx, dims.n_text_state),
+    }  # fmt: skip
+    for component in components:
+        rows, columns = sizes[component]
+        if rows == columns:
+            raise UnavailableError(
+                f"the {component}'s layers are not looked at: its hidden states are {rows} x {columns}, "
+                "and no file says which axis is which"
+            )
+    if "decoder" in components and interface.last_row:
+        raise UnavailableError("the decoder's layers are not looked at: it gives the logits of the last token alone")
 
 
 def chosen(selection: Sequence[Tap], fed: Collection[str]) -> tuple[Tap, ...]:

@@ -98,8 +98,8 @@ def load_model(checkpoint: Path) -> Whisper:
     Raises:
         CheckpointError: its weights do not match its dimensions.
     """
-    model = _loaded(checkpoint)
     extras = canonical.extras(read(checkpoint))
+    model = _loaded(checkpoint)
     if extras and extras.projection is not None:
         table = model.decoder.token_embedding.weight.detach()
         model.decoder.token_embedding = UntiedEmbedding(table, extras.projection.float())

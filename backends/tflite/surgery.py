@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from whisper_parity.backend import taps
+from whisper_parity.backend.interface import Half, Port
 from whisper_parity.backends.split import stream
 from whisper_parity.backends.split.stream import NORM, OTHER, PASS, PRODUCT, SCALE, SHAPE, SUM, Node, Tap
 from whisper_parity.backends.tflite.mtkext import flatfile, tensors
@@ -43,10 +44,10 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A file with taps; all ports float32."""
+    """A file with taps; all ports float32, but for a given file's own inputs."""
 
     path: Path
-    inputs: Mapping[str, Shape]
+    inputs: Mapping[str, Shape | Port]
     """The file's own by our names, then "UNIT.input" for units that are fed."""
     outputs: Mapping[str, Shape]
     """By unit."""
@@ -56,7 +57,9 @@ class Copy:
     """The unit whose output is the file's own input: positions that are added outside."""
 
 
-def write(path: Path, out: Path, kind: str, wanted: Sequence[str], component: str, dims: Dims) -> Copy:
+def write(
+    path: Path, out: Path, kind: str, wanted: Sequence[str], component: str, dims: Dims, half: Half | None = None
+) -> Copy:
     """Write a copy of a file whose units can be read.
 
     Args:
@@ -66,10 +69,12 @@ def write(path: Path, out: Path, kind: str, wanted: Sequence[str], component: st
         wanted: units; those that the file does not keep apart are left out.
         component: "encoder" or "decoder".
         dims: of the checkpoint.
+        half: how a given file takes and gives its numbers; its own inputs stay as they are.
 
     Raises:
         ArtifactError: no usable TFLite file.
-        UnavailableError: its structure is not that of this half, or a tensor's type has no conversion.
+        UnavailableError: its structure is not that of this half, its inputs have any length, or a tensor's type has no
+            conversion.
         OutputError: the copy cannot be written.
     """
     model = flatfile.read(path)
@@ -77,19 +82,30 @@ def write(path: Path, out: Path, kind: str, wanted: Sequence[str], component: st
     names = [_op_name(model, operator) for operator in graph.operators]
     nodes = [_node(name, operator) for name, operator in zip(names, graph.operators)]
     fused = {value for name, node in zip(names, nodes) if _is_whole_norm(name) for value in node.outputs}
-    found = stream.found(
-        nodes, [int(index) for index in graph.inputs], int(graph.outputs[0]), fused, component, dims, f"{path}"
-    )
+    sources, output = _ends(path, graph, half)
+    found = stream.found(nodes, sources, output, fused, component, dims, f"{path}")
     selection = stream.selected(found, wanted)
     fed = selection[1:] if kind == taps.SINGLE else ()
     surgeon = _Surgeon(model, graph)
-    inputs = surgeon.own_inputs(selection[0].before, component) | surgeon.fed(fed)
+    own = surgeon.own_inputs(selection[0].before, component, convert=half is None)
+    inputs = own | surgeon.fed(fed)
     outputs = surgeon.read([tap for tap in selection if tap.behind != selection[0].before])
     surgeon.close(inputs, outputs)
     flatfile.write(model, out)
     sourced = next((tap.unit for tap in selection if tap.behind == selection[0].before), None)
     sides = [{name: tensors.shape(graph.tensors[index]) for name, index in side.items()} for side in (inputs, outputs)]
-    return Copy(out, sides[0], sides[1], {tap.unit: tap.fed for tap in fed}, sourced)
+    ports = {list(own)[port.index]: port for port in half.inputs} if half else {}
+    return Copy(out, {**sides[0], **ports}, sides[1], {tap.unit: tap.fed for tap in fed}, sourced)
+
+
+def _ends(path: Path, graph: Any, half: Half | None) -> tuple[list[int], int]:
+    """The tensors where the stream may begin, and the one where it ends."""
+    inputs = [int(index) for index in graph.inputs]
+    if half is None:
+        return inputs, int(graph.outputs[0])
+    if any(tensors.shape(graph.tensors[inputs[port.index]]) != port.shape for port in half.inputs):
+        raise UnavailableError(f"{path}: takes inputs of any length: the shapes of its hidden states are not known")
+    return [inputs[half.inputs[0].index]], int(graph.outputs[half.output.index])
 
 
 class _Surgeon:
@@ -100,10 +116,10 @@ class _Surgeon:
         self._before: list[Any] = []
         self._behind: list[Any] = []
 
-    def own_inputs(self, source: int, component: str) -> dict[str, int]:
+    def own_inputs(self, source: int, component: str, *, convert: bool) -> dict[str, int]:
         """The file's inputs by our names: the stream begins at the source, the other one is the encoder output."""
         names = {int(index): "encoder_output" for index in self._graph.inputs} | {source: SOURCES[component]}
-        return {name: self._taken(index) for index, name in names.items()}
+        return {name: self._taken(index) if convert else index for index, name in names.items()}
 
     def fed(self, fed: Sequence[Tap]) -> dict[str, int]:
         """New inputs that units take in place of what is before them."""

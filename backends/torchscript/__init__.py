@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from whisper_parity.backend import settings as reading
@@ -13,9 +14,11 @@ from whisper_parity.backend import taps
 from whisper_parity.backend.artifact import GIVEN, Artifact, BuildOptions
 from whisper_parity.backend.constants import Constant
 from whisper_parity.backend.contract import Availability, Backend, Facts, Float32, Placement
+from whisper_parity.backend.interface import Half, Interface
 from whisper_parity.backends import provenance
-from whisper_parity.backends.split.embedding import TokenEmbedding, constant
+from whisper_parity.backends.split.embedding import TokenEmbedding, constant, filled
 from whisper_parity.backends.split.inside import FileProbe
+from whisper_parity.backends.split.last_row import LastRow
 from whisper_parity.backends.split.names import torchscript_names
 from whisper_parity.backends.torchscript import given
 from whisper_parity.backends.torchscript.scripts import LoadedScripts, Scripts, TapRequest, weight_shape
@@ -90,6 +93,10 @@ class TorchScriptBackend:
 
         return (constant(path),) if path.suffix == ".npy" else constants.read(path)
 
+    def interface(self, artifact: Artifact) -> Interface:
+        """Found by running the files on zeros, in a confined child process: they state no shapes."""
+        return given.read(self.settings, artifact)
+
     def build(self, parent: Artifact, out: Path, variant: str, options: BuildOptions) -> None:
         """Trace both halves in a worker process.
 
@@ -114,7 +121,7 @@ class TorchScriptBackend:
             yield
 
     @contextmanager
-    def open(self, artifact: Artifact, threads: int) -> Iterator[TorchScriptSession | FileProbe]:
+    def open(self, artifact: Artifact, threads: int) -> Iterator[TorchScriptSession | LastRow | FileProbe]:
         """Load both files and the token embedding, and hold their weights against the checkpoint's dimensions.
 
         Files that were given, with a lineage record or without, are loaded and run in a confined child process.
@@ -127,12 +134,16 @@ class TorchScriptBackend:
             wanted = taps.of_options(artifact.options, dims)
             for component in wanted.components if wanted else taps.COMPONENTS:
                 scripts.load(component, artifact.path(component), weight_shape(component, dims))
-            embedding = TokenEmbedding(artifact.path("token_embedding"), dims)
-            if wanted is None:
-                yield TorchScriptSession(scripts, embedding, dims, notes)
+            interface = artifact.interface
+            takes_ids = interface is not None and interface.takes_ids
+            table = None if takes_ids else TokenEmbedding(artifact.path("token_embedding"), dims)
+            if wanted is not None:
+                label = f"{_label(torch.__version__)}, taps in the file itself"
+                lookup = partial(filled, table=table, count=dims.n_text_ctx)
+                yield FileProbe(label, wanted, dims, ScriptTaps(scripts, dims, interface), lookup, interface)
                 return
-            label = f"{_label(torch.__version__)}, taps in the file itself"
-            yield FileProbe(label, wanted, dims, ScriptTaps(scripts, dims), embedding.lookup)
+            session = TorchScriptSession(scripts, table, dims, interface, (*notes, *(table.notes if table else ())))
+            yield LastRow(session, session.row) if interface and interface.last_row else session
 
     def looks_inside(self, artifact: Artifact) -> bool:
         """Its files, of whatever origin, are opened with taps as they are."""
@@ -152,10 +163,14 @@ class TorchScriptBackend:
 class TorchScriptSession:
     """Two loaded files and the lookup between them."""
 
-    def __init__(self, scripts: Scripts, embedding: TokenEmbedding, dims: Dims, notes: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, scripts: Scripts, table: TokenEmbedding | None, dims: Dims, interface: Interface | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> None:  # fmt: skip
+        """Take the files, the table of a decoder that takes embeddings, and how given files take their numbers."""
         import torch
 
-        self._scripts, self._embedding, self._dims = scripts, embedding, dims
+        self._scripts, self._table, self._dims, self._interface = scripts, table, dims, interface
         cpu = tuple(Placement(role, "CPU", None, None, CPU_ONLY) for role in ("encoder", "decoder"))
         self.facts = Facts(_label(torch.__version__), notes, placement=cpu)
 
@@ -167,32 +182,45 @@ class TorchScriptSession:
         return self._scripts.inputs(component)
 
     def encode(self, input_features: Float32) -> Float32:
-        """float32 [1, n_mels, 3000] -> float32 [1, n_audio_ctx, n_audio_state]."""
+        """float32 [1, n_mels, n_frames] -> float32 [1, n_audio_ctx, n_audio_state]."""
+        if self._interface:
+            return self._scripts.read("encoder", self._interface.encoder, [input_features], None)
         return self._scripts.rows("encoder", [input_features], None, self._dims.n_text_ctx)
 
     def decode(self, tokens: Sequence[int], encoder_output: Float32, rows: Sequence[int]) -> Float32:
         """Logits float32 [len(rows), n_vocab] of the asked positions."""
-        arrays = [self._embedding.lookup(tokens), encoder_output]
-        return self._scripts.rows("decoder", arrays, rows, self._dims.n_text_ctx)
+        arrays = [filled(tokens, self._table, self._dims.n_text_ctx), encoder_output]
+        if self._interface is None:
+            return self._scripts.rows("decoder", arrays, rows, self._dims.n_text_ctx)
+        return self._scripts.read("decoder", self._interface.decoder, arrays, rows)[:, : self._dims.n_vocab]
+
+    def row(self, tokens: Sequence[int], encoder_output: Float32) -> Float32:
+        """Logits float32 [n_vocab] of what follows the tokens, of a decoder that gives the last row alone."""
+        assert self._interface is not None  # noqa: S101 - it says so
+        arrays = [filled(tokens, self._table, len(tokens)), encoder_output]
+        return self._scripts.read("decoder", self._interface.decoder, arrays, [0])[0, : self._dims.n_vocab]
 
 
 class ScriptTaps:
     """`Tapping` by the files that are loaded."""
 
-    def __init__(self, scripts: Scripts, dims: Dims) -> None:
-        self._scripts, self._dims = scripts, dims
+    def __init__(self, scripts: Scripts, dims: Dims, interface: Interface | None = None) -> None:
+        self._scripts, self._dims, self._interface = scripts, dims, interface
 
     def entire(self, component: str, wanted: Collection[str], arrays: Mapping[str, Float32]) -> dict[str, Float32]:
         """See `Tapping`."""
-        request = TapRequest(component, taps.ENTIRE, tuple(wanted), (), self._dims)
+        request = TapRequest(component, taps.ENTIRE, tuple(wanted), (), self._dims, self._half(component))
         return self._scripts.tapped(request, [*arrays.values()], [])
 
     def single(
         self, component: str, wanted: Collection[str], arrays: Mapping[str, Float32], hidden: Mapping[str, Float32]
     ) -> dict[str, Float32]:
         """See `Tapping`."""
-        request = TapRequest(component, taps.SINGLE, tuple(wanted), tuple(hidden), self._dims)
+        request = TapRequest(component, taps.SINGLE, tuple(wanted), tuple(hidden), self._dims, self._half(component))
         return self._scripts.tapped(request, [*arrays.values()], [*hidden.values()])
+
+    def _half(self, component: str) -> Half | None:
+        return self._interface.half(component) if self._interface else None
 
 
 def _label(version: str) -> str:

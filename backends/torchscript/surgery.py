@@ -15,8 +15,10 @@ import torch
 from numpy.typing import NDArray
 
 from whisper_parity.backend.contract import Float32
+from whisper_parity.backend.interface import Half
 from whisper_parity.backends.split import inside, stream
 from whisper_parity.backends.split.stream import NORM, OTHER, PASS, PRODUCT, SCALE, SHAPE, SUM, Node
+from whisper_parity.errors import UnavailableError
 from whisper_parity.model.dims import Dims
 
 WHOLE_NORMS = frozenset({"layer_norm", "native_layer_norm", "rms_norm", "group_norm", "instance_norm", "batch_norm"})
@@ -37,16 +39,20 @@ PRODUCTS = ("linear", "mm", "matmul", "conv", "einsum", "dot")
 """Parts of the names of operators that multiply by a matrix."""
 
 
+BUNDLES = ("prim::TupleConstruct", "prim::ListConstruct", "prim::DictConstruct")
+
+
 class Inside:
     """The graph of a loaded file and the units in it."""
 
-    def __init__(self, module: Any, component: str, dims: Dims) -> None:
+    def __init__(self, module: Any, component: str, dims: Dims, half: Half | None = None) -> None:
         """Find the units.
 
         Args:
             module: a loaded file.
             component: "encoder" or "decoder".
             dims: of the checkpoint.
+            half: which of a given file's inputs and outputs is what.
 
         Raises:
             UnavailableError: its structure is not that of this half.
@@ -60,7 +66,11 @@ class Inside:
             for node in self._graph.nodes() if _name(node) in WHOLE_NORMS for value in node.outputs()
         }  # fmt: skip
         inputs = [numbers[value.unique()] for value in list(self._graph.inputs())[1:]]
-        outputs = [numbers[value.unique()] for value in self._graph.outputs()]
+        outputs = [numbers[value.unique()] for given in self._graph.outputs() for value in _tensors(given)]
+        if half is not None:  # of the tokens and the encoder output, the stream begins at the tokens
+            inputs, outputs = [inputs[half.inputs[0].index]], outputs[half.output.index :]
+        if not outputs:
+            raise UnavailableError(f"torchscript {component}: its layers are not told apart: its output is no tensor")
         self._graph_taps = stream.found(nodes, inputs, outputs[0], fused, component, dims, f"torchscript {component}")
         self._kinds: dict[int, Kind] = {}
 
@@ -172,6 +182,16 @@ def _values(graph: Any) -> Iterator[Any]:
     yield from graph.inputs()
     for node in graph.nodes():
         yield from node.outputs()
+
+
+def _tensors(value: Any) -> Iterator[Any]:
+    """The tensors of an output, in the order of `trials.flattened`: those tuples, lists, dicts are made at its end."""
+    kind, given = value.node().kind(), list(value.node().inputs())
+    if kind in BUNDLES:
+        for inner in given[1::2] if kind == "prim::DictConstruct" else given:
+            yield from _tensors(inner)
+    elif value.type().kind() == "TensorType":
+        yield value
 
 
 def _node(node: Any, numbers: Mapping[int, int]) -> Node:

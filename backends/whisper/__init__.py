@@ -11,8 +11,10 @@ from whisper_parity.backend.artifact import Artifact, BuildOptions
 from whisper_parity.backend.contract import Availability, Facts, Float32, Transcript
 from whisper_parity.backends import provenance
 from whisper_parity.backends.split import placement
-from whisper_parity.errors import BackendError, BuildError, first_line
+from whisper_parity.clips.features import FRAMES
+from whisper_parity.errors import BackendError, BuildError, UnavailableError, first_line
 from whisper_parity.model.checkpoint import Checkpoint
+from whisper_parity.model.dims import Dims
 
 
 class WhisperBackend:
@@ -51,13 +53,32 @@ class WhisperBackend:
 
     @contextmanager
     def open(self, artifact: Artifact, threads: int) -> Iterator[WhisperSession]:
-        """Load the checkpoint."""
+        """Load the checkpoint.
+
+        Raises:
+            UnavailableError: it has another window than openai-whisper's transcribe.
+        """
         import torch
 
         from whisper_parity.backends.split.modules import load_model
 
+        _require_window(artifact.checkpoint.dims)
         torch.set_num_threads(threads)
+        if (n_frames := artifact.checkpoint.dims.n_frames) != FRAMES:
+            raise UnavailableError(
+                f"whisper: openai-whisper transcribes windows of {FRAMES} frames, and this checkpoint takes {n_frames}",
+                hint="Name the stages without it: --stages pytorch,...",
+            )
         yield WhisperSession(load_model(artifact.path("checkpoint")), provenance.of("openai-whisper")["openai-whisper"])
+
+
+def _require_window(dims: Dims) -> None:
+    """`whisper.transcribe` cuts a recording into 3000 frames and takes no other number."""
+    if dims.n_frames != FRAMES:
+        raise UnavailableError(
+            f"whisper: openai-whisper transcribes windows of 30 s, this checkpoint has {dims.n_frames / 100:g} s",
+            hint="Name the stages from pytorch on: --stages pytorch,torchscript,tflite",
+        )
 
 
 class WhisperSession:

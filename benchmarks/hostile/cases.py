@@ -115,13 +115,14 @@ class _Bomb:
 def _checkpoint(world: World, kind: str, random: Random) -> Case:
     if random.random() < 0.3:
         return _crafted_checkpoint(world, kind, random)
-    (what, spoil), refused = _of_file(random, world.checkpoint.read_bytes())
+    file = random.choice(world.checkpoints)
+    (what, spoil), refused = _of_file(random, file.read_bytes())
 
     def make(place: Path) -> list[str]:
         spoil(place / "given.pt")
         return _run(world, "--checkpoint", "given.pt")
 
-    return Case(kind, what, make, refused)
+    return Case(kind, f"{file.suffix}: {what}", make, refused)
 
 
 def _crafted_checkpoint(world: World, kind: str, random: Random) -> Case:

@@ -36,6 +36,7 @@ TIMES = (
     "reproduce",
     "probes",
     "runs",
+    "recorded",
 )
 """What no two runs have in common: times, and how much was left to do."""
 COMMANDS = ("run", "build", "explain", "approve")

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from click.testing import CliRunner
+from safetensors.torch import save_file
 
-from tests.support import sound
+from tests.support import checkpoints, sound
 from whisper_parity.cli import main as parity
 from whisper_parity.fixtures import scripted
 
@@ -58,6 +59,11 @@ class World:
         return self.folder / "reports" / "sound"
 
     @property
+    def checkpoints(self) -> tuple[Path, Path, Path]:
+        """The same in the formats that are read."""
+        return self.checkpoint, self.checkpoint.with_suffix(".safetensors"), self.checkpoint.with_suffix(".bin")
+
+    @property
     def approved(self) -> Path:
         """What was approved of it."""
         return self.folder / "fixtures" / "approved"
@@ -67,15 +73,15 @@ def make(folder: Path) -> World:
     """Make what is not there yet; the working folder becomes the project."""
     at_a_desk()
     world = World(folder)
-    if not (folder / "complete").is_file():
+    if not (folder / "complete-2").is_file():
         shutil.rmtree(folder, ignore_errors=True)
         (folder / "clips").mkdir(parents=True)
         os.chdir(folder)
-        scripted.save(scripted.model(scripted.dimensions(), steps=12), world.checkpoint)
+        _checkpoints(world)
         for suffix, (codec, form) in CODECS.items():
             sound.write(world.clip.with_suffix(f".{suffix}"), sound.warble(2.0), 16_000, codec, form)
         _record(world)
-        (folder / "complete").touch()
+        (folder / "complete-2").touch()
     return world
 
 
@@ -83,6 +89,16 @@ def at_a_desk() -> None:
     """Have this process, and those that it starts, behave as at an engineer's terminal."""
     for name in OF_THE_CALLER:
         os.environ.pop(name, None)
+
+
+def _checkpoints(world: World) -> None:
+    """The same weights as openai-whisper, Hugging Face and CTranslate2 save them."""
+    model = scripted.model(scripted.dimensions(), steps=12)
+    scripted.save(model, world.checkpoint)
+    named = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    _, tensors, spec = world.checkpoints
+    save_file(checkpoints.hugging_face(named), tensors)
+    spec.write_bytes(checkpoints.ctranslate2(named))
 
 
 def _record(world: World) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from whisper_parity.backend.artifact import Artifact
 from whisper_parity.backend.constants import Constant
 from whisper_parity.backend.contract import Backend, Float32, Halves, Program, Transcript
+from whisper_parity.backend.interface import Interface
 from whisper_parity.model.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
@@ -67,6 +68,19 @@ class Legible(Protocol):
 
         Raises:
             ArtifactError: it is no such file, or not whole.
+        """
+
+
+@runtime_checkable
+class Readable(Protocol):
+    """**Protocol:** a backend whose files say how they take and give numbers: window, context, order, types."""
+
+    def interface(self, artifact: Artifact) -> Interface | None:
+        """What the halves of a given artifact take and give; they are untrusted. None: what loads them will say.
+
+        Raises:
+            ArtifactError: they are no halves of this checkpoint, or can be read in two ways.
+            BackendError: what looks at them died, or did not answer in time.
         """
 
 

@@ -7,28 +7,24 @@ is masked, and a tensor without partner is a finding.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from whisper_parity.compare import boundaries, logits, recorded, tensor, token
+from whisper_parity.compare import boundaries, columns, logits, recorded, tensor, token
+from whisper_parity.compare.columns import ShiftedColumns
 from whisper_parity.compare.finding import Finding
 from whisper_parity.compare.logits import Flip, LogitsDiff
 from whisper_parity.compare.normalise import compare_texts
 from whisper_parity.compare.tensor import TensorDiff
 from whisper_parity.compare.text import TextDiff
 from whisper_parity.compare.token import TokenDiff
+from whisper_parity.decode.loop import TeacherForced
 from whisper_parity.model.vocabulary import token_text
-from whisper_parity.trace.trace import Trace, WindowTrace
-
-NOISE_SIGMAS = 3.0
-"""A flip is a tie when its margin is at most this many times the root mean square movement elsewhere."""
-
-
-RISK_SIGMAS = 3.0
-"""A step is at risk when its margin is at most this many times the comparison's noise."""
+from whisper_parity.trace.trace import Trace, WindowTrace, share_windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +65,8 @@ class Comparison:
     """One per window."""
     flips: tuple[Flip, ...]
     noise: float | None
-    """Root mean square movement of (choice, runner-up) over all teacher-forced steps; None without logits."""
+    """Root mean square movement of (choice, runner-up) over all teacher-forced steps; None without logits. It informs:
+    a candidate's own movement excuses none of its flips."""
     smallest_margin: float | None
     """Smallest margin of the reference over all steps."""
     tokens: TokenDiff | None
@@ -81,9 +78,11 @@ class Comparison:
     steps: int = 0
     """Compared teacher-forced steps."""
     steps_at_risk: int = 0
-    """Steps whose margin is at most RISK_SIGMAS times the noise of this comparison: near flips, flipped or not."""
+    """Steps whose margin is that of a tie on this edge: near flips, flipped or not."""
     findings: tuple[Finding, ...] = ()
     """Named findings of the texts, worst first: loops, lost and invented text."""
+    columns: tuple[ShiftedColumns, ...] = ()
+    """Columns of the logits that are off by the same at every step, the largest shift first."""
 
     def worst(self, name: str) -> TensorDiff | None:
         """The comparison with the lowest SNR of the tensor `name` over all windows; None when there is none."""
@@ -91,24 +90,22 @@ class Comparison:
         return min(diffs, key=lambda diff: diff.snr_db) if diffs else None
 
 
-def compare(reference: Trace, candidate: Trace, n_vocab: int) -> Comparison:
+def compare(reference: Trace, candidate: Trace, n_vocab: int, tie_margin: float = 0.0) -> Comparison:
     """Compare two traces of the same clip.
 
     Args:
         reference: known good.
         candidate: under test.
         n_vocab: size of the vocabulary of both.
+        tie_margin: widest margin of a tie on this edge [logit], by which steps at risk are counted.
     """
     windows = _paired_windows(reference, candidate)
     broken = _broken_premise(reference, candidate)
     if broken:
         return _ended_early(reference, candidate, broken)
     forced = [(r.teacher_forced, c.teacher_forced) for r, c in windows]
-    moved = [_movement(r.logits, c.logits, r.choices, r.runners_up) for r, c in forced]
-    steps = np.concatenate(moved) if moved else np.zeros(0)
-    per_window = [logits.margins(r.logits, r.choices, r.runners_up) for r, _ in forced]
-    margins = np.concatenate(per_window) if per_window else np.zeros(0)
-    noise = _rms(steps) if steps.size else None
+    margins = _joined([logits.margins(r.logits, r.choices, r.runners_up) for r, _ in forced])
+    moved = margins - _joined([logits.margins(c.logits, r.choices, r.runners_up) for r, c in forced])
     tokens = token.token_diff(reference.header.tokens, candidate.header.tokens, n_vocab)
     pairs = boundaries.timestamp_pairs(reference.header.timestamped_tokens, n_vocab)
     return Comparison(
@@ -117,9 +114,9 @@ def compare(reference: Trace, candidate: Trace, n_vocab: int) -> Comparison:
         candidate=candidate.header.stage,
         broken=None,
         tensors=tuple(_tensors(windows)),
-        logits=tuple(logits.measure(reference=r.logits, candidate=c.logits) for r, c in forced),
-        flips=tuple(_flips(windows, moved, n_vocab)),
-        noise=noise,
+        logits=tuple(_logits_diff(r.logits, c.logits, n_vocab) for r, c in forced),
+        flips=tuple(_flips(windows, n_vocab)),
+        noise=math.sqrt(float(np.mean(moved**2))) if moved.size else None,
         smallest_margin=float(margins.min()) if margins.size else None,
         tokens=tokens,
         text=compare_texts(
@@ -128,18 +125,25 @@ def compare(reference: Trace, candidate: Trace, n_vocab: int) -> Comparison:
         edits_at_boundaries=boundaries.edits_at(tokens, pairs),
         findings=recorded.of_traces(reference, candidate),
         steps=margins.size,
-        steps_at_risk=int((margins <= RISK_SIGMAS * noise).sum()) if noise is not None else 0,
+        steps_at_risk=steps_at_risk([r for r, _ in forced], tie_margin),
+        columns=columns.shifted([(r.logits, c.logits) for r, c in forced], n_vocab),
     )
 
 
+def steps_at_risk(windows: Iterable[TeacherForced], tie_margin: float) -> int:
+    """Steps of a reference whose margin is at most that of a tie [logit]."""
+    margins = [logits.margins(window.logits, window.choices, window.runners_up) for window in windows]
+    return int((_joined(margins) <= tie_margin).sum())
+
+
 def _paired_windows(reference: Trace, candidate: Trace) -> list[tuple[WindowTrace, WindowTrace]]:
-    if not reference.windows or not candidate.windows:
+    if not share_windows(reference, candidate):
         return []
     return list(zip(reference.windows, candidate.windows))
 
 
 def _broken_premise(reference: Trace, candidate: Trace) -> BrokenPremise | None:
-    if not reference.windows or not candidate.windows:
+    if not share_windows(reference, candidate):
         return None
     ours = {window.header.index for window in reference.windows}
     theirs = {window.header.index for window in candidate.windows}
@@ -209,32 +213,27 @@ def _tensors(windows: list[tuple[WindowTrace, WindowTrace]]) -> list[TensorCompa
     ]
 
 
-def _movement(
-    reference: NDArray[np.float32], candidate: NDArray[np.float32], ours: NDArray[np.int64], theirs: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """How far the candidate moved each step's pair (ours, theirs), float64 [n_steps]."""
-    return logits.margins(reference, ours, theirs) - logits.margins(candidate, ours, theirs)
+def _logits_diff(reference: logits.Logits, candidate: logits.Logits, n_vocab: int) -> LogitsDiff:
+    diff = logits.measure(reference=reference, candidate=candidate)
+    return replace(diff, top_movement_text=token_text(n_vocab, [diff.top_movement_token]))
 
 
-def _flips(
-    windows: list[tuple[WindowTrace, WindowTrace]], moved: list[NDArray[np.float64]], n_vocab: int
-) -> list[Flip]:
-    steps = np.concatenate(moved) if moved else np.zeros(0)
-    flips, offset = [], 0
-    for (r, c), window_moves in zip(windows, moved):
-        for step in np.flatnonzero(r.teacher_forced.choices != c.teacher_forced.choices):
-            elsewhere = np.delete(steps, offset + int(step))
-            flips.append(_flip(r, c, int(step), elsewhere, n_vocab))
-        offset += len(window_moves)
-    return flips
+def _joined(per_window: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    return np.concatenate(per_window) if per_window else np.zeros(0)
 
 
-def _flip(r: WindowTrace, c: WindowTrace, step: int, elsewhere: NDArray[np.float64], n_vocab: int) -> Flip:
+def _flips(windows: list[tuple[WindowTrace, WindowTrace]], n_vocab: int) -> list[Flip]:
+    return [
+        _flip(r, c, int(step), n_vocab)
+        for r, c in windows
+        for step in np.flatnonzero(r.teacher_forced.choices != c.teacher_forced.choices)
+    ]
+
+
+def _flip(r: WindowTrace, c: WindowTrace, step: int, n_vocab: int) -> Flip:
     ours, theirs = int(r.teacher_forced.choices[step]), int(c.teacher_forced.choices[step])
     reference, candidate = r.teacher_forced.logits[step], c.teacher_forced.logits[step]
     margin = float(reference[ours]) - float(reference[theirs])
-    moved_margin = float(candidate[ours]) - float(candidate[theirs])
-    noise = _rms(elsewhere)
     return Flip(
         window=r.header.index,
         step=step,
@@ -243,11 +242,5 @@ def _flip(r: WindowTrace, c: WindowTrace, step: int, elsewhere: NDArray[np.float
         reference_text=token_text(n_vocab, [ours]),
         candidate_text=token_text(n_vocab, [theirs]),
         margin=margin,
-        movement=margin - moved_margin,
-        noise=noise,
-        kind="tie" if margin <= NOISE_SIGMAS * noise and math.isfinite(moved_margin) else "fault",
+        movement=margin - (float(candidate[ours]) - float(candidate[theirs])),
     )
-
-
-def _rms(values: NDArray[np.float64]) -> float:
-    return math.sqrt(float(np.mean(values**2))) if values.size else 0.0

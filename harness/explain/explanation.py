@@ -129,14 +129,14 @@ class Weight:
     """Logit of the reference's choice minus that of the candidate's, at this step."""
     movement: float
     """How far the candidate moved that pair."""
-    noise: float
-    """Root mean square movement over all other steps of the run on this edge."""
+    floor: float
+    """Root mean square movement of pairs in sound ports of this kind of edge [logit]."""
     movements: tuple[float, ...]
     """Quantiles 5, 25, 50, 75, 95 % of the absolute movements over all other steps."""
-    flip_probability: float | None
-    """Probability that Gaussian noise of this size flips this margin; None where the noise is unknown."""
+    flip_probability: float
+    """Probability that Gaussian noise of the floor's size flips this margin."""
     kind: str
-    """"tie", "justified", "fault", or "unjudged" where too few other steps give the noise."""
+    """"tie", "justified" or "fault"."""
     finding: str
 
 

@@ -1,16 +1,16 @@
-"""Does it matter: the margin of a flip, compared with how far the candidate moves pairs elsewhere.
+"""Does it matter: the margin of a flip, compared with how far sound ports of its edge move pairs.
 
     margin            logit of the reference's choice minus that of the candidate's choice, at this step
     movement          how far the candidate moved that pair; always above the margin, else it would not flip
-    noise             root mean square movement of (choice, runner-up) over all other steps of the run on this edge
-    flip_probability  0.5 erfc(margin / (noise sqrt 2)): that Gaussian noise of this size exceeds the margin
+    floor             root mean square movement of (choice, runner-up) in sound ports of this kind of edge
+    flip_probability  0.5 erfc(margin / (floor sqrt 2)): that Gaussian noise of the floor's size exceeds the margin
                       (Abramowitz and Stegun 1964, 7.1 and 26.2)
 
-A flip is a *tie* when its margin is at most NOISE_SIGMAS times the noise, and at most the edge's `max_tie_margin`: the
-noise of a broken model covers any margin. Otherwise it is *justified* when no unit fails its limit alone but the output
-of a component does, in a file that represents the shipped one: errors that every layer may have add up to it. It is a
-*fault* when a unit fails, when no measurement explains it, and when logits are not finite. With fewer than MIN_STEPS
-other steps the noise is unknown, and the flip is *unjudged*.
+A flip is a *tie* when its margin is at most `max_tie_margin`, TIE_SIGMAS times the floor, and no rung below the tokens
+fails: what the candidate itself moves excuses nothing, as the noise of a broken model covers any margin. Otherwise it
+is *justified* when no unit fails its limit alone but the output of a component does, in a file that represents the
+shipped one: errors that every layer may have add up to it. It is a *fault* when a unit fails, when no measurement
+explains it, and when logits are not finite.
 """
 
 from __future__ import annotations
@@ -22,13 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whisper_parity.compare import logits
-from whisper_parity.compare.comparison import NOISE_SIGMAS
 from whisper_parity.explain.explanation import LayerFinding, Weight
+from whisper_parity.judge.tolerance import Tolerance
 from whisper_parity.trace.trace import Trace, WindowTrace
 
 QUANTILES = (5, 25, 50, 75, 95)
-MIN_STEPS = 5
-"""Fewer movements do not determine their size."""
 
 Place = tuple[str, int, int]
 """(clip, window, step)."""
@@ -47,7 +45,7 @@ def movements(pairs: Iterable[tuple[Trace, Trace]]) -> dict[Place, float]:
 
 def weigh(
     reference: WindowTrace, candidate: WindowTrace, place: Place, elsewhere: dict[Place, float],
-    layers: Sequence[LayerFinding], max_tie_margin: float = math.inf,
+    layers: Sequence[LayerFinding], limits: Tolerance, failing: str = "",
 ) -> Weight | None:  # fmt: skip
     """Judge the flip at a step; None when the candidate does not flip there under the reference's tokens.
 
@@ -57,7 +55,8 @@ def weigh(
         place: clip, window and step of the flip.
         elsewhere: movements over the run, this step included or not.
         layers: the findings on the candidate's layers; empty when none.
-        max_tie_margin: of the edge's tolerance, in logits.
+        limits: the tolerance of the edge, with the floor of its kind.
+        failing: the rung below the tokens that fails on this clip; "" when none does.
     """
     step = place[2]
     ours, theirs = (int(window.teacher_forced.choices[step]) for window in (reference, candidate))
@@ -67,40 +66,35 @@ def weigh(
     margin = float(row[ours]) - float(row[theirs])
     movement = margin - (float(other[ours]) - float(other[theirs]))
     rest = np.array([value for key, value in elsewhere.items() if key != place and math.isfinite(value)])
-    noise = float(np.sqrt(np.mean(rest**2))) if rest.size else 0.0
     lost = sum(key != place for key in elsewhere) - rest.size
     why_not = f"; {lost} other steps are not finite and were left out" if lost else ""
-    probability = flip_probability(margin, noise) if rest.size >= MIN_STEPS else None
+    probability = flip_probability(margin, limits.floor)
     if not math.isfinite(movement) or _broken(row, other):
         kind, why = "fault", "logits are not finite here"
-    elif probability is None:
-        kind, why = "unjudged", f"fewer than {MIN_STEPS} other steps do not determine the noise"
     else:
-        kind, why = _kind(margin, min(NOISE_SIGMAS * noise, max_tie_margin), layers)
+        kind, why = _kind(margin, limits.max_tie_margin, layers, failing)
     return Weight(
         margin=margin,
         movement=movement,
-        noise=noise,
+        floor=limits.floor,
         movements=tuple(float(value) for value in np.percentile(np.abs(rest), QUANTILES)) if rest.size else (),
         flip_probability=probability,
         kind=kind,
-        finding=f"{kind}: margin {margin:.3g}, moved {movement:.3g}; "
-        f"{_noise(rest.size, noise, probability)}{why}{why_not}",
+        finding=f"{kind}: margin {margin:.3g}, moved {movement:.3g}; floor of this edge {limits.floor:.2g}, "
+        f"which flips such a margin with probability {probability:.2g}; {_elsewhere(rest)}{why}{why_not}",
     )
+
+
+def _elsewhere(rest: NDArray[np.float64]) -> str:
+    """How far this candidate moves pairs at other steps: what it does, not what it may."""
+    if not rest.size:
+        return ""
+    return f"over {rest.size} other steps this stage moves them by {float(np.sqrt(np.mean(rest**2))):.2g}; "
 
 
 def _broken(row: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
     """Whether the candidate has non-finite values where the reference's are finite."""
     return bool((np.isfinite(row) & ~np.isfinite(other)).any())
-
-
-def _noise(steps: int, noise: float, probability: float | None) -> str:
-    if probability is None:
-        return ""
-    return (
-        f"over {steps} other steps the movement is {noise:.2g} (root mean square), "
-        f"which flips such a margin with probability {probability:.2g}; "
-    )
 
 
 def flip_probability(margin: float, noise: float) -> float:
@@ -112,18 +106,20 @@ def flip_probability(margin: float, noise: float) -> float:
     return 0.5 * math.erfc(margin / (noise * math.sqrt(2)))
 
 
-def _kind(margin: float, limit: float, layers: Sequence[LayerFinding]) -> tuple[str, str]:
+def _kind(margin: float, limit: float, layers: Sequence[LayerFinding], failing: str) -> tuple[str, str]:
     culprits = [finding.culprit for finding in layers if finding.culprit]
-    allowed = f"the {limit:.2g} that a tie may have here"
+    outside = f"the margin is outside the {limit:.2g} that a tie may have here"
+    if margin <= limit and not failing:
+        return "tie", f"the margin is inside the {limit:.2g} that a tie may have here"
     if margin <= limit:
-        return "tie", f"the margin is inside {allowed}"
+        outside = f"no tie where {failing} fails"
     if culprits:
-        return "fault", f"the margin is outside {allowed}, and {culprits[0]} fails"
+        return "fault", f"{outside}, and {culprits[0]} fails"
     if any(finding.output_fails for finding in layers):
-        return "justified", f"the margin is outside {allowed}, but no unit is at fault: errors add up"
+        return "justified", f"{outside}, but no unit is at fault: errors add up"
     if layers:
-        return "fault", f"the margin is outside {allowed}, and the layers' errors do not explain it"
-    return "fault", f"the margin is outside {allowed}, and no layer was measured"
+        return "fault", f"{outside}, and the layers' errors do not explain it"
+    return "fault", f"{outside}, and no layer was measured"
 
 
 def _comparable(r: WindowTrace, c: WindowTrace) -> bool:

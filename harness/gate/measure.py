@@ -6,7 +6,6 @@ import math
 
 from whisper_parity.compare import logits, tensor, text
 from whisper_parity.compare.comparison import Comparison
-from whisper_parity.compare.finding import LEADING, Finding
 from whisper_parity.compare.normalise import compare_texts
 from whisper_parity.compare.text import ErrorCounts
 from whisper_parity.run.report import Judged, Row
@@ -15,6 +14,7 @@ HIGHER_IS_BETTER: dict[str, bool] = {
     "encoder_output_snr_db": tensor.HIGHER_IS_BETTER["snr_db"],
     "logits_snr_db": tensor.HIGHER_IS_BETTER["snr_db"],
     "kl_max": logits.HIGHER_IS_BETTER["kl_max"],
+    "top_movement": logits.HIGHER_IS_BETTER["top_movement"],
     "argmax_agreement": logits.HIGHER_IS_BETTER["argmax_agreement"],
     "flips": False,
     "faults": False,
@@ -33,11 +33,6 @@ HIGHER_IS_BETTER: dict[str, bool] = {
     "seconds": False,
 }
 """Direction of every judged or charted figure, from the metric's own module where it has one."""
-
-
-OF_WORDS = frozenset({"lost beginning", "lost end", "lost text", "invented text", "other text"})
-FEW = 3
-"""Words: fewer that are lost or invented are judged by the rates."""
 
 
 def within(name: str, value: float, limit: float) -> bool:
@@ -67,6 +62,11 @@ def kl_max(comparison: Comparison) -> float | None:
     return max((diff.kl_max for diff in comparison.logits), default=None)
 
 
+def top_movement(comparison: Comparison) -> float | None:
+    """Largest movement of a top token of a step [logit]."""
+    return max((diff.top_movement for diff in comparison.logits), default=None)
+
+
 def argmax_agreement(comparison: Comparison) -> float | None:
     """Share of steps whose largest logit is the same token, over all windows."""
     steps = sum(diff.steps for diff in comparison.logits)
@@ -76,15 +76,6 @@ def argmax_agreement(comparison: Comparison) -> float | None:
 def punctuation(comparison: Comparison) -> float | None:
     """Edits of punctuation or case."""
     return comparison.text.count("punctuation") + comparison.text.count("case") if comparison.text else None
-
-
-def findings(comparison: Comparison) -> tuple[Finding, ...]:
-    """The findings that hold a release up: of lost and invented text those of FEW words and more."""
-    return tuple(
-        item
-        for item in comparison.findings
-        if item.is_fault and item.kind in LEADING and (item.kind not in OF_WORDS or item.count >= FEW)
-    )
 
 
 def errors_against_truth(cell: Row, reference: Row) -> tuple[ErrorCounts, ErrorCounts] | None:
@@ -111,6 +102,7 @@ def cell(cell: Row) -> dict[str, float]:
             "encoder_output_snr_db": encoder_output_snr_db(comparison),
             "logits_snr_db": logits_snr_db(comparison),
             "kl_max": kl_max(comparison),
+            "top_movement": top_movement(comparison),
             "argmax_agreement": argmax_agreement(comparison),
             "flips": len(comparison.flips) if comparison.steps else None,
             "steps_at_risk": comparison.steps_at_risk if comparison.steps else None,

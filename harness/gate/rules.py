@@ -17,7 +17,7 @@ from whisper_parity.gate import evidence, measure
 from whisper_parity.gate.evidence import CellEvidence, EdgeEvidence
 from whisper_parity.gate.result import RuleResult
 from whisper_parity.judge import verdict
-from whisper_parity.judge.tolerance import Tolerance
+from whisper_parity.judge.tolerance import MULTIPLES, Tolerance
 
 FILE = Path(__file__).with_name("rules.toml")
 
@@ -177,7 +177,7 @@ def _worst_clip(name: str, pairs: Sequence[CellEvidence], _: Tolerance) -> Measu
         return Measured(None, f"not measured on {_count(len(unknown), 'clip')}" if unknown else "no clip", unknown)
     ranked = sorted(values, key=lambda clip: measure.goodness(name, values[clip]))
     worst = values[ranked[0]]
-    unit = {"kl_max": " nat"}.get(name, " dB")
+    unit = {"kl_max": " nat", "top_movement": " logit"}.get(name, " dB")
     return Measured(worst, f"{number(name, worst)}{unit} on {ranked[0]}", tuple(ranked[:5]))
 
 
@@ -201,7 +201,9 @@ def _flips(pairs: Sequence[CellEvidence], tolerance: Tolerance, *, faults: bool)
     return {
         pair.clip: 0
         if pair.expected
-        else sum(1 for flip in pair.comparison.flips if verdict.is_fault(flip, tolerance) is faults)
+        else sum(
+            (verdict.flip_kind(flip, pair.comparison, tolerance) == "fault") is faults for flip in pair.comparison.flips
+        )
         for pair in pairs
     }
 
@@ -253,8 +255,10 @@ def _no_regression(name: str, pairs: Sequence[CellEvidence], _: Tolerance) -> Me
     return Measured(share, f"{number(name, share)}: {len(worse)} of {_count(len(more), 'clip')} worse", tuple(worse))
 
 
-def _findings(_: str, pairs: Sequence[CellEvidence], __: Tolerance) -> Measured:
-    by_clip = {pair.clip: () if pair.expected else measure.findings(pair.comparison) for pair in pairs}
+def _findings(_: str, pairs: Sequence[CellEvidence], tolerance: Tolerance) -> Measured:
+    by_clip = {
+        pair.clip: () if pair.expected else verdict.failing_findings(pair.comparison, tolerance) for pair in pairs
+    }
     worst = [(clip, items[0]) for clip, items in by_clip.items() if items]
     ranked = sorted(worst, key=lambda at: (KINDS.index(at[1].kind), -at[1].count))
     words = _count(len(ranked), "clip") + (f", {ranked[0][0]}: {ranked[0][1].sentence}" if ranked else "")
@@ -298,6 +302,7 @@ RULES = (
     Rule("encoder_output_snr_db", "tensor", "at least {} dB", _worst_clip),
     Rule("logits_snr_db", "logits", "at least {} dB", _worst_clip),
     Rule("kl_max", "logits", "at most {} nat", _worst_clip),
+    Rule("top_movement", "logits", "at most {} logit", _worst_clip),
     Rule("faults", "token", "at most {}", _faults),
     Rule("ties_per_thousand", "token", "at most {} per thousand steps", _ties),
     Rule("steps_at_risk_per_thousand", "token", "at most {} per thousand steps", _steps_at_risk),
@@ -347,7 +352,7 @@ def _sourced(edge: str, values: Mapping[str, Any], source: str, where: str) -> d
 def _check_value(edge: str, key: str, value: Any, where: str) -> None:
     if key not in KEYS:
         raise ConfigError(f"{where}: gate edge {edge!r}: no rule {key!r}", hint=f"Known: {', '.join(sorted(KEYS))}")
-    can_borrow = key in ("encoder_output_snr_db", "logits_snr_db", "kl_max")
+    can_borrow = key in MULTIPLES and key in KEYS
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
     if not is_number and value != NOT_JUDGED and not (can_borrow and value == FROM_TOLERANCE):
         words = '"none" or "tolerance"' if can_borrow else '"none"'

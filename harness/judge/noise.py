@@ -4,7 +4,8 @@ With k the factor, noise whose amplitude is k times the measured one has
 
     snr_db      snr_db of the source - 20 log10(k)     energy goes with the square of the amplitude
     kl_max      k^2 x kl_max of the source             for small logit errors e, KL(p || q) = Var_p(e) / 2 + O(e^3)
-    a margin    k x rms movement of the source         a movement is a difference of logits: linear
+    top_movement  k x top_movement of the source       a movement is a difference of logits: linear
+    a margin    k x rms movement of the source         the same
 
 For kl_max: q = softmax(z + e) has log q = log p + e - log E_p[exp(e)], so that KL = log E_p[exp(e)] - E_p[e], the
 cumulant generating function of e without its first term; its second term is half the variance of e under p.
@@ -50,9 +51,11 @@ class TensorNoise:
     movement_rms: float | None = None
     """Root mean square movement of (choice, runner-up) over all steps of all clips [logit]; None as above."""
     steps_at_risk: int | None = None
-    """Steps whose margin is at most RISK_SIGMAS times that of their clip."""
+    """Steps whose margin is at most TIE_SIGMAS times that of their clip."""
     flips: int | None = None
     steps: int | None = None
+    top_movement: float | None = None
+    """Largest movement of a top token of a step [logit]; None as above, and in files of before this was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +143,8 @@ def multiple(noise: Noise, key: str, factor: float, source: str) -> float:
         return tensor.snr_db - 20 * math.log10(factor)
     if key == "kl_max":
         return factor**2 * _measured(tensor.kl_max)
+    if key == "top_movement":
+        return factor * _measured(tensor.top_movement)
     return factor * _measured(tensor.movement_rms)
 
 
@@ -191,7 +196,9 @@ def _tensor(noise: Noise, key: str, source: str) -> TensorNoise:
 
 
 def _measured(value: float | None) -> float:
-    if value is None or not 0 <= value < math.inf:
+    if value is None:
+        raise ConfigError("was not measured", hint=f"{MEASURE} again")
+    if not 0 <= value < math.inf:
         raise ConfigError(f"was measured to be {value}")
     return value
 

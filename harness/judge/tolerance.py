@@ -18,6 +18,9 @@ FILE = Path(__file__).with_name("tolerances.toml")
 
 Table = Mapping[str, Mapping[str, Any]]
 
+TIE_SIGMAS = 3.0
+"""A flip is a tie when its margin is at most this many times the floor of its edge."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limit:
@@ -48,17 +51,25 @@ class Tolerance:
     encoder_output_snr_db: Limit
     logits_snr_db: Limit
     kl_max: Limit
+    top_movement: Limit
     text_rate: Limit
+    lost_words: Limit
     punctuation_edits: Limit
     max_tie_margin: float
+    """Widest margin of a tie [logit]: TIE_SIGMAS times the floor of this kind of edge."""
     token_difference: str
     """"drift" or "fail"."""
     reason: str
 
+    @property
+    def floor(self) -> float:
+        """Root mean square movement of (choice, runner-up) that a sound port of this kind may have [logit]."""
+        return self.max_tie_margin / TIE_SIGMAS
+
 
 HIGHER_IS_BETTER = ("encoder_output_snr_db", "logits_snr_db")
-LIMITS = ("encoder_output_snr_db", "logits_snr_db", "kl_max", "text_rate", "punctuation_edits")
-MULTIPLES = ("encoder_output_snr_db", "logits_snr_db", "kl_max", "max_tie_margin")
+LIMITS = (*HIGHER_IS_BETTER, "kl_max", "top_movement", "text_rate", "lost_words", "punctuation_edits")
+MULTIPLES = (*HIGHER_IS_BETTER, "kl_max", "top_movement", "max_tie_margin")
 """Limits that can be multiples of measured noise: "3 x threads"."""
 _OR_MULTIPLES = ', or multiples of noise as "3 x threads"'
 

@@ -15,6 +15,7 @@ from whisper_parity.model.dims import Dims
 from whisper_parity.model.formats import canonical, folders, openai, pickled, source
 from whisper_parity.model.formats.source import Source
 from whisper_parity.model.formats.weights import Weights
+from whisper_parity.system import cache as caching
 from whisper_parity.system.files import exists, locked
 
 MICRO = project.packaged("micro", "micro.pt")
@@ -94,6 +95,7 @@ def _loadable(given: Source, sha256: str, cache: Path) -> tuple[Path, Weights]:
         with locked(cache / f".{folder.name}.lock", hint="Choose another --cache"):
             if not converted.is_file():
                 canonical.write(weights, converted)
+    caching.touch(converted)
     return converted, source.find(converted).read()
 
 

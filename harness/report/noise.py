@@ -32,7 +32,8 @@ def heading(noise: Noise) -> str:
 def table(noise: Noise) -> Table:
     """Sources x tensors: SNR, error, KL, movement, steps at risk, flips."""
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("source", "tensor", "worst SNR", "rmse", "kl_max", "movement", "steps at risk", "flips"):
+    names = ("source", "tensor", "worst SNR", "rmse", "kl_max", "movement", "top movement", "steps at risk", "flips")
+    for name in names:
         grid.add_column(name)
     for source in noise.sources:
         for tensor in source.tensors:
@@ -44,6 +45,6 @@ def cells(tensor: TensorNoise) -> list[str]:
     """One row of the table without its source; "" for figures that a tensor lacks."""
     snr = numbers.decibels(tensor.snr_db, 1) if math.isfinite(tensor.snr_db) else "inf (no bit changed)"
     risk = "" if tensor.steps is None else f"{tensor.steps_at_risk} of {tensor.steps}"
-    values = (tensor.rmse, tensor.kl_max, tensor.movement_rms)
+    values = (tensor.rmse, tensor.kl_max, tensor.movement_rms, tensor.top_movement)
     figures = ["" if value is None else numbers.number(value) for value in values]
     return [tensor.name, snr, *figures, risk, "" if tensor.flips is None else str(tensor.flips)]

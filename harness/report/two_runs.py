@@ -177,8 +177,8 @@ def _judge_traces(before: Trace | None, after: Trace | None, table: tolerance.Ta
     if before is None or after is None:
         return None
     stage = before.header.stage
-    compared = compare(before, after, before.header.vocabulary)
-    return verdict.judge(compared, tolerance.for_edge(table, Edge(stage, stage)))
+    limits = tolerance.for_edge(table, Edge(stage, stage))
+    return verdict.judge(compare(before, after, before.header.vocabulary, limits.max_tie_margin), limits)
 
 
 def _rank(cell: Row) -> tuple[int, bool]:

@@ -10,7 +10,7 @@ from typing import Any
 from whisper_parity.backend import artifact
 from whisper_parity.backend.stage import Stage
 from whisper_parity.judge.verdict import Outcome, Verdict
-from whisper_parity.run import order_checks, placement, report
+from whisper_parity.run import order_checks, placement, report, windows
 from whisper_parity.run.cell import Cell
 from whisper_parity.run.plan import Plan
 from whisper_parity.run.report import SCHEMA_VERSION, OrderCheck, Report, Row, StageInfo
@@ -52,7 +52,7 @@ def collect(plan: Plan, seconds: float, selection: Collection[tuple[str, str]] |
         checkpoint_note=plan.checkpoint.note,
         policy=plan.policy.name,
         policy_options=dict(plan.policy.options),
-        tolerances={edge: {k: _written(v) for k, v in values.items()} for edge, values in plan.tolerances.items()},
+        tolerances=written_limits(plan.tolerances),
         machine=machine.describe(plan.project.folder, plan.backends.packages([stage.spec for stage in plan.stages])),
         stages=stages,
         rows=tuple(rows),
@@ -62,6 +62,7 @@ def collect(plan: Plan, seconds: float, selection: Collection[tuple[str, str]] |
         tolerance_origins={edge: dict(values) for edge, values in plan.tolerance_origins.items()},
         root=plan.root,
         clip_notes=plan.clip_notes,
+        windows=windows.sentences(stages, rows, plan.backends, plan.checkpoint.dims),
         subset=subset,
         threads=plan.threads,
     )
@@ -79,8 +80,12 @@ def _subset(
     return f"{there} of {len(cells)} cells" if there < len(cells) else ""
 
 
+def written_limits(tolerances: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Limits as the report has them: JSON has no infinity, and where any value is allowed none is made of it."""
+    return {edge: {key: _written(limit) for key, limit in limits.items()} for edge, limits in tolerances.items()}
+
+
 def _written(limit: Any) -> Any:
-    """A limit as the report has it: JSON has no infinity, and where any value is allowed none is made of it."""
     if isinstance(limit, list):
         return [_written(bound) for bound in limit]
     return "Infinity" if limit == math.inf else limit

@@ -22,13 +22,14 @@ from whisper_parity.backend.registry import Backends
 from whisper_parity.clips import manifest, selection
 from whisper_parity.clips.clip import Clip
 from whisper_parity.clips.features import Features, clip_features
-from whisper_parity.compare.comparison import Comparison, compare
+from whisper_parity.compare.comparison import Comparison, compare, steps_at_risk
 from whisper_parity.decode import draft, policy
 from whisper_parity.decode.loop import teacher_forced
 from whisper_parity.decode.policy import Policy
 from whisper_parity.errors import BackendError, UnavailableError, UsageError, mapped
 from whisper_parity.judge import noise
 from whisper_parity.judge.noise import NOISE_VERSION, Noise, SourceNoise, TensorNoise
+from whisper_parity.judge.tolerance import TIE_SIGMAS
 from whisper_parity.model import checkpoint
 from whisper_parity.model.checkpoint import Checkpoint
 from whisper_parity.project import Project
@@ -210,7 +211,14 @@ def _measured(subject: Subject, base: dict[str, Trace], source: Source) -> Sourc
 
 
 def _compared(subject: Subject, base: dict[str, Trace], repeated: dict[str, Trace]) -> list[Comparison]:
-    return [compare(base[name], repeated[name], subject.checkpoint.dims.vocabulary) for name in base]
+    size = subject.checkpoint.dims.vocabulary
+    return [_with_risk(base[name], compare(base[name], repeated[name], size)) for name in base]
+
+
+def _with_risk(base: Trace, compared: Comparison) -> Comparison:
+    """Steps at risk by the noise that was just measured: here it is the root's own."""
+    at_risk = steps_at_risk([window.teacher_forced for window in base.windows], TIE_SIGMAS * (compared.noise or 0.0))
+    return replace(compared, steps_at_risk=at_risk)
 
 
 def _all(subject: Subject, base: dict[str, Trace], way: Pass) -> dict[str, Trace]:
@@ -274,6 +282,7 @@ def _tensor(comparisons: Sequence[Comparison], name: str) -> TensorNoise:
         kl_max=max(diff.kl_max for comparison in comparisons for diff in comparison.logits),
         movement_rms=math.sqrt(squares / steps),
         steps_at_risk=sum(comparison.steps_at_risk for comparison in comparisons),
+        top_movement=max(diff.top_movement for comparison in comparisons for diff in comparison.logits),
         flips=sum(len(comparison.flips) for comparison in comparisons),
         steps=steps,
     )

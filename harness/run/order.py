@@ -22,12 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whisper_parity.backend.contract import Facts, Float32, Halves, Program, Usage
-from whisper_parity.compare.comparison import NOISE_SIGMAS
 from whisper_parity.errors import ParityError
 from whisper_parity.run.report import OrderCheck
 from whisper_parity.trace.trace import Trace
 
 Session = Halves | Program
+
+NOISE_SIGMAS = 3.0
+"""An effect is state when it is more than this many times the repeat noise."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,8 @@ FOLDERS = ("checkpoints", "lowered", "native", "weights")
 """Folders in which everything is."""
 LIVE = ".in-use-"
 DOOMED = ".pruned-"
+ABANDONED_S = 3600.0
+"""A file that was begun so long ago is not written any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +176,12 @@ def _delete(path: Path) -> None:
 
 
 def _sweep(folder: Path) -> None:
-    """Finish what a killed removal left."""
+    """Finish what a killed removal left, and remove what a killed writer began an hour ago."""
     places: Sequence[Path] = (folder, *(folder / name for name in FOLDERS))
     for place in places:
         for path in place.glob(f"{DOOMED}*"):
             shutil.rmtree(path, ignore_errors=True)
+    for path in (path for name in FILES for path in (folder / name).glob(".partial-*")):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > ABANDONED_S:
+                shutil.rmtree(path, ignore_errors=True)

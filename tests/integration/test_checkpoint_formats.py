@@ -5,12 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -18,6 +23,7 @@ from whisper.model import ModelDimensions
 
 from tests.support import checkpoints
 from tests.support.checkpoints import State
+from whisper_parity.errors import CheckpointError
 from whisper_parity.model import checkpoint, vocabulary
 from whisper_parity.model.checkpoint import Checkpoint
 from whisper_parity.model.dims import Dims
@@ -126,6 +132,9 @@ FORMATS: dict[str, tuple[Callable[[Path, State], Path], str]] = {
     "compiled": (_saved(lambda w: _prefixed(w, "_orig_mod.")), OPENAI),
     "compiled in part": (_saved(_compiled), OPENAI),
     "Lightning": (_saved(_lightning, "m.ckpt"), LET_GO),
+    "with what trainers keep": (_saved(lambda w: {"state_dict": w, "history": defaultdict(list, {"wer": [0.1]}),
+                                                  "rng": np.random.get_state(), "loss": np.float32(3),  # noqa: NPY002
+                                                  "when": datetime.now(timezone.utc)}), OPENAI),
     "a prefix of the user's": (_saved(lambda w: _prefixed(w, "student.whisper.")), OPENAI),
     "the older torch.save": (lambda place, w: _older(place, w), OPENAI),
     "safetensors of openai-whisper's names": (_safetensors, OPENAI),
@@ -195,6 +204,49 @@ def test_it_is_converted_once_and_known_by_what_was_given(state, describe, tmp_p
     assert describe(path).sha256 == first.sha256
     (path / "generation_config.json").write_text(json.dumps({"no_timestamps_token_id": 50363}))
     assert describe(path).sha256 != first.sha256
+
+
+def test_two_at_once_convert_once(state, describe, tmp_path, monkeypatch):
+    """The second waits for the first, and reads what that wrote."""
+    path, written = checkpoints.folder(tmp_path / "m", state), []
+    write = canonical.write
+
+    def slowly(weights, target):
+        written.append(target)
+        time.sleep(0.5)
+        write(weights, target)
+
+    monkeypatch.setattr(canonical, "write", slowly)
+    with ThreadPoolExecutor() as pool:
+        first, second = pool.map(describe, [path, path])
+    assert first == second
+    assert written == [first.path]
+
+
+@pytest.mark.parametrize("variable", ["HF_HUB_CACHE", "HF_HOME"])
+def test_a_name_of_hugging_face_is_found_where_its_programs_keep_it(variable, state, tmp_path, monkeypatch):
+    """What was downloaded is named as it was for the download; nothing is fetched."""
+    hub = tmp_path if variable == "HF_HUB_CACHE" else tmp_path / "hub"
+    hub.mkdir(exist_ok=True)
+    _hub(hub, state)
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    monkeypatch.setenv(variable, str(tmp_path))
+    found = checkpoint.resolve("somebody/m", tmp_path / "cache")
+    assert (found.name, found.note) == ("m", HUGGING_FACE)
+    with pytest.raises(CheckpointError, match="somebody/n: neither a file or folder, nor a Whisper name, nor in"):
+        checkpoint.resolve("somebody/n", tmp_path / "cache")
+
+
+@pytest.mark.parametrize("name", ["model.fp16.safetensors", "anything.safetensors", "whisper.pth"])
+def test_a_folder_with_one_model_under_any_name(name, state, describe, tmp_path):
+    """A variant of Hugging Face, or a name of one's own; what a trainer keeps beside it is no model."""
+    path = checkpoints.folder(tmp_path / "m", state)
+    for other in ("optimizer.pt", "rng_state.pth", "training_args.bin"):
+        (path / other).write_bytes(b"\x80\2}.")
+    (path / "model.safetensors").rename(path / name)
+    if name.endswith(".pth"):
+        torch.save(checkpoints.hugging_face(state), path / name)
+    require_same(describe(path), state)
 
 
 def test_a_converted_file_can_be_given_itself(state, describe, tmp_path):

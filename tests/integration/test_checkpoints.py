@@ -14,6 +14,7 @@ from whisper_parity.backend import build
 from whisper_parity.backends.split import modules
 from whisper_parity.decode import policy
 from whisper_parity.decode.loop import rows_are_invariant
+from whisper_parity.errors import UnavailableError
 from whisper_parity.fixtures import scripted
 from whisper_parity.judge.verdict import Outcome
 from whisper_parity.model import checkpoint
@@ -80,6 +81,18 @@ def test_added_tokens_and_an_untied_projection_run_through_the_chain(parity, cli
     )
     assert [row.verdict.outcome for row in report.rows[2:]] == [Outcome.PASS, Outcome.PASS]
     assert report.checkpoint == "tuned"
+
+
+def test_another_window_is_none_for_openai_whispers_own_loop(tmp_path):
+    """`whisper.transcribe` cuts 30 s and no other length: stage whisper says so before it fails."""
+    weights = checkpoints.state(n_audio_ctx=500)
+    torch.save({"dims": checkpoints.dims(n_audio_ctx=500), "model_state_dict": weights}, tmp_path / "ten.pt")
+    workshop = sites.workshop(tmp_path / "ten.pt", tmp_path)
+    line = "transcribes windows of 30 s, this checkpoint has 10 s. Name the stages from pytorch on: --stages pytorch,"
+    with pytest.raises(UnavailableError, match=line):
+        sites.backends().get("whisper").open(build.obtain(workshop, "whisper"), 1).__enter__()
+    with sites.backends().get("pytorch").open(build.obtain(workshop, "pytorch"), 1) as session:
+        assert session.encode(np.zeros((1, 80, 1000), np.float32)).shape == (1, 500, checkpoints.N_STATE)
 
 
 def test_the_untied_projection_decides_the_logits(tmp_path):

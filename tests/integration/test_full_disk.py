@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import checkpoints
 from tests.support.refusals import rows_of
 from whisper_parity.judge.verdict import Outcome
 
@@ -65,6 +66,16 @@ def test_a_build_on_a_full_disk_is_one_line(
     line = line_of(on_a_disk(size, *PARITY, *words))
     assert said in line
     assert NO_SPACE in line or "(signal 7, Bus error)" in line
+
+
+def test_a_checkpoint_that_is_converted_on_a_full_disk_is_one_line(on_a_disk, tmp_path: Path):
+    """Nothing half stays in the cache."""
+    path = checkpoints.folder(tmp_path / "m", checkpoints.state())
+    line = line_of(
+        on_a_disk("4m", *PARITY, "build", "--checkpoint", path, "--cache", "disk/cache", "--stages", "pytorch")
+    )
+    assert "/m.pt: cannot be written (" in line
+    assert line.endswith(". Choose another --cache")
 
 
 def test_a_run_on_a_full_disk_is_a_row_and_goes_on(

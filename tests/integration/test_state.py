@@ -49,7 +49,7 @@ def stale(monkeypatch):
 
 def test_every_run_checks_the_small_set_and_the_whole_one_on_request(run, tmp_path):
     """One more window for each stage, the run itself recorded the rest; then the whole set, and no more."""
-    result = run()
+    result = run("--fresh")
     assert result.exit_code == 0, result.output
     assert "state: nothing depends on what ran before: A B A (pytorch, torchscript)" in result.stdout
     states = records.load(RunFolder(tmp_path / "reports" / "s")).states

@@ -117,6 +117,9 @@ FOREIGN: dict[str, tuple[Callable[[], bytes], str]] = {
     "a tensor": (lambda: saved(torch.ones(3)), f"no checkpoint: it holds a tensor. {STATE_DICT}"),
     "settings": (lambda: saved({"lr": 1, "epochs": 3}), f"no weights of a model: it holds the keys lr, "
                  f"epochs. {STATE_DICT}"),
+    "arrays of NumPy": (lambda: saved({"encoder.conv1.weight": np.ones(3)}), "its weights are no tensors of PyTorch. "
+                        "Save them as such: torch.save({name: torch.from_numpy(array) for name, array in "
+                        "weights.items()}, FILE)"),
     "another network": (lambda: saved({"wav2vec2.encoder.weight": torch.ones(3)}),
                         "no Whisper: it holds wav2vec2.encoder.weight. Give the checkpoint of a Whisper"),
     "a program of the system": (lambda: pickle.dumps(Bomb(Path("executed")), 2),
@@ -187,6 +190,13 @@ WRONG: dict[str, tuple[Callable[[State], Any], str]] = {
                         f"decoder.ln.bias is sparse_coo, not a tensor with its numbers. {FLOATS}"),
     "a tensor that claims more": (lambda w: {**w, EMBEDDING: torch.ones(1, 1).expand(51865, 64)},
                                   f"{EMBEDDING} claims more numbers than the file holds. Save the model again"),
+    "a zero that is repeated for ever": (
+        lambda w: checkpoints.hugging_face(w) | {
+            "model.encoder.layers.0.self_attn.k_proj.bias": torch.zeros(1).expand(10**15)},
+        "encoder.blocks.0.attn.key.bias claims more numbers than the file holds. Save the model again"),
+    "MLX's convolution of a petabyte": (
+        lambda w: {**w, "encoder.conv1.weight": torch.ones(1, 1, 1).expand(10**7, 3, 10**7)},
+        "encoder.conv1.weight claims more numbers than the file holds. Save the model again"),
     "positions by the million": (lambda w: {**w, "encoder.positional_embedding": torch.ones(1, 1).expand(10**9, 64)},
                                  "n_audio_ctx is 1000000000, n_text_ctx 448. Whisper has 1500 and 448; other windows "
                                  "have fewer"),

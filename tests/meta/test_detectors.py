@@ -11,8 +11,11 @@ import pytest
 from tests.support import sites, traces
 from tests.support.traces import N_VOCAB, TOKENS, changed, flipped, trace
 from whisper_parity.compare.comparison import compare
-from whisper_parity.judge.verdict import Grade, Outcome, Verdict, judge
+from whisper_parity.judge.verdict import TIES, Grade, Outcome, RungResult, Verdict, judge
 from whisper_parity.trace.trace import Trace
+
+TIE = sites.limits_of("pytorch", "torchscript").max_tie_margin
+"""Widest margin of a tie between float32 stages."""
 
 
 def verdict(reference: Trace, candidate: Trace) -> Verdict:
@@ -43,10 +46,10 @@ def test_nothing_broken_passes(reference, candidate):
 
 @pytest.mark.parametrize(
     ("noise", "outcome", "rung"),
-    [(1e-5, Outcome.PASS, ""), (3e-4, Outcome.DRIFT, "tensor"), (3e-3, Outcome.DIVERGED, "tensor")],
+    [(1e-5, Outcome.PASS, ""), (4e-5, Outcome.DRIFT, "tensor"), (3e-4, Outcome.DIVERGED, "tensor")],
 )
 def test_noise_of_known_size(reference, noise, outcome, rung):
-    """About 100, 70 and 50 dB on the encoder output: pass, drift, fail."""
+    """About 100, 88 and 70 dB on the encoder output: pass, drift, fail."""
     found = verdict(reference, trace("torchscript", noise=noise))
     assert (found.outcome, found.rung if rung else "") == (outcome, rung)
 
@@ -137,37 +140,96 @@ def test_not_forced_with_the_same_tokens(reference, candidate):
     assert "fed different tokens" in found.reason
 
 
-def test_a_flip_far_outside_the_noise_is_a_fault(reference, candidate):
+def token_rung(found: Verdict) -> RungResult:
+    return next(result for result in found.rungs if result.rung == "token")
+
+
+def near(margin: float) -> Trace:
+    """A reference whose runner-up is so close at every step."""
+    reference = trace("pytorch")
+    logits = reference.windows[0].teacher_forced.logits.copy()
+    steps = np.arange(len(logits))
+    logits[steps, 13] = logits[steps, reference.windows[0].teacher_forced.choices] - np.float32(margin)
+    return changed(reference, logits=logits)
+
+
+def as_candidate(reference: Trace) -> Trace:
+    """The same numbers, in another stage."""
+    return changed(reference, stage="torchscript")
+
+
+def test_a_flip_far_outside_the_floor_is_a_fault(reference, candidate):
     """One logit raised by 5.1 where nothing else moved."""
     found = verdict(reference, flipped(candidate, 5, 13, 0.1))
-    token = next(result for result in found.rungs if result.rung == "token")
-    assert found.outcome is Outcome.DIVERGED
-    assert token.grade is Grade.FAIL
-    assert token.reason == "1 flip(s), 1 fault(s): step 5 ',' -> '.' (margin 5, moved 5.1, noise 0: fault)"
+    assert (found.outcome, token_rung(found).grade) == (Outcome.DIVERGED, Grade.FAIL)
+    assert token_rung(found).reason == (
+        f"1 flip(s), 1 fault(s): step 5 ',' -> '.' (margin 5, moved 5.1, a tie on this edge up to {TIE:g}: fault)"
+    )
 
 
-def test_a_flip_inside_the_noise_is_a_tie():
-    """Margins of 0.004 and movements of that size all over: a drift, no failure of the token rung."""
-    reference = trace("pytorch")
-    close = reference.windows[0].teacher_forced.logits.copy()
-    steps = np.arange(len(close))
-    close[steps, 13] = close[steps, reference.windows[0].teacher_forced.choices] - np.float32(0.004)
-    reference = changed(reference, logits=close)
-    moved = close.copy()
-    moved[steps, 13] += np.where(steps % 2, 0.003, -0.003).astype(np.float32)
-    candidate = flipped(changed(trace("torchscript"), logits=moved), 5, 13, 0.001)
-    found = verdict(reference, candidate)
-    token = next(result for result in found.rungs if result.rung == "token")
-    assert token.grade is Grade.DRIFT
-    assert token.reason.endswith("noise 0.003: tie)")
+def test_a_flip_inside_the_floor_is_a_tie():
+    """A margin of 0.9 times the widest tie, where nothing else moved: a drift, no failure of the token rung."""
+    reference = near(0.9 * TIE)
+    found = verdict(reference, flipped(as_candidate(reference), 5, 13, 0.05 * TIE))
+    assert (found.outcome, token_rung(found).grade) == (Outcome.DRIFT, Grade.DRIFT)
+    assert token_rung(found).reason.endswith(f"a tie on this edge up to {TIE:g}: tie)")
 
 
-def test_a_tie_is_never_wider_than_its_limit():
-    """Noise of 2 logits everywhere does not excuse a flip of margin 5."""
-    reference, noisy = trace("pytorch"), trace("torchscript", noise=2.0)
-    found = verdict(reference, flipped(noisy, 5, 13, 0.1))
-    token = next(result for result in found.rungs if result.rung == "token")
-    assert (token.grade, found.outcome) == (Grade.FAIL, Outcome.DIVERGED)
+def test_what_the_candidate_moves_excuses_no_flip():
+    """It moves every pair by up to four times the margin, and that margin is above the floor of its edge: a fault."""
+    reference = near(1.5 * TIE)
+    moved = reference.windows[0].teacher_forced.logits.copy()
+    moved[:, 13] += np.where(np.arange(len(moved)) % 2, -6 * TIE, 1.2 * TIE).astype(np.float32)
+    found = verdict(reference, flipped(changed(as_candidate(reference), logits=moved), 5, 13, 0.1 * TIE))
+    assert (found.outcome, token_rung(found).grade) == (Outcome.DIVERGED, Grade.FAIL)
+    assert token_rung(found).reason.endswith(f"a tie on this edge up to {TIE:g}: fault)")
+
+
+def test_there_is_no_tie_where_another_rung_fails():
+    """The same near flip, and an encoder output of 50 dB: what flips there is the fault's."""
+    reference = near(0.9 * TIE)
+    candidate = flipped(as_candidate(reference), 5, 13, 0.05 * TIE)
+    error = 3e-3 * np.random.default_rng(3).standard_normal((1, 20, 8), dtype=np.float32)
+    found = verdict(reference, changed(candidate, encoder_output=candidate.windows[0].encoder_output + error))
+    assert (found.outcome, found.rung, token_rung(found).grade) == (Outcome.DIVERGED, "tensor", Grade.FAIL)
+    assert token_rung(found).reason.endswith(", no tie where tensor fails: fault)")
+
+
+@pytest.mark.parametrize(
+    ("columns", "by", "said"),
+    [
+        ([11], 0.5, "token ',' is +0.5 at every step"),
+        ([13], -0.5, "token '.' is -0.5 at every step"),
+        (range(51765, 51865), 0.5, "tokens 51765 to 51864 are +0.5 at every step"),
+    ],
+)
+def test_columns_that_are_off_at_every_step(reference, columns, by, said):
+    """Nothing flips, and over 51,865 columns the SNR may pass; named, in sound noise."""
+    logits = trace("torchscript", noise=1e-5).windows[0].teacher_forced.logits.copy()
+    logits[:, list(columns)] += np.float32(by)
+    found = verdict(reference, changed(trace("torchscript"), logits=logits))
+    assert (found.outcome, found.rung, token_rung(found).grade) == (Outcome.DIVERGED, "logits", Grade.PASS)
+    assert found.reason.startswith(f"logits: {said} (pass to ")
+
+
+def test_a_column_that_is_off_is_seen_among_the_noise_of_8_bits():
+    """0.5 is less than 8 bits move a top token by now and then, and more than they move a column at every step."""
+    candidate = trace("tflite:int8", noise=0.02)
+    logits = candidate.windows[0].teacher_forced.logits.copy()
+    logits[:, 11] += np.float32(0.5)
+    found = verdict(trace("pytorch"), changed(candidate, logits=logits))
+    assert (found.outcome, grades(found)["logits"]) == (Outcome.DRIFT, Grade.DRIFT)
+    assert "token ',' is +0.5 at every step (pass to 0.4, drift to 1.2)" in found.reason
+
+
+def test_a_top_token_that_moves_at_one_step(reference, candidate):
+    """The runner-up rises by 0.5 once: an SNR of 75 dB or more, and no flip."""
+    logits = candidate.windows[0].teacher_forced.logits.copy()
+    logits[4, 13] += np.float32(0.5)
+    found = verdict(reference, changed(candidate, logits=logits))
+    assert (found.outcome, found.rung, token_rung(found).grade) == (Outcome.DIVERGED, "logits", Grade.PASS)
+    compared = compare(reference, changed(candidate, logits=logits), N_VOCAB).logits[0]
+    assert (compared.top_movement, compared.top_movement_step, compared.top_movement_text) == (0.5, 4, ".")
 
 
 def test_a_changed_word_cannot_ship(reference, candidate):
@@ -218,7 +280,7 @@ def test_kl_alone_can_fail():
     """A small tensor error on the few logits that matter: SNR passes the int8 edge, the distribution does not."""
     reference, candidate = trace("pytorch"), trace("tflite:int8")
     logits = candidate.windows[0].teacher_forced.logits.copy()
-    logits[2, 13] += 4.9
+    logits[2, 13] += 3
     found = verdict(reference, changed(candidate, logits=logits))
     assert (found.outcome, found.rung, grades(found)["token"]) == (Outcome.DRIFT, "logits", Grade.PASS)
     assert "largest KL of a step" in found.reason
@@ -233,3 +295,46 @@ def test_text_and_tokens_only_is_judged_by_them():
     assert verdict(whisper, one_word).outcome is Outcome.DRIFT
     garbage = changed(trace("pytorch"), text="one two three four five six", tokens=(1, 2, 3))
     assert (verdict(whisper, garbage).outcome, verdict(whisper, garbage).rung) == (Outcome.DIVERGED, "text")
+
+
+def spoken(stage: str, text: str) -> Trace:
+    """A stage that says this, its tensors aside."""
+    return changed(trace(stage), text=text, tokens=traces.tokens(f" {text}"))
+
+
+@pytest.mark.parametrize(
+    ("text", "outcome", "said"),
+    [
+        ("And so, my fellow Americans! Do ask not", Outcome.DRIFT, "invented text: 'Do' (1 word)"),
+        ("Yes, my fellow Englishmen: ask him", Outcome.DRIFT, "token: "),
+        ("", Outcome.DIVERGED, "lost text: "),
+        ("Thank you for watching", Outcome.DIVERGED, "other text: "),
+        (f"{traces.TEXT}{' ask not' * 12}", Outcome.DIVERGED, "repetition loop: "),
+        (f"{traces.TEXT} what your country can do for you but what you can", Outcome.DIVERGED, "invented text: "),
+    ],
+)
+def test_what_another_policy_may_do_and_what_it_may_not(text, outcome, said):
+    """Words and marks are the policy's; a loop, an empty or wholly other text and a sentence too many are nobody's."""
+    found = verdict(Trace(trace("whisper").header, ()), spoken("pytorch", text))
+    assert (found.outcome, found.reason.startswith(said)) == (outcome, True), found.reason
+
+
+@pytest.mark.parametrize(
+    ("text", "outcome"),
+    [
+        (traces.TEXT, Outcome.PASS),
+        (traces.TEXT.replace("ask", "asked"), Outcome.DRIFT),
+        (traces.TEXT.replace(", ask not", ""), Outcome.DIVERGED),
+    ],
+)
+def test_8_bits_may_change_a_word_by_a_tie_and_lose_none(text, outcome):
+    """One flip, of a margin that 8 bits move: another word is a drift, two lost ones are not."""
+    reference = near(1.0)
+    candidate = changed(reference, stage="tflite:int8")
+    if text != traces.TEXT:
+        candidate = changed(flipped(candidate, 6, 13, 0.1), text=text, tokens=traces.tokens(f" {text}"))
+    found = verdict(reference, candidate)
+    assert found.outcome is outcome, found.reason
+    if outcome is Outcome.DIVERGED:
+        assert found.reason.startswith("lost end: 'ask not' (2 words) from step 6 of the reference; text: WER 28.6%")
+        assert found.reason.endswith(TIES)

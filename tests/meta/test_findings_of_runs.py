@@ -113,12 +113,12 @@ def test_the_worst_edit_is_named_before_a_mark():
 def test_ties_that_change_too_much_are_reconciled_in_one_sentence():
     """ "tie" of a flip and "diverged" of the cell."""
     (flip,) = against(flipped(trace("tflite"), 6, 13, 0.1)).flips
-    tie = replace(flip, kind="tie", margin=0.01)
+    tie = replace(flip, margin=1e-5)
     comparison = replace(against(saying(f" {TEXT.replace('ask', 'tell')}")), flips=(tie,))
     judged = verdict.judge(comparison, sites.limits_of("torchscript", "tflite"))
     assert (judged.outcome, judged.rung) == (Outcome.DIVERGED, "text")
     assert judged.reason.endswith(f"first word 'ask' -> 'tell'; {verdict.TIES}")
-    fault = replace(comparison, flips=(replace(tie, kind="fault"),))
+    fault = replace(comparison, flips=(replace(tie, margin=5.0),))
     assert verdict.TIES not in verdict.judge(fault, sites.limits_of("torchscript", "tflite")).reason
 
 

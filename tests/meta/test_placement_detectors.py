@@ -129,7 +129,7 @@ def test_a_stage_that_does_not_say_where_it_runs_fails_too(run, monkeypatch, tmp
             yield Mute(session)
 
     monkeypatch.setattr(PyTorchBackend, "open", open_mute)
-    result = run("--require-placement")
+    result = run("--require-placement", "--fresh")
     assert result.exit_code == 1
     assert records.load(RunFolder(tmp_path / "reports" / "p")).misplaced == (
         "pytorch: placement unknown, its runtime does not report it",

@@ -64,3 +64,40 @@ def test_applying_the_edits_gives_the_candidate(reference, candidate):
         position = edit.reference_start + len(edit.reference_tokens)
     assert rebuilt + reference[position:] == candidate
     assert diff.equal == (not diff.edits)
+
+
+rows = arrays.arrays(np.float32, st.tuples(st.just(2), st.integers(1, 40)), elements=st.integers(-500, 500).map(float))
+"""A row of logits of each side; whole numbers, whose sums are exact."""
+
+
+@given(rows, st.integers(-1000, 1000))
+def test_the_movement_of_top_tokens_ignores_what_is_added_to_all(pair, shift):
+    """As softmax does."""
+    reference, candidate = pair
+    moved = logits.top_movement(reference, candidate)[0]
+    assert moved == logits.top_movement(reference, candidate + np.float32(shift))[0]
+    assert logits.top_movement(reference, reference + np.float32(shift))[0] == 0.0
+
+
+@given(rows)
+def test_the_movement_of_top_tokens_is_that_of_the_way_back(pair):
+    """Reference and candidate exchanged: the same tokens, the same distance."""
+    assert logits.top_movement(*pair)[0] == logits.top_movement(*reversed(pair))[0]
+
+
+@given(rows, st.integers(0, 39), st.sampled_from([-0.5, 0.5]))
+def test_one_column_that_is_off_is_its_own_movement(pair, column, by):
+    """The median of the others is not moved by it, and it is found wherever it is a candidate."""
+    reference = np.sort(pair[0])
+    candidate = reference.copy()
+    index = column % len(reference)
+    candidate[index] += np.float32(by)
+    seen = len(reference) - index <= logits.TOP and len(reference) > 2
+    assert logits.top_movement(reference, candidate) == (0.5, index) or not seen
+
+
+@given(rows)
+def test_no_movement_is_more_than_twice_the_largest_error(pair):
+    """The largest error, and the median's."""
+    error = float(np.abs(pair[1].astype(np.float64) - pair[0]).max())
+    assert 0.0 <= logits.top_movement(*pair)[0] <= 2 * error

@@ -12,6 +12,7 @@ from whisper_parity.compare import comparison as compare
 from whisper_parity.compare.normalise import compare_texts
 from whisper_parity.judge import verdict
 from whisper_parity.judge.verdict import Outcome, Verdict
+from whisper_parity.run.collect import written_limits
 from whisper_parity.run.report import SCHEMA_VERSION, Judged, Report, Row, StageInfo
 from whisper_parity.system.machine import Machine
 from whisper_parity.trace.trace import Trace
@@ -35,7 +36,7 @@ def report(changes: dict[tuple[str, str], Change] | None = None, **fields: Any) 
     stages = tuple(StageInfo(spec, parent, True, "", sha256=f"{spec}-1") for spec, parent in STAGES.items())
     whole = Report(
         SCHEMA_VERSION, "made", "2026-01-01T00:00:00+00:00", True, Outcome.PASS, 0, "pass", "hand", "sha", "", "plain",
-        {}, sites.tolerances(), MACHINE, stages, rows, 1.0,
+        {}, written_limits(sites.tolerances()), MACHINE, stages, rows, 1.0,
     )  # fmt: skip
     return replace(whole, **fields)
 
@@ -88,6 +89,6 @@ def _row(clip: str, stage: str, recorded: dict[tuple[str, str], Trace]) -> Row:
 
 
 def _judged(reference: Trace, candidate: Trace) -> Judged:
-    comparison = compare.compare(reference, candidate, traces.N_VOCAB)
     limits = sites.limits_of(reference.header.stage, candidate.header.stage)
+    comparison = compare.compare(reference, candidate, traces.N_VOCAB, limits.max_tie_margin)
     return Judged(comparison, verdict.judge(comparison, limits))

@@ -108,6 +108,16 @@ def test_a_removal_that_was_killed_is_finished_by_the_next(full):
     assert not (full / f"{cache.DOOMED}1").exists()
 
 
+def test_what_a_killed_writer_left_goes_and_what_is_being_written_stays(full):
+    """By the age of its folder."""
+    begun, left = full / "features" / ".partial-new", full / "features" / ".partial-c"
+    begun.mkdir()
+    os.utime(left, (0, 0))
+    cache.prune(full, 10**9)
+    assert begun.is_dir()
+    assert not left.exists()
+
+
 @pytest.mark.parametrize(
     ("text", "count"), [("0", 0), ("16GiB", 16 * 2**30), ("500 MB", 500 * 2**20), ("1.5k", 1536), ("7B", 7)]
 )

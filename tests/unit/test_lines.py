@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import pytest
 
 from tests.support import sites
 from tests.support.noises import MACHINE
@@ -28,9 +29,10 @@ def report(*rows: Row, **changes) -> Report:
 
 
 def row(clip: str, reference: Trace, candidate: Trace) -> Row:
-    """A judged row of torchscript."""
-    comparison = compare(reference, candidate, N_VOCAB)
-    judged = Judged(comparison, judge(comparison, sites.limits_of("pytorch", "torchscript")))
+    """A judged row of torchscript, on an edge with ties up to 0.03."""
+    limits = dataclasses.replace(sites.limits_of("pytorch", "torchscript"), max_tie_margin=0.03)
+    comparison = compare(reference, candidate, N_VOCAB, limits.max_tie_margin)
+    judged = Judged(comparison, judge(comparison, limits))
     passed = Verdict(Outcome.PASS, "", "", ())
     return Row(clip, "torchscript", passed, "", "", 0, 0.0, 0.0, 1, 1, judged, None, None, (), "")
 
@@ -57,9 +59,10 @@ def test_steps_at_risk_are_added_up_over_clips():
     assert not any(line.startswith("steps at risk") for line in texts(report()))
 
 
-def test_margins_far_outside_the_noise_are_at_no_risk():
-    """The same margins, and a candidate that moves a hundredth of it."""
-    assert "steps at risk: torchscript 0 of 9 (0.0 %), 0 flipped" in texts(report(row("one", *close(0.02, 0.0001))))
+@pytest.mark.parametrize("moves", [0.0001, 0.01])
+def test_margins_outside_the_floor_are_at_no_risk(moves):
+    """Whatever the candidate moves: a broken one does not make every step a near flip."""
+    assert "steps at risk: torchscript 0 of 9 (0.0 %), 0 flipped" in texts(report(row("one", *close(0.04, moves))))
 
 
 def test_where_stages_ran_and_what_fell_back():

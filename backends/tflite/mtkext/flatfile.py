@@ -114,7 +114,7 @@ def read(path: Path) -> Any:
         ModelT; names and description are bytes, vectors of numbers are views into the mapped file.
 
     Raises:
-        ArtifactError: not a TFLite file, truncated or hostile.
+        ArtifactError: not a TFLite file, truncated, hostile, or with weights in another file.
         UnavailableError: the schema package is missing.
     """
     classes = schema()
@@ -169,24 +169,23 @@ def _fill(model: Any) -> None:
             tensor.shape = _indices(tensor.shape)
 
 
-def _attach(model: Any, buffer: Mapped) -> None:
-    """Give buffers whose bytes lie after the flatbuffer, as in files beyond 2 GB, a view of them.
-
-    Raises:
-        ValueError: they lie elsewhere, or there are more of them than the file holds.
-    """
-    for entry in model.buffers:
-        if entry.offset <= 1 and entry.size <= 1:
-            continue
-        if entry.offset + entry.size > len(buffer):
-            raise ValueError("weights after the flatbuffer that are not there")
-        buffer.count_payload(entry.size)
-        entry.data = np.frombuffer(buffer, np.uint8, entry.size, entry.offset)
-        entry.offset = entry.size = 0
-
-
 def _indices(indices: Any) -> Any:
     return np.empty(0, np.int32) if indices is None else indices
+
+
+def _attach(model: Any, file: Mapped) -> None:
+    """Give buffers their bytes that lie behind the flatbuffer, where newer quantisers put all weights.
+
+    Raises:
+        ValueError: they lie outside the file, or overlap.
+    """
+    for buffer in model.buffers:
+        if buffer.offset > 1 or buffer.size > 1:
+            if buffer.data is not None or buffer.offset + buffer.size > len(file):
+                raise ValueError(f"weights at {buffer.offset} to {buffer.offset + buffer.size} of {len(file)} bytes")
+            file.count_payload(buffer.size)
+            buffer.data = np.frombuffer(file, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
 
 
 def _problem(model: Any) -> str:
@@ -196,7 +195,7 @@ def _problem(model: Any) -> str:
     if not model.subgraphs:
         return "no subgraph"
     if model.externalBuffers:
-        return "weights in other files are not supported"
+        return "weights in another file are not supported"
     graph_problems = (_graph_problem(model, graph, number) for number, graph in enumerate(model.subgraphs))
     return next(filter(None, (*graph_problems, *_signature_problems(model))), "")
 

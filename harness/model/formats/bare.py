@@ -37,9 +37,12 @@ def of_saved(saved: Any, path: Path) -> Tensors:
                                   hint=WEIGHTS_ALONE)  # fmt: skip
         if isinstance(inner, Mapping) and _is_tensors(inner):
             return _tensors(inner)
+    if any(str(name).endswith(naming.FIRST) for name in saved):
+        raise CheckpointError(f"{path}: its weights are no tensors of PyTorch", hint=AS_TENSORS)
     raise CheckpointError(f"{path}: no weights of a model: it holds {_keys(saved)}", hint=STATE_DICT)
 
 
+AS_TENSORS = "Save them as such: torch.save({name: torch.from_numpy(array) for name, array in weights.items()}, FILE)"
 STATE_DICT = "Give a state dict of a Whisper, or openai-whisper's dims and model_state_dict"
 WEIGHTS_ALONE = (
     "Save its weights where it was made: torch.save({'dims': vars(model.dims), 'model_state_dict': model.state_dict()}"

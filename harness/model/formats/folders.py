@@ -34,8 +34,8 @@ def model_file(folder: Path) -> Path:
     Raises:
         CheckpointError: none is there, or several that could be meant.
     """
-    if found := next((folder / name for name in USUAL if (folder / name).is_file()), None):
-        return found
+    if usual := next((folder / name for name in USUAL if (folder / name).is_file()), None):
+        return usual
     if (folder / "adapter_config.json").is_file():
         raise CheckpointError(f"{folder}: an adapter (LoRA, PEFT){_base(folder)}, not a whole model", hint=MERGE)
     for pattern in VARIANTS:

@@ -32,7 +32,7 @@ HUGGING_FACE = (
     (r"\.layers\.(\d+)\.final_layer_norm\.", r".blocks.\1.mlp_ln."),
     (r"\.layers\.(\d+)\.fc1\.", r".blocks.\1.mlp.0."),
     (r"\.layers\.(\d+)\.fc2\.", r".blocks.\1.mlp.2."),
-    (r"\.(q|k|v|out)_proj\.", lambda found: f".{PARTS[found[1]]}."),
+    (r"\.(q|k|v|out)_proj\.", lambda match: f".{PARTS[match[1]]}."),
     (r"^encoder\.layer_norm\.", "encoder.ln_post."),
     (r"^decoder\.layer_norm\.", "decoder.ln."),
     (r"\.embed_positions\.weight$", ".positional_embedding"),
@@ -56,9 +56,9 @@ def openai(tensors: Tensors, path: Path) -> tuple[Tensors, str]:
         raise CheckpointError(f"{path}: quantised weights: it holds {scales}", hint=shapes.SAVE_FLOATS)
     inner = _without_prefix(bare, path)
     if any(name.startswith("encoder.layers.") for name in inner):
-        return _without_zeros({_renamed(name): tensor for name, tensor in inner.items()}), "Hugging Face"
+        return _without_zeros({_renamed(name): tensor for name, tensor in inner.items()}, path), "Hugging Face"
     if _is_mlx(inner):
-        return {_replaced(name, MLX): _turned(name, tensor) for name, tensor in inner.items()}, "MLX"
+        return {_replaced(name, MLX): _turned(name, tensor, path) for name, tensor in inner.items()}, "MLX"
     return inner, "openai-whisper"
 
 
@@ -82,8 +82,8 @@ def _without_prefix(tensors: Tensors, path: Path) -> dict[str, Any]:
     inner = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     outer = prefix.removesuffix("model.")
     for projection in PROJECTIONS:
-        if (found := inner.pop(f"{outer}{projection}", inner.pop(projection, None))) is not None:
-            inner[assembling.PROJECTION] = found
+        if (tensor := inner.pop(f"{outer}{projection}", inner.pop(projection, None))) is not None:
+            inner[assembling.PROJECTION] = tensor
     return inner
 
 
@@ -101,9 +101,16 @@ def _replaced(name: str, pairs: Any) -> str:
     return name
 
 
-def _without_zeros(tensors: dict[str, Any]) -> Tensors:
+def _without_zeros(tensors: dict[str, Any], path: Path) -> Tensors:
     """Without biases of the key that are zeros: some programs write them, and Whisper has none."""
-    return {n: tensor for n, tensor in tensors.items() if not (KEY_BIAS.search(n) and not tensor.count_nonzero())}
+    return {name: tensor for name, tensor in tensors.items() if not _is_zero_bias(name, tensor, path)}
+
+
+def _is_zero_bias(name: str, tensor: Any, path: Path) -> bool:
+    if not KEY_BIAS.search(name):
+        return False
+    shapes.require_numbers(name, tensor, path)
+    return not tensor.count_nonzero()
 
 
 def _is_mlx(tensors: Tensors) -> bool:
@@ -112,5 +119,8 @@ def _is_mlx(tensors: Tensors) -> bool:
     return len(shape) == 3 and shape[1] == 3 and shape[2] != 3
 
 
-def _turned(name: str, tensor: Any) -> Any:
-    return tensor.transpose(1, 2).contiguous() if re.fullmatch(r"encoder\.conv[12]\.weight", name) else tensor
+def _turned(name: str, tensor: Any, path: Path) -> Any:
+    if not re.fullmatch(r"encoder\.conv[12]\.weight", name) or tensor.ndim != 3:
+        return tensor
+    shapes.require_numbers(name, tensor, path)
+    return tensor.transpose(1, 2).contiguous()

@@ -23,6 +23,9 @@ from whisper_parity.system import inputs
 HINT = "Give a Whisper checkpoint, or a name such as base"
 PLAIN = {"argparse", "types", "pathlib", "datetime", "enum", "collections", "functools", "typing"}
 """Modules of the standard library whose values stand beside weights in honest files."""
+PLAIN_TYPES = {
+    f"builtins.{kind.__name__}" for kind in (bool, bytes, dict, float, frozenset, int, list, object, str, tuple)
+}
 _LOCK = threading.Lock()
 """What torch takes for harmless is one list of the process."""
 
@@ -35,12 +38,20 @@ class Inert:
 
     def __new__(cls, *_: Any, **__: Any) -> Inert:
         """Whatever the class took."""
-        made = super().__new__(cls)
-        made.state = None
-        return made
+        inert = super().__new__(cls)
+        inert.state = None
+        return inert
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
+
+
+class InertDict:
+    """Stands for a class that is derived from dict: what it is filled with is kept, what it is made with is not."""
+
+    def __new__(cls, *_: Any, **__: Any) -> Any:
+        """A plain one, the only kind that torch's reader fills."""
+        return OrderedDict()
 
 
 def read(path: Path) -> Any:
@@ -107,13 +118,17 @@ def _harmless(path: Path) -> list[str]:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except Exception:  # noqa: BLE001 - a file that cannot be looked through is left to torch.load
         return []
-    modules = {name: name.partition(".")[0] for name in names}
-    return [name for name, module in modules.items() if module in PLAIN or module not in sys.stdlib_module_names]
+    return [name for name in names if _is_harmless(name)]
+
+
+def _is_harmless(name: str) -> bool:
+    module = name.partition(".")[0]
+    return module in PLAIN or name in PLAIN_TYPES or module not in sys.stdlib_module_names
 
 
 def _stand_in(name: str) -> type:
     """A class that tools derive from dict is filled like one."""
-    return OrderedDict if name.endswith("Dict") else Inert
+    return InertDict if name.lower().endswith("dict") else Inert
 
 
 def _refusal(error: Exception) -> str:

@@ -136,7 +136,7 @@ def _heads(width: int, path: Path) -> int:
 
 def _layers(tensors: Tensors, side: str) -> int:
     """Layers in a row from 0 on; what stands behind a gap is named as surplus."""
-    numbers = {int(found[1]) for name in tensors if (found := re.match(rf"{side}\.blocks\.(\d{{1,4}})\.", name))}
+    numbers = {int(match[1]) for name in tensors if (match := re.match(rf"{side}\.blocks\.(\d{{1,4}})\.", name))}
     return next(layer for layer in range(len(numbers) + 1) if layer not in numbers)
 
 

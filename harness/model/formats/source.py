@@ -107,9 +107,9 @@ def _ctranslate2(path: Path, beside: tuple[Path, ...]) -> Weights:
 
 def _with_config(path: Path, files: tuple[Path, ...], read: Callable[[], Tensors]) -> Source:
     """A file of tensors alone; what else decides is read from the files beside it."""
-    said, beside = config.beside(path), tokens.evidence(path.parent)
-    also = (*((said,) if said else ()), *beside)
-    return Source(path, (*files, *also), lambda: _named(path, read(), said, beside))
+    config_file, beside = config.beside(path), tokens.evidence(path.parent)
+    also = (*((config_file,) if config_file else ()), *beside)
+    return Source(path, (*files, *also), lambda: _named(path, read(), config_file, beside))
 
 
 def _pickled(path: Path) -> Source:
@@ -120,13 +120,13 @@ def _pickled(path: Path) -> Source:
     return _with_config(path, (path,), partial(bare.of_saved, saved, path))
 
 
-def _named(path: Path, tensors: Tensors, said: Path | None, beside: tuple[Path, ...]) -> Weights:
-    stated = config.read(said)
+def _named(path: Path, tensors: Tensors, config_file: Path | None, beside: tuple[Path, ...]) -> Weights:
+    stated = config.read(config_file)
     named, whose = naming.openai(tensors, path)
     weights = assembling.assemble(
         path, f"{whose}, {_types(named)}", named, heads=config.heads(stated), config=stated, beside=beside
     )
-    config.require_same(stated, weights.dims, said)
+    config.require_same(stated, weights.dims, config_file)
     return weights
 
 

@@ -86,8 +86,8 @@ def _decoded(content: Mapping[str, Any]) -> int | None:
     table = content.get("added_tokens_decoder")
     entries = table.items() if isinstance(table, dict) else ()
     ids = (key for key, entry in entries if isinstance(entry, dict) and entry.get("content") == NO_TIMESTAMPS)
-    found = next(ids, "")
-    return int(found) if found.isdecimal() else None
+    number = next(ids, "")
+    return int(number) if number.isdecimal() else None
 
 
 def added(n_vocab: int, size: int) -> Iterator[str]:

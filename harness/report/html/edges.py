@@ -14,14 +14,13 @@ from whisper_parity.backend import stage as chain
 from whisper_parity.explain.explanation import Explanation, LayerFinding
 from whisper_parity.judge import tolerance
 from whisper_parity.judge.tolerance import Tolerance
-from whisper_parity.judge.verdict import severity
+from whisper_parity.judge.verdict import flip_kind, severity
 from whisper_parity.report.html import names
 from whisper_parity.report.html.names import Cell, cell_anchor
 from whisper_parity.report.html.recorded import Recorded
-from whisper_parity.report.html.strip import flip_kind
 from whisper_parity.report.numbers import decibels
 from whisper_parity.run.report import Row, StageInfo
-from whisper_parity.trace.trace import Trace
+from whisper_parity.trace.trace import Trace, share_windows
 
 WORST = 8
 """Clips in the table of an edge."""
@@ -53,8 +52,10 @@ class Risk:
     at_risk: int
     ties: int
     faults: int
-    noise: float | None
+    movement: float | None
     """Root mean square movement over all steps of the edge [logit]."""
+    tie_margin: float
+    """Widest margin of a tie: 3 times what a sound port moves [logit]."""
     smallest_margin: float | None
     smallest_clip: str
 
@@ -78,7 +79,7 @@ class Edge:
     """Compared clips outside `worst`."""
     risk: Risk
     layers: tuple[Layers, ...]
-    limits: Tolerance | None
+    limits: Tolerance
     snr: tuple[Point, ...]
     """{"clip", "anchor", "tensor", "db", "SNR"}: worst clip first."""
 
@@ -103,10 +104,8 @@ def edge(recorded: Recorded, stage: StageInfo) -> Edge:
     )
 
 
-def limits_of(recorded: Recorded, reference: str, candidate: str) -> Tolerance | None:
-    """The tolerances of an edge as the run used them; None when the report does not hold them."""
-    if "default" not in recorded.report.tolerances:
-        return None
+def limits_of(recorded: Recorded, reference: str, candidate: str) -> Tolerance:
+    """The tolerances of an edge as the run used them."""
     return tolerance.for_edge(recorded.report.tolerances, chain.Edge(reference, candidate))
 
 
@@ -118,7 +117,7 @@ def sample(reference: Trace, candidate: Trace, share: int) -> Iterator[Point]:
     Exact zeros have no logarithm and are left out.
     """
     random = np.random.default_rng(crc32(reference.header.clip.encode(errors="replace")))
-    for ours, theirs in zip(reference.windows, candidate.windows):
+    for ours, theirs in zip(reference.windows, candidate.windows) if share_windows(reference, candidate) else ():
         pairs = (
             ("encoder_output", ours.encoder_output, theirs.encoder_output),
             ("logits", ours.teacher_forced.logits, theirs.teacher_forced.logits),
@@ -185,19 +184,20 @@ def _worst(cell: Row) -> Worst:
     )
 
 
-def _risk(cells: Sequence[Row], limits: Tolerance | None) -> Risk:
-    """Sum over clips; the noise is the root mean square over all steps of all clips."""
+def _risk(cells: Sequence[Row], limits: Tolerance) -> Risk:
+    """Sum over clips; the movement is the root mean square over all steps of all clips."""
     comparisons = [cell.judged.comparison for cell in cells if cell.judged and cell.judged.comparison.noise is not None]
     steps = sum(comparison.steps for comparison in comparisons)
     energy = sum(comparison.steps * (comparison.noise or 0.0) ** 2 for comparison in comparisons)
-    flips = [flip_kind(flip, limits) for comparison in comparisons for flip in comparison.flips]
+    flips = [flip_kind(flip, comparison, limits) for comparison in comparisons for flip in comparison.flips]
     closest = min(comparisons, key=lambda comparison: _or_infinity(comparison.smallest_margin), default=None)
     return Risk(
         steps=steps,
         at_risk=sum(comparison.steps_at_risk for comparison in comparisons),
         ties=flips.count("tie"),
         faults=flips.count("fault"),
-        noise=math.sqrt(energy / steps) if steps else None,
+        movement=math.sqrt(energy / steps) if steps else None,
+        tie_margin=limits.max_tie_margin,
         smallest_margin=closest.smallest_margin if closest else None,
         smallest_clip=closest.clip if closest else "",
     )

@@ -10,7 +10,6 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from whisper_parity.compare.comparison import RISK_SIGMAS
 from whisper_parity.compare.finding import KINDS, Finding
 from whisper_parity.compare.text import EDIT_CLASSES
 from whisper_parity.errors import OutputError, UnavailableError, mapped
@@ -122,7 +121,7 @@ def environment() -> jinja2.Environment:
         "css": names.css_class, "token": token, "clip_anchor": names.clip_anchor, "cell_anchor": names.cell_anchor,
         "edge_anchor": names.edge_anchor, "place": names.place,
     }  # fmt: skip
-    templates.globals |= {"height": strip.height, "edit_classes": EDIT_CLASSES, "risk_sigmas": RISK_SIGMAS}
+    templates.globals |= {"height": strip.height, "edit_classes": EDIT_CLASSES}
     return templates
 
 

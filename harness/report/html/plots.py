@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from whisper_parity.compare.comparison import RISK_SIGMAS
 from whisper_parity.report.html.edges import Edge, Point, layer_points
 from whisper_parity.system.files import safe_name
 
@@ -58,11 +57,11 @@ def of_edge(edge: Edge, samples: Sequence[Point]) -> list[Plot]:
 
 
 def of_margins(margins: NDArray[np.float64], edges: Sequence[Edge]) -> Plot | None:
-    """The distribution of the reference's margins, with each edge's noise; None without margins.
+    """The distribution of the reference's margins, with each edge's widest tie; None without margins.
 
     Args:
         margins: of all steps of the root, float64 [n_steps].
-        edges: drawn as lines at RISK_SIGMAS times their noise.
+        edges: drawn as lines at their widest tie.
     """
     decades = np.log10(np.maximum(margins, 1e-6))
     counts, bounds = np.histogram(decades, bins=np.arange(-6, 2.01, 0.25))
@@ -72,17 +71,15 @@ def of_margins(margins: NDArray[np.float64], edges: Sequence[Edge]) -> Plot | No
         if count
     ]
     rules: list[Point] = [
-        {"edge": f"{edge.stage.parent} → {edge.stage.spec}", "at": max(RISK_SIGMAS * edge.risk.noise, 1e-6)}
+        {"edge": f"{edge.stage.parent} → {edge.stage.spec}", "at": max(edge.risk.tie_margin, 1e-6)}
         for edge in edges
-        if edge.risk.noise is not None
+        if edge.risk.movement is not None
     ]
-    title = f"Margins of the root's steps; lines: {RISK_SIGMAS:g} times the noise of each edge"
+    title = "Margins of the root's steps; lines: the widest tie of each edge"
     return Plot("margins", "margins", title, points, rules) if points else None
 
 
 def _limits(edge: Edge) -> list[Point]:
-    if edge.limits is None:
-        return []
     pairs = (("encoder_output", edge.limits.encoder_output_snr_db), ("logits", edge.limits.logits_snr_db))
     return [
         {"tensor": name, "db": value, "limit": f"{name}: {word} from {value:g} dB"}

@@ -1,4 +1,4 @@
-"""A strip of decoder steps: margin, movement and noise on one scale, to show ties and faults at a glance."""
+"""A strip of decoder steps: margin, movement and the widest tie on one scale, to show ties and faults at a glance."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whisper_parity.compare import logits
-from whisper_parity.compare.comparison import RISK_SIGMAS, Comparison
+from whisper_parity.compare.comparison import Comparison
 from whisper_parity.compare.logits import Flip
 from whisper_parity.judge.tolerance import Tolerance
-from whisper_parity.judge.verdict import is_fault
+from whisper_parity.judge.verdict import flip_kind
 from whisper_parity.report.numbers import number
 from whisper_parity.trace.trace import Trace, WindowTrace
 
@@ -43,7 +43,7 @@ class Step:
     margin: float
     movement: float
     kind: str
-    """"sure", "risk" (inside the noise, and not flipped), "tie" or "fault"."""
+    """"sure", "risk" (as small as a tie's margin, and not flipped), "tie" or "fault"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,8 @@ class Strip:
     """The steps of a comparison and their drawing."""
 
     steps: tuple[Step, ...]
-    noise: float
+    tie_margin: float
+    """Widest margin of a tie on the edge [logit]."""
     differences: tuple[Difference, ...]
     hidden_steps: int
     hidden_differences: int
@@ -86,9 +87,9 @@ class Strip:
         return self.pitch * len(self.steps)
 
     @property
-    def noise_y(self) -> float:
-        """Position of the noise's edge, at RISK_SIGMAS times its size [px from above]."""
-        return height(RISK_SIGMAS * self.noise)
+    def tie_y(self) -> float:
+        """Position of the widest tie [px from above]."""
+        return height(self.tie_margin)
 
     def bars(self, kind: str) -> str:
         """SVG path of the margins of one kind."""
@@ -129,20 +130,20 @@ def height(value: float) -> float:
 
 
 def strip(
-    reference: Trace, candidate: Trace, comparison: Comparison, tolerance: Tolerance | None, text: TokenText
+    reference: Trace, candidate: Trace, comparison: Comparison, tolerance: Tolerance, text: TokenText
 ) -> Strip | None:
     """The strip of a comparison; None without steps to draw."""
-    if comparison.broken or comparison.noise is None or not comparison.steps:
+    if comparison.broken or not comparison.steps:
         return None
     windows = {window.header.index: window for window in candidate.windows}
     if set(windows) != {window.header.index for window in reference.windows}:
         return None
     flips = {(flip.window, flip.step): flip for flip in comparison.flips}
-    kinds = {place: flip_kind(flip, tolerance) for place, flip in flips.items()}
+    kinds = {place: flip_kind(flip, comparison, tolerance) for place, flip in flips.items()}
     steps, differences = [], []
     for window in reference.windows:
         other = windows[window.header.index]
-        steps += _steps(window, other, kinds, comparison.noise, text)
+        steps += _steps(window, other, kinds, tolerance.max_tie_margin, text)
         differences += [
             _difference(window, other, flip, kinds[place], text)
             for place, flip in list(flips.items())[:MAX_FLIPS]
@@ -150,7 +151,7 @@ def strip(
         ]
     shown = tuple(steps[:MAX_STEPS])
     hidden = len(steps) - len(shown), len(flips) - len(differences)
-    return Strip(shown, comparison.noise, tuple(differences), *hidden)
+    return Strip(shown, tolerance.max_tie_margin, tuple(differences), *hidden)
 
 
 def margins_of(trace: Trace) -> NDArray[np.float64]:
@@ -160,13 +161,8 @@ def margins_of(trace: Trace) -> NDArray[np.float64]:
     return np.concatenate(margins) if margins else np.zeros(0)
 
 
-def flip_kind(flip: Flip, tolerance: Tolerance | None) -> str:
-    """Whether a flip is a "tie" or a "fault", by the edge's tolerance where it is known."""
-    return "fault" if (is_fault(flip, tolerance) if tolerance else flip.kind == "fault") else "tie"
-
-
 def _steps(
-    ours: WindowTrace, theirs: WindowTrace, kinds: dict[tuple[int, int], str], noise: float, text: TokenText
+    ours: WindowTrace, theirs: WindowTrace, kinds: dict[tuple[int, int], str], tie_margin: float, text: TokenText
 ) -> list[Step]:
     """The steps of a window; movement = |margin of the reference - the same pair's in the candidate|."""
     r, c, index = ours.teacher_forced, theirs.teacher_forced, ours.header.index
@@ -174,7 +170,7 @@ def _steps(
     moved = np.abs(margins - logits.margins(c.logits, r.choices, r.runners_up))
     steps = []
     for i, (margin, movement) in enumerate(zip(margins, moved)):
-        near = "risk" if margin <= RISK_SIGMAS * noise else "sure"
+        near = "risk" if margin <= tie_margin else "sure"
         kind = kinds.get((index, i), near)
         other = int(c.choices[i]) if (index, i) in kinds else int(r.runners_up[i])
         steps.append(Step(index, i, text([int(r.choices[i])]), text([other]), float(margin), float(movement), kind))
