@@ -9,7 +9,7 @@ STAMP := $(VENV)/.setup
 export WHISPER_PARITY_CACHE ?= $(CURDIR)/build/cache
 
 MICRO_WORK ?= build/micro
-# Test files side by side; two fit 2 cores and 8 GiB. Threads that wait for work leave the core to the other one.
+# Test files side by side; two fit 2 cores and 8 GiB.
 WORKERS ?= 2
 
 # The stages and clips of `make parity-base`: the recorded clips beside the project where they are, else yours.
@@ -47,10 +47,10 @@ runner: $(STAMP)  ## build the device runner for this machine and for aarch64 bo
 	$(BIN)/parity device runner --target host,aarch64
 
 quick: $(STAMP)  ## unit and property tests: a minute on 2 cores
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest tests/unit tests/property -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest tests/unit tests/property -n $(WORKERS) --dist loadfile
 
 test: $(STAMP)  ## the whole test suite (what it tests is `make parity`)
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -m "not parity" -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -m "not parity" -n $(WORKERS) --dist loadfile
 
 micro: $(STAMP)  ## remake the micro checkpoint and the clips (about an hour and a half on 2 cores; needs espeak-ng)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[all,dev,micro]'

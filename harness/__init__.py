@@ -1,1 +1,3 @@
 """The flow from a clip to a verdict; it knows no representation (see docs/concepts.md)."""
+
+from whisper_parity.system import waiting as _waiting  # noqa: F401 - before any runtime starts threads

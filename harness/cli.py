@@ -152,7 +152,7 @@ def build(out: Path | None, **given: Any) -> None:
     stages = [stage.spec for stage in backends.chain(options.stages or backends.default_stages)]
     again = continued_by("the same command goes on with what is not built yet")
     with again, building.prepared(backends, stages):  # converters are processes of their own
-        workshop = plan.workshop(options, backends, checkpoint.resolve(options.checkpoint))
+        workshop = plan.workshop(options, backends, checkpoint.resolve(options.checkpoint, options.cache))
         with working(f"building {', '.join(stages)}"):
             built = list(side_by_side(lambda stage: building.obtain(workshop, stage), stages))
     for artifact in built:

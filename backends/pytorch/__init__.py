@@ -125,7 +125,7 @@ class PyTorchSession:
 
         halves = dict(zip(taps.COMPONENTS, split.split(self._model)))
         modules = {name: probes.probe(wanted, name, halves[name], dims) for name in wanted.components}
-        table = self._model.decoder.token_embedding.weight
+        embedding = self._model.decoder.token_embedding
 
         def run(component: str, arrays: Mapping[str, Float32]) -> dict[str, Float32]:
             with torch.no_grad():
@@ -134,7 +134,8 @@ class PyTorchSession:
 
         def lookup(tokens: Sequence[int]) -> Float32:
             embeddings = np.zeros((1, dims.n_text_ctx, dims.n_text_state), np.float32)
-            embeddings[0, : len(tokens)] = table[list(tokens)].detach().numpy()
+            with torch.no_grad():
+                embeddings[0, : len(tokens)] = embedding(torch.tensor(list(tokens))).numpy()
             return embeddings
 
         return HostProbe(f"{self.facts.label}, tapped", wanted, dims, run, lookup)

@@ -13,7 +13,10 @@ from torch import Tensor, nn
 from whisper.model import AudioEncoder, ResidualAttentionBlock, TextDecoder, Whisper, disable_sdpa
 
 from whisper_parity.errors import CheckpointError, first_line
+from whisper_parity.model import vocabulary
+from whisper_parity.model.checkpoint import read
 from whisper_parity.model.dims import Dims
+from whisper_parity.model.formats import canonical
 
 
 class SplitEncoder(nn.Module):
@@ -56,12 +59,57 @@ class SplitDecoder(nn.Module):
         return self.projection(self.ln(hidden))  # type: ignore[no-any-return]
 
 
+class AddedTokens(Whisper):  # type: ignore[misc]
+    """openai-whisper's model with ids behind its vocabulary; languages are told by that, not by the number of ids."""
+
+    vocabulary: int
+
+    @property
+    def is_multilingual(self) -> bool:
+        """Whether the vocabulary has language tokens."""
+        return vocabulary.is_multilingual(self.vocabulary)
+
+    @property
+    def num_languages(self) -> int:
+        """Languages of the vocabulary."""
+        return vocabulary.num_languages(self.vocabulary)
+
+
+class UntiedEmbedding(nn.Embedding):
+    """Looks tokens up in one table; `weight` is another, by which openai-whisper projects onto the vocabulary.
+
+    So openai-whisper's decoder stays as it is: it calls the embedding for the one, and reads its weight for the other.
+    """
+
+    def __init__(self, table: Tensor, projection: Tensor) -> None:
+        super().__init__(table.shape[0], table.shape[1], _weight=projection)
+        self.table = nn.Parameter(table)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Token ids -> embeddings."""
+        return nn.functional.embedding(tokens, self.table)
+
+
 def load_model(checkpoint: Path) -> Whisper:
     """Load a checkpoint with openai-whisper, on the CPU, for inference.
+
+    What openai-whisper's format has no place for is added: ids behind the vocabulary, an output projection of its own.
 
     Raises:
         CheckpointError: its weights do not match its dimensions.
     """
+    model = _loaded(checkpoint)
+    extras = canonical.extras(read(checkpoint))
+    if extras and extras.projection is not None:
+        table = model.decoder.token_embedding.weight.detach()
+        model.decoder.token_embedding = UntiedEmbedding(table, extras.projection.float())
+    if extras and extras.vocabulary != model.dims.n_vocab:
+        model.__class__ = AddedTokens  # the same object with two properties more, and no copy of its weights
+        model.vocabulary = extras.vocabulary
+    return model
+
+
+def _loaded(checkpoint: Path) -> Whisper:
     try:
         return whisper.load_model(str(checkpoint), device="cpu").eval()
     except (RuntimeError, KeyError, TypeError, AttributeError) as error:

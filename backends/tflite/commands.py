@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from whisper_parity.errors import UnavailableError
+from whisper_parity.system import cores
 from whisper_parity.system.terminal import document, say
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def mtk_check(file: Path, seed: int, as_json: bool) -> None:
             def execute(arrays: list[Any]) -> Sequence[Any]:
                 return reference.run("file", arrays, None)
 
-            fits = checking.check(file, ports, execute, seed, os.cpu_count() or 1)
+            fits = checking.check(file, ports, execute, seed, cores.available())
             label = f"mtk {reference.version}"
     except UnavailableError as error:
         hint = "The readings above are what would be tried" if not as_json else error.hint

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from whisper_parity.backend import taps
 from whisper_parity.backend.taps import Taps
 from whisper_parity.backends.split import modules as split
 from whisper_parity.model.dims import Dims
+from whisper_parity.system import cores
 
 
 def write(model: Any, dims: Dims, out: Path, names: Mapping[str, str], mask_value: float) -> None:
@@ -63,7 +63,7 @@ def prepare(*_: str) -> None:
 
 def main(source: str, folder: str, names: str, mask_value: str, text: str) -> None:
     """Trace both files of a checkpoint, or those of a probe."""
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(cores.available())
     model = split.load_model(Path(source))
     dims, out, files = Dims(**vars(model.dims)), Path(folder), json.loads(names)
     if text:

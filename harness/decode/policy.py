@@ -150,8 +150,8 @@ def _described(dims: Dims) -> Any:
     """The model attributes that DecodingTask reads, without weights."""
     return SimpleNamespace(
         dims=dims,
-        is_multilingual=vocabulary.is_multilingual(dims.n_vocab),
-        num_languages=vocabulary.num_languages(dims.n_vocab),
+        is_multilingual=vocabulary.is_multilingual(dims.vocabulary),
+        num_languages=vocabulary.num_languages(dims.vocabulary),
         decoder=SimpleNamespace(blocks=[]),
     )
 

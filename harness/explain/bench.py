@@ -114,7 +114,7 @@ def expecting_probes(run: RunFolder, stages: Iterable[str]) -> Iterator[None]:
             site = project.load(project.around(run.path))
             options = plans.options_of(run, site)
             backends = registry.load(site, options.settings)
-            workshop = plans.workshop(options, backends, checkpoint.resolve(options.checkpoint))
+            workshop = plans.workshop(options, backends, checkpoint.resolve(options.checkpoint, options.cache))
             for stage in dict.fromkeys(stages):
                 build.prepare_probes(workshop, stage, stack)
         yield

@@ -120,7 +120,7 @@ def _recorded_token(window: WindowTrace, step: int) -> int | None:
 
 def _text(bench: Bench, chosen: int | None) -> str:
     """A token as text."""
-    return "nothing finite" if chosen is None else repr(token_text(bench.plan.checkpoint.dims.n_vocab, [chosen]))
+    return "nothing finite" if chosen is None else repr(token_text(bench.plan.checkpoint.dims.vocabulary, [chosen]))
 
 
 def _part(encoder: bool, decoder: bool) -> str:

@@ -31,7 +31,7 @@ def differences(reference: Trace, candidate: Trace) -> tuple[Change, ...]:
     Where both hold windows, an edit at which the candidate also flips under the reference's tokens is a cause; edits
     behind it are its consequences, unless they flip on their own.
     """
-    n_vocab, language = reference.header.n_vocab, reference.header.language
+    n_vocab, language = reference.header.vocabulary, reference.header.language
     changed: list[Change] = []
     if not reference.windows or not candidate.windows:
         pair = reference.header.tokens, candidate.header.tokens

@@ -251,7 +251,7 @@ def _with_policy(bench: Bench, clip: Clip, change: Change, ours: Trace, theirs: 
     session = bench.session(ours.header.stage)
     if not isinstance(session, Switchable):
         raise UnavailableError(f"{ours.header.stage} has no policy to switch")
-    samples, n_vocab = audio.load(clip.path), ours.header.n_vocab
+    samples, n_vocab = audio.load(clip.path), ours.header.vocabulary
     transcripts: dict[str, Sequence[int]] = {}
 
     def run(switched: policies.Switches) -> Sequence[int]:

@@ -221,7 +221,7 @@ class Measurer:
         question = self.question
         artifacts = [self._bench.artifact(spec).sha256 for spec in (question.reference, question.candidate)]
         inputs = [array_sha256(value) for _, value in sorted(self.inputs.items())]
-        parts = [wanted, probe_sha256, *artifacts, *inputs, self._bench.plan.options.threads]
+        parts = [wanted, probe_sha256, *artifacts, *inputs, self._bench.plan.threads]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
     def _path(self, kind: str, key: str) -> Path:

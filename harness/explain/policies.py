@@ -69,11 +69,11 @@ def parts(
     ours, theirs = reference.header, candidate.header
 
     def reads_as_candidate(switched: Switches) -> bool:
-        edits = changes(run(switched), theirs.tokens, theirs.n_vocab, theirs.language)
+        edits = changes(run(switched), theirs.tokens, theirs.vocabulary, theirs.language)
         return not any(overlaps(edit.candidate_span, change.candidate_span) for edit in edits)
 
     def reads_as_reference(switched: Switches) -> bool:
-        edits = changes(ours.tokens, run(switched), ours.n_vocab, theirs.language)
+        edits = changes(ours.tokens, run(switched), ours.vocabulary, theirs.language)
         return not any(overlaps(edit.reference_span, change.reference_span) for edit in edits)
 
     if not reads_as_candidate(whole):
@@ -89,7 +89,7 @@ def finding(change: Change, reference: Trace, parts: Sequence[PolicyPart]) -> st
     """The cause of a difference according to the parts, in one sentence."""
     what = subject(change)
     at_boundary = change.reference_span[0] in timestamp_pairs(
-        reference.header.timestamped_tokens, reference.header.n_vocab
+        reference.header.timestamped_tokens, reference.header.vocabulary
     )
     alone = [part.part for part in parts if part.removes]
     needed = [part.part for part in parts if part.restores]

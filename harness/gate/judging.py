@@ -120,11 +120,12 @@ def _why(cell: Row | None) -> str:
 def _stateless(report: Report) -> RuleResult:
     """No stage's result depends on earlier calls, where that was checked."""
     bad = [check for check in report.states if check.stateful]
-    actual = f"{len(report.states)} checks, none depends" if report.states else "not checked in this run"
+    checked = sum(check.checked for check in report.states)
+    actual = f"{checked} checks, none depends" if checked else "not checked in this run"
     if bad:
         actual = f"{bad[0].stage}, {bad[0].sequence}: {bad[0].reason}"
     clips = tuple(dict.fromkeys(clip for check in bad for clip in check.clips))
-    return RuleResult("stateless", "", "", "no result depends on what ran before" if report.states else rules.UNJUDGED,
+    return RuleResult("stateless", "", "", "no result depends on what ran before" if checked else rules.UNJUDGED,
                       actual, not bad, clips, rules.DEFAULT)  # fmt: skip
 
 

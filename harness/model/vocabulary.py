@@ -31,13 +31,19 @@ def tokenizer(n_vocab: int, language: str | None = None) -> Any:
 
 
 def token_text(n_vocab: int, tokens: Sequence[int]) -> str:
-    """The text of tokens, special ones by name, bytes of a broken character as U+FFFD."""
-    return "" if not tokens else str(tokenizer(n_vocab).encoding.decode(list(tokens)))
+    """The text of tokens, special and added ones by name, bytes of a broken character as U+FFFD."""
+    return token_bytes(n_vocab, tokens).decode("utf-8", "replace")
 
 
 def token_bytes(n_vocab: int, tokens: Sequence[int]) -> bytes:
-    """The UTF-8 bytes of tokens; they may begin or end inside a character."""
-    return bytes(tokenizer(n_vocab).encoding.decode_bytes(list(tokens)))
+    """The UTF-8 bytes of tokens; they may begin or end inside a character. An id that was added is "<|51866|>"."""
+    if not tokens:
+        return b""
+    encoding = tokenizer(n_vocab).encoding
+    return b"".join(
+        encoding.decode_single_token_bytes(token) if token < encoding.n_vocab else f"<|{token}|>".encode()
+        for token in tokens
+    )
 
 
 def whole_characters(n_vocab: int, tokens: Sequence[int]) -> tuple[tuple[int, int], ...]:

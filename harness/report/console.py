@@ -103,6 +103,7 @@ def lines(report: Report) -> list[Line]:
             failures.append(Line(f"drift: {where}: {cell.verdict.reason}", STYLES[outcome]))
     summary = [
         *_subset(report),
+        *_threads(report),
         *_transcripts(report),
         *_risks(report),
         *_placed(report),
@@ -126,6 +127,17 @@ def _subset(report: Report) -> list[Line]:
     """The cells that a selection left out, and the uses of given files."""
     lines = [Line(f"subset: {report.subset}; the others were not judged", "yellow")] if report.subset else []
     return lines + [Line(f"given: {info.spec}: {note}", "dim") for info in report.stages for note in info.notes]
+
+
+def _threads(report: Report) -> list[Line]:
+    """How many threads the numbers were computed with, and a warning where waiting ones keep their core."""
+    if not report.threads:
+        return []
+    machine = report.machine
+    line = Line(f"threads: {report.threads} for every runtime, {machine.cores} of {machine.cpus} cores usable", "dim")
+    if not machine.waiting.startswith("active"):
+        return [line]
+    return [line, Line(f"warning: threads that wait keep their core ({machine.waiting})", "yellow")]
 
 
 def _notes(report: Report) -> list[Line]:

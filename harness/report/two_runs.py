@@ -177,7 +177,7 @@ def _judge_traces(before: Trace | None, after: Trace | None, table: tolerance.Ta
     if before is None or after is None:
         return None
     stage = before.header.stage
-    compared = compare(before, after, before.header.n_vocab)
+    compared = compare(before, after, before.header.vocabulary)
     return verdict.judge(compared, tolerance.for_edge(table, Edge(stage, stage)))
 
 

@@ -91,7 +91,7 @@ def _judge(plan: Plan, edge: Edge, candidate: Trace, clip: Clip, traces: Traces)
         reference = traces.get(edge.reference, clip)
     except ParityError as error:
         raise _NotComparedError(edge.reference, error) from error
-    comparison = compare(reference, candidate, plan.checkpoint.dims.n_vocab)
+    comparison = compare(reference, candidate, plan.checkpoint.dims.vocabulary)
     return Judged(comparison, verdict.judge(comparison, tolerance.for_edge(plan.tolerances, edge)))
 
 

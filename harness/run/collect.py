@@ -63,6 +63,7 @@ def collect(plan: Plan, seconds: float, selection: Collection[tuple[str, str]] |
         root=plan.root,
         clip_notes=plan.clip_notes,
         subset=subset,
+        threads=plan.threads,
     )
     serial.write(plan.folder.report, gathered)
     return gathered

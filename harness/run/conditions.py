@@ -52,7 +52,7 @@ def of_plan(plan: Plan) -> dict[str, Any]:
         "policy": plan.policy.name,
         "policy_options": dict(plan.policy.options),
         "build_options": dict(plan.workshop.options),
-        "threads": plan.options.threads,
+        "threads": plan.threads,
         "features_version": features.VERSION,
         "packages": versions(*plan.backends.packages(specs)),
         "settings": {StageName.parse(spec).backend: plan.backends.deciding_settings(spec) for spec in specs},

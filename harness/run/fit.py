@@ -50,11 +50,12 @@ def _misfits_of_row(trace: Trace, row: Row, policy: str) -> Iterator[str]:
 
 def _misfits(trace: Trace, plan: Plan, stage: str, clip: Clip, fed: Sequence[str]) -> Iterator[str]:
     header, dims = trace.header, plan.checkpoint.dims
-    expected = {"stage": stage, "clip": clip.name, "policy": plan.policy.name, "n_vocab": dims.n_vocab}
+    expected = {"stage": stage, "clip": clip.name, "policy": plan.policy.name, "n_vocab": dims.n_vocab,
+                "vocabulary": dims.vocabulary}  # fmt: skip
     for name, value in expected.items():
         if (recorded := getattr(header, name)) != value:
             yield f"it is of {name} {recorded}, the run asks for {value}"
-    if header.tokens != vocabulary.spoken(dims.n_vocab, header.timestamped_tokens):
+    if header.tokens != vocabulary.spoken(dims.vocabulary, header.timestamped_tokens):
         yield "its text tokens are not those among its tokens"
     if not trace.windows:
         return

@@ -32,9 +32,10 @@ from whisper_parity.judge.noise import NOISE_VERSION, Noise, SourceNoise, Tensor
 from whisper_parity.model import checkpoint
 from whisper_parity.model.checkpoint import Checkpoint
 from whisper_parity.project import Project
+from whisper_parity.run import threads
 from whisper_parity.run.options import RunOptions
 from whisper_parity.run.plan import workshop
-from whisper_parity.system import machine
+from whisper_parity.system import cores, machine
 from whisper_parity.trace.record import Recorder, record
 from whisper_parity.trace.trace import Trace, WindowTrace
 
@@ -115,7 +116,7 @@ def target(out: Path | None, options: RunOptions, project: Project) -> Path:
     file = project.noise
     if out is not None or not file.is_file():
         return out or file
-    recorded, weights = noise.load(file), checkpoint.resolve(options.checkpoint)
+    recorded, weights = noise.load(file), checkpoint.resolve(options.checkpoint, options.cache)
     if recorded.checkpoint_sha256 != weights.sha256:
         raise UsageError(
             f"{file} holds the noise of {recorded.checkpoint}, not of {weights.name}", hint="Name a file by --out"
@@ -128,12 +129,14 @@ def _subject(options: RunOptions, project: Project) -> Subject:
     policy.check_language(options.language)
     selected = selection.select(options.clips, options.manifest or manifest.EMBEDDED, options.language)
     backends = registry.load(project, options.settings)
-    artifact = build.obtain(workshop(options, backends, checkpoint.resolve(options.checkpoint)), backends.root)
+    weights = checkpoint.resolve(options.checkpoint, options.cache)
+    artifact = build.obtain(workshop(options, backends, weights), backends.root)
     if selected.bad:  # a floor over fewer clips than named would be misleading
         raise UsageError(f"{selected.bad[0].name}: {selected.bad[0].error}", hint="Leave it out")
     n_mels = artifact.checkpoint.dims.n_mels
     usable = tuple((clip, clip_features(options.cache, clip, n_mels)) for clip in selected.clips)
-    return Subject(backends, artifact, chosen, usable, options.threads, options.cache)
+    count = options.threads or threads.suited(artifact.checkpoint.dims)
+    return Subject(backends, artifact, chosen, usable, count, options.cache)
 
 
 def _first(subject: Subject, session: Halves, clip: Clip, features: Features) -> Trace:
@@ -187,7 +190,7 @@ def _perturbed(subject: Subject, session: Halves, first: dict[str, Trace]) -> li
 
 def _threads(subject: Subject, first: dict[str, Trace]) -> SourceNoise:
     """Measure other thread counts; last, since the count is global to the process."""
-    others = sorted({1, 2, RunOptions().threads} - {subject.threads})
+    others = sorted({1, 2, cores.available()} - {subject.threads})
     backend, comparisons = subject.backends.get(subject.backends.root), []
     for count in others:
         with backend.open(subject.artifact, count) as session:
@@ -207,7 +210,7 @@ def _measured(subject: Subject, base: dict[str, Trace], source: Source) -> Sourc
 
 
 def _compared(subject: Subject, base: dict[str, Trace], repeated: dict[str, Trace]) -> list[Comparison]:
-    return [compare(base[name], repeated[name], subject.checkpoint.dims.n_vocab) for name in base]
+    return [compare(base[name], repeated[name], subject.checkpoint.dims.vocabulary) for name in base]
 
 
 def _all(subject: Subject, base: dict[str, Trace], way: Pass) -> dict[str, Trace]:

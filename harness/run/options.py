@@ -134,8 +134,8 @@ class RunOptions:
         None, Kind.TEXT, "language of clips that do not name theirs", metavar="CODE", shown="detected",
         commands=("run", "noise"), repeated=True,
     )  # fmt: skip
-    threads: int = _option(
-        lambda: os.cpu_count() or 1, Kind.COUNT, "threads of every runtime", metavar="N", shown="all cores",
+    threads: int | None = _option(
+        None, Kind.COUNT, "threads of every runtime", metavar="N", shown="what the model occupies, at most all cores",
         commands=ALL, repeated=True,
     )  # fmt: skip
     mask_value: str = _option(
@@ -163,6 +163,7 @@ class RunOptions:
         shown="noise.json among the approved results", repeated=True,
     )  # fmt: skip
     state: bool = _option(False, Kind.FLAG, "check state and order by the whole set of sequences")
+    no_state: bool = _option(False, Kind.FLAG, "do not check state and order; the report says so")
     require_placement: bool = _option(
         False, Kind.FLAG, "fail where a stage fell back to the CPU, or does not say where it runs"
     )
@@ -173,8 +174,10 @@ class RunOptions:
         Raises:
             ConfigError: a thread count, mask value or run name that cannot be used.
         """
-        if not 1 <= self.threads <= MAX_THREADS:
+        if self.threads is not None and not 1 <= self.threads <= MAX_THREADS:
             raise ConfigError(f"threads {self.threads}: expected a number from 1 to {MAX_THREADS}")
+        if self.state and self.no_state:
+            raise ConfigError("state and no_state: expected one of them, found both", hint="Leave one out")
         if not _is_negative(self.mask_value):
             raise ConfigError(
                 f"mask value {self.mask_value!r:.60}: expected a negative number", hint="Use -inf or -10000"
@@ -227,7 +230,7 @@ def command(options: RunOptions, clip: str, stages: Sequence[str]) -> str:
     default = RunOptions(report_dir=options.report_dir)
     for option in OPTIONS.values():
         value = getattr(options, option.name)
-        if option.repeated and (value != getattr(default, option.name) or option.kind is Kind.COUNT):
+        if option.repeated and value != getattr(default, option.name):
             words += _words(option, value)
     return " ".join(quoted(word) for word in words)
 

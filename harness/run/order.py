@@ -1,10 +1,11 @@
 """State and order: whether a stage's result on a clip depends on earlier calls.
 
 A sequence of clips runs in one session. Every later result of a clip is compared with its first one, bit for bit:
-encoder output, logits, tokens, text. Equal results show no state. Otherwise the sequence runs in two fresh sessions. A
-runtime that reproduces its results there, position by position, is deterministic, and the difference is state. One that
-does not is not reproducible: the distance between the runs at the same position is its repeat noise, and only a
-difference of more than NOISE_SIGMAS times the largest of these is state.
+encoder output, logits, tokens, text. Where the run itself recorded the first results in that session, only the repeats
+are run, and of halves the first window alone. Equal results show no state. Otherwise the sequence runs in two fresh
+sessions. A runtime that reproduces its results there, position by position, is deterministic, and the difference is
+state. One that does not is not reproducible: the distance between the runs at the same position is its repeat noise,
+and only a difference of more than NOISE_SIGMAS times the largest of these is state.
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ class Player:
     used: Callable[[], AbstractContextManager[Session]] | None = None
     """The session already used by the run, for the first pass, since opening costs time."""
     recorded: Callable[[Session, str], Trace | None] = lambda session, clip: None  # noqa: ARG005
-    """The trace of a clip recorded by that very session in the run; it replaces half of the first pass."""
+    """The trace of a clip recorded by that very session in the run; these replace the first pass up to its repeats."""
+    again: Callable[[Session, Trace], Trace] | None = None
+    """A recorded trace with as much of it run again as shows state; None to play the whole clip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +93,15 @@ REPEATS = 10
 
 
 def small(sounds: Sequence[Sound]) -> tuple[Order, ...]:
-    """The check of every run: A B A on the first two clips with speech, twice."""
-    first, second = _first_two(sounds)
-    if not first:
+    """The check of every run: the shortest clip that speaks again, after the last one that does."""
+    speaking = _speaking(sounds)
+    if not speaking:
         return ()
-    if not second:
-        return (Order("same clip twice", (first, first)),)
-    return (Order("A B A", (first, second, first) * 2),)
+    *others, last = speaking
+    if not others:
+        return (Order("same clip twice", (last.clip, last.clip)),)
+    first = min(others, key=lambda sound: sound.seconds)
+    return (Order("A B A", (first.clip, last.clip, first.clip)),)
 
 
 def whole(sounds: Sequence[Sound]) -> tuple[Order, ...]:
@@ -121,8 +126,12 @@ def whole(sounds: Sequence[Sound]) -> tuple[Order, ...]:
 
 def _first_two(sounds: Sequence[Sound]) -> tuple[str, str]:
     """The first two clips with speech, or else of any; "" for a missing one."""
-    speaking = [sound.clip for sound in sounds if not sound.silent] or [sound.clip for sound in sounds]
-    return (*speaking, "", "")[0], (*speaking, "", "")[1]
+    names = [sound.clip for sound in _speaking(sounds)]
+    return (*names, "", "")[0], (*names, "", "")[1]
+
+
+def _speaking(sounds: Sequence[Sound]) -> list[Sound]:
+    return [sound for sound in sounds if not sound.silent] or list(sounds)
 
 
 def describe(check: OrderCheck) -> str:
@@ -180,6 +189,13 @@ class _CountingPlayer:
         self.runs += 1
         return self.player.play(session, clip)
 
+    def repeat(self, session: Session, clip: str, recorded: Trace) -> Trace:
+        """A clip again: as much of it as shows state, where the player knows how."""
+        if self.player.again is None:
+            return self.run(session, clip)
+        self.runs += 1
+        return self.player.again(session, recorded)
+
     def sequence(self, session: Session, clips: Sequence[str]) -> list[Trace]:
         return [self.run(session, clip) for clip in clips]
 
@@ -206,17 +222,18 @@ def _judge_sequence(player: _CountingPlayer, order: Order) -> _Finding:
 
 
 def _first_pass(player: _CountingPlayer, clips: tuple[str, ...]) -> tuple[list[Trace], tuple[str, ...]]:
-    """Results and their clips; traces that the same session recorded in the run replace half of the sequence."""
+    """Results and their clips; of what the same session recorded in the run only the repeats are run."""
     used = player.player.used
     if used is None:
         return player.in_fresh_session(clips), clips
     names = tuple(dict.fromkeys(clips))
     with used() as session:
-        recorded = [trace for name in names if (trace := player.player.recorded(session, name))]
-        if len(recorded) < len(names) or len(clips) == len(names):
+        recorded = {name: trace for name in names if (trace := player.player.recorded(session, name))}
+        if len(recorded) < len(names):
             return player.sequence(session, clips), clips
-        rest = clips[len(clips) // 2 :]
-        return [*recorded, *player.sequence(session, rest)], (*names, *rest)
+        rest = clips[len(names) :]
+        repeated = [player.repeat(session, clip, recorded[clip]) for clip in rest]
+        return [*recorded.values(), *repeated], (*names, *rest)
 
 
 def _judge_two_sessions(player: _CountingPlayer, order: Order) -> _Finding:

@@ -6,7 +6,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from whisper_parity.backend.stage import Stage
-from whisper_parity.clips.clip import Clip
 from whisper_parity.errors import ParityError
 from whisper_parity.run import order
 from whisper_parity.run.order import Order, Player, Sound
@@ -27,6 +26,11 @@ class CheckedStage:
     whole: bool
     """Whether it is the whole set."""
     checks: tuple[OrderCheck, ...]
+    off: bool = False
+    """Whether the run was asked to leave them out."""
+
+
+OFF = "switched off by --no-state"
 
 
 def of_stage(plan: Plan, sessions: Sessions, traces: Traces, stage: Stage) -> tuple[OrderCheck, ...]:
@@ -36,12 +40,13 @@ def of_stage(plan: Plan, sessions: Sessions, traces: Traces, stage: Stage) -> tu
         record = read(plan, stage.spec)
         if record and _holds(record, plan, sha256):
             return record.checks
-        checks = _checked(plan, sessions, traces, stage.spec)
+        checks = (_off(stage.spec),) if plan.options.no_state else _checked(plan, sessions, traces, stage.spec)
     except ParityError as error:
         sha256 = ""
         checks = (OrderCheck(stage.spec, "", (), False, str(error), checked=False, error_code=error.exit_code),)
     clips = tuple(clip.name for clip in plan.clips)
-    serial.write(plan.folder.order(stage.spec), CheckedStage(sha256, clips, plan.options.state, checks))
+    kept = CheckedStage(sha256, clips, plan.options.state, checks, plan.options.no_state)
+    serial.write(plan.folder.order(stage.spec), kept)
     return checks
 
 
@@ -53,17 +58,21 @@ def read(plan: Plan, spec: str) -> CheckedStage | None:
 
 def _holds(record: CheckedStage, plan: Plan, sha256: str) -> bool:
     """Whether it need not be done again: an error may be gone by now, and a device be back."""
-    if any(check.error_code for check in record.checks):
+    if any(check.error_code for check in record.checks) or record.off > plan.options.no_state:
         return False
     same_clips = record.clips == tuple(clip.name for clip in plan.clips)
     return record.artifact_sha256 == sha256 and same_clips and record.whole >= plan.options.state
+
+
+def _off(spec: str) -> OrderCheck:
+    return OrderCheck(spec, "", (), False, OFF, checked=False)
 
 
 def _checked(plan: Plan, sessions: Sessions, traces: Traces, spec: str) -> tuple[OrderCheck, ...]:
     sounds = _sounds(plan, traces)
     orders = order.whole(sounds) if plan.options.state else order.small(sounds)
     pair = order.two_sessions(sounds)
-    player = _player(plan, sessions, traces, spec, (*orders, pair))
+    player = _player(plan, sessions, traces, spec, (*orders, pair) if plan.options.state else orders)
     checks = [order.check(player, sequence) for sequence in orders]
     if plan.options.state:
         checks.append(order.check(player, pair, at_once=True))
@@ -85,21 +94,15 @@ def _player(plan: Plan, sessions: Sessions, traces: Traces, spec: str, orders: t
         pair=lambda: sessions.pair(spec),
         recorded=lambda session, clip: traces.of_session(spec, clips[clip], session),
         used=None if plan.options.state else lambda: sessions.session(spec),
+        again=lambda session, trace: traces.again(spec, session, tasks[trace.header.clip], trace),
     )
 
 
 def _sounds(plan: Plan, traces: Traces) -> list[Sound]:
-    """The clips that can be read, each audio once; no more of them than the small set needs, if that is all."""
+    """The clips that can be read, each audio once."""
     sounds: dict[str, Sound] = {}
     for clip in plan.clips:
-        if not plan.options.state and sum(not sound.silent for sound in sounds.values()) == 2:
-            break
         with suppress(ParityError):  # the row of such a clip says what is wrong with it
-            sha256, sound = _sound(traces, clip)
-            sounds.setdefault(sha256, sound)
+            heard = traces.heard(clip)
+            sounds.setdefault(heard.audio_sha256, Sound(clip.name, heard.seconds, heard.silent))
     return list(sounds.values())
-
-
-def _sound(traces: Traces, clip: Clip) -> tuple[str, Sound]:
-    features = traces.features(clip)
-    return features.audio_sha256, Sound(clip.name, features.seconds, features.silent)

@@ -24,6 +24,7 @@ from whisper_parity.model import checkpoint
 from whisper_parity.model.checkpoint import Checkpoint
 from whisper_parity.project import Project
 from whisper_parity.run import options as run_options
+from whisper_parity.run import threads
 from whisper_parity.run.folder import RunFolder
 from whisper_parity.run.options import RunOptions
 from whisper_parity.system.files import safe_name
@@ -34,6 +35,9 @@ class Plan:
     """Everything that a run needs to know before it starts."""
 
     options: RunOptions
+    """With the number of threads that is used, given or not."""
+    threads: int
+    """Of every runtime."""
     project: Project
     checkpoint: Checkpoint
     stages: tuple[Stage, ...]
@@ -98,11 +102,13 @@ def make(options: RunOptions, project: Project) -> Plan:
     backends = registry.load(project, options.settings)
     stages, selected = selection(options, backends)
     policy.check_language(options.language)
-    weights = checkpoint.resolve(options.checkpoint)
+    weights = checkpoint.resolve(options.checkpoint, options.cache)
     limits = tolerance.load(backends, project.tolerances)
     tolerances, origins = noise.resolve(limits, options.noise or project.noise, weights.sha256)
+    chosen_threads = options.threads or threads.suited(weights.dims)
     return Plan(
-        options=options,
+        options=replace(options, threads=chosen_threads),
+        threads=chosen_threads,
         project=project,
         checkpoint=weights,
         stages=stages,

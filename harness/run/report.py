@@ -168,6 +168,8 @@ class Report:
     """What the selection of clips left out: files of a folder that are no sound."""
     subset: str = ""
     """"2 of 6 cells": the others were not selected, and nothing is said of them; "" for a whole run."""
+    threads: int = 0
+    """Of every runtime; 0 where an earlier version did not record it."""
 
 
 def load(folder: RunFolder) -> Report:

@@ -143,7 +143,7 @@ class Sessions:
 
     @contextmanager
     def _opening(self, artifact: Artifact) -> Iterator[Opened]:
-        with self.plan.backends.of(artifact.stage).open(artifact, self.plan.options.threads) as opened:
+        with self.plan.backends.of(artifact.stage).open(artifact, self.plan.threads) as opened:
             yield opened
 
     def _info(self, stage: Stage, artifact: Artifact | ParityError) -> StageInfo:

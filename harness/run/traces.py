@@ -24,7 +24,7 @@ from whisper_parity.run.sessions import Session, Sessions
 from whisper_parity.system import inputs, serial
 from whisper_parity.system.files import locked
 from whisper_parity.trace import file
-from whisper_parity.trace.record import Recorder, record
+from whisper_parity.trace.record import Recorder, again, record
 from whisper_parity.trace.trace import Trace
 
 IN_HAND = 3
@@ -42,6 +42,17 @@ class Task:
     language: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A clip's sound, without its features."""
+
+    audio_sha256: str
+    seconds: float
+    silent: bool
+    fed: tuple[str, ...]
+    """Hashes of the input features of its windows."""
+
+
 class Traces:
     """The traces of a plan's cells; each file is read once while it is in hand, each clip hashed once."""
 
@@ -49,7 +60,7 @@ class Traces:
         self.plan = plan
         self._sessions = sessions
         self._hashes: dict[Path, str] = {}
-        self._fed: dict[Path, tuple[str, ...]] = {}
+        self._heard: dict[Path, Heard] = {}
         self._in_hand: OrderedDict[tuple[str, str], Trace] = OrderedDict()
         self._lock = Lock()
         self._recorded_by: dict[tuple[str, str], tuple[int, int]] = {}
@@ -91,10 +102,20 @@ class Traces:
             return "language"
         return "" if trace.header.artifact_sha256 == self._sessions.artifact(stage).sha256 else "artifact"
 
+    def heard(self, clip: Clip) -> Heard:
+        """What is known of a clip's sound, found out once.
+
+        Raises:
+            AudioError: it cannot be used.
+        """
+        if clip.path not in self._heard:
+            features = self.features(clip)
+            fed = tuple(window.sha256 for window in features.windows)
+            self._heard[clip.path] = Heard(features.audio_sha256, features.seconds, features.silent, fed)
+        return self._heard[clip.path]
+
     def _require_fit(self, trace: Trace, stage: str, clip: Clip) -> None:
-        if clip.path not in self._fed:  # once a clip, not once a trace
-            self._fed[clip.path] = tuple(window.sha256 for window in self.features(clip).windows)
-        reason = fit.misfit(trace, self.plan, stage, clip, self._fed[clip.path])
+        reason = fit.misfit(trace, self.plan, stage, clip, self.heard(clip).fed)
         if not reason and not trace.windows and not self._is_program(stage):
             reason = "it has no windows, and the stage has halves"
         if reason:
@@ -153,6 +174,17 @@ class Traces:
                 session.usage()  # what a failed clip spent is not the next one's
                 raise
 
+    def again(self, stage: str, session: Session, task: Task, trace: Trace) -> Trace:
+        """A recorded trace of an opened session, with its first window run again; of a program the whole clip.
+
+        Raises:
+            ParityError: it failed.
+        """
+        if isinstance(session, Program):
+            return self.play(stage, session, task)
+        with mapped(BackendError, f"{stage} failed on {task.clip.name}"):
+            return again(self._recorder(stage, self._sessions.artifact(stage), session), task.features, trace)
+
     def warm_up(self, stage: str) -> None:
         """Check the rows of a stage once, before several threads would; a failure shows in its cells."""
         with suppress(ParityError), self._sessions.session(stage) as session:
@@ -191,7 +223,7 @@ class Traces:
         cache, weights = plan.options.cache, plan.checkpoint
         invariant = True
         if isinstance(session, Halves):
-            path = draft.invariance_path(cache, artifact.sha256, session.facts.label, plan.options.threads)
+            path = draft.invariance_path(cache, artifact.sha256, session.facts.label, plan.threads)
             invariant = bool(serial.remembered(path, _check(plan, session)))
         return Recorder(
             stage=stage,

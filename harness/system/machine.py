@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 from whisper_parity.errors import UnavailableError
+from whisper_parity.system import cores, waiting
 
 PACKAGES = ("whisper-parity", "openai-whisper", "numpy", "av", "jiwer", "rapidfuzz", "safetensors", "tiktoken")
 """Distributions on which every number depends; backends name their own."""
@@ -26,12 +27,17 @@ class Machine:
     platform: str
     processor: str
     cpus: int
+    """Cores of the machine."""
     python: str
     packages: dict[str, str]
     commit: str | None
     """Commit of the project's folder; None outside a git checkout."""
     dirty: bool | None
     """Whether files differ from that commit."""
+    cores: int = 0
+    """Those that the run could use: affinity, quotas; 0 where an earlier version did not record it."""
+    waiting: str = ""
+    """How idle threads waited: "passive", or "active: " and why; "" where that was not recorded."""
 
 
 def describe(folder: Path, packages: Iterable[str] = ()) -> Machine:
@@ -50,6 +56,8 @@ def describe(folder: Path, packages: Iterable[str] = ()) -> Machine:
         packages=versions(*dict.fromkeys((*PACKAGES, *packages))),
         commit=commit,
         dirty=None if commit is None else bool(_git(folder, "status", "--porcelain", "--untracked-files=no")),
+        cores=cores.available(),
+        waiting=waiting.HOW,
     )
 
 

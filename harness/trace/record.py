@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from whisper_parity.backend.contract import CheckedHalves, Float32, Halves, Program, Transcript, Usage
 from whisper_parity.backend.facets import Drafting
 from whisper_parity.clips import audio
@@ -60,6 +62,41 @@ def record(recorder: Recorder, clip: Clip, features: Features, reference: Trace 
     return replace(trace, header=replace(trace.header, usage=_whole_usage(before, session.usage())))
 
 
+STEPS_AGAIN = 4
+"""Steps of a stage that decodes one token a call, when it runs a window again."""
+
+
+def again(recorder: Recorder, features: Features, trace: Trace) -> Trace:
+    """The trace with its first window run again by the same calls: one of the encoder, one of the decoder.
+
+    Args:
+        recorder: the stage.
+        features: of the clip.
+        trace: what this stage recorded of it.
+
+    Raises:
+        BackendError: the runtime failed.
+        ArtifactError: its outputs do not have the shapes of the checkpoint.
+    """
+    if not trace.windows:
+        raise BackendError(f"{trace.header.clip}: a trace without windows cannot be run again in part")
+    assert isinstance(recorder.session, Halves)  # noqa: S101 - it has windows
+    session = CheckedHalves(recorder.session, recorder.stage, recorder.dims)
+    window, forced = trace.windows[0], trace.windows[0].teacher_forced
+    encoder_output = session.encode(features.windows[0].input_features)
+    prompt, fed = window.header.prompt, forced.tokens[: len(forced.logits) - 1]
+    if recorder.step_by_step:
+        steps = range(min(STEPS_AGAIN, len(forced.logits)))
+        rows = [session.decode([*prompt, *fed[:i]], encoder_output, [len(prompt) + i - 1]) for i in steps]
+        logits = np.concatenate([*rows, forced.logits[len(rows) :]])
+    else:
+        start = len(prompt) - 1
+        logits = session.decode([*prompt, *fed], encoder_output, range(start, start + len(forced.logits)))
+    session.usage()  # what this spends is no clip's
+    repeated = WindowTrace(window.header, encoder_output, replace(forced, logits=logits))
+    return replace(trace, windows=(repeated, *trace.windows[1:]))
+
+
 def _whole_usage(before: Usage | None, clip: Usage | None) -> Usage | None:
     """A clip's usage with the bytes and notes of the session's setup."""
     if before is None or clip is None:
@@ -74,9 +111,9 @@ def _whole_usage(before: Usage | None, clip: Usage | None) -> Usage | None:
 
 def detect_language(session: Halves, dims: Dims, encoder_output: Float32) -> str:
     """The likeliest language at the start-of-transcript position, as `whisper.detect_language` does."""
-    if not vocabulary.is_multilingual(dims.n_vocab):
+    if not vocabulary.is_multilingual(dims.vocabulary):
         return "en"
-    words = vocabulary.tokenizer(dims.n_vocab)
+    words = vocabulary.tokenizer(dims.vocabulary)
     row = session.decode([words.sot], encoder_output, [0])[0]
     best = max(zip(words.all_language_tokens, words.all_language_codes), key=lambda pair: row[pair[0]])
     return str(best[1])
@@ -107,9 +144,9 @@ def _decode_windows(
         windows.append(_decode_window(recorder, session, window, encoder_output, encode_s, reference, language))
     headers = tuple(window.header for window in windows)
     decoded = tuple(token for window in headers for token in window.tokens)
-    n_vocab, seconds = recorder.dims.n_vocab, time.perf_counter() - started
-    words = vocabulary.tokenizer(n_vocab, language)
-    texts = [words.decode(list(vocabulary.spoken(n_vocab, window.tokens))).strip() for window in headers]
+    size, seconds = recorder.dims.vocabulary, time.perf_counter() - started
+    words = vocabulary.tokenizer(size, language)
+    texts = [words.decode(list(vocabulary.spoken(size, window.tokens))).strip() for window in headers]
     transcript = Transcript(" ".join(filter(None, texts)), decoded, (), language)
     return Trace(_header(recorder, clip, features, transcript, seconds, headers), tuple(windows))
 
@@ -185,7 +222,7 @@ def _header(
         audio_s=features.seconds,
         silent=features.silent,
         text=transcript.text.strip(),
-        tokens=vocabulary.spoken(recorder.dims.n_vocab, transcript.tokens),
+        tokens=vocabulary.spoken(recorder.dims.vocabulary, transcript.tokens),
         timestamped_tokens=transcript.tokens,
         segments=transcript.segments,
         step_by_step=recorder.step_by_step,
@@ -193,4 +230,5 @@ def _header(
         windows=windows,
         notes=recorder.session.facts.notes,
         audio_notes=features.notes,
+        vocabulary=recorder.dims.vocabulary,
     )

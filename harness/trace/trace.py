@@ -75,6 +75,7 @@ class TraceHeader:
     artifact_sha256: str
     audio_sha256: str
     n_vocab: int
+    """Columns of the logits."""
     policy: str
     language: str | None
     audio_s: float
@@ -98,6 +99,13 @@ class TraceHeader:
     """The session's notes: assumptions that determine its numbers."""
     audio_notes: tuple[str, ...] = ()
     """What was done to the clip's sound: "mixed down from 6 channels (5.1)"."""
+    vocabulary: int = 0
+    """Size of the vocabulary that the ids are of, see `Dims.vocabulary`; 0 stands for n_vocab."""
+
+    def __post_init__(self) -> None:
+        """Take n_vocab for a vocabulary that nothing was added to."""
+        if not self.vocabulary:
+            object.__setattr__(self, "vocabulary", self.n_vocab)
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from tests.support import sites
+from tests.support import checkpoints, sites
 from whisper_parity.backend import build
 from whisper_parity.backends.split import modules
 from whisper_parity.decode import policy
 from whisper_parity.decode.loop import rows_are_invariant
 from whisper_parity.fixtures import scripted
 from whisper_parity.judge.verdict import Outcome
-from whisper_parity.model import checkpoint, vocabulary
+from whisper_parity.model import checkpoint
 from whisper_parity.run import report as records
 from whisper_parity.run.folder import RunFolder
 
@@ -44,39 +45,73 @@ def test_the_prompt_follows_the_vocabulary(kind):
     assert (plan.prompt, plan.eot) == KINDS[name][2:]
 
 
+@pytest.mark.parametrize("kind", ["tiny.en", "large-v3"], indirect=True)
 def test_it_runs_through_the_chain(kind, parity, clip, tmp_path):
-    """whisper, pytorch and torchscript agree, and files carry the checkpoint's name and mels."""
+    """From openai-whisper to a converted file: every stage agrees, and files carry the checkpoint's name and mels."""
     name, path = kind
-    result = parity(
-        "run",
-        "--checkpoint",
-        path,
-        "--clips",
-        clip,
-        "--language",
-        "en",
-        "--run-id",
-        "kind",
-        "--stages",
-        "pytorch,torchscript",
-    )
-    assert result.exit_code == 0, result.output
-    report = records.load(RunFolder(tmp_path / "reports" / "kind"))
-    assert report.rows[-1].verdict.outcome is Outcome.PASS
+    report = run(parity, path, clip, tmp_path)
+    assert [row.verdict.outcome for row in report.rows[2:]] == [Outcome.PASS, Outcome.PASS]
     assert report.rows[-1].tokens == 8
-    assert report.stages[-1].files["encoder"].name == f"encoder_{name}_3000.pt"
+    n_mels = KINDS[name][1]
+    encoders = [stage.files["encoder"].name for stage in report.stages[2:]]
+    assert encoders == [f"encoder_{name}_3000.pt", f"encoder_{name}_{n_mels}x3000.tflite"]
 
 
-def test_tflite_of_large_v3_has_its_shapes(tmp_path, cache_dir):
-    """128 mels and 51866 tokens go through the converter and back."""
-    dims = scripted.dimensions(n_vocab=vocabulary.LARGE_V3, n_mels=128, n_state=32)
-    path = scripted.save(scripted.model(dims, steps=8), tmp_path / "large-v3.pt")
-    workshop = sites.workshop(path, cache_dir)
-    artifact = build.obtain(workshop, "tflite")
-    assert artifact.files["encoder"].name == "encoder_large-v3_128x3000.tflite"
-    with sites.backends().get("tflite").open(artifact, 2) as session:
-        output = session.encode(np.zeros((1, 128, 3000), np.float32))
-        assert session.decode([50258], output, [0]).shape == (1, 51866)
+def run(parity, path, clip, tmp_path):
+    """Report of a run from openai-whisper to TFLite."""
+    stages = ("--stages", "whisper,pytorch,torchscript,tflite")
+    result = parity("run", "--checkpoint", path, "--clips", clip, "--language", "en", "--run-id", "kind", *stages)
+    assert result.exit_code == 0, result.output
+    return records.load(RunFolder(tmp_path / "reports" / "kind"))
+
+
+def test_added_tokens_and_an_untied_projection_run_through_the_chain(parity, clip, tmp_path):
+    """A fine-tuned Hugging Face model: openai-whisper's decoder projects by another matrix, unchanged."""
+    weights = checkpoints.state(n_vocab=51867)
+    path = checkpoints.folder(tmp_path / "tuned", weights, vocab_size=51867)
+    turned = weights["decoder.token_embedding.weight"].clone()
+    turned[51865:] = turned[400:402]  # as likely as tokens of the script
+    named = {**checkpoints.hugging_face(weights), "proj_out.weight": turned}
+    save_file(named, path / "model.safetensors")
+    report = run(parity, path, clip, tmp_path)
+    assert report.checkpoint_note == (
+        "read from Hugging Face, float32; 2 added ids without text behind Whisper's vocabulary of 51865; "
+        "the output projection is not the token embedding"
+    )
+    assert [row.verdict.outcome for row in report.rows[2:]] == [Outcome.PASS, Outcome.PASS]
+    assert report.checkpoint == "tuned"
+
+
+def test_the_untied_projection_decides_the_logits(tmp_path):
+    """Another projection gives other logits by exactly its difference; the lookup stays that of the embedding."""
+    weights = checkpoints.state()
+    logits = []
+    for name, shift in (("tied", 0.0), ("untied", 0.25)):
+        projection = weights["decoder.token_embedding.weight"] + shift
+        torch.save({**checkpoints.hugging_face(weights), "proj_out.weight": projection}, tmp_path / f"{name}.pt")
+        model = modules.load_model(checkpoint.describe(tmp_path / f"{name}.pt", cache=tmp_path).path)
+        _, decoder = modules.split(model)
+        embeddings, encoder_output = (
+            torch.randn(1, 448, 64, generator=torch.Generator().manual_seed(1)),
+            torch.zeros(1, 1500, 64),
+        )
+        with torch.no_grad():
+            hidden = model.decoder.ln(hidden_of(decoder, embeddings, encoder_output))
+            logits.append(decoder(embeddings, encoder_output))
+            whole = model.decoder(torch.tensor([[50258, 400]]), encoder_output)
+            table = model.decoder.token_embedding(torch.tensor([400]))
+        assert torch.equal(table[0], weights["decoder.token_embedding.weight"][400])
+        assert whole.shape == (1, 2, 51865)
+    torch.testing.assert_close(logits[1] - logits[0], 0.25 * hidden.sum(-1, keepdim=True).expand_as(logits[0]),
+                               atol=1e-3, rtol=1e-3)  # fmt: skip
+
+
+def hidden_of(decoder, embeddings, encoder_output):
+    """What stands before the last normalisation."""
+    hidden = embeddings + decoder.positional_embedding
+    for block in decoder.blocks:
+        hidden = block(hidden, encoder_output, mask=decoder.mask)
+    return hidden
 
 
 def test_a_decoder_that_also_takes_shorter_inputs_works(scripted_checkpoint, parity, clip, tmp_path):

@@ -48,14 +48,14 @@ def stale(monkeypatch):
 
 
 def test_every_run_checks_the_small_set_and_the_whole_one_on_request(run, tmp_path):
-    """Three runs of a clip for each stage, the run itself recorded the other half; then the whole set, and no more."""
+    """One more window for each stage, the run itself recorded the rest; then the whole set, and no more."""
     result = run()
     assert result.exit_code == 0, result.output
     assert "state: nothing depends on what ran before: A B A (pytorch, torchscript)" in result.stdout
     states = records.load(RunFolder(tmp_path / "reports" / "s")).states
     assert [(check.stage, check.sequence, check.clips, check.stateful, check.runs) for check in states] == [
-        ("pytorch", "A B A", ("one", "two"), False, 3),
-        ("torchscript", "A B A", ("one", "two"), False, 3),
+        ("pytorch", "A B A", ("one", "two"), False, 1),
+        ("torchscript", "A B A", ("one", "two"), False, 1),
     ]
     result = run("--state")
     assert result.exit_code == 0, result.output
@@ -72,6 +72,18 @@ def test_every_run_checks_the_small_set_and_the_whole_one_on_request(run, tmp_pa
     assert (
         records.load(RunFolder(tmp_path / "reports" / "s")).states == whole
     )  # a run that is continued keeps what was checked
+
+
+def test_a_run_without_the_check_says_so(run, stale, tmp_path):
+    """A line for each stage; the same run with the check finds what was left out. Both words at once are refused."""
+    result = run("--no-state")
+    assert "not checked: torchscript: state and order: switched off by --no-state" in result.stdout
+    assert "nothing depends on what ran before" not in result.stdout
+    assert "stateful" not in result.stdout
+    states = records.load(RunFolder(tmp_path / "reports" / "s")).states
+    assert [(check.checked, check.runs) for check in states] == [(False, 0), (False, 0)]
+    assert run().stdout.splitlines()[-1].endswith("; stateful: torchscript (A B A)")
+    assert run("--state", "--no-state").exit_code == 2
 
 
 def test_a_stateful_stage_fails_the_run(run, stale, tmp_path):

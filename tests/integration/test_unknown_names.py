@@ -9,6 +9,8 @@ import pytest
 from tests.support.commands import RUN
 from tests.support.refusals import line_of, require_no_traceback, rows_of
 
+NO_CHECKPOINT = "neither a file or folder, nor a Whisper name, nor in Hugging Face's cache. Names: tiny.en, tiny"
+
 
 @pytest.mark.parametrize(
     ("words", "said"),
@@ -21,8 +23,14 @@ from tests.support.refusals import line_of, require_no_traceback, rows_of
         (("--policy", "beam"), "no policy called 'beam'. Use one of whisper, plain"),
         (("--language", "xx"), "unknown language 'xx'. Use a Whisper code such as en, zh or de"),
         (("--language", "English"), "unknown language 'English'. Use a Whisper code such as en, zh or de"),
-        (("--checkpoint", "huge"), "huge: neither a file nor a Whisper name. Names: tiny.en, tiny"),
-        (("--checkpoint", "x" * 300), "neither a file nor a Whisper name. Names: tiny.en, tiny"),
+        (
+            ("--checkpoint", "huge"),
+            f"huge: {NO_CHECKPOINT}",
+        ),
+        (
+            ("--checkpoint", "x" * 300),
+            NO_CHECKPOINT,
+        ),
         (("--mask-value", "10000"), "mask value '10000': expected a negative number. Use -inf or -10000"),
         (("--mask-value", "nan"), "mask value 'nan': expected a negative number. Use -inf or -10000"),
         (("--run-id", "../elsewhere"), "run id '../elsewhere': use letters, digits, '.', '_' and '-'"),

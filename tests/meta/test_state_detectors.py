@@ -49,7 +49,7 @@ def test_the_encoder_output_of_the_previous_clip_is_found_by_a_b_a():
     check = checked(Stale)
     assert (check.stateful, check.reproducible, check.exit_code, check.clips) == (True, True, 1, (A, B))
     assert re.fullmatch(r"logits of a \(run 3, after b\) differs by \d+ dB SNR", check.reason)
-    assert check.runs == 18
+    assert check.runs == 9
     assert stateful(Stale) == {"A B A", "short after long", "silence after speech"}
 
 
@@ -99,6 +99,19 @@ def test_what_ran_before_the_sequence_is_found_in_the_session_of_the_run():
     check = state.check(orders.player(AfterSilence, used), ABA)
     assert check.stateful
     assert check.reason.startswith("encoder_output of a (in the session of the run, not in a fresh one) differs by 60")
+
+
+@pytest.mark.parametrize(("make", "state_is"), [(Steady, False), (Stale, True), (Drifting, True)])
+def test_one_repeat_finds_state_where_the_run_recorded_the_rest(make, state_is):
+    """Of a steady session one clip is run again; what differs is looked into in fresh sessions."""
+    check = orders.checked_after_run(make, ABA)
+    assert (check.stateful, check.checked, check.runs) == (state_is, True, 7 if state_is else 1)
+
+
+def test_a_program_that_remembers_is_found_by_its_repeat():
+    """Without windows the whole clip is played."""
+    check = orders.checked_after_run(Stale, ABA, in_part=False)
+    assert (check.stateful, check.runs) == (True, 7)
 
 
 def test_one_odd_pass_of_three_fresh_sessions_is_not_reproducible():

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from tests.support import traces
 from whisper_parity.backend.contract import Facts
 from whisper_parity.errors import OneSessionError
-from whisper_parity.run.order import Player
+from whisper_parity.run import order as state
+from whisper_parity.run.order import Order, Player
+from whisper_parity.run.report import OrderCheck
 from whisper_parity.trace.trace import Trace
 
 A, B, SILENCE = "a", "b", "silence"
@@ -117,6 +119,20 @@ def player(make: Callable[[], Steady], used: Steady | None = None, *, single: bo
         yield used
 
     return Player("fake", play, fresh, pair, current if used else None)
+
+
+def checked_after_run(make: Callable[[], Steady], order: Order, *, in_part: bool = True) -> OrderCheck:
+    """The check of a stage whose session has recorded every clip of the run, in the order of the clips."""
+    session = make()
+    recorded = {clip: play(session, clip) for clip in (A, B)}
+
+    def again(session: Steady, trace: Trace) -> Trace:
+        return play(session, next(clip for clip, kept in recorded.items() if kept is trace))
+
+    ready = replace(
+        player(make, session), recorded=lambda _, clip: recorded.get(clip), again=again if in_part else None
+    )
+    return state.check(ready, order)
 
 
 def play(session: Steady, clip: str) -> Trace:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -62,14 +61,14 @@ class Site:
         return dict(self.settings)
 
 
-def plan(folder: Path, site: Site | None = None, **options: Any) -> Any:
+def plan(folder: Path, site: Site | None = None, threads: int = 2) -> Any:
     return SimpleNamespace(
         folder=RunFolder(folder),
         stages=(Stage("pytorch", None),),
         checkpoint=SimpleNamespace(sha256="c0ffee"),
         policy=SimpleNamespace(name="plain", options={}),
         workshop=SimpleNamespace(options={"mask_value": "-inf"}),
-        options=replace(RunOptions(threads=2), **options),
+        threads=threads,
         backends=site or Site(mode="auto"),
     )
 

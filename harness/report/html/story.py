@@ -158,7 +158,7 @@ def _stop(recorded: Recorded, name: str, stage: StageInfo, traces: Traces, sampl
 def _speaker(trace: Trace) -> strip.TokenText:
     def text(tokens: Sequence[int]) -> str:
         try:
-            return vocabulary.token_text(trace.header.n_vocab, tokens)
+            return vocabulary.token_text(trace.header.vocabulary, tokens)
         except (KeyError, ValueError, OverflowError):  # a foreign file may hold a token outside the vocabulary
             return f"token {', '.join(map(str, tokens))}"
 
