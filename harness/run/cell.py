@@ -17,6 +17,7 @@ from whisper_parity.run import options, report
 from whisper_parity.run.plan import Plan
 from whisper_parity.run.report import Judged, Row
 from whisper_parity.run.traces import Traces
+from whisper_parity.run.weights import laid_before
 from whisper_parity.trace.trace import Trace
 
 
@@ -49,10 +50,11 @@ def judged(plan: Plan, cell: Cell, traces: Traces) -> Row:
     has_root = stage.parent not in (None, plan.root) and stage.spec != plan.root
     vs_root = _judge(plan, Edge(plan.root, stage.spec), trace, clip, traces) if has_root else None
     header = trace.header
+    looked = traces.weights(stage.spec)
     return Row(
         clip=clip.name,
         stage=stage.spec,
-        verdict=_worst(vs_parent, vs_root),
+        verdict=laid_before(_worst(vs_parent, vs_root), looked),
         label=header.label,
         text=header.text,
         tokens=len(header.tokens),

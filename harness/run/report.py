@@ -15,6 +15,7 @@ from whisper_parity.judge.verdict import Outcome, Verdict
 from whisper_parity.run.folder import RunFolder
 from whisper_parity.system import serial
 from whisper_parity.system.machine import Machine
+from whisper_parity.weights.result import LookUp
 
 SCHEMA_VERSION = 3
 
@@ -98,6 +99,8 @@ class StageInfo:
     """Where its files really ran; empty when nothing ran or the runtime does not say."""
     notes: tuple[str, ...] = ()
     """Which file was taken for what, where its name did not say."""
+    weights: LookUp | None = None
+    """Which of the checkpoint's weights given files hold; None for files that were built here."""
 
     @property
     def source(self) -> str:

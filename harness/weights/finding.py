@@ -20,7 +20,7 @@ from whisper_parity.backend.constants import Constant, Float32
 from whisper_parity.weights import fit, layout, naming, reference
 from whisper_parity.weights.fit import Fit
 from whisper_parity.weights.layout import Order
-from whisper_parity.weights.reference import Span, Target, Weights
+from whisper_parity.weights.reference import TABLE, Span, Target, Weights
 
 NEAR = 0.8
 """Most error energy, as a part of the tensor's, of a matrix that is still recognised: others have about 2."""
@@ -104,7 +104,9 @@ class Finder:
 
     def wanted(self, component: str) -> tuple[str, ...]:
         """Tensors of a component; all for ""."""
-        return tuple(name for name in self.weights.names if name.startswith(f"{component}." if component else ""))
+        prefix = f"{component}." if component else ""
+        apart = {TABLE} - {self.weights.projection}  # in a file of its own, where the projection is another one
+        return tuple(name for name in self.weights.names if name.startswith(prefix) and name not in apart)
 
     def _values(self, item: Item) -> Float32:
         """An item's numbers; those of the last constant are kept, since its parts are asked for one by one."""

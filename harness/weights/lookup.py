@@ -52,6 +52,7 @@ def of_file(
         role=role or _half(wanted),
         name=name,
         tensors=len(wanted),
+        matrices=sum(len(finder.weights.shape(tensor)) > 1 for tensor in wanted),
         counts=_counts(grades.values()),
         differences=tuple(differences),
         surplus=tuple(_surplus(finder, constants, matches)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Iterator, Sequence
 
 from whisper_parity.weights import reference
@@ -12,6 +12,7 @@ from whisper_parity.weights.result import Difference, FileWeights
 
 MOST = 0.8
 """Part of a file's tensors from which on it is said of the file, and not of each tensor."""
+VECTOR = re.compile(r"bias$|ln(_post)?\.weight$")
 SHOWN = 6
 """Units of a file of which tensors are named."""
 FEW = 2
@@ -95,14 +96,15 @@ def _absent(checkpoint: str, file: FileWeights, left: Sequence[Difference]) -> t
 
 
 def _everywhere(checkpoint: str, file: FileWeights, left: Sequence[Difference]) -> tuple[str, list[Difference]]:
-    """Nearly every tensor differs, and none is lost: the file is of another time, or noise is on it."""
+    """Nearly every matrix differs, and is there: another state of training, or noise."""
     differing = [difference for difference in left if difference.grade == Grade.DIFFERS.value]
-    if file.tensors < 2 or len(differing) < MOST * file.tensors:
+    matrices = [difference for difference in differing if not VECTOR.search(difference.tensor)]
+    if file.matrices < FEW or len(matrices) < MOST * file.matrices:
         return "", []
-    levels = [difference.snr_db for difference in differing if difference.snr_db is not None]
-    finite = sorted(level for level in levels if math.isfinite(level))
-    span = f", by {finite[0]:.0f} to {finite[-1]:.0f} dB (median {finite[len(finite) // 2]:.0f})" if finite else ""
-    return f"{len(differing)} of {file.tensors} tensors differ{span}: not the weights of {checkpoint}", differing
+    levels = sorted(difference.snr_db for difference in matrices if difference.snr_db is not None)
+    span = f"by {levels[0]:.0f} to {levels[-1]:.0f} dB (median {levels[len(levels) // 2]:.0f})"
+    words = f"{len(differing)} of {file.tensors} tensors differ, {len(matrices)} of {file.matrices} matrices {span}"
+    return f"{words}: not the weights of {checkpoint}", differing
 
 
 def _brain(_checkpoint: str, _file: FileWeights, left: Sequence[Difference]) -> tuple[str, list[Difference]]:
