@@ -103,8 +103,10 @@ def _everywhere(checkpoint: str, file: FileWeights, left: Sequence[Difference]) 
         return "", []
     levels = sorted(difference.snr_db for difference in matrices if difference.snr_db is not None)
     span = f"by {levels[0]:.0f} to {levels[-1]:.0f} dB (median {levels[len(levels) // 2]:.0f})"
+    lost = [entry for entry in left if entry.grade == Grade.MISSING.value and VECTOR.search(entry.tensor)]
+    beside = f", {len(lost)} biases, gains or shifts are not recognised" if lost else ""
     words = f"{len(differing)} of {file.tensors} tensors differ, {len(matrices)} of {file.matrices} matrices {span}"
-    return f"{words}: not the weights of {checkpoint}", differing
+    return f"{words}{beside}: not the weights of {checkpoint}", [*differing, *lost]
 
 
 def _brain(_checkpoint: str, _file: FileWeights, left: Sequence[Difference]) -> tuple[str, list[Difference]]:
