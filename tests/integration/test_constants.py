@@ -122,6 +122,18 @@ def test_a_tensor_that_leaves_its_record_is_refused(tmp_path):
         constants.read(with_state(tmp_path / "other.pt", larger))
 
 
+def test_a_tensor_that_repeats_one_number_too_often_is_refused(tmp_path):
+    """A stride of zero is a view; one of a thousand million numbers is none."""
+    saved(tmp_path / "small.pt")
+    with zipfile.ZipFile(tmp_path / "small.pt") as archive:
+        state = archive.read(next(name for name in archive.namelist() if name.endswith("/data.pkl")))
+    size = b"J" + (10**9).to_bytes(4, "little")
+    larger = state.replace(b"(K\x03K\x04t(K\x04K\x01t", b"(" + size + b"K\x04t(K\x00K\x01t")
+    assert larger != state
+    with pytest.raises(ArtifactError, match="more bytes than the file can hold"):
+        constants.read(with_state(tmp_path / "other.pt", larger))
+
+
 def test_shared_parts_are_walked_once():
     """Lists of lists of lists that are all the same ones are as large as they are written."""
     nested = b"\x80\x02]q\x00" + b"".join(
