@@ -25,6 +25,7 @@ from whisper_parity.report import views
 from whisper_parity.run import options as run_options
 from whisper_parity.run.folder import RunFolder
 from whisper_parity.run.options import Kind, Option
+from whisper_parity.system import cache
 from whisper_parity.system.crash import reported
 from whisper_parity.system.ending import continued_by, exit_code, signals
 from whisper_parity.system.terminal import document, progress, say, stdout, working
@@ -151,7 +152,7 @@ def build(out: Path | None, **given: Any) -> None:
     backends = registry.load(site, options.settings)
     stages = [stage.spec for stage in backends.chain(options.stages or backends.default_stages)]
     again = continued_by("the same command goes on with what is not built yet")
-    with again, building.prepared(backends, stages):  # converters are processes of their own
+    with again, cache.in_use(options.cache), building.prepared(backends, stages):  # converters have their processes
         workshop = plan.workshop(options, backends, checkpoint.resolve(options.checkpoint, options.cache))
         with working(f"building {', '.join(stages)}"):
             built = list(side_by_side(lambda stage: building.obtain(workshop, stage), stages))
@@ -175,7 +176,7 @@ def noise(out: Path | None, **given: Any) -> None:
     site = project.find()
     options = run_options.read(given, site)
     target = measuring.target(out, options, site)
-    with working("measuring the noise floor"):
+    with working("measuring the noise floor"), cache.in_use(options.cache):
         measured = measuring.measure(options, site)
     serial.write(target, measured)
     view.show(measured, stdout())
@@ -406,7 +407,7 @@ def history(metric: str | None, stage: str | None) -> None:
     histories.show(histories.rebuild(_reports()), stdout(), metric, stage)
 
 
-for command in (cli_site.doctor, cli_site.backends, cli_site.trust):
+for command in (cli_site.doctor, cli_site.backends, cli_site.cache, cli_site.trust):
     main.add_command(command)
 
 

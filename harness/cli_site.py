@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,10 +12,14 @@ import click
 
 from whisper_parity import project
 from whisper_parity.errors import UsageError
+from whisper_parity.system import amounts
+from whisper_parity.system import cache as caching
+from whisper_parity.system.cache import Entry
 from whisper_parity.system.terminal import say
 
 if TYPE_CHECKING:
     from whisper_parity.backend.trust import Program
+    from whisper_parity.run.options import RunOptions
 
 
 @click.command()
@@ -81,6 +86,60 @@ def trust(place: Path | None, yes: bool) -> None:
         raise UsageError(f"{file}: not trusted", hint="Nothing of it was run")
     trusting.trust(file, programs)
     say(f"trusted: {file}")
+
+
+@click.group("cache")
+def cache() -> None:
+    """What can be made again: artifacts, traces of the checkpoint's stages, features, drafts."""
+
+
+CACHE = click.option("--cache", "folder", type=click.Path(path_type=Path), metavar="DIR", help="[the user's folder]")
+LIMIT = click.option("--cache-limit", "limit", metavar="SIZE", help="most that it may hold, as 16GiB [that of a run]")
+
+
+@cache.command()
+@CACHE
+@LIMIT
+def info(folder: Path | None, limit: str | None) -> None:
+    """What lies there, by kind: how many, how large, when the oldest was used; and the limit."""
+    options = _cache_options(folder, limit)
+    entries = caching.entries(options.cache)
+    for kind in dict.fromkeys(entry.kind for entry in entries):
+        _say_sum(kind, [entry for entry in entries if entry.kind == kind])
+    _say_sum("all", entries)
+    say(f"{'limit':<12} {amounts.shown(options.cache_bytes)}, of {options.cache}")
+
+
+@cache.command()
+@CACHE
+@LIMIT
+@click.option("--older", metavar="AGE", help="also what was not used for so long, as 30d or 12h")
+@click.option("--all", "everything", is_flag=True, help="whatever is not in use")
+def prune(folder: Path | None, limit: str | None, older: str | None, everything: bool) -> None:
+    """Remove what was used longest ago, down to the limit; what a running command uses stays."""
+    options = _cache_options(folder, limit)
+    try:
+        age = amounts.seconds(older) if older else None
+    except ValueError as error:
+        raise UsageError(f"--older {error}") from error
+    removed = caching.prune(options.cache, 0 if everything else options.cache_bytes, age)
+    _say_sum("removed", removed)
+    _say_sum("left", caching.entries(options.cache))
+
+
+def _cache_options(folder: Path | None, limit: str | None) -> RunOptions:
+    """The options of a run that concern the cache."""
+    from whisper_parity.run import options
+
+    return options.read({"cache": folder, "cache_limit": limit}, project.find())
+
+
+def _say_sum(name: str, entries: Sequence[Entry]) -> None:
+    """A line about entries: how many, how large, and when the oldest of them was used."""
+    total = amounts.shown(sum(entry.size_bytes for entry in entries))
+    oldest = max((time.time() - entry.used_s for entry in entries), default=None)
+    used = "" if oldest is None else f"   the oldest used {amounts.age(oldest)} ago"
+    say(f"{name:<12} {len(entries):>6} {total:>12}{used}")
 
 
 def _named(place: Path | None) -> tuple[Path, Sequence[Program]]:

@@ -19,6 +19,7 @@ from whisper_parity.backend.stage import StageName
 from whisper_parity.backend.taps import Taps
 from whisper_parity.errors import ArtifactError, BuildError, OutputError, UnavailableError, mapped
 from whisper_parity.model.checkpoint import Checkpoint
+from whisper_parity.system import cache
 from whisper_parity.system.files import locked
 
 
@@ -137,11 +138,13 @@ def _cached_or_built(workshop: Workshop, backend: Backend, name: StageName, pare
     key = artifacts.cache_key(str(name), parent.sha256, workshop.options, _tools(workshop, backend))
     kind = _kind(name, probe=bool(workshop.taps))
     folder = workshop.cache / f"{workshop.checkpoint.name}-{kind}-{key[:16]}"
-    with locked(workshop.cache / f".{folder.name}.lock"):
+    with locked(cache.lock_of(folder)):
         try:
             cached = artifacts.read_lineage(folder, str(name), workshop.checkpoint, artifacts.CACHED)
         except ArtifactError as error:
             raise ArtifactError(f"cache damaged: {error}", hint=f"Delete {folder}: it is built again") from error
+        if cached:
+            cache.touch(folder / artifacts.lineage_name(str(name)))
         return cached or _build(workshop, backend, name, parent, folder)
 
 

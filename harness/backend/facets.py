@@ -97,6 +97,18 @@ class Preparable(Protocol):
 
 
 @runtime_checkable
+class Repeatable(Protocol):
+    """**Protocol:** a backend of which stages run the checkpoint itself, in this machine, and repeat.
+
+    A promise: the same clip, checkpoint, policy, threads, packages, settings, code and processor give the same bits.
+    Traces of such a stage are kept in the cache, and the next run reads them.
+    """
+
+    def repeats(self, variant: str) -> bool:
+        """Whether a variant does."""
+
+
+@runtime_checkable
 class Drafting(Halves, Protocol):
     """**Protocol:** halves that can also decode by themselves: the root, which has no other stage to draft from."""
 

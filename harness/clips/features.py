@@ -15,7 +15,7 @@ from whisper_parity.clips import audio
 from whisper_parity.clips.clip import Clip
 from whisper_parity.clips.recording import WINDOW_SAMPLES, Recording
 from whisper_parity.errors import AudioError, OutputError
-from whisper_parity.system import serial
+from whisper_parity.system import cache, serial
 from whisper_parity.system.files import file_sha256, replacing
 from whisper_parity.system.machine import version
 
@@ -125,6 +125,7 @@ def _load_features(path: Path, n_mels: int, audio_sha256: str) -> Features | Non
     from safetensors import SafetensorError, safe_open
 
     try:
+        cache.touch(path)
         with safe_open(path, framework="numpy") as file:
             facts = json.loads(file.metadata()["facts"])
             mels = [file.get_tensor(name) for name in sorted(file.keys())]

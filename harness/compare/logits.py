@@ -86,7 +86,7 @@ def kl_divergence(reference: Logits, candidate: Logits) -> float:
     weights = np.exp(p, out=p)
     total = weights.sum()
     log_ratio = math.log(np.exp(q, out=q).sum()) - math.log(total)
-    return max(0.0, float(weights @ gap) / float(total) + log_ratio)
+    return max(0.0, float(np.einsum("i,i->", weights, gap)) / float(total) + log_ratio)
 
 
 def top_tokens(logits: Logits, k: int) -> list[int]:

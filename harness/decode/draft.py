@@ -7,7 +7,7 @@ from pathlib import Path
 
 from whisper_parity.decode.policy import DecodingPlan
 from whisper_parity.model.checkpoint import Checkpoint
-from whisper_parity.system import serial
+from whisper_parity.system import cache, serial
 from whisper_parity.system.machine import version
 
 
@@ -16,7 +16,9 @@ def root_draft(
 ) -> list[int]:
     """The root's draft for a window: openai-whisper's greedy pass, cached. A wrong one costs time, never a token."""
     parts = [checkpoint.sha256, features_sha256, dict(plan.options), version("openai-whisper"), version("torch")]
-    tokens = serial.remembered(folder / "drafts" / f"{serial.digest(parts)}.json", greedy)
+    path = folder / "drafts" / f"{serial.digest(parts)}.json"
+    cache.touch(path)
+    tokens = serial.remembered(path, greedy)
     size = checkpoint.dims.n_vocab
     is_draft = isinstance(tokens, list) and all(type(token) is int and 0 <= token < size for token in tokens)
     return tokens if is_draft else greedy()

@@ -21,7 +21,7 @@ from whisper_parity.run.folder import RunFolder
 from whisper_parity.run.plan import Plan
 from whisper_parity.run.sessions import Session, Sessions
 from whisper_parity.run.traces import Traces
-from whisper_parity.system import inputs
+from whisper_parity.system import cache, inputs
 from whisper_parity.trace import file
 from whisper_parity.trace.trace import Trace
 
@@ -135,5 +135,5 @@ def bench(run: RunFolder) -> Iterator[Bench]:
             f"run {run.name} was made under other conditions: {changed}",
             hint="Restore the conditions of the run, or run again",
         )
-    with ExitStack() as stack:
+    with cache.in_use(plan.options.cache), ExitStack() as stack:
         yield Bench(plan, stack)

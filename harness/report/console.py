@@ -108,6 +108,7 @@ def lines(report: Report) -> list[Line]:
     summary = [
         *_subset(report),
         *_threads(report),
+        *_kept(report),
         *_transcripts(report),
         *_risks(report),
         *_weights(report),
@@ -132,6 +133,17 @@ def _subset(report: Report) -> list[Line]:
     """The cells that a selection left out, and the uses of given files."""
     lines = [Line(f"subset: {report.subset}; the others were not judged", "yellow")] if report.subset else []
     return lines + [Line(f"given: {info.spec}: {note}", "dim") for info in report.stages for note in info.notes]
+
+
+def _kept(report: Report) -> list[Line]:
+    """Stages that an earlier run recorded, with the time that it took then."""
+    rows: dict[str, list[Row]] = {}
+    for row in report.rows:
+        if row.recorded:
+            rows.setdefault(row.stage, []).append(row)
+    parts = [f"{stage} {len(kept)} clips, {numbers.seconds(sum(row.seconds for row in kept), 1)} then"
+             for stage, kept in rows.items()]  # fmt: skip
+    return [Line(f"recorded before, and kept in the cache: {' · '.join(parts)}", "dim")] if parts else []
 
 
 def _threads(report: Report) -> list[Line]:
@@ -216,7 +228,8 @@ def _states(report: Report) -> list[Line]:
     steady: dict[str, list[str]] = {}
     for check in report.states:
         if check.checked and not check.reason:
-            steady.setdefault(check.sequence, []).append(check.stage)
+            sequence = f"{check.sequence}, checked before" if check.recorded else check.sequence
+            steady.setdefault(sequence, []).append(check.stage)
     parts = [f"{sequence} ({', '.join(stages)})" for sequence, stages in steady.items()]
     lines = [Line(f"state: nothing depends on what ran before: {' · '.join(parts)}", "dim")] if parts else []
     others = [check for check in report.states if check.reason]

@@ -70,6 +70,7 @@ def judged(plan: Plan, cell: Cell, traces: Traces) -> Row:
         usage=header.usage,
         language=header.language or "",
         token_ids=header.tokens,
+        recorded=header.recorded if traces.is_of_another_run(trace) else "",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
+from uuid import uuid4
 
 from whisper_parity.backend.stage import StageName
 from whisper_parity.clips import features
@@ -17,6 +18,9 @@ from whisper_parity.system.machine import versions
 
 BY_NAME = ("packages", "settings")
 """Tables that grow when a run is continued with more stages; each entry is held against its own earlier value."""
+
+ID = "id"
+"""Of the run, wherever its folder lies."""
 
 
 def bind(plan: Plan) -> None:
@@ -35,8 +39,14 @@ def bind(plan: Plan) -> None:
                 hint="Choose another --run-id",
             )
         merged = {**now, **{name: {**(then or {}).get(name, {}), **now[name]} for name in BY_NAME}}
+        merged[ID] = (then or {}).get(ID) or uuid4().hex
         if merged != then:
             write_text(path, json.dumps(merged, indent=1) + "\n")
+
+
+def run_id(plan: Plan) -> str:
+    """The id of a plan's run; "" for one that was not bound, or by an earlier version."""
+    return str((_recorded(plan.folder) or {}).get(ID, ""))
 
 
 def changes(plan: Plan) -> str:

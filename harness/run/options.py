@@ -20,7 +20,7 @@ from typing import Any
 from whisper_parity import project as projects
 from whisper_parity.errors import ConfigError, RecordError
 from whisper_parity.project import FILE_NAME, Project
-from whisper_parity.system import files, inputs
+from whisper_parity.system import amounts, files, inputs
 
 MAX_THREADS = 1024
 RESERVED = ("default", "all")
@@ -37,6 +37,7 @@ class Kind(Enum):
     CLIPS = "names, or paths that are there, separated by commas"
     WORDS = "BACKEND.KEY=VALUE, as often as needed"
     FLAG = "true or false"
+    SIZE = "a number of bytes, as 16GiB"
     COUNT = "a number"
     MASK = "a negative number"
     FOLDER_NAME = "a name of letters, digits, '.', '_' and '-'"
@@ -158,6 +159,14 @@ class RunOptions:
         projects.cache, Kind.PATH, "folder of built artifacts", metavar="DIR", shown="the user's cache folder",
         commands=ALL, recorded=False,
     )  # fmt: skip
+    cache_limit: str = _option(
+        "16GiB", Kind.SIZE, "most that the cache may hold; 0 keeps no traces", metavar="SIZE", shown="16GiB",
+        recorded=False,
+    )  # fmt: skip
+    fresh: bool = _option(
+        False, Kind.FLAG, "record every trace, also those that the cache holds of the checkpoint's stages",
+        recorded=False,
+    )  # fmt: skip
     noise: Path | None = _option(
         None, Kind.PATH, "measured noise that tolerances are multiples of", metavar="FILE",
         shown="noise.json among the approved results", repeated=True,
@@ -184,6 +193,19 @@ class RunOptions:
             )
         if self.run_id is not None and self.run_id != files.safe_name(self.run_id):
             raise ConfigError(f"run id {self.run_id!r:.60}: use letters, digits, '.', '_' and '-'")
+        _ = self.cache_bytes
+
+    @property
+    def cache_bytes(self) -> int:
+        """Most that the cache may hold.
+
+        Raises:
+            ConfigError: no size.
+        """
+        try:
+            return amounts.size(self.cache_limit)
+        except ValueError as error:
+            raise ConfigError(f"cache limit {error}") from error
 
 
 OPTIONS: Mapping[str, Option] = {

@@ -40,7 +40,7 @@ def of_stage(plan: Plan, sessions: Sessions, traces: Traces, stage: Stage) -> tu
         record = read(plan, stage.spec)
         if record and _holds(record, plan, sha256):
             return record.checks
-        checks = (_off(stage.spec),) if plan.options.no_state else _checked(plan, sessions, traces, stage.spec)
+        checks = _kept_or_checked(plan, sessions, traces, stage.spec)
     except ParityError as error:
         sha256 = ""
         checks = (OrderCheck(stage.spec, "", (), False, str(error), checked=False, error_code=error.exit_code),)
@@ -64,8 +64,17 @@ def _holds(record: CheckedStage, plan: Plan, sha256: str) -> bool:
     return record.artifact_sha256 == sha256 and same_clips and record.whole >= plan.options.state
 
 
-def _off(spec: str) -> OrderCheck:
-    return OrderCheck(spec, "", (), False, OFF, checked=False)
+def _kept_or_checked(plan: Plan, sessions: Sessions, traces: Traces, spec: str) -> tuple[OrderCheck, ...]:
+    """What the cache keeps of a stage that repeats, else what is found now; nothing where the run does without."""
+    if plan.options.no_state:
+        return (OrderCheck(spec, "", (), False, OFF, checked=False),)
+    if plan.options.state:
+        return _checked(plan, sessions, traces, spec)
+    if kept := traces.kept.checks(sessions.artifact(spec)):
+        return kept
+    checks = _checked(plan, sessions, traces, spec)
+    traces.kept.keep_checks(sessions.artifact(spec), checks)
+    return checks
 
 
 def _checked(plan: Plan, sessions: Sessions, traces: Traces, spec: str) -> tuple[OrderCheck, ...]:

@@ -58,6 +58,8 @@ class Row:
     """Language of the prompt, a Whisper code; "" when nothing ran."""
     token_ids: tuple[int, ...] = ()
     """The text tokens themselves; `tokens` of them."""
+    recorded: str = ""
+    """When an earlier run recorded it, in `seconds`, and the cache kept it; "" where this run did."""
 
     @property
     def judged(self) -> Judged | None:
@@ -128,6 +130,8 @@ class OrderCheck:
     runs: int = 0
     """How often a clip was run for it."""
     seconds: float = 0.0
+    recorded: str = ""
+    """When an earlier run checked it, and the cache kept that; "" where this run did."""
 
     @property
     def exit_code(self) -> int:

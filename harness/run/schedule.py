@@ -9,13 +9,14 @@ from typing import Protocol, TypeVar
 from whisper_parity.backend.stage import Stage
 from whisper_parity.errors import OutputError, ParityError, first_line
 from whisper_parity.run import cell as cells
-from whisper_parity.run import conditions, order_checks
+from whisper_parity.run import conditions, lanes, order_checks
 from whisper_parity.run.cell import Cell
+from whisper_parity.run.lanes import Lanes
 from whisper_parity.run.plan import Plan, remember
 from whisper_parity.run.report import OrderCheck, Row
 from whisper_parity.run.sessions import Sessions
 from whisper_parity.run.traces import Traces
-from whisper_parity.system import serial
+from whisper_parity.system import cache, serial
 from whisper_parity.system.crash import reported
 from whisper_parity.system.threads import side_by_side
 
@@ -78,9 +79,12 @@ class Schedule:
         self._alone = alone
         self._recorded: set[tuple[str, str]] = set()
         self._failed: dict[tuple[str, str], ParityError] = {}
+        self._met: set[str] = set()
+        self._lanes = Lanes(self._record_ahead, lanes.width(plan.threads) - 1 if alone else 0)
 
     def close(self) -> None:
-        """Free the open stage."""
+        """Free the open stage, and end what works ahead."""
+        self._lanes.close()
         self.sessions.close()
 
     def rows(self, advance: Callable[[str], None]) -> Iterator[Row]:
@@ -125,6 +129,8 @@ class Schedule:
     def _record(self, cell: Cell) -> None:
         if cell.key in self._recorded:
             return
+        if cell.stage.spec not in self._met:
+            self._begin(cell.stage)
         executor = self._executor(cell.stage)
         work = self._cells(cell.stage) if executor.ahead else [cell]
         if executor.ahead:
@@ -135,6 +141,36 @@ class Schedule:
             self._recorded.add(recorded.key)
             if error:
                 self._failed[recorded.key] = error
+
+    def _begin(self, stage: Stage) -> None:
+        """Let others record the stages behind this one, and wait where another one has begun with this one."""
+        self._met.add(stage.spec)
+        if self._lanes.at_once:
+            self.sessions.close()  # what is open here is not another process's to close
+            self._lanes.wait(stage, meanwhile=self._ready_beside(stage))
+            self._lanes.start(self._ready_beside(stage))
+
+    def _ready_beside(self, stage: Stage) -> list[Stage]:
+        """Stages behind this one whose references are there, or recorded by whoever records them: not past the root."""
+        stages = list(self.plan.stages)
+        here, root = stages.index(stage), stages.index(self.plan.stage(self.plan.root))
+        languages = all(clip.language for clip in self.plan.clips)
+        end = len(stages) if here > root else root + 1 if languages else here
+        return [later for later in stages[here + 1 : end] if self._cells(later)]
+
+    def _record_ahead(self, stage: Stage) -> None:
+        """Record a stage's cells, up to the first that fails, and its checks; in a process of its own."""
+        self.sessions = Sessions(self.plan)
+        self.traces = Traces(self.plan, self.sessions)
+        self._lanes = Lanes(self._record_ahead, 0)
+        try:
+            for cell in self._cells(stage):
+                self._record(cell)
+                if cell.key in self._failed:
+                    return
+            self.order_checks(stage)
+        finally:
+            self.sessions.close()
 
     def _record_one(self, cell: Cell) -> tuple[Cell, ParityError | None]:
         try:
@@ -176,8 +212,12 @@ def opened(plan: Plan, selection: Sequence[Cell] | None = None, *, alone: bool =
     """
     conditions.bind(plan)
     remember(plan)
-    schedule = Schedule(plan, selection, alone=alone)
-    try:
-        yield schedule
-    finally:
-        schedule.close()
+    with cache.in_use(plan.options.cache):
+        if plan.checkpoint.path.is_relative_to(plan.options.cache):
+            cache.touch(plan.checkpoint.path)
+        schedule = Schedule(plan, selection, alone=alone)
+        try:
+            yield schedule
+        finally:
+            schedule.close()
+    cache.prune(plan.options.cache, plan.options.cache_bytes)

@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 
 import numpy as np
 
-from whisper_parity.backend.artifact import Artifact
+from whisper_parity.backend.artifact import Artifact, now
 from whisper_parity.backend.contract import Halves, Program
 from whisper_parity.clips.clip import Clip
 from whisper_parity.clips.features import Features, clip_features, clip_sha256
 from whisper_parity.decode import draft, policy
 from whisper_parity.decode.loop import rows_are_invariant
 from whisper_parity.errors import BackendError, ParityError, RecordError, mapped
-from whisper_parity.run import fit
+from whisper_parity.run import conditions, fit, placement
+from whisper_parity.run.kept import Kept
 from whisper_parity.run.plan import Plan
 from whisper_parity.run.sessions import Session, Sessions
 from whisper_parity.system import inputs, serial
@@ -60,6 +61,8 @@ class Traces:
     def __init__(self, plan: Plan, sessions: Sessions) -> None:
         self.plan = plan
         self._sessions = sessions
+        self._kept = Kept(plan)
+        self._run = conditions.run_id(plan)
         self._hashes: dict[Path, str] = {}
         self._heard: dict[Path, Heard] = {}
         self._in_hand: OrderedDict[tuple[str, str], Trace] = OrderedDict()
@@ -86,9 +89,25 @@ class Traces:
                 if not self.changed(trace, stage, clip):
                     self._require_fit(trace, stage, clip)
                     return self._keep(stage, clip, trace)
-            trace = self._record(stage, clip)
-            file.save(trace, path)
+            trace = self._kept_or_recorded(stage, clip, path)
         return self._keep(stage, clip, trace)
+
+    def is_of_another_run(self, trace: Trace) -> bool:
+        """Whether an earlier run recorded it."""
+        return bool(trace.header.run) and trace.header.run != self._run
+
+    def _kept_or_recorded(self, stage: str, clip: Clip, path: Path) -> Trace:
+        """The trace that the cache keeps, once it is known that the stage could run here; else recorded now."""
+        heard, artifact = self.heard(clip), self._sessions.artifact(stage)
+        key = self._kept.key(artifact, clip, heard.audio_sha256, heard.fed)
+        trace = self._kept.find(key, clip, path)
+        if trace and not self._misfit(trace, stage, clip):
+            placement.remember(self.plan.folder, stage, artifact.sha256, trace.header.placement)
+            return trace
+        trace = self._record(stage, clip, key)
+        file.save(trace, path)
+        self._kept.keep(key, path)
+        return trace
 
     def of_session(self, stage: str, clip: Clip, session: Session) -> Trace | None:
         """The trace that this very session has recorded in this process; None for one of another session."""
@@ -119,11 +138,14 @@ class Traces:
             self._heard[clip.path] = Heard(features.audio_sha256, features.seconds, features.silent, fed)
         return self._heard[clip.path]
 
-    def _require_fit(self, trace: Trace, stage: str, clip: Clip) -> None:
+    def _misfit(self, trace: Trace, stage: str, clip: Clip) -> str:
         reason = fit.misfit(trace, self.plan, stage, clip, self.heard(clip).fed)
         if not reason and not trace.windows and not self._is_program(stage):
             reason = "it has no windows, and the stage has halves"
-        if reason:
+        return reason
+
+    def _require_fit(self, trace: Trace, stage: str, clip: Clip) -> None:
+        if reason := self._misfit(trace, stage, clip):
             path = self.plan.folder.trace(clip.name, stage)
             raise RecordError(f"{path}: no trace of this run: {reason}", hint=file.AGAIN)
 
@@ -155,6 +177,11 @@ class Traces:
             AudioError: it gives none.
         """
         return clip_features(self.plan.options.cache, clip, self.plan.checkpoint.dims.n_mels, self._sha256(clip))
+
+    @property
+    def kept(self) -> Kept:
+        """What the cache keeps."""
+        return self._kept
 
     def reference(self, stage: str, clip: Clip) -> Trace | None:
         """The root's trace for every stage behind it; None for the root and for what stands before.
@@ -195,12 +222,15 @@ class Traces:
         with suppress(ParityError), self._sessions.session(stage) as session:
             self._recorder(stage, self._sessions.artifact(stage), session)
 
-    def _record(self, stage: str, clip: Clip) -> Trace:
+    def _record(self, stage: str, clip: Clip, key: str) -> Trace:
         task = self.prepare(stage, clip)
         with self._sessions.session(stage) as session:
             trace = self.play(stage, session, task)
             self._recorded_by[stage, clip.name] = (self._sessions.openings, id(session))
-        return trace
+            placed = session.facts.placement
+        return replace(
+            trace, header=replace(trace.header, recorded=now(), run=self._run, decided_by=key, placement=placed)
+        )
 
     def _keep(self, stage: str, clip: Clip, trace: Trace) -> Trace:
         with self._lock:

@@ -141,6 +141,15 @@ _nursery = ThreadPoolExecutor(1, "parity-nursery")
 """Starts all children: Linux ends them with the thread that started them, and this one lives as long as the process."""
 
 
+def _renew_nursery() -> None:
+    """A forked process has none of its parent's threads."""
+    global _nursery
+    _nursery = ThreadPoolExecutor(1, "parity-nursery")
+
+
+os.register_at_fork(after_in_child=_renew_nursery)
+
+
 def _started(specification: str, folder: str) -> subprocess.Popen[bytes]:
     kept = {
         name: value for name, value in os.environ.items() if name in KEPT_VARIABLES or name.startswith(KEPT_FAMILIES)

@@ -59,7 +59,7 @@ def confine(readable: Sequence[Path], parent: int) -> Confinement:
         What the system granted of it; nothing is assumed.
     """
     limited = _limit_resources()
-    _end_with(parent)
+    end_with_parent(parent)
     privileges = _give_up_privileges()
     interface = landlock.restrict([*python_folders(), *map(Path, SYSTEM), *readable], (), executable=True)
     filtered = seccomp.install()
@@ -158,11 +158,11 @@ def _at_most(kind: int, wanted: int) -> int:
     return wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
 
 
-def _end_with(parent: int) -> None:
-    """End when the parent does, also if it is killed."""
+def end_with_parent(parent: int, how: int = signal.SIGKILL) -> None:
+    """End when the parent does, also if it is killed; by a signal that lets this process clean up, if one is given."""
     if not sys.platform.startswith("linux"):
         return
-    ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+    ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, how, 0, 0, 0)
     if os.getppid() != parent:  # it ended before this was in force
         os._exit(1)
 

@@ -50,7 +50,7 @@ def describe(folder: Path, packages: Iterable[str] = ()) -> Machine:
     commit = _git(folder, "rev-parse", "HEAD")
     return Machine(
         platform=platform.platform(),
-        processor=_processor(),
+        processor=processor()[0],
         cpus=os.cpu_count() or 1,
         python=platform.python_version(),
         packages=versions(*dict.fromkeys((*PACKAGES, *packages))),
@@ -94,12 +94,15 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return result.stdout.strip()
 
 
-def _processor() -> str:
+@cache
+def processor() -> tuple[str, str]:
+    """Name and instruction sets of the processor, by which runtimes choose their kernels; "" where unknown."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
+    except OSError:
+        lines = []
+    facts = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in reversed(lines))}
+    return facts.get("model name") or platform.processor(), facts.get("flags") or facts.get("Features", "")
 
 
 @cache

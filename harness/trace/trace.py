@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from whisper_parity.backend.contract import Usage
+from whisper_parity.backend.contract import Placement, Usage
 from whisper_parity.decode.loop import ENDS, TeacherForced
 
 TRACE_VERSION = 3
@@ -101,6 +101,14 @@ class TraceHeader:
     """What was done to the clip's sound: "mixed down from 6 channels (5.1)"."""
     vocabulary: int = 0
     """Size of the vocabulary that the ids are of, see `Dims.vocabulary`; 0 stands for n_vocab."""
+    recorded: str = ""
+    """When, as ISO 8601; "" where an earlier version did not say."""
+    run: str = ""
+    """Id of the run that recorded it."""
+    decided_by: str = ""
+    """Hash over all that decided it, where it is kept for other runs."""
+    placement: tuple[Placement, ...] = ()
+    """Where the stage's files ran, as far as it says."""
 
     def __post_init__(self) -> None:
         """Take n_vocab for a vocabulary that nothing was added to."""
