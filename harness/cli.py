@@ -298,15 +298,17 @@ def weights(place: Path, checkpoint: str | None, as_json: bool) -> None:
     site = project.find()
     options = run_options.read({"checkpoint": checkpoint}, site)
     backends = registry.load(site, options.settings)
-    looking = Looking(checkpoints.resolve(options.checkpoint))
+    looking = Looking(checkpoints.resolve(options.checkpoint, options.cache), options.cache)
     usable = [backends.get(name) for name in backends.names if backends.availability(name).usable]
     with working(f"reading {place}"):
-        looked = [looking.of_files(*group) for group in groups(place, usable, looking.checkpoint)]
+        grouped = list(groups(place, usable, looking.checkpoint))
+        looked = [looking.of_files(*group) for group in grouped]
     if as_json:
         document(f"[{','.join(map(serial.dumps, looked))}]")
     else:
-        for line in dict.fromkeys(sentence for one in looked for sentence in one.sentences):
-            say(line)
+        for (backend, _), one in zip(grouped, looked):
+            for line in one.sentences:
+                say(f"{backend.name}: {line}" if len(looked) > 1 else line)
     sys.exit(max(one.exit_code for one in looked))
 
 

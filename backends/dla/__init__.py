@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from whisper_parity.backend import taps
 from whisper_parity.backend.artifact import GIVEN, Artifact, BuildOptions
+from whisper_parity.backend.constants import Constant
 from whisper_parity.backend.contract import Availability, Backend
 from whisper_parity.backend.stage import StageName
 from whisper_parity.backend.taps import Taps
@@ -20,7 +21,7 @@ from whisper_parity.backends.dla import settings as reading
 from whisper_parity.backends.dla.link import adb
 from whisper_parity.backends.dla.settings import Settings
 from whisper_parity.backends.split import probe_session
-from whisper_parity.backends.split.embedding import link_or_copy_token_embedding
+from whisper_parity.backends.split.embedding import constant, link_or_copy_token_embedding
 from whisper_parity.backends.split.names import dla_names
 from whisper_parity.errors import ParityError
 from whisper_parity.model.checkpoint import Checkpoint
@@ -41,6 +42,7 @@ class DLABackend:
     is_root = False
     default_stages: tuple[str, ...] = ("dla:simulated",)
     packages: tuple[str, ...] = ("ai-edge-litert", "ai-edge-quantizer")
+    suffixes: tuple[str, ...] = (".npy",)
 
     settings_type = Settings
 
@@ -57,6 +59,10 @@ class DLABackend:
     def configured(self, settings: Settings) -> Backend:
         """The same with other settings."""
         return DLABackend(settings)
+
+    def constants(self, path: Path) -> Sequence[Constant]:
+        """The table of a .npy file; compiled files hold nothing that can be read."""
+        return (constant(path),)
 
     def width(self, variant: str) -> int:
         """One clip on each device that the settings name; the simulated one is alone."""

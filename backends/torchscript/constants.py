@@ -42,6 +42,12 @@ TENSOR, QUANTISED = "torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_qt
 FROZEN = re.compile(rb"CONSTANTS\.c(\d+)")
 RANK_LIMIT = 8
 TENSORS_LIMIT = 100_000
+COPIES_LIMIT = 8
+"""How often a file's bytes may be held by its tensors: views share them, and a hostile file could repeat them."""
+PACKED_LIMIT = 64
+"""Most that a record may be packed by; numbers hardly can be."""
+MARGIN_BYTES = 2**26
+"""What a small file may take beyond these."""
 
 
 def read(path: Path) -> tuple[Constant, ...]:
@@ -85,6 +91,8 @@ class _Archive:
         if not count:
             return np.empty(0, dtype)
         if entry.compress_type != zipfile.ZIP_STORED:
+            if entry.file_size > PACKED_LIMIT * entry.compress_size + MARGIN_BYTES:
+                raise ValueError(f"a record that is packed {entry.file_size // max(1, entry.compress_size)} times")
             return np.frombuffer(self.content.read(entry), dtype, count)
         with self.path.open("rb") as file:
             file.seek(entry.header_offset)
@@ -99,6 +107,15 @@ def _constants(source: _Archive) -> Iterator[Constant]:
     state = source.record("data.pkl")
     if state is None:
         raise ValueError("an archive without data.pkl")
+    budget = COPIES_LIMIT * source.path.stat().st_size + MARGIN_BYTES
+    for constant in _all(source, state):
+        budget -= constant.stored.nbytes
+        if budget < 0:
+            raise ValueError("tensors of more bytes than the file can hold")
+        yield constant
+
+
+def _all(source: _Archive, state: bytes) -> Iterator[Constant]:
     for name, tensor in _tensors(pickled.read(state)):
         yield _constant(source, "data", tensor, name, (name,), None)
     frozen = source.record("constants.pkl")
@@ -174,7 +191,7 @@ def _numbers(
     last = offset + sum((n - 1) * step for n, step in zip(size, stride))
     if math.prod(size) == 0:
         return dtype, np.empty(size, number)
-    if offset < 0 or last >= len(numbers) or math.prod(size) > len(numbers):
+    if offset < 0 or last >= len(numbers):
         raise ValueError(f"a tensor {list(size)} that leaves its record {folder}/{record}")
     step_bytes = tuple(step * numbers.itemsize for step in stride)
     return dtype, np.lib.stride_tricks.as_strided(numbers[offset:], size, step_bytes, writeable=False)

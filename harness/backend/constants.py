@@ -72,6 +72,12 @@ class Constant:
         zero, scale = (self.scales.over(item, self.shape) for item in (self.scales.zero_point, self.scales.scale))
         return np.asarray((self.stored.astype(np.float32) - zero.astype(np.float32)) * scale, np.float32)
 
+    def ends(self) -> NDArray[np.bool_]:
+        """Where a whole number is at an end of its type's range, or one before it, as symmetric quantisers cut."""
+        bits = {"int4": 4, "int16": 16}.get(self.dtype, 8)
+        low, high = (0, 2**bits - 1) if self.dtype.startswith("u") else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+        return np.asarray((self.stored >= high) | (self.stored <= low + 1))
+
     def steps(self) -> Float32 | None:
         """Distance of neighbouring values, float32, of a shape that spreads over the stored one; None for floats."""
         return None if self.scales is None else np.asarray(self.scales.over(self.scales.scale, self.shape), np.float32)

@@ -28,6 +28,10 @@ STYLES = {
 }
 
 
+SENTENCES = 4
+"""Of a stage's weights; the report has all."""
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """One line under the table: a failure, and how to reproduce it."""
@@ -107,6 +111,7 @@ def lines(report: Report) -> list[Line]:
         *_kept(report),
         *_transcripts(report),
         *_risks(report),
+        *_weights(report),
         *_placed(report),
         *_states(report),
         *_limits(report),
@@ -201,6 +206,19 @@ def _risks(report: Report) -> list[Line]:
             flips = sum(len(comparison.flips) for comparison in comparisons)
             parts.append(f"{stage.spec} {at_risk} of {steps} ({100 * at_risk / steps:.1f} %), {flips} flipped")
     return [Line(f"steps at risk: {' · '.join(parts)}", "dim")] if parts else []
+
+
+def _weights(report: Report) -> list[Line]:
+    """One line for the stages whose files hold the checkpoint's weights, and one for each thing that they do not."""
+    looked = {stage.spec: stage.weights for stage in report.stages if stage.weights}
+    good = [
+        f"{spec} {weights.sentences[-1]}" for spec, weights in looked.items() if weights.was_read and weights.is_good
+    ]
+    lines = [Line(f"weights: {' · '.join(good)}", "dim")] if good else []
+    for spec, weights in looked.items():
+        if not weights.is_good or not weights.was_read:
+            lines += [Line(f"weights: {spec}: {sentence}", "yellow") for sentence in weights.sentences[:SENTENCES]]
+    return lines
 
 
 def _placed(report: Report) -> list[Line]:

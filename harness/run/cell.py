@@ -17,6 +17,7 @@ from whisper_parity.run import options, report
 from whisper_parity.run.plan import Plan
 from whisper_parity.run.report import Judged, Row
 from whisper_parity.run.traces import Traces
+from whisper_parity.run.weights import laid_before
 from whisper_parity.trace import context
 from whisper_parity.trace.trace import Trace
 
@@ -50,10 +51,11 @@ def judged(plan: Plan, cell: Cell, traces: Traces) -> Row:
     has_root = stage.parent is not None and stage.root not in (None, stage.parent)
     vs_root = _judge(plan, Edge(stage.root, stage.spec), trace, clip, traces) if has_root and stage.root else None
     header = trace.header
+    looked = traces.weights(stage.spec)
     return Row(
         clip=clip.name,
         stage=stage.spec,
-        verdict=_within_context(_worst(vs_parent, vs_root), stage, clip, trace, traces),
+        verdict=_within_context(laid_before(_worst(vs_parent, vs_root), looked), stage, clip, trace, traces),
         label=header.label,
         text=header.text,
         tokens=len(header.tokens),

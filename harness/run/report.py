@@ -15,6 +15,7 @@ from whisper_parity.judge.verdict import Outcome, Verdict
 from whisper_parity.run.folder import RunFolder
 from whisper_parity.system import serial
 from whisper_parity.system.machine import Machine
+from whisper_parity.weights.result import LookUp
 
 SCHEMA_VERSION = 4
 
@@ -102,6 +103,8 @@ class StageInfo:
     """Which file was taken for what, where its name did not say; what files take and give."""
     root: str = ""
     """The stage that it is judged against beside its parent: the root under its window; "" for none."""
+    weights: LookUp | None = None
+    """Which of the checkpoint's weights given files hold; None for files that were built here."""
 
     @property
     def source(self) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 from whisper_parity.backend import build
-from whisper_parity.backend.artifact import Artifact
+from whisper_parity.backend.artifact import GIVEN, Artifact
 from whisper_parity.backend.contract import Fleet, Halves, Opened, Probing, Program, Stepper
 from whisper_parity.backend.stage import Stage
 from whisper_parity.decode.cached import Cached
@@ -15,6 +15,8 @@ from whisper_parity.run import placement
 from whisper_parity.run.plan import Plan
 from whisper_parity.run.report import StageInfo
 from whisper_parity.system import serial
+from whisper_parity.weights.looking import Looking
+from whisper_parity.weights.result import LookUp
 
 Session = Halves | Program
 """What a run asks for results: a stepper answers as halves."""
@@ -35,6 +37,8 @@ class Sessions:
         self._artifacts: dict[str, Artifact | ParityError] = {}
         self._current: tuple[str, Opened] | None = None
         self._stack = ExitStack()
+        self._looking: Looking | None = None
+        self._weights: dict[str, LookUp] = {}
         self.openings = 0
         """How often a stage was opened: sessions of one opening are the same ones."""
 
@@ -61,6 +65,19 @@ class Sessions:
         if isinstance(artifact, ParityError):
             raise artifact
         return artifact
+
+    def weights(self, stage: str) -> LookUp | None:
+        """What a stage's given files hold of the checkpoint, looked up once.
+
+        None for files that were built here, which are the checkpoint's by their lineage, and where there are none.
+        """
+        artifact = self._artifacts.get(stage)
+        if not isinstance(artifact, Artifact) or artifact.origin != GIVEN:
+            return None
+        if stage not in self._weights:
+            self._looking = self._looking or Looking(self.plan.checkpoint, self.plan.options.cache)
+            self._weights[stage] = self._looking.of_artifact(self.plan.backends.of(stage), artifact)
+        return self._weights[stage]
 
     def prepare(self, stage: str) -> None:
         """Open a stage, before several threads ask for its sessions; a failure shows in its cells."""
@@ -165,6 +182,7 @@ class Sessions:
             build_seconds=artifact.build_seconds,
             notes=artifact.notes,
             root=stage.root or "",
+            weights=self.weights(stage.spec),
         )
 
 

@@ -28,6 +28,7 @@ from whisper_parity.system.files import locked
 from whisper_parity.trace import file
 from whisper_parity.trace.record import Recorder, again, record
 from whisper_parity.trace.trace import Trace
+from whisper_parity.weights.result import LookUp
 
 IN_HAND = 3
 """Traces that are kept: a cell is judged by its own, its parent's and the root's."""
@@ -68,6 +69,10 @@ class Traces:
         self._in_hand: OrderedDict[tuple[str, str], Trace] = OrderedDict()
         self._lock = Lock()
         self._recorded_by: dict[tuple[str, str], tuple[int, int]] = {}
+
+    def weights(self, stage: str) -> LookUp | None:
+        """What a stage's given files hold of the checkpoint; None for files that were built here."""
+        return self._sessions.weights(stage)
 
     def get(self, stage: str, clip: Clip) -> Trace:
         """A stage's trace of a clip: read when it is there, recorded otherwise.

@@ -20,7 +20,7 @@ from whisper_parity.backend.constants import Constant, Float32
 from whisper_parity.weights import fit, layout, naming, reference
 from whisper_parity.weights.fit import Fit
 from whisper_parity.weights.layout import Order
-from whisper_parity.weights.reference import Span, Target, Weights
+from whisper_parity.weights.reference import TABLE, Span, Target, Weights
 
 NEAR = 0.8
 """Most error energy, as a part of the tensor's, of a matrix that is still recognised: others have about 2."""
@@ -45,12 +45,11 @@ class Item:
     span: Span | None = None
     """Along an axis of its squeezed shape."""
 
-    def of(self, values: Float32) -> Float32:
+    def of(self, values: NDArray[Any]) -> NDArray[Any]:
         """Its numbers, of those of the whole constant."""
         if self.span is None:
             return values
-        part: Float32 = self.span.of(values.reshape(layout.squeezed(values.shape)))
-        return part
+        return np.asarray(self.span.of(values.reshape(layout.squeezed(values.shape))))
 
     def steps(self) -> Float32 | None:
         """Its quantisation steps, in the shape of `values`; None for floats."""
@@ -104,7 +103,9 @@ class Finder:
 
     def wanted(self, component: str) -> tuple[str, ...]:
         """Tensors of a component; all for ""."""
-        return tuple(name for name in self.weights.names if name.startswith(f"{component}." if component else ""))
+        prefix = f"{component}." if component else ""
+        apart = {TABLE} - {self.weights.projection}  # in a file of its own, where the projection is another one
+        return tuple(name for name in self.weights.names if name.startswith(prefix) and name not in apart)
 
     def _values(self, item: Item) -> Float32:
         """An item's numbers; those of the last constant are kept, since its parts are asked for one by one."""
@@ -185,13 +186,17 @@ class Finder:
         name = self.named(constant, component) if len(inside) > 1 else ""
         return [target for target in inside if target.tensor == name] or inside
 
-    def _match(self, target: Target, item: Item, order: Order, *, computed: bool = False) -> Match:
+    def _match(self, target: Target, item: Item, order: Order) -> Match:
         reference = self.weights.target(target)
         values, steps = self._values(item), item.steps()
         held = np.asarray(layout.arranged(values, order, reference.shape))
-        widths = None if steps is None else layout.arranged(steps, order, reference.shape)
-        is_computed = bool(computed or target.power or target.norm)
-        return Match(target, item, order, fit.measure(reference, held, widths, computed=is_computed))
+        grid = None
+        if steps is not None:
+            ends = item.of(item.constant.ends())
+            grid = fit.Grid(*(layout.arranged(part, order, reference.shape) for part in (steps, ends)))
+        return Match(
+            target, item, order, fit.measure(reference, held, grid, computed=bool(target.power or target.norm))
+        )
 
     def _missing(self, found: Iterable[Match], component: str) -> list[str]:
         held = {match.target.tensor for match in found}

@@ -92,20 +92,30 @@ def flushed(values: Float32) -> Float32:
 ROUNDINGS = ((Grade.FLOAT16, half), (Grade.FLOAT16, flushed), (Grade.BFLOAT16, brain), (Grade.BFLOAT16, cut_brain))
 
 
-def measure(reference: Float32, held: Float32, steps: Float32 | None = None, *, computed: bool = False) -> Fit:
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """What a quantised constant can hold, in the shape of its tensor."""
+
+    steps: Float32
+    """Distance of neighbouring values."""
+    ends: NDArray[np.bool_]
+    """Where a value is at an end of its range, and may have been cut."""
+
+
+def measure(reference: Float32, held: Float32, grid: Grid | None = None, *, computed: bool = False) -> Fit:
     """Grade a constant.
 
     Args:
         reference: the checkpoint's values, any shape.
         held: the constant's, in the same shape.
-        steps: distance of the constant's neighbouring values, spread to its shape; None for floats.
+        grid: of a quantised constant; None for floats.
         computed: whether the reference is a product or sum, which float32 rounds in its own way.
     """
-    tally = _Tally(range(len(ROUNDINGS)) if steps is None else ())
-    for part in _blocks(reference, held, steps):
+    tally = _Tally(range(len(ROUNDINGS)) if grid is None else ())
+    for part in _blocks(reference, held, grid):
         tally.add(*part)
     snr_db = _decibels(tally.signal, tally.error)
-    grade = tally.grade(snr_db, held, computed=computed, has_steps=steps is not None)
+    grade = tally.grade(snr_db, held, computed=computed, has_steps=grid is not None)
     count = len(np.atleast_1d(reference))
     if grade.rank < Grade.DIFFERS.rank:
         return Fit(grade, snr_db, of_rows=count)
@@ -123,7 +133,7 @@ class _Tally:
         self.in_steps = True
         self._roundings = list(roundings)
 
-    def add(self, first: int, reference: Float32, held: Float32, steps: Float32 | None) -> None:
+    def add(self, first: int, reference: Float32, held: Float32, grid: Grid | None) -> None:
         """Take the next rows; the first of them is row `first`."""
         self.signal += _energy(reference)
         if np.array_equal(reference, held):
@@ -134,8 +144,8 @@ class _Tally:
         self.rows += [first + int(row) for row in differs]
         self.not_finite += int(held.size - np.count_nonzero(np.isfinite(held)))
         self._roundings = [n for n in self._roundings if np.array_equal(ROUNDINGS[n][1](reference), held)]
-        if steps is not None:
-            in_steps, clipped = _within(reference, held, difference, steps)
+        if grid is not None:
+            in_steps, clipped = _within(reference, held, difference, grid)
             self.in_steps &= in_steps
             self.clipped += clipped
 
@@ -153,22 +163,22 @@ class _Tally:
 
 
 def _blocks(
-    reference: Float32, held: Float32, steps: Float32 | None
-) -> Iterator[tuple[int, Float32, Float32, Float32 | None]]:
+    reference: Float32, held: Float32, grid: Grid | None
+) -> Iterator[tuple[int, Float32, Float32, Grid | None]]:
     reference, held = np.atleast_1d(reference), np.atleast_1d(held)
     rows = max(1, BLOCK // max(1, reference[0].size)) if len(reference) else 1
-    spread = None if steps is None else np.broadcast_to(steps, reference.shape)
     for first in range(0, len(reference), rows):
         part = slice(first, first + rows)
-        yield first, reference[part], np.asarray(held[part]), None if spread is None else spread[part]
+        within = None if grid is None else Grid(np.atleast_1d(grid.steps)[part], np.atleast_1d(grid.ends)[part])
+        yield first, reference[part], np.asarray(held[part]), within
 
 
-def _within(reference: Float32, held: Float32, difference: NDArray[Any], steps: Float32) -> tuple[bool, int]:
+def _within(reference: Float32, held: Float32, difference: NDArray[Any], grid: Grid) -> tuple[bool, int]:
     """Whether every value is the nearest step, those apart that the range's ends cut; and how many these are."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        distance = np.abs(difference) / steps
+        distance = np.abs(difference) / grid.steps
     far = distance > HALF_STEP
-    cut = far & (np.abs(reference) > np.abs(held)) & (np.sign(reference) == np.sign(held))
+    cut = far & grid.ends & (np.abs(reference) > np.abs(held)) & (np.sign(reference) == np.sign(held))
     return bool(np.array_equal(far, cut)), int(np.count_nonzero(cut))
 
 

@@ -13,8 +13,10 @@ from whisper_parity.model import vocabulary
 from whisper_parity.model.dims import Dims
 from whisper_parity.weights import fit
 from whisper_parity.weights.fit import Fit, Grade
-from whisper_parity.weights.reference import TABLE
+from whisper_parity.weights.reference import PROJECTION, TABLE
 
+TABLES = (TABLE, PROJECTION)
+"""Tensors whose rows are tokens."""
 SHOWN = 5
 """Rows that a sentence lists."""
 FACTOR_DB = 100.0
@@ -161,7 +163,7 @@ def _where(pair: Pair) -> str:
 def _places(pair: Pair) -> str:
     """Rows by what they are: tokens of a table, else spans."""
     rows = pair.fit.rows
-    if pair.tensor == TABLE:
+    if pair.tensor in TABLES:
         names = [_name(pair, row) for row in rows]
         return f"row{'s' if len(rows) > 1 else ''} {_listed(names)}"
     word = "row" if pair.reference.ndim > 1 else "value"
@@ -170,8 +172,8 @@ def _places(pair: Pair) -> str:
 
 def _name(pair: Pair, row: int) -> str:
     """A row of the vocabulary with its token."""
-    is_token = pair.tensor == TABLE and row < pair.dims.n_vocab
-    return f"{row} ({vocabulary.token_text(pair.dims.n_vocab, [row])!r})" if is_token else str(row)
+    is_token = pair.tensor in TABLES and row < pair.dims.vocabulary
+    return f"{row} ({vocabulary.token_text(pair.dims.vocabulary, [row])!r})" if is_token else str(row)
 
 
 def _spans(places: Sequence[int]) -> list[str]:

@@ -26,8 +26,10 @@ TABLE_SUFFIX = ".npy"
 class Looking:
     """Look-ups in one checkpoint, whose tensors are read when the first one needs them."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, cache: Path | None = None) -> None:
+        """Take a checkpoint, and the folder in which look-ups are remembered; None for the user's cache."""
         self.checkpoint = checkpoint
+        self._cache = cache or project.cache()
         self._finder: Finder | None = None
 
     def of_artifact(self, backend: Backend, artifact: Artifact) -> LookUp:
@@ -48,7 +50,7 @@ class Looking:
         key = serial.digest(
             [VERSION, self.checkpoint.sha256, self.checkpoint.path.name, backend.name, names, dict(hashes)]
         )
-        path = project.cache() / "weights" / f"{key}.json"
+        path = self._cache / "weights" / f"{key}.json"
         if path.is_file():
             try:
                 return serial.read(LookUp, path)
@@ -82,7 +84,7 @@ class Looking:
         known = role if role in (*HALVES, "token_embedding") else ""
         try:
             return lookup.of_file(self._found, backend.constants(path), known, path.name, elsewhere)
-        except ArtifactError as error:
+        except ParityError as error:
             return FileWeights(role, path.name, 0, unread=str(error))
 
     @property

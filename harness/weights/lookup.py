@@ -52,6 +52,7 @@ def of_file(
         role=role or _half(wanted),
         name=name,
         tensors=len(wanted),
+        matrices=sum(len(finder.weights.shape(tensor)) > 1 for tensor in wanted),
         counts=_counts(grades.values()),
         differences=tuple(differences),
         surplus=tuple(_surplus(finder, constants, matches)),
@@ -209,15 +210,14 @@ def _fewer_bits(matches: Iterable[Match]) -> Iterator[str]:
 
 
 def _turned(finder: Finder, matches: Iterable[Match]) -> Iterator[str]:
-    """Square weights of a minority that lie otherwise than those of their kind."""
-    lying: dict[tuple[str, bool], list[str]] = {}
+    """Square weights of a minority that lie otherwise than the others."""
+    lying: dict[bool, list[str]] = {False: [], True: []}
     for match in matches:
         shape = finder.weights.shape(match.target.tensor) if match.target.tensor in finder.names else ()
         if len(shape) == 2 and shape[0] == shape[1] and match.item.span is None and match.target.span is None:
-            kind = match.target.tensor.rsplit(".", 2)[1]
-            lying.setdefault((kind, match.order == (1, 0)), []).append(match.target.tensor)
-    for (kind, is_turned), tensors in lying.items():
-        others = len(lying.get((kind, not is_turned), ()))
-        if len(tensors) <= MINORITY * others:
+            lying[match.order == (1, 0)].append(match.target.tensor)
+    for is_turned, tensors in lying.items():
+        others = len(lying[not is_turned])
+        if tensors and len(tensors) <= MINORITY * others:
             state = "transposed" if is_turned else "not transposed"
-            yield f"{state}, unlike the other {others} of their kind: {', '.join(tensors[: kinds.SHOWN])}"
+            yield f"{state}, unlike the {others} other square weights: {', '.join(tensors[: kinds.SHOWN])}"

@@ -20,7 +20,7 @@ SPELLINGS = (
     (r"\bfc2\b", "mlp.2"),
     (r"\bembed_positions\.weight\b", "positional_embedding"),
     (r"\bembed_tokens\b", "token_embedding"),
-    (r"\b(?:proj_out|projection)\.weight\b", "token_embedding.weight"),
+    (r"\bproj_out\b", "projection"),
 )
 """Names of Hugging Face's modules, and of ours, in openai's spelling."""
 
@@ -49,4 +49,6 @@ def _spelt(name: str, component: str, tensors: frozenset[str]) -> str:
             return ending
         if component and f"{component}.{ending}" in tensors:
             return f"{component}.{ending}"
+        if ending == "projection.weight" and "decoder.token_embedding.weight" in tensors:
+            return "decoder.token_embedding.weight"
     return ""

@@ -14,9 +14,12 @@ from whisper_parity.backend.constants import Float32
 from whisper_parity.model import checkpoint as checkpoints
 from whisper_parity.model.checkpoint import Checkpoint
 from whisper_parity.model.dims import Dims
+from whisper_parity.model.formats import canonical
 
 TABLE = "decoder.token_embedding.weight"
 """Token embedding, and where a checkpoint has no other one the output projection."""
+PROJECTION = "decoder.projection.weight"
+"""What an output projection of its own is called here; openai-whisper has none."""
 SCALED = re.compile(r"\.(query|key)\.(weight|bias)$")
 """Tensors that converters multiply with a share of 1 / sqrt(width of a head)."""
 NORMS = {
@@ -117,6 +120,11 @@ class Weights:
         if SCALED.search(name):
             yield from (Target(name, power=power) for power in (-0.25, -0.5))
 
+    @property
+    def projection(self) -> str:
+        """The tensor that the decoder's last layer is."""
+        return PROJECTION if PROJECTION in self._tensors else TABLE
+
     def folded(self) -> Iterator[Target]:
         """Every linear layer with the norm before it folded in: its weight, and the bias that comes of it."""
         for norm, linear in self.norms():
@@ -130,7 +138,7 @@ class Weights:
             if match := re.fullmatch(r"((?:en|de)coder\.blocks\.\d+)\.(\w+_ln)\.weight", name):
                 yield from ((f"{match[1]}.{match[2]}", f"{match[1]}.{linear}") for linear in NORMS.get(match[2], ()))
         if "decoder.ln.weight" in self._tensors:
-            yield "decoder.ln", TABLE.removesuffix(".weight")
+            yield "decoder.ln", self.projection.removesuffix(".weight")
 
     def _folded(self, wanted: Target) -> Float32:
         """W' = W * gain, b' = b + W shift: what the layer is on the norm's input without gain and shift."""
@@ -149,7 +157,10 @@ def load(checkpoint: Checkpoint) -> Weights:
     Raises:
         CheckpointError: it cannot be read any more.
     """
-    return Weights(checkpoints.read(checkpoint.path)["model_state_dict"], checkpoint.dims)
+    saved = checkpoints.read(checkpoint.path)
+    extras = canonical.extras(saved)
+    own = {} if extras is None or extras.projection is None else {PROJECTION: extras.projection}
+    return Weights({**saved["model_state_dict"], **own}, checkpoint.dims)
 
 
 def unit(name: str, *, is_table: bool = False) -> str:
@@ -161,6 +172,8 @@ def unit(name: str, *, is_table: bool = False) -> str:
     """
     if name == TABLE:
         return "decoder.positions" if is_table else "decoder.logits"
+    if name == PROJECTION:
+        return "decoder.logits"
     if match := re.match(r"(?:en|de)coder\.blocks\.\d+(?=\.)", name):
         return match[0]
     component, _, rest = name.partition(".")

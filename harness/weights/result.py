@@ -44,6 +44,8 @@ class FileWeights:
     name: str
     tensors: int
     """How many tensors of the checkpoint it has to hold."""
+    matrices: int = 0
+    """How many of them are no vectors: biases, gains and shifts."""
     counts: Mapping[str, int] = field(default_factory=dict)
     """Of them, by grade, the best first; those that differ in `differences`, too."""
     differences: tuple[Difference, ...] = ()

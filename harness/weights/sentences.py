@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Iterator, Sequence
 
 from whisper_parity.weights import reference
@@ -12,8 +12,11 @@ from whisper_parity.weights.result import Difference, FileWeights
 
 MOST = 0.8
 """Part of a file's tensors from which on it is said of the file, and not of each tensor."""
+VECTOR = re.compile(r"bias$|ln(_post)?\.weight$")
 SHOWN = 6
-"""Tensors of a file that are named one by one."""
+"""Units of a file of which tensors are named."""
+FEW = 2
+"""Tensors of a unit that are named one by one."""
 
 
 def of_files(checkpoint: str, files: Sequence[FileWeights]) -> tuple[str, ...]:
@@ -30,7 +33,7 @@ def _total(checkpoint: str, files: Sequence[FileWeights]) -> Iterator[str]:
     counted = [file for file in files if not file.unread and file.role in ("encoder", "decoder", "")]
     counted = counted or [file for file in files if not file.unread]
     if total := sum(file.tensors for file in counted):
-        good = total - len({difference.tensor for file in counted for difference in file.differences})
+        good = total - len({difference.tensor for file in files for difference in file.differences})
         counts: dict[str, int] = {}
         for file in counted:
             for grade, count in file.counts.items():
@@ -57,17 +60,28 @@ def _differences(checkpoint: str, file: FileWeights) -> Iterator[str]:
         if sentence:
             yield f"{file.name}: {sentence}"
             left = [difference for difference in left if difference not in taken]
-    for difference in left[:SHOWN]:
-        yield f"{file.name}: {named(difference)}"
-    if len(left) > SHOWN:
-        units = dict.fromkeys(difference.unit for difference in left[SHOWN:])
-        yield f"{file.name}: and {len(left) - SHOWN} tensors more, in {', '.join(units)}"
+    yield from (f"{file.name}: {line}" for line in _by_unit(left))
     if file.surplus and left:
         first = file.surplus[0]
         count = f"{len(file.surplus)} constants look" if len(file.surplus) > 1 else "one constant looks"
         shape = f"{first.dtype} {list(first.shape)}"
         yield f"{file.name}: {count} like weights and are no tensor of {checkpoint}: {first.constant}, {shape}"
     yield from (f"{file.name}: {remark}" for remark in file.remarks)
+
+
+def _by_unit(left: Sequence[Difference]) -> Iterator[str]:
+    """Each difference of a unit with few of them, the first one of others, and the units that are left."""
+    units: dict[str, list[Difference]] = {}
+    for difference in left:
+        units.setdefault(difference.unit, []).append(difference)
+    shown = list(units.values())[:SHOWN]
+    for entries in shown:
+        few = entries if len(entries) <= FEW else entries[:1]
+        yield from (named(difference) for difference in few[:-1])
+        more = len(entries) - len(few)
+        yield named(few[-1]) + (f", and {more} tensors more of {few[-1].unit}" if more else "")
+    if others := list(units)[len(shown) :]:
+        yield f"and {len(left) - sum(map(len, shown))} tensors more, in {', '.join(others)}"
 
 
 def _absent(checkpoint: str, file: FileWeights, left: Sequence[Difference]) -> tuple[str, list[Difference]]:
@@ -82,19 +96,22 @@ def _absent(checkpoint: str, file: FileWeights, left: Sequence[Difference]) -> t
 
 
 def _everywhere(checkpoint: str, file: FileWeights, left: Sequence[Difference]) -> tuple[str, list[Difference]]:
-    """Nearly every tensor differs, and none is lost: the file is of another time, or noise is on it."""
+    """Nearly every matrix differs, and is there: another state of training, or noise."""
     differing = [difference for difference in left if difference.grade == Grade.DIFFERS.value]
-    if file.tensors < 2 or len(differing) < MOST * file.tensors:
+    matrices = [difference for difference in differing if not VECTOR.search(difference.tensor)]
+    if file.matrices < FEW or len(matrices) < MOST * file.matrices:
         return "", []
-    levels = [difference.snr_db for difference in differing if difference.snr_db is not None]
-    finite = sorted(level for level in levels if math.isfinite(level))
-    span = f", by {finite[0]:.0f} to {finite[-1]:.0f} dB (median {finite[len(finite) // 2]:.0f})" if finite else ""
-    return f"{len(differing)} of {file.tensors} tensors differ{span}: not the weights of {checkpoint}", differing
+    levels = sorted(difference.snr_db for difference in matrices if difference.snr_db is not None)
+    span = f"by {levels[0]:.0f} to {levels[-1]:.0f} dB (median {levels[len(levels) // 2]:.0f})"
+    lost = [entry for entry in left if entry.grade == Grade.MISSING.value and VECTOR.search(entry.tensor)]
+    beside = f", {len(lost)} biases, gains or shifts are not recognised" if lost else ""
+    words = f"{len(differing)} of {file.tensors} tensors differ, {len(matrices)} of {file.matrices} matrices {span}"
+    return f"{words}{beside}: not the weights of {checkpoint}", [*differing, *lost]
 
 
 def _brain(_checkpoint: str, _file: FileWeights, left: Sequence[Difference]) -> tuple[str, list[Difference]]:
     rounded = [difference for difference in left if difference.grade == Grade.BFLOAT16.value]
-    if len(rounded) <= SHOWN:
+    if len(rounded) <= FEW:
         return "", []
     return (
         f"{len(rounded)} tensors are rounded to bfloat16, which the type that they are stored in does not say",

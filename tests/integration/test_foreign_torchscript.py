@@ -199,7 +199,8 @@ def test_an_encoder_of_another_checkpoint_of_the_same_size_diverges(artifacts: F
     save(traced(modules.split(model())[0], torch.zeros(1, 80, 3000)), artifacts.file("torchscript", "encoder"))
     row = artifacts.judged("torchscript", 1)
     assert (row.verdict.outcome, row.verdict.rung) == (Outcome.DIVERGED, "tensor")
-    assert row.verdict.reason.startswith("tensor: encoder_output SNR ")
+    assert row.verdict.reason.startswith("weights: ")
+    assert "; tensor: encoder_output SNR " in row.verdict.reason
 
 
 def test_weights_that_are_not_finite_diverge(artifacts: Folder):
