@@ -73,7 +73,7 @@ def test_approve_then_gate(cli, project):
     assert green.exit_code == 0
     assert green.output.splitlines()[-1] == "gate passed: 45 rules on 3 edges"
     written = serial.read(GateResult, RunFolder(run).gate)
-    assert (written.passed, written.exit_code, len(written.rules)) == (True, 0, 43)
+    assert (written.passed, written.exit_code, len(written.rules)) == (True, 0, 46)
     published = json.loads((CHECKOUT / "docs" / "gate.schema.json").read_text("utf-8"))
     jsonschema.validate(json.loads(RunFolder(run).gate.read_text("utf-8")), published)
 
@@ -218,13 +218,13 @@ def test_the_gate_under_pytest(session, pytester, cli_of):
     red = session("-m", "parity")
     assert red.ret == 1
     red.stdout.no_fnmatch_line("*[[]12?%]*")
-    red.stdout.fnmatch_lines(["FAIL approved: no approved result *", "gate failed: 2 of 17 rules: *",
+    red.stdout.fnmatch_lines(["FAIL approved: no approved result *", "gate failed: 2 of 18 rules: *",
                               "FAILED parity-gate::approved*"])  # fmt: skip
-    red.assert_outcomes(passed=21, failed=2, deselected=1)
+    red.assert_outcomes(passed=22, failed=2, deselected=1)
     assert cli_of(pytester.path)("approve", "reports/gate").exit_code == 0
     green = session("-m", "parity", "--junitxml=junit.xml")
     assert green.ret == 0
-    green.assert_outcomes(passed=23, deselected=1)
+    green.assert_outcomes(passed=24, deselected=1)
     green.stdout.fnmatch_lines(["gate passed: 18 rules on 1 edges"])
     cases = {case.get("name"): case for case in ET.parse(pytester.path / "junit.xml").iter("testcase")}
     facts = {each.get("name"): each.get("value") for each in cases["faults[pytorch->torchscript]"].iter("property")}
@@ -240,12 +240,12 @@ def test_the_gate_under_xdist(session, pytester, cli_of):
     """Judged once, by the controller, over all workers' rows; its verdict is the exit status."""
     red = session("-m", "parity", "-n", "2")
     assert red.ret == 1
-    red.assert_outcomes(passed=21, failed=2)
+    red.assert_outcomes(passed=22, failed=2)
     assert sum(line.startswith("gate failed") for line in red.outlines) == 1
     cli_of(pytester.path)("approve", "reports/gate")
     green = session("-m", "parity", "-n", "2")
     assert green.ret == 0
-    green.assert_outcomes(passed=23)
+    green.assert_outcomes(passed=24)
 
 
 def test_a_divergence_is_left_to_the_gate(session, pytester, cli_of):

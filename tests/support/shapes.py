@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tests.support.givenfiles import Folder
+from tests.support import sound
+from tests.support.refusals import require_no_traceback
 from whisper_parity.backends.split import modules as split
 from whisper_parity.backends.split.modules import SplitDecoder, SplitEncoder
+from whisper_parity.run import report as records
+from whisper_parity.run.folder import RunFolder
+from whisper_parity.run.report import Report, Row
 from whisper_parity.system.files import locked
 
 SUFFIX = {"torchscript": "pt", "tflite": "tflite"}
@@ -143,24 +148,58 @@ class WithMask(nn.Module):
         return self.decoder(tokens, encoder_output) + attention_mask
 
 
-def give(artifacts: Folder, stage: str, form: Form, kept: Path) -> dict[str, Path]:
-    """Put a port in a form into a folder of artifacts, under names of its own, in place of the usual files.
+def give(folder: Path, checkpoint: Path, stage: str, form: Form, kept: Path) -> dict[str, Path]:
+    """Write a port in a form into a folder of artifacts, under names of its own, beside a table of embeddings.
 
     Args:
-        artifacts: the folder.
+        folder: made where it is not there.
+        checkpoint: that is ported.
         stage: "torchscript" or "tflite".
         form: of the port.
         kept: folder in which converted files are kept for other tests.
     """
-    checkpoint = next(path for path in kept.glob(f"{artifacts.name}.pt"))
-    files = {}
-    for role in ("encoder", "decoder"):
-        artifacts.file(stage, role).unlink(missing_ok=True)
-        files[role] = artifacts.path / f"{role}_of_mine.{SUFFIX[stage]}"
-        content = _kept(checkpoint, stage, role, form, kept)
-        files[role].unlink(missing_ok=True)
-        files[role].write_bytes(content.read_bytes())
+    folder.mkdir(exist_ok=True)
+    files = {role: folder / f"{role}_of_mine.{SUFFIX[stage]}" for role in ("encoder", "decoder")}
+    for role, path in files.items():
+        path.write_bytes(_kept(checkpoint, stage, role, form, kept).read_bytes())
+    if form.ids is None:
+        table = split.load_model(checkpoint).decoder.token_embedding.weight
+        np.save(folder / "token_embedding.npy", table.detach().numpy())
     return files
+
+
+def judged(parity: Any, folder: Path, stage: str, seconds: float = 1.0, policy: str = "whisper") -> Report:
+    """A run on the files of a folder and a warble so many seconds long, without checks of state."""
+    clip = sound.write_wav(folder.parent / "warble.wav", sound.warble(seconds))
+    words = ("--artifacts", folder, "--stages", stage, "--clips", clip, "--language", "en", "--policy", policy)
+    result = parity("run", *words, "--run-id", "shapes", "--no-state")
+    report = records.load(RunFolder(folder.parent / "reports" / "shapes"))
+    require_no_traceback(result, report.exit_code)
+    return report
+
+
+def rows(report: Report) -> dict[str, Row]:
+    """Rows of the only clip, by stage."""
+    return {row.stage: row for row in report.rows}
+
+
+def int8(path: Path, features: Mapping[str, np.ndarray], bits: int = 8) -> None:
+    """Give a TFLite file integer inputs and outputs, by LiteRT's own quantiser; its arithmetic stays float32."""
+    from ai_edge_quantizer import algorithm_manager, qtyping, quantizer
+
+    tensor = qtyping.TensorQuantizationConfig
+    config = qtyping.OpQuantizationConfig(
+        activation_tensor_config=tensor(num_bits=bits, symmetric=bits != 8),
+        weight_tensor_config=tensor(num_bits=8, symmetric=True, granularity=qtyping.QuantGranularity.TENSORWISE),
+        compute_precision=qtyping.ComputePrecision.INTEGER,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the quantiser about the interpreter that it calibrates with
+        job = quantizer.Quantizer(str(path))
+        for place in (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT):
+            job.update_quantization_recipe(".*", place, config, algorithm_manager.AlgorithmName.MIN_MAX_UNIFORM_QUANT)
+        calibration = job.calibrate({"serving_default": [dict(features)]})
+        job.quantize(calibration, enable_progress_bar=False).export_model(str(path), overwrite=True)
 
 
 def _kept(checkpoint: Path, stage: str, role: str, form: Form, folder: Path) -> Path:
@@ -213,10 +252,3 @@ WRITE: dict[str, Callable[[nn.Module, Mapping[str, Tensor], Path], None]] = {
     "torchscript": _write_torchscript,
     "tflite": _write_tflite,
 }
-
-
-def cast(table: Path, dtype: Any) -> None:
-    """Give a table of embeddings another type."""
-    values = np.load(table)
-    table.unlink()
-    np.save(table, values.astype(dtype))
