@@ -211,8 +211,10 @@ class ParityRun:
         return registry.load(self.project, self.options.settings)
 
     def selection(self) -> tuple[tuple[Stage, ...], ClipSet]:
-        """Stages and clips, without touching a model."""
-        return plans.selection(self.options, self.backends)
+        """Stages and clips; given files may bring a stage of their own, the root under their window."""
+        if self.options.artifacts is None:
+            return plans.selection(self.options, self.backends)
+        return self.plan.stages, ClipSet(self.plan.clips, self.plan.bad_clips, self.plan.clip_notes)
 
     @cached_property
     def plan(self) -> Plan:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,36 +12,61 @@ from numpy.typing import NDArray
 
 from whisper_parity.backend.artifact import Artifact
 from whisper_parity.backend.contract import Float32
+from whisper_parity.backends.split.interface import padded
 from whisper_parity.backends.split.names import EMBEDDING_INFO, TOKEN_EMBEDDING, tflite_names, torchscript_names
 from whisper_parity.errors import ArtifactError, first_line
 from whisper_parity.model.checkpoint import Checkpoint, read
 from whisper_parity.model.dims import Dims
 from whisper_parity.system import inputs
 
+TABLE_TYPES = (np.float32, np.float16)
+IS_IT = "Is it the token embedding of the given checkpoint?"
+
 
 class TokenEmbedding:
     """The token embedding as a memory-mapped table, for the lookup outside the graph."""
 
     def __init__(self, path: Path, dims: Dims) -> None:
-        """Map the table float32 [n_vocab, n_text_state].
+        """Map the table, float32 or float16 [n_vocab, n_text_state]; a padded vocabulary has further rows.
 
         Raises:
             ArtifactError: not a .npy file of that shape.
         """
         self._table = _map(path)
         self._n_ctx = dims.n_text_ctx
-        expected = (dims.n_vocab, dims.n_text_state)
-        if self._table.shape != expected or self._table.dtype != np.float32:
+        expected, shape = (dims.n_vocab, dims.n_text_state), self._table.shape
+        if self._table.dtype not in TABLE_TYPES or shape not in [(n, dims.n_text_state) for n in padded(dims.n_vocab)]:
             raise ArtifactError(
-                f"{path}: expected float32 {list(expected)}, found {self._table.dtype} {list(self._table.shape)}",
-                hint="Is it the token embedding of the given checkpoint?",
+                f"{path}: expected float32 {list(expected)}, found {self._table.dtype} {list(shape)}",
+                hint="It is transposed: save table.T" if shape == expected[::-1] else IS_IT,
             )
+        self.notes = tuple(_table_notes(self._table, dims.n_vocab))
 
-    def lookup(self, tokens: Sequence[int]) -> Float32:
-        """Embeddings float32 [1, n_text_ctx, n_text_state]; zero after the last token, as on a device."""
-        embeddings = np.zeros((1, self._n_ctx, self._table.shape[1]), np.float32)
+    def lookup(self, tokens: Sequence[int], count: int | None = None) -> Float32:
+        """Embeddings float32 [1, count, n_text_state], by default of the whole context; zero behind the last token."""
+        embeddings = np.zeros((1, count or self._n_ctx, self._table.shape[1]), np.float32)
         embeddings[0, : len(tokens)] = self._table[list(tokens)]
         return embeddings
+
+
+def filled(tokens: Sequence[int], table: TokenEmbedding | None, count: int) -> Float32:
+    """Tokens as a decoder takes them: embeddings float32 [1, count, n_text_state], or without a table ids [1, count].
+
+    Behind the last token are zeros, as on a device: the decoder is causal. Ids are whole numbers in float32, which
+    holds every id exactly, until they reach the file's own type.
+    """
+    if table is not None:
+        return table.lookup(tokens, count)
+    ids = np.zeros((1, count), np.float32)
+    ids[0, : len(tokens)] = tokens
+    return ids
+
+
+def _table_notes(table: NDArray[Any], n_vocab: int) -> Iterator[str]:
+    if table.dtype != np.float32:
+        yield f"{TOKEN_EMBEDDING} is {table.dtype}: looked up as float32"
+    if len(table) > n_vocab:
+        yield f"{TOKEN_EMBEDDING} has {len(table)} rows: those behind the vocabulary of {n_vocab} are not used"
 
 
 def _map(path: Path) -> NDArray[Any]:

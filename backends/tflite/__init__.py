@@ -10,9 +10,12 @@ from typing import Any
 from whisper_parity.backend import taps
 from whisper_parity.backend.artifact import Artifact, BuildOptions
 from whisper_parity.backend.contract import Availability, Backend
+from whisper_parity.backend.interface import Interface
 from whisper_parity.backend.taps import Taps
 from whisper_parity.backends import limits, provenance
 from whisper_parity.backends.split import probe_session
+from whisper_parity.backends.split.interface import Choices
+from whisper_parity.backends.split.last_row import LastRow
 from whisper_parity.backends.split.names import tflite_names
 from whisper_parity.backends.split.probe_session import HostProbe
 from whisper_parity.backends.tflite import settings as reading
@@ -85,6 +88,14 @@ class TFLiteBackend:
         if path.suffix != ".tflite":
             return None
         return recognition.role(path, checkpoint.dims, variant)
+
+    def interface(self, artifact: Artifact) -> Interface | None:
+        """Read from the files, which are not run; `transposed` says what square tensors do not."""
+        from whisper_parity.backends.tflite import ports
+
+        files = {role: artifact.path(role) for role in ("encoder", "decoder")}
+        choices = Choices(self.settings.transposed, "tflite.transposed")
+        return ports.interface(files, artifact.checkpoint.dims, choices)
 
     def availability(self) -> Availability:
         """Needs an interpreter, LiteRT's or MediaTek's; the converters only when something is to be built."""
@@ -178,7 +189,7 @@ class TFLiteBackend:
         mtk_build.build_files(self.settings, parent, out, names)
 
     @contextmanager
-    def open(self, artifact: Artifact, threads: int) -> Iterator[TFLiteSession | MTKSession | HostProbe]:
+    def open(self, artifact: Artifact, threads: int) -> Iterator[TFLiteSession | LastRow | MTKSession | HostProbe]:
         """Load both files, matching their inputs and outputs by name, shape and dtype, and the token embedding."""
         if wanted := taps.of_options(artifact.options, artifact.checkpoint.dims):
             with tapped(self.settings, artifact, wanted, threads) as probe:

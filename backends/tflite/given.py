@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from whisper_parity.backend.contract import Float32, Placement
-from whisper_parity.backends.tflite.graph import Shapes, not_loaded
+from whisper_parity.backend.interface import Port
+from whisper_parity.backends.tflite.graph import Ports, Shapes, not_loaded
 from whisper_parity.backends.tflite.settings import Settings
 from whisper_parity.errors import BackendError
 from whisper_parity.system.child import Child, Limits
@@ -65,7 +66,7 @@ class GivenGraphs:
     def __init__(self, child: Child, module: str, threads: int) -> None:
         self._child, self._module, self._threads, self._count = child, module, threads, 0
 
-    def load(self, path: Path, inputs: Shapes, outputs: Shapes, name: str = "") -> GivenGraph:
+    def load(self, path: Path, inputs: Shapes | Ports, outputs: Shapes | Ports, name: str = "") -> GivenGraph:
         """Load a file and run it once; arguments as of `Graph`.
 
         Raises:
@@ -74,7 +75,7 @@ class GivenGraphs:
         self._count += 1
         request = {
             "do": "load", "key": str(self._count), "path": str(path.absolute()), "name": name or str(path),
-            "module": self._module, "threads": self._threads, "inputs": inputs, "outputs": outputs,
+            "module": self._module, "threads": self._threads, "inputs": _stated(inputs), "outputs": _stated(outputs),
         }  # fmt: skip
         try:
             answer = self._child.call("running it once", request)
@@ -101,6 +102,11 @@ def opened(settings: Settings, module: str, files: Sequence[Path], threads: int)
         yield GivenGraphs(child, module, threads)
     finally:
         child.close()
+
+
+def _stated(side: Shapes | Ports) -> dict[str, Any]:
+    """Shapes or ports as JSON has them."""
+    return {name: asdict(port) if isinstance(port, Port) else port for name, port in side.items()}
 
 
 def _placement(text: str) -> Placement:

@@ -4,32 +4,37 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from whisper_parity.backend.contract import Float32, Placement
+from whisper_parity.backend.interface import Port
 from whisper_parity.backends.tflite import placement as placing
 from whisper_parity.errors import ArtifactError, BackendError, first_line
 
 Shapes = Mapping[str, tuple[int, ...]]
+Ports = Mapping[str, Port]
 
 
 class Graph:
     """One TFLite file, its tensors known by our names."""
 
-    def __init__(self, module: Any, path: Path, threads: int, inputs: Shapes, outputs: Shapes, name: str = "") -> None:
+    def __init__(
+        self, module: Any, path: Path, threads: int, inputs: Shapes | Ports, outputs: Shapes | Ports, name: str = ""
+    ) -> None:
         """Load a file.
 
         Args:
             module: the package that offers Interpreter.
             path: the .tflite file.
             threads: XNNPACK threads.
-            inputs: expected shape of each input, by name; all float32.
-            outputs: the same of the outputs.
+            inputs: expected shape of each input, by name, all float32; or what was read from the file.
+            outputs: the same of the outputs; those that are not named are not used.
             name: of the file in messages; its path where there is none.
 
         Raises:
@@ -39,28 +44,65 @@ class Graph:
         try:
             with without_chatter():
                 self._interpreter = module.Interpreter(model_path=str(path), num_threads=threads)
+                self._resize(port for port in inputs.values() if isinstance(port, Port))
                 self._interpreter.allocate_tensors()
-            named_inputs, named_outputs = signature(self._interpreter)
+            named = signature(self._interpreter)
             details = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         except (ValueError, RuntimeError, OSError) as error:
             raise not_loaded(self.name, _reason(error)) from error
-        self._inputs = match(self.name, "input", inputs, details[0], named_inputs)
-        self._outputs = match(self.name, "output", outputs, details[1], named_outputs)
+        self._inputs = self._placed("input", inputs, details[0], named[0])
+        self._outputs = self._placed("output", outputs, details[1], named[1])
 
     def run(self, arrays: Mapping[str, Float32], rows: Sequence[int] | None = None) -> Float32:
         """A copy of the first output; where rows are given, of those positions of [1, n, ...]: [len(rows), ...]."""
-        output = next(iter(self.run_all(arrays).values()))
-        return np.array(output if rows is None else output[0, list(rows)])
+        output, (port, _) = next(iter(self._invoked(arrays).values())), next(iter(self._outputs.values()))
+        if port is None:
+            return np.array(output if rows is None else output[0, list(rows)])
+        try:
+            return port.unpack(output, rows)
+        except ValueError as error:
+            raise ArtifactError(f"{self.name}: its output is not what the file says: {error}") from error
 
     def run_all(self, arrays: Mapping[str, Float32]) -> dict[str, Any]:
         """All outputs by name, as views into the interpreter's memory."""
+        return self._invoked(arrays)
+
+    def _invoked(self, arrays: Mapping[str, Float32]) -> dict[str, Any]:
+        """All outputs by name, as the file gives them."""
         try:
             for name, array in arrays.items():
-                self._interpreter.set_tensor(self._inputs[name], array)
+                port, index = self._inputs[name]
+                self._interpreter.set_tensor(index, array if port is None else self._packed(port, array))
             self._interpreter.invoke()
         except (ValueError, RuntimeError) as error:
             raise BackendError(f"{self.name}: failed while it ran ({_reason(error)})") from error
-        return {name: self._interpreter.tensor(index)() for name, index in self._outputs.items()}
+        return {name: self._interpreter.tensor(index)() for name, (_, index) in self._outputs.items()}
+
+    def _packed(self, port: Port, array: Float32) -> NDArray[Any]:
+        """An array in the file's form; an input of free length gets as much room as the array has."""
+        port = port.of_length(array.shape[1])
+        if port.free_axis is not None and self._resize([port]):
+            self._interpreter.allocate_tensors()
+        return port.pack(array)
+
+    def _resize(self, ports: Iterable[Port]) -> bool:
+        """Give inputs of free length the shapes of ports; whether one had another."""
+        details, changed = self._interpreter.get_input_details(), False
+        for port in ports:
+            if tuple(int(size) for size in details[port.index]["shape"]) != port.shape:
+                self._interpreter.resize_tensor_input(details[port.index]["index"], port.shape)
+                changed = True
+        return changed
+
+    def _placed(
+        self, kind: str, expected: Shapes | Ports, details: Sequence[Mapping[str, Any]], names: Mapping[str, int]
+    ) -> dict[str, tuple[Port | None, int]]:
+        """The port, where one was read, and the index of each tensor by our name."""
+        ports = {name: port for name, port in expected.items() if isinstance(port, Port)}
+        if ports:
+            return {name: (port, int(details[port.index]["index"])) for name, port in ports.items()}
+        shapes = {name: shape for name, shape in expected.items() if not isinstance(shape, Port)}
+        return {name: (None, index) for name, index in match(self.name, kind, shapes, details, names).items()}
 
     def attempt(self) -> None:
         """Run it once on uninitialised inputs, which a broken file may not survive.

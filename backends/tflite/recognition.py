@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from whisper_parity.backends.tflite.graph import Shapes
-from whisper_parity.backends.tflite.mtkext import inspection
-from whisper_parity.backends.tflite.mtkext.inspection import Port
-from whisper_parity.backends.tflite.session import INPUTS, OUTPUTS, shapes
+from whisper_parity.backends.split import interface
+from whisper_parity.backends.tflite import ports
+from whisper_parity.backends.tflite.mtkext import flatfile, inspection
 from whisper_parity.errors import ArtifactError, UnavailableError
 from whisper_parity.model.dims import Dims
 
@@ -24,19 +23,12 @@ def role(path: Path, dims: Dims, variant: str) -> str | None:
         variant: of the stage.
     """
     try:
-        outline = inspection.outline(path)
+        model = flatfile.read(path)
+        inputs, outputs = ports.ports(path, model)
     except (ArtifactError, UnavailableError):
         return None
-    quantised = {variant for variant, kind in WEIGHTS.items() if kind in outline.weights}
+    weights = inspection.weight_types(model)
+    quantised = {variant for variant, kind in WEIGHTS.items() if kind in weights}
     if quantised != ({variant} if variant in WEIGHTS else set()):
         return None
-    for name, sides in shapes(dims).items():
-        if _fit(outline.inputs, sides[INPUTS]) and _fit(outline.outputs, sides[OUTPUTS]):
-            return name
-    return None
-
-
-def _fit(ports: tuple[Port, ...], expected: Shapes) -> bool:
-    return sorted((port.dtype, port.shape) for port in ports) == sorted(
-        ("float32", shape) for shape in expected.values()
-    )
+    return interface.role(inputs, outputs, dims)

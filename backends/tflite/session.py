@@ -13,13 +13,15 @@ import numpy as np
 from whisper_parity.backend import taps
 from whisper_parity.backend.artifact import GIVEN, Artifact
 from whisper_parity.backend.contract import Facts, Float32
+from whisper_parity.backend.interface import Interface
 from whisper_parity.backend.taps import Taps
 from whisper_parity.backends import provenance
-from whisper_parity.backends.split.embedding import TokenEmbedding
+from whisper_parity.backends.split.embedding import TokenEmbedding, filled
+from whisper_parity.backends.split.last_row import LastRow
 from whisper_parity.backends.split.probe_session import HostProbe
 from whisper_parity.backends.tflite import given
 from whisper_parity.backends.tflite.given import GivenGraph
-from whisper_parity.backends.tflite.graph import Graph, Shapes, match, not_loaded
+from whisper_parity.backends.tflite.graph import Graph, Ports, Shapes, match, not_loaded
 from whisper_parity.backends.tflite.mtkext import lowered
 from whisper_parity.backends.tflite.mtkext.tensors import ARRAY_TYPES
 from whisper_parity.backends.tflite.settings import Settings
@@ -32,10 +34,14 @@ if TYPE_CHECKING:
 
 ROLES = ("encoder", "decoder")
 INPUTS, OUTPUTS = 0, 1
+TOKENS = "token_embeddings"
+"""The decoder's first input; a given file may take ids there."""
+Sides = Mapping[str, tuple[Shapes | Ports, Shapes | Ports]]
+"""Inputs and outputs by name, by role."""
 
 
 @contextmanager
-def opened(settings: Settings, artifact: Artifact, threads: int) -> Iterator[TFLiteSession | MTKSession]:
+def opened(settings: Settings, artifact: Artifact, threads: int) -> Iterator[TFLiteSession | LastRow | MTKSession]:
     """Both files in the interpreter that fits them.
 
     Raises:
@@ -68,6 +74,16 @@ def shapes(dims: Dims) -> dict[str, tuple[Shapes, Shapes]]:
             {"token_embeddings": (1, dims.n_text_ctx, dims.n_text_state), "encoder_output": encoder_output},
             {"logits": (1, dims.n_text_ctx, dims.n_vocab)},
         ),
+    }
+
+
+def read_ports(interface: Interface) -> dict[str, tuple[Ports, Ports]]:
+    """Inputs and outputs of both halves as they were read from their files."""
+    encoder, decoder = interface.encoder, interface.decoder
+    tokens, encoding = decoder.inputs
+    return {
+        "encoder": ({"input_features": encoder.inputs[0]}, {"encoder_output": encoder.output}),
+        "decoder": ({TOKENS: tokens, "encoder_output": encoding}, {"logits": decoder.output}),
     }
 
 
@@ -119,8 +135,11 @@ class MTKSession:
 class TFLiteSession:
     """Two loaded files and the lookup between them."""
 
-    def __init__(self, graphs: Mapping[str, Graph | GivenGraph], embedding: TokenEmbedding, facts: Facts) -> None:
-        self._graphs, self._embedding = graphs, embedding
+    def __init__(
+        self, graphs: Mapping[str, Graph | GivenGraph], table: TokenEmbedding | None, facts: Facts, dims: Dims
+    ) -> None:
+        """Take both files, the table of a decoder that takes embeddings, what is said of them, and their dimensions."""
+        self._graphs, self._table, self._dims = graphs, table, dims
         self.facts = facts
 
     def usage(self) -> None:
@@ -132,27 +151,41 @@ class TFLiteSession:
 
     def decode(self, tokens: Sequence[int], encoder_output: Float32, rows: Sequence[int]) -> Float32:
         """Logits float32 [len(rows), n_vocab] of the asked positions; only these rows leave the interpreter."""
-        embeddings = self._embedding.lookup(tokens)
-        return self._graphs["decoder"].run({"token_embeddings": embeddings, "encoder_output": encoder_output}, rows)
+        fed = filled(tokens, self._table, self._dims.n_text_ctx)
+        return self._decoded(fed, encoder_output, rows)
+
+    def row(self, tokens: Sequence[int], encoder_output: Float32) -> Float32:
+        """Logits float32 [n_vocab] of what follows the tokens, of a decoder that gives the last row alone."""
+        (logits,) = self._decoded(filled(tokens, self._table, len(tokens)), encoder_output, [0])
+        return np.asarray(logits)
+
+    def _decoded(self, fed: Float32, encoder_output: Float32, rows: Sequence[int]) -> Float32:
+        logits = self._graphs["decoder"].run({TOKENS: fed, "encoder_output": encoder_output}, rows)
+        cut: Float32 = logits[:, : self._dims.n_vocab]
+        return cut
 
 
 @contextmanager
-def _by_litert(settings: Settings, artifact: Artifact, threads: int) -> Iterator[TFLiteSession]:
+def _by_litert(settings: Settings, artifact: Artifact, threads: int) -> Iterator[TFLiteSession | LastRow]:
     """Both files, lowered where they need it: given and lowered ones in a confined child process."""
     module, runtime = _interpreter_module()
-    embedding = TokenEmbedding(artifact.path("token_embedding"), artifact.checkpoint.dims)
+    takes_ids = artifact.interface is not None and artifact.interface.takes_ids
+    dims = artifact.checkpoint.dims
+    table = None if takes_ids else TokenEmbedding(artifact.path("token_embedding"), dims)
     runnable = _runnable(artifact, settings)
     lowered = [role for role in ROLES if runnable[role].lowered]
     foreign = artifact.origin == GIVEN or bool(lowered)
     files = [runnable[role].path for role in ROLES]
     with _loading(settings, module, files, threads, foreign=foreign) as load:
-        sides = shapes(artifact.checkpoint.dims)
+        sides: Sides = shapes(dims) if artifact.interface is None else read_ports(artifact.interface)
         graphs = {role: load(runnable[role].path, *sides[role], name=_name(artifact, role, runnable)) for role in ROLES}
         label = f"{artifact.stage} ({runtime}{', MTKEXT lowered' if lowered else ''})"
         notes = _notes({role: runnable[role].note for role in lowered})
         confined = (graphs["encoder"].note,) if isinstance(graphs["encoder"], GivenGraph) else ()
         placements = tuple(graphs[role].placement(role) for role in ROLES)
-        yield TFLiteSession(graphs, embedding, Facts(label, (*notes, *confined), placements))
+        facts = Facts(label, (*notes, *confined, *(table.notes if table else ())), placements)
+        session = TFLiteSession(graphs, table, facts, artifact.checkpoint.dims)
+        yield LastRow(session, session.row) if artifact.interface and artifact.interface.last_row else session
 
 
 def _name(artifact: Artifact, role: str, runnable: Mapping[str, lowered.Runnable]) -> str:

@@ -46,6 +46,10 @@ class Settings:
     given_memory_gib: float = setting(
         4.0, "memory for running given files, beside four times their size [GiB]", decides_numbers=False
     )
+    transposed: tuple[str, ...] = setting(
+        (), "of given files, what has columns before rows where the shape is square and does not say: input_features, "
+        'token_embeddings, encoder_output, logits, or "none"',
+    )  # fmt: skip
     assumptions: Assumptions = setting(Assumptions, "what is not public of MTKEXT ops and decides how they are lowered")
 
     def __post_init__(self) -> None:

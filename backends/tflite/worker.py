@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from whisper_parity.backends.tflite.graph import Graph, Shapes
+from whisper_parity.backend.interface import Port
+from whisper_parity.backends.tflite.graph import Graph, Ports, Shapes
 from whisper_parity.system.frames import ANSWERED, Float32, Message
 
 _graphs: dict[str, Graph] = {}
@@ -35,7 +36,7 @@ def answer(request: Mapping[str, Any], arrays: tuple[Float32, ...]) -> Message:
 def _load(request: Mapping[str, Any]) -> str:
     """Load a file, run it once, and say where it runs."""
     module = importlib.import_module(request["module"])
-    sides = (_shapes(request["inputs"]), _shapes(request["outputs"]))
+    sides = _side(request["inputs"]), _side(request["outputs"])
     graph = Graph(module, Path(request["path"]), request["threads"], *sides, name=request["name"])
     graph.attempt()
     _graphs[request["key"]] = graph
@@ -43,5 +44,8 @@ def _load(request: Mapping[str, Any]) -> str:
     return json.dumps([placed.nodes, placed.delegated, placed.target, placed.note])
 
 
-def _shapes(shapes: Mapping[str, list[int]]) -> Shapes:
-    return {name: tuple(shape) for name, shape in shapes.items()}
+def _side(side: Mapping[str, Any]) -> Shapes | Ports:
+    """Shapes, or ports that were read from the file."""
+    if any(isinstance(port, dict) for port in side.values()):
+        return {name: Port.parse(port) for name, port in side.items()}
+    return {name: tuple(shape) for name, shape in side.items()}

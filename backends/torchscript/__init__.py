@@ -12,10 +12,12 @@ from whisper_parity.backend import settings as reading
 from whisper_parity.backend import taps
 from whisper_parity.backend.artifact import GIVEN, Artifact, BuildOptions
 from whisper_parity.backend.contract import Availability, Backend, Facts, Float32, Placement
+from whisper_parity.backend.interface import Interface
 from whisper_parity.backend.taps import Taps
 from whisper_parity.backends import provenance
 from whisper_parity.backends.split import probe_session
-from whisper_parity.backends.split.embedding import TokenEmbedding
+from whisper_parity.backends.split.embedding import TokenEmbedding, filled
+from whisper_parity.backends.split.last_row import LastRow
 from whisper_parity.backends.split.names import torchscript_names
 from whisper_parity.backends.split.probe_session import HostProbe
 from whisper_parity.backends.torchscript import given
@@ -84,6 +86,10 @@ class TorchScriptBackend:
         except (ArtifactError, BackendError):
             return None
 
+    def interface(self, artifact: Artifact) -> Interface:
+        """Found by running the files on zeros, in a confined child process: they state no shapes."""
+        return given.read(self.settings, artifact)
+
     def probe_names(self, checkpoint: Checkpoint, variant: str, wanted: Taps) -> dict[str, str]:
         """encoder_base_3000_probe.pt, ..."""
         return taps.file_names(self.file_names(checkpoint, variant), wanted)
@@ -120,7 +126,7 @@ class TorchScriptBackend:
             yield
 
     @contextmanager
-    def open(self, artifact: Artifact, threads: int) -> Iterator[TorchScriptSession | HostProbe]:
+    def open(self, artifact: Artifact, threads: int) -> Iterator[TorchScriptSession | LastRow | HostProbe]:
         """Load both files and the token embedding, and hold their weights against the checkpoint's dimensions.
 
         Files that were given, with a lineage record or without, are loaded and run in a confined child process.
@@ -135,8 +141,11 @@ class TorchScriptBackend:
                 return
             for component in ("encoder", "decoder"):
                 scripts.load(component, artifact.path(component), weight_shape(component, dims))
-            embedding = TokenEmbedding(artifact.path("token_embedding"), dims)
-            yield TorchScriptSession(scripts, embedding, dims, notes)
+            interface = artifact.interface
+            takes_ids = interface is not None and interface.takes_ids
+            table = None if takes_ids else TokenEmbedding(artifact.path("token_embedding"), dims)
+            session = TorchScriptSession(scripts, table, dims, interface, (*notes, *(table.notes if table else ())))
+            yield LastRow(session, session.row) if interface and interface.last_row else session
 
     @contextmanager
     def _scripts(self, artifact: Artifact, threads: int) -> Iterator[tuple[Scripts, tuple[str, ...]]]:
@@ -152,10 +161,14 @@ class TorchScriptBackend:
 class TorchScriptSession:
     """Two loaded files and the lookup between them."""
 
-    def __init__(self, scripts: Scripts, embedding: TokenEmbedding, dims: Dims, notes: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, scripts: Scripts, table: TokenEmbedding | None, dims: Dims, interface: Interface | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> None:  # fmt: skip
+        """Take the files, the table of a decoder that takes embeddings, and how given files take their numbers."""
         import torch
 
-        self._scripts, self._embedding, self._dims = scripts, embedding, dims
+        self._scripts, self._table, self._dims, self._interface = scripts, table, dims, interface
         cpu = tuple(Placement(role, "CPU", None, None, CPU_ONLY) for role in ("encoder", "decoder"))
         self.facts = Facts(_label(torch.__version__), notes, placement=cpu)
 
@@ -167,13 +180,23 @@ class TorchScriptSession:
         return self._scripts.inputs(component)
 
     def encode(self, input_features: Float32) -> Float32:
-        """float32 [1, n_mels, 3000] -> float32 [1, n_audio_ctx, n_audio_state]."""
+        """float32 [1, n_mels, n_frames] -> float32 [1, n_audio_ctx, n_audio_state]."""
+        if self._interface:
+            return self._scripts.read("encoder", self._interface.encoder, [input_features], None)
         return self._scripts.rows("encoder", [input_features], None, self._dims.n_text_ctx)
 
     def decode(self, tokens: Sequence[int], encoder_output: Float32, rows: Sequence[int]) -> Float32:
         """Logits float32 [len(rows), n_vocab] of the asked positions."""
-        arrays = [self._embedding.lookup(tokens), encoder_output]
-        return self._scripts.rows("decoder", arrays, rows, self._dims.n_text_ctx)
+        arrays = [filled(tokens, self._table, self._dims.n_text_ctx), encoder_output]
+        if self._interface is None:
+            return self._scripts.rows("decoder", arrays, rows, self._dims.n_text_ctx)
+        return self._scripts.read("decoder", self._interface.decoder, arrays, rows)[:, : self._dims.n_vocab]
+
+    def row(self, tokens: Sequence[int], encoder_output: Float32) -> Float32:
+        """Logits float32 [n_vocab] of what follows the tokens, of a decoder that gives the last row alone."""
+        assert self._interface is not None  # noqa: S101 - it says so
+        arrays = [filled(tokens, self._table, len(tokens)), encoder_output]
+        return self._scripts.read("decoder", self._interface.decoder, arrays, [0])[0, : self._dims.n_vocab]
 
 
 def _probe(artifact: Artifact, wanted: Taps, scripts: Scripts) -> HostProbe:

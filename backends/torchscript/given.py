@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 
+from whisper_parity import project
+from whisper_parity.backend.artifact import Artifact
 from whisper_parity.backend.contract import Float32
+from whisper_parity.backend.interface import Half, Interface
+from whisper_parity.backends import provenance
+from whisper_parity.backends.split import interface as split
+from whisper_parity.backends.split.interface import Choices
 from whisper_parity.backends.torchscript.scripts import Shape, weight_shape
 from whisper_parity.backends.torchscript.settings import Settings
-from whisper_parity.errors import BackendError
+from whisper_parity.errors import BackendError, ParityError
 from whisper_parity.model.dims import Dims
+from whisper_parity.system import inputs, serial
 from whisper_parity.system.child import Child, Limits
 
 WORKER = "whisper_parity.backends.torchscript.worker"
+TYPES = ("float32", "float16", "int32", "int64")
+CODE = ("backend.interface", "backends.split.interface", "backends.torchscript.trials", "backends.torchscript.scripts")
+"""What decides how files are read."""
 
 
 class GivenScripts:
@@ -41,6 +52,19 @@ class GivenScripts:
         (output,) = self._ask({"do": "rows", "component": component, "rows": asked, "n_ctx": n_ctx}, arrays, 1)
         return output
 
+    def read(self, component: str, half: Half, arrays: Sequence[Float32], rows: Sequence[int] | None) -> Float32:
+        """See `Scripts`; raises what it does."""
+        asked = None if rows is None else [int(row) for row in rows]
+        request = {"do": "read", "component": component, "rows": asked, "half": asdict(half)}
+        (output,) = self._ask(request, arrays, 1)
+        return output
+
+    def interface(self, files: Mapping[str, Path], dims: Dims, choices: Choices) -> Interface:
+        """What loaded files take and give, by component; raises what `LoadedScripts.interface` does."""
+        named = {component: str(path) for component, path in files.items()}
+        request = {"do": "interface", "files": named, "dims": asdict(dims), "choices": asdict(choices)}
+        return interface_of(self._child.call("torchscript", request).text, dims)
+
     def outputs(self, component: str, arrays: Sequence[Float32]) -> tuple[Float32, ...]:
         """See `Scripts`; raises what it does."""
         return self._ask({"do": "outputs", "component": component}, arrays, None)
@@ -49,7 +73,7 @@ class GivenScripts:
         """See `Scripts`."""
         return self._child.call(f"torchscript {component}", {"do": "inputs", "component": component}).text.splitlines()
 
-    def _ask(self, request: dict[str, object], arrays: Sequence[Float32], count: int | None) -> tuple[Float32, ...]:
+    def _ask(self, request: Mapping[str, object], arrays: Sequence[Float32], count: int | None) -> tuple[Float32, ...]:
         what = f"torchscript {request['component']}"
         outputs = self._child.call(what, request, arrays).arrays
         if count is not None and len(outputs) != count:
@@ -69,6 +93,44 @@ def opened(settings: Settings, files: Sequence[Path], threads: int) -> Iterator[
         yield GivenScripts(child, threads)
     finally:
         child.close()
+
+
+def interface_of(text: str, dims: Dims) -> Interface:
+    """An interface from the child's answer: parsed, not believed.
+
+    Raises:
+        BackendError: it is none.
+    """
+    try:
+        stated = serial.loads(Interface, text, "the child's answer")
+        ports = [*stated.encoder.inputs, stated.encoder.output, *stated.decoder.inputs, stated.decoder.output]
+        if any(port.dtype not in TYPES or min(port.sizes) < 1 or port.scale for port in ports):
+            raise ValueError("a port of no known type or size")
+    except (ParityError, ValueError) as error:
+        raise BackendError("torchscript: the process of given files sent what is no interface") from error
+    return split.whole(stated.encoder, stated.decoder, stated.takes_ids, stated.last_row, dims)
+
+
+def read(settings: Settings, artifact: Artifact) -> Interface:
+    """What the files of an artifact take and give; they are run for it, once for each content.
+
+    Raises:
+        ArtifactError: they are no halves of the checkpoint.
+        BackendError: their process died, or did not answer in time.
+    """
+    dims, choices = artifact.checkpoint.dims, Choices(settings.transposed, "torchscript.transposed")
+    files = {component: artifact.path(component) for component in ("encoder", "decoder")}
+    hashes = [artifact.files[component].sha256 for component in files]
+    parts = [*hashes, asdict(dims), choices.transposed, provenance.of_code(*CODE), provenance.of("torch")]
+    path = project.cache() / "interfaces" / f"{serial.digest(parts)}.json"
+    with suppress(ParityError):
+        return interface_of(inputs.read(path).decode(), dims)
+    with opened(settings, list(files.values()), 1) as scripts:
+        for component, file in files.items():
+            scripts.load(component, file, weight_shape(component, dims))
+        interface = scripts.interface(files, dims, choices)
+    serial.write(path, interface)
+    return interface
 
 
 def role(settings: Settings, path: Path, dims: Dims) -> str | None:

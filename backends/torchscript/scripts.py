@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from whisper_parity.backend.contract import Float32
+from whisper_parity.backend.interface import Half, Interface
+from whisper_parity.backends.split import interface as split
+from whisper_parity.backends.split.interface import Choices
 from whisper_parity.backends.torchscript import archive, operators
 from whisper_parity.errors import ArtifactError, BackendError, first_line
 from whisper_parity.model.dims import Dims
@@ -24,6 +29,9 @@ class Scripts(Protocol):
 
     def rows(self, component: str, arrays: Sequence[Float32], rows: Sequence[int] | None, n_ctx: int) -> Float32:
         """One pass of a file with one output; of logits [1, n_ctx, n_vocab] the asked rows [len(rows), n_vocab]."""
+
+    def read(self, component: str, half: Half, arrays: Sequence[Float32], rows: Sequence[int] | None) -> Float32:
+        """One pass of a file whose ports were read: our arrays go in, our output comes out, or the asked rows."""
 
     def outputs(self, component: str, arrays: Sequence[Float32]) -> tuple[Float32, ...]:
         """One pass of a file with several outputs."""
@@ -71,6 +79,38 @@ class LoadedScripts:
             )
         return np.asarray(output[0, list(rows)].numpy())
 
+    def read(self, component: str, half: Half, arrays: Sequence[Float32], rows: Sequence[int] | None) -> Float32:
+        """See `Scripts`; errors as of `rows`."""
+        from whisper_parity.backends.torchscript import trials
+
+        tensors = trials.flattened(self._call(component, half.packed(arrays)))
+        port = half.output
+        try:
+            return port.unpack(tensors[port.index][1].numpy(), rows)
+        except (ValueError, IndexError, TypeError) as error:
+            raise ArtifactError(f"torchscript {component}: its output is not what it was: {error}") from error
+
+    def interface(self, files: Mapping[str, str], dims: Dims, choices: Choices) -> Interface:
+        """What both files take and give, found by running them.
+
+        Args:
+            files: names for messages, by component.
+            dims: of the checkpoint.
+            choices: of the user.
+
+        Raises:
+            ArtifactError: they are no halves of this checkpoint.
+            BackendError: no memory.
+        """
+        from whisper_parity.backends.torchscript import trials
+
+        runs = {component: partial(self._call, component) for component in files}
+        encoder = trials.encoder(files["encoder"], self._modules["encoder"], runs["encoder"], dims, choices)
+        decoder, takes_ids, last_row = trials.decoder(
+            files["decoder"], self._modules["decoder"], runs["decoder"], dims, encoder.output.sizes[0], choices
+        )
+        return split.whole(encoder, decoder, takes_ids, last_row, dims)
+
     def outputs(self, component: str, arrays: Sequence[Float32]) -> tuple[Float32, ...]:
         """See `Scripts`; errors as of `rows`."""
         return tuple(np.asarray(output.numpy()) for output in self._call(component, arrays))
@@ -90,7 +130,7 @@ class LoadedScripts:
             )
         return output
 
-    def _call(self, component: str, arrays: Sequence[Float32]) -> Any:
+    def _call(self, component: str, arrays: Sequence[NDArray[Any]]) -> Any:
         import torch
 
         try:
@@ -104,7 +144,7 @@ class LoadedScripts:
             if "allocate memory" in message:
                 hint = OWN_LIMIT if self._foreign else "Free memory, or run fewer things at once"
                 raise BackendError(message, hint=hint) from error
-            raise ArtifactError(message, hint="Do encoder and decoder belong to the given checkpoint?") from error
+            raise ArtifactError(message, hint=split.FITS) from error
 
 
 OWN_LIMIT = "The process of given files has a limit: given_memory_gib under [backends.torchscript]"
@@ -117,9 +157,14 @@ def weight_shape(component: str, dims: Dims) -> Shape:
 
 
 def holds(module: Any, shape: Shape) -> bool:
-    """Whether a weight of this shape is among a module's; a frozen module names none, and may hold it."""
-    shapes = {tuple(value.shape) for value in module.state_dict().values()}
-    return not shapes or shape in shapes
+    """Whether a weight of this shape is among a module's, in any order of axes; a vocabulary may be filled up.
+
+    A frozen module names no weights, and may hold it.
+    """
+    shapes = [tuple(value.shape) for value in module.state_dict().values()]
+    sizes = split.padded(shape[0]) if len(shape) == 2 else shape[:1]
+    wanted = [sorted((size, *shape[1:])) for size in sizes]
+    return not shapes or any(sorted(size for size in other if size != 1) in wanted for other in shapes)
 
 
 def read(path: Path) -> Any:

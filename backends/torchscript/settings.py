@@ -20,6 +20,11 @@ class Settings:
         4.0, "memory for running given files, beside four times their size [GiB]", decides_numbers=False
     )
 
+    transposed: tuple[str, ...] = setting(
+        (), "of given files, what has columns before rows where the shape is square and does not say: input_features, "
+        'token_embeddings, encoder_output, logits, or "none"',
+    )  # fmt: skip
+
     def __post_init__(self) -> None:
         """Refuse limits that limit nothing.
 

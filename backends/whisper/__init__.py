@@ -64,6 +64,11 @@ class WhisperBackend:
 
         _require_window(artifact.checkpoint.dims)
         torch.set_num_threads(threads)
+        if (n_frames := artifact.checkpoint.dims.n_frames) != FRAMES:
+            raise UnavailableError(
+                f"whisper: openai-whisper transcribes windows of {FRAMES} frames, and this checkpoint takes {n_frames}",
+                hint="Name the stages without it: --stages pytorch,...",
+            )
         yield WhisperSession(load_model(artifact.path("checkpoint")), provenance.of("openai-whisper")["openai-whisper"])
 
 
@@ -72,7 +77,7 @@ def _require_window(dims: Dims) -> None:
     if dims.n_frames != FRAMES:
         raise UnavailableError(
             f"whisper: openai-whisper transcribes windows of 30 s, this checkpoint has {dims.n_frames / 100:g} s",
-            hint="Judge it from stage pytorch on",
+            hint="Name the stages from pytorch on: --stages pytorch,torchscript,tflite",
         )
 
 

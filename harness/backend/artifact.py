@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from whisper_parity.backend.interface import Interface
 from whisper_parity.backend.stage import StageName
 from whisper_parity.errors import ArtifactError
 from whisper_parity.model.checkpoint import Checkpoint
@@ -55,6 +56,8 @@ class Artifact:
     build_seconds: float = 0.0
     notes: tuple[str, ...] = ()
     """Remarks for readers of the report, such as the role assigned to each file."""
+    interface: Interface | None = None
+    """How given files take and give their numbers; None for files of ours, whose form is known."""
 
     @property
     def is_foreign(self) -> bool:

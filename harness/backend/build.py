@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +17,8 @@ from whisper_parity.backend.facets import Preparable, Tappable
 from whisper_parity.backend.registry import Backends
 from whisper_parity.backend.stage import StageName
 from whisper_parity.backend.taps import Taps
-from whisper_parity.errors import ArtifactError, BuildError, OutputError, UnavailableError, mapped
+from whisper_parity.errors import ArtifactError, BuildError, OutputError, ParityError, UnavailableError, mapped
+from whisper_parity.model import reduced
 from whisper_parity.model.checkpoint import Checkpoint
 from whisper_parity.system import cache
 from whisper_parity.system.files import locked
@@ -37,6 +38,10 @@ class Workshop:
     """Stages without files in the user's folder are built; otherwise that is an error."""
     options: BuildOptions = field(default_factory=dict)
     """Build options: mask_value; taps for a probe (backend/taps.py)."""
+    whole: Checkpoint | None = None
+    """The run's checkpoint, where `checkpoint` is it with fewer positions."""
+    read: Mapping[str, Artifact | ParityError] = field(default_factory=dict)
+    """By stage: files of the user's folder that were read before, or why they cannot be used."""
 
     @property
     def taps(self) -> Taps | None:
@@ -69,7 +74,7 @@ def obtain(workshop: Workshop, stage: str) -> Artifact:
     if source is None:
         return _checkpoint(workshop, stage)
     if workshop.given is not None:
-        files = given.find(workshop.given, backend, workshop.checkpoint, name)
+        files = _given(workshop, backend, name)
         if files is not None:
             return files
         if not workshop.build_missing:
@@ -116,8 +121,18 @@ def export(artifact: Artifact, out: Path) -> Path:
     return out
 
 
+def _given(workshop: Workshop, backend: Backend, name: StageName) -> Artifact | None:
+    assert workshop.given is not None  # noqa: S101 - asked by the caller
+    artifact = workshop.read.get(str(name)) or given.find(workshop.given, backend, workshop.checkpoint, name)
+    if isinstance(artifact, ParityError):
+        raise artifact
+    return artifact
+
+
 def _checkpoint(workshop: Workshop, stage: str) -> Artifact:
     """The checkpoint as an artifact; a probe of it has no files of its own, only the option."""
+    if workshop.whole is not None and workshop.whole != workshop.checkpoint:
+        reduced.write(workshop.checkpoint, workshop.whole)
     artifact = artifacts.of_checkpoint(stage, workshop.checkpoint)
     return replace(artifact, options=dict(workshop.options)) if workshop.taps else artifact
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from whisper_parity.backend.artifact import Artifact
 from whisper_parity.backend.contract import Backend, Float32, Halves, Program, Transcript
+from whisper_parity.backend.interface import Interface
 from whisper_parity.model.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
@@ -48,6 +50,19 @@ class Recognising(Protocol):
         """The role ("encoder", "decoder") of a file of this variant, by its inputs and outputs; None when it is none.
 
         The file is untrusted: nothing in it is loaded or run in this process.
+        """
+
+
+@runtime_checkable
+class Readable(Protocol):
+    """**Protocol:** a backend whose files say how they take and give numbers: window, context, order, types."""
+
+    def interface(self, artifact: Artifact) -> Interface | None:
+        """What the halves of a given artifact take and give; they are untrusted. None: what loads them will say.
+
+        Raises:
+            ArtifactError: they are no halves of this checkpoint, or can be read in two ways.
+            BackendError: what looks at them died, or did not answer in time.
         """
 
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from whisper_parity.backend import artifact as artifacts
 from whisper_parity.backend.artifact import Artifact
 from whisper_parity.backend.contract import Backend
-from whisper_parity.backend.facets import Recognising
+from whisper_parity.backend.facets import Readable, Recognising
 from whisper_parity.backend.stage import StageName
 from whisper_parity.errors import ArtifactError
 from whisper_parity.model.checkpoint import Checkpoint
 
 HALVES = ("encoder", "decoder")
-REQUIRED = (*HALVES, "token_embedding")
+TABLE = "token_embedding"
 SHOWN = 6
 """Names of a folder's files that a message lists."""
 
@@ -36,9 +37,23 @@ def find(folder: Path, backend: Backend, checkpoint: Checkpoint, name: StageName
     recognised = _recognised(folder, backend, checkpoint, name, named)
     if not {*named, *recognised} & set(HALVES):
         return None
-    wanted = {role: file for role, file in usual.items() if role in named or role in REQUIRED} | recognised
+    wanted = {role: file for role, file in usual.items() if role in named or role in HALVES} | recognised
     notes = tuple(f"{file} taken as the {role}, by its inputs and outputs" for role, file in recognised.items())
-    return Artifact(str(name), folder, artifacts.describe(folder, wanted), checkpoint, artifacts.GIVEN, notes=notes)
+    files = artifacts.describe(folder, wanted)
+    artifact = Artifact(str(name), folder, files, checkpoint, artifacts.GIVEN, notes=notes)
+    return _with_interface(artifact, backend, usual)
+
+
+def _with_interface(artifact: Artifact, backend: Backend, usual: Mapping[str, str]) -> Artifact:
+    """The artifact with what its files take and give; those that look tokens up by themselves need no table."""
+    ports = None
+    if isinstance(backend, Readable):
+        ports = backend.interface(artifact)
+    files = artifact.files
+    if TABLE in usual and not (ports and ports.takes_ids) and TABLE not in files:
+        files = files | artifacts.describe(artifact.folder, {TABLE: usual[TABLE]})
+    notes = (*artifact.notes, *(ports.notes if ports else ()))
+    return replace(artifact, files=files, interface=ports, notes=notes)
 
 
 def require_folder(folder: Path) -> None:

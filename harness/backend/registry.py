@@ -125,7 +125,12 @@ class Backends:
             self._require_known(spec)
         wanted = list(dict.fromkeys((*specs, self.root)))
         ordered = sorted(wanted, key=lambda spec: self._depth(StageName.parse(spec)))
-        return tuple(Stage(spec, self._parent(spec, wanted)) for spec in ordered)
+        return tuple(Stage(spec, self._parent(spec, wanted), self._root_of(spec)) for spec in ordered)
+
+    def is_window(self, spec: str) -> bool:
+        """Whether a stage is the root under another window: "root:10s"."""
+        name = StageName.parse(spec)
+        return name.backend == self.root and name.variant not in self.get(self.root).variants and bool(name.n_audio_ctx)
 
     def _configured(self, name: str, table: Mapping[str, Any]) -> Backend:
         backend = _import(self._points[name])
@@ -144,7 +149,7 @@ class Backends:
     def _require_known(self, spec: str) -> None:
         name = StageName.parse(spec)
         variants = self.get(name.backend).variants
-        if ":" in spec and name.variant not in variants:
+        if ":" in spec and name.variant not in variants and not self.is_window(spec):
             hint = f"Variants: {', '.join(variants)}" if variants else f"Write {name.backend}"
             raise UsageError(f"stage {spec!r}: {name.backend} has no variant {name.variant!r}", hint=hint)
 
@@ -164,6 +169,13 @@ class Backends:
             name = self.get(name).after
         return frozenset(chain)
 
+    def _root_of(self, spec: str) -> str | None:
+        """The root, for what stands behind it."""
+        before = self._up_to_root - {self.root}
+        return (
+            None if self.is_window(spec) or spec == self.root or StageName.parse(spec).backend in before else self.root
+        )
+
     def _depth(self, name: StageName) -> tuple[int, bool]:
         depth, before = 0, name
         try:
@@ -171,7 +183,7 @@ class Backends:
                 depth, before = depth + 1, stage
         except UnavailableError:
             return 1_000, False
-        return depth, bool(name.variant)
+        return depth - self.is_window(str(name)), bool(name.variant)
 
     def _parent(self, spec: str, wanted: Sequence[str]) -> str | None:
         stage = self._predecessor(StageName.parse(spec))

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
 ARROW = "->"
 ANY = "*"
 """In a table of limits: any reference."""
+WINDOW = "window"
+"""In a table of limits: the variant of any window."""
+POSITIONS_PER_SECOND = 50
+"""Of the encoder's output: one for two frames of 10 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +27,18 @@ class StageName:
         """From "backend" or "backend:variant"."""
         backend, _, variant = text.partition(":")
         return cls(backend, variant)
+
+    @classmethod
+    def of_window(cls, backend: str, n_audio_ctx: int) -> StageName:
+        """The stage of a backend under another window than the checkpoint's: "backend:10s"."""
+        return cls(backend, f"{n_audio_ctx / POSITIONS_PER_SECOND:g}s")
+
+    @property
+    def n_audio_ctx(self) -> int | None:
+        """Positions of the window that the variant names; None where it names none."""
+        seconds = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,2})?)s", self.variant)
+        positions = float(seconds[1]) * POSITIONS_PER_SECOND if seconds else 0.0
+        return round(positions) if positions >= 1 and abs(positions - round(positions)) < 1e-6 else None
 
     @property
     def slug(self) -> str:
@@ -51,9 +68,9 @@ class Edge:
     @property
     def sections(self) -> tuple[str, ...]:
         """Sections of a table of limits that concern it, the most special one first."""
-        backend = StageName.parse(self.candidate).backend
-        names = (str(self), f"{ANY}{ARROW}{self.candidate}", f"{ANY}{ARROW}{backend}", "default")
-        return tuple(dict.fromkeys(names))
+        name = StageName.parse(self.candidate)
+        ends = [self.candidate, *([f"{name.backend}:{WINDOW}"] if name.n_audio_ctx else []), name.backend]
+        return tuple(dict.fromkeys((str(self), *(f"{ANY}{ARROW}{end}" for end in ends), "default")))
 
     def is_among(self, backends: Collection[str]) -> bool:
         """Whether both ends are stages of these backends; the reference may be any."""
@@ -73,6 +90,8 @@ class Stage:
     """As typed: "backend:variant"."""
     parent: str | None
     """Nearest earlier stage of the same run, where its edge starts; None for the first."""
+    root: str | None = None
+    """The stage that it is judged against beside its parent and that drafts its tokens: under the same window."""
 
     @property
     def name(self) -> StageName:

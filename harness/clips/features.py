@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from whisper_parity.clips import audio
 from whisper_parity.clips.clip import Clip
-from whisper_parity.clips.recording import WINDOW_SAMPLES, Recording
+from whisper_parity.clips.recording import Recording
 from whisper_parity.errors import AudioError, OutputError
 from whisper_parity.system import cache, serial
 from whisper_parity.system.files import file_sha256, replacing
@@ -23,18 +23,18 @@ VERSION = 3
 """In the cache key and in a run's conditions; increment when this room takes other files or gives other numbers."""
 
 FRAMES = 3000
-"""Of 10 ms in a window of 30 s."""
+"""Of 10 ms in a window of 30 s, that of every published model."""
 
 InputFeatures = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One 30 s piece of a clip as the encoder's input."""
+    """One piece of a clip as the encoder's input: 30 s, or what a port takes."""
 
     index: int
     input_features: InputFeatures
-    """log-mel, float32 [1, n_mels, 3000]."""
+    """log-mel, float32 [1, n_mels, n_frames]."""
     sha256: str
     """Hash of the array's bytes: two stages with the same hash were fed the same numbers."""
 
@@ -54,20 +54,21 @@ class Features:
     """What was done to the sound: see `Recording`."""
 
 
-def compute(path: Path, n_mels: int, audio_sha256: str | None = None) -> Features:
-    """Decode a file and compute openai-whisper's log-mel of each 30 s window, zero padded.
+def compute(path: Path, n_mels: int, audio_sha256: str | None = None, n_frames: int = FRAMES) -> Features:
+    """Decode a file and compute openai-whisper's log-mel of each window, the last one padded with silence.
 
     Args:
         path: the audio file.
         n_mels: mel bands.
         audio_sha256: hash of the file, if known.
+        n_frames: of a window, each of 10 ms.
 
     Raises:
         AudioError: see `whisper_parity.clips.audio.read`.
     """
     recording = audio.read(path)
     return Features(
-        windows=_windows(recording, n_mels),
+        windows=_windows(recording, n_mels, n_frames),
         seconds=recording.seconds,
         silent=recording.silent,
         audio_sha256=audio_sha256 or file_sha256(path),
@@ -80,17 +81,20 @@ def array_sha256(array: NDArray[Any]) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
-def _windows(recording: Recording, n_mels: int) -> tuple[Window, ...]:
+def _windows(recording: Recording, n_mels: int, n_frames: int) -> tuple[Window, ...]:
     """All windows in one array: results of torch one by one leave three hours of sound in fragments of a gigabyte."""
-    from whisper.audio import log_mel_spectrogram, pad_or_trim
+    from whisper.audio import HOP_LENGTH, log_mel_spectrogram, pad_or_trim
 
-    mels = np.empty((-(-len(recording.pcm) // WINDOW_SAMPLES), 1, n_mels, FRAMES), np.float32)
-    for mel, samples in zip(mels, recording.windows()):
-        mel[0] = log_mel_spectrogram(pad_or_trim(samples), n_mels).numpy()
+    length = n_frames * HOP_LENGTH
+    mels = np.empty((-(-len(recording.pcm) // length), 1, n_mels, n_frames), np.float32)
+    for mel, samples in zip(mels, recording.windows(length)):
+        mel[0] = log_mel_spectrogram(pad_or_trim(samples, length), n_mels).numpy()
     return tuple(Window(i, mel, array_sha256(mel)) for i, mel in enumerate(mels))
 
 
-def clip_features(folder: Path, clip: Clip, n_mels: int, audio_sha256: str | None = None) -> Features:
+def clip_features(
+    folder: Path, clip: Clip, n_mels: int, audio_sha256: str | None = None, n_frames: int = FRAMES
+) -> Features:
     """A clip's features, from the cache when it holds them for the same bytes.
 
     Args:
@@ -98,14 +102,16 @@ def clip_features(folder: Path, clip: Clip, n_mels: int, audio_sha256: str | Non
         clip: the clip.
         n_mels: mel bands.
         audio_sha256: hash of its file, if known.
+        n_frames: of a window, each of 10 ms.
 
     Raises:
         AudioError: see `whisper_parity.clips.audio.read`.
     """
     audio_sha256 = audio_sha256 or clip_sha256(clip)
-    parts = [VERSION, audio_sha256, n_mels, *(version(name) for name in ("openai-whisper", "av", "torch"))]
+    parts = [VERSION, audio_sha256, n_mels, n_frames, *(version(name) for name in ("openai-whisper", "av", "torch"))]
     path = folder / "features" / f"{serial.digest(parts)}.safetensors"
-    return _load_features(path, n_mels, audio_sha256) or _save_features(path, compute(clip.path, n_mels, audio_sha256))
+    kept = _load_features(path, (1, n_mels, n_frames), audio_sha256)
+    return kept or _save_features(path, compute(clip.path, n_mels, audio_sha256, n_frames))
 
 
 def clip_sha256(clip: Clip) -> str:
@@ -121,7 +127,7 @@ def clip_sha256(clip: Clip) -> str:
         raise AudioError(f"{clip.path}: cannot be read ({error.strerror})", hint="Check its permissions") from error
 
 
-def _load_features(path: Path, n_mels: int, audio_sha256: str) -> Features | None:
+def _load_features(path: Path, shape: tuple[int, ...], audio_sha256: str) -> Features | None:
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -132,7 +138,7 @@ def _load_features(path: Path, n_mels: int, audio_sha256: str) -> Features | Non
             notes = tuple(map(str, facts["notes"]))
     except (OSError, SafetensorError, KeyError, ValueError, TypeError):
         return None
-    if any(mel.shape != (1, n_mels, FRAMES) or mel.dtype != np.float32 for mel in mels):
+    if any(mel.shape != shape or mel.dtype != np.float32 for mel in mels):
         return None
     windows = tuple(Window(i, mel, array_sha256(mel)) for i, mel in enumerate(mels))
     return Features(windows, float(facts["seconds"]), bool(facts["silent"]), audio_sha256, notes)

@@ -39,10 +39,10 @@ class Recording:
         """float32 [n_samples] in [-1, 1): bit for bit what `whisper.load_audio` returns."""
         return _scaled(self.pcm)
 
-    def windows(self) -> Iterator[Samples]:
-        """Consecutive pieces of at most 30 s, float32 [<= 480000] each; the last may be shorter."""
-        for start in range(0, len(self.pcm), WINDOW_SAMPLES):
-            yield _scaled(self.pcm[start : start + WINDOW_SAMPLES])
+    def windows(self, length: int = WINDOW_SAMPLES) -> Iterator[Samples]:
+        """Consecutive pieces of `length` samples, float32 [<= length] each; the last may be shorter."""
+        for start in range(0, len(self.pcm), length):
+            yield _scaled(self.pcm[start : start + length])
 
 
 def _scaled(pcm: Pcm) -> Samples:

@@ -24,7 +24,7 @@ from whisper_parity.compare.text import TextDiff
 from whisper_parity.compare.token import TokenDiff
 from whisper_parity.decode.loop import TeacherForced
 from whisper_parity.model.vocabulary import token_text
-from whisper_parity.trace.trace import Trace, WindowTrace
+from whisper_parity.trace.trace import Trace, WindowTrace, share_windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +137,13 @@ def steps_at_risk(windows: Iterable[TeacherForced], tie_margin: float) -> int:
 
 
 def _paired_windows(reference: Trace, candidate: Trace) -> list[tuple[WindowTrace, WindowTrace]]:
-    if not reference.windows or not candidate.windows:
+    if not share_windows(reference, candidate):
         return []
     return list(zip(reference.windows, candidate.windows))
 
 
 def _broken_premise(reference: Trace, candidate: Trace) -> BrokenPremise | None:
-    if not reference.windows or not candidate.windows:
+    if not share_windows(reference, candidate):
         return None
     ours = {window.header.index for window in reference.windows}
     theirs = {window.header.index for window in candidate.windows}

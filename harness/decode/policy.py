@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from whisper_parity.errors import UsageError
+from whisper_parity.errors import ArtifactError, UsageError
 from whisper_parity.model import vocabulary
 from whisper_parity.model.dims import Dims
 
@@ -102,11 +102,18 @@ def named(name: str, custom: Mapping[str, Mapping[str, Any]] | None = None) -> P
     return BUILT_IN[name]
 
 
-def concrete(policy: Policy, dims: Dims, language: str | None) -> DecodingPlan:
+def concrete(policy: Policy, dims: Dims, language: str | None, n_text_ctx: int | None = None) -> DecodingPlan:
     """Set up a policy by openai-whisper's own DecodingTask: its prompt, its filters, its limits.
+
+    Args:
+        policy: the policy.
+        dims: of the checkpoint: its context decides the policy's limit.
+        language: Whisper code.
+        n_text_ctx: tokens that a file has room for, where they are fewer: decoding ends there at the latest.
 
     Raises:
         UsageError: a language or option that openai-whisper does not know.
+        ArtifactError: the file has no room for the policy's prompt.
     """
     from whisper.decoding import DecodingOptions, DecodingTask
 
@@ -121,11 +128,17 @@ def concrete(policy: Policy, dims: Dims, language: str | None) -> DecodingPlan:
     tokens = [*task.initial_tokens, *(t for rule in task.logit_filters for t in getattr(rule, "suppress_tokens", ()))]
     if (unknown := vocabulary.first_unknown(dims.n_vocab, tokens)) is not None:
         raise UsageError(f"policy {policy.name!r}: token {unknown} is outside a vocabulary of {dims.n_vocab}")
-    room = dims.n_text_ctx - len(task.initial_tokens) + 1  # the last position still predicts one token
+    n_ctx = min(dims.n_text_ctx, n_text_ctx or dims.n_text_ctx)
+    room = n_ctx - len(task.initial_tokens) + 1  # the last position still predicts one token
+    if room < 1:
+        raise ArtifactError(
+            f"policy {policy.name!r}: a prompt of {len(task.initial_tokens)} tokens, the decoder has room for {n_ctx}",
+            hint="Use a shorter prompt, or a decoder with more room",
+        )
     return DecodingPlan(
         prompt=tuple(task.initial_tokens),
         eot=task.tokenizer.eot,
-        n_ctx=dims.n_text_ctx,
+        n_ctx=n_ctx,
         max_steps=min(task.sample_len, room),
         filters=tuple(_over_arrays(rule) for rule in task.logit_filters),
         options=options,

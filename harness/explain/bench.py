@@ -54,9 +54,9 @@ class Bench:
             )
         return self._traces.get(spec, clip)
 
-    def features(self, clip: Clip) -> Features:
-        """A clip's input features."""
-        return self._traces.features(clip)
+    def features(self, clip: Clip, spec: str) -> Features:
+        """A clip's input features, in windows of a stage's length."""
+        return self._traces.features(clip, spec)
 
     def kept(self, name: str, key: Any, make: Callable[[], T]) -> T:
         """The value last made under `name` when it was for the same key, else a new one; one per name is kept."""
@@ -72,7 +72,7 @@ class Bench:
         """
         if not taps:
             return self._sessions.artifact(spec)
-        workshop = self.plan.workshop
+        workshop = self.plan.workshop_of(spec)
         return build.obtain(replace(workshop, options={**workshop.options, "taps": taps}, given=None), spec)
 
     def session(self, spec: str) -> Session:

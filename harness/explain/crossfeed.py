@@ -51,7 +51,7 @@ def cross_feed(bench: Bench, pair: Pair, clip: Clip, change: Change) -> CrossFee
         bench.plan.policy, bench.plan.checkpoint.dims, bench.trace(pair.candidate, clip).header.language
     )
     next_token, token = _next_token_at(pair, plan, step), _recorded_token(pair.theirs, step)
-    reencoded = candidate.encode(bench.features(clip).windows[change.window].input_features)
+    reencoded = candidate.encode(bench.features(clip, pair.candidate).windows[change.window].input_features)
     if next_token(candidate, reencoded) != token:
         return _state(pair.candidate)
     by_encoder, by_decoder = (
@@ -138,7 +138,7 @@ def reproduces(bench: Bench, pair: Pair, clip: Clip) -> bool:
     Raises:
         UnavailableError: it gives text only.
     """
-    features = bench.features(clip).windows[pair.theirs.header.index].input_features
+    features = bench.features(clip, pair.candidate).windows[pair.theirs.header.index].input_features
     output = _session(bench, pair.candidate).encode(features).astype(np.float64)
     recorded, reference = pair.theirs.encoder_output, pair.ours.encoder_output
     if np.array_equal(output, recorded, equal_nan=True) or not np.isfinite(output).all():

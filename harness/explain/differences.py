@@ -13,7 +13,7 @@ from whisper_parity.compare.text import UNSPACED, is_mark, with_inner_marks_as_l
 from whisper_parity.compare.token import TokenEdit
 from whisper_parity.explain.explanation import Change
 from whisper_parity.model.vocabulary import spoken, timestamp_begin, token_bytes, token_text, whole_characters
-from whisper_parity.trace.trace import Trace, WindowTrace
+from whisper_parity.trace.trace import Trace, WindowTrace, share_windows
 
 WORDS_AROUND = 4
 LOOP_TIMES = 3
@@ -28,12 +28,12 @@ Pair = tuple[Span, Span]
 def differences(reference: Trace, candidate: Trace) -> tuple[Change, ...]:
     """Every difference in tokens between two traces of one clip, in order; none when the tokens are equal.
 
-    Where both hold windows, an edit at which the candidate also flips under the reference's tokens is a cause; edits
-    behind it are its consequences, unless they flip on their own.
+    Where both hold the same windows, an edit at which the candidate also flips under the reference's tokens is a cause;
+    edits behind it are its consequences, unless they flip on their own.
     """
     n_vocab, language = reference.header.vocabulary, reference.header.language
     changed: list[Change] = []
-    if not reference.windows or not candidate.windows:
+    if not share_windows(reference, candidate):
         pair = reference.header.tokens, candidate.header.tokens
         return tuple(changes(*pair, n_vocab, language))
     theirs = {window.header.index: window for window in candidate.windows}

@@ -38,7 +38,7 @@ from whisper_parity.run.folder import RunFolder
 from whisper_parity.run.report import Report, Row
 from whisper_parity.system import serial
 from whisper_parity.trace import file
-from whisper_parity.trace.trace import Trace, WindowTrace
+from whisper_parity.trace.trace import Trace, WindowTrace, share_windows
 
 MISSING_LIMIT = 300
 NO_TENSORS = "two result files hold no tensors: give a run for the other answers"
@@ -75,10 +75,11 @@ def explain(bench: Bench, clip: Clip, spec: str, *, detail: bool = False) -> Exp
         ParityError: the stage itself cannot be run.
     """
     traces, missing = _traces(bench, clip, spec)
-    reference = edges.reference_of(bench.plan.stages, bench.plan.root, spec)
+    reference = edges.reference_of(bench.plan.stages, bench.plan.root_of(spec) or bench.plan.root, spec)
     if reference is None or reference not in traces:
         return Explanations(clip.name, spec, (), (), (*missing, _no_reference(spec, reference)), compared=False)
-    missing += _unpaired(traces[reference], traces[spec])
+    if not _is_of_window(traces[reference], traces[spec]):
+        missing += _unpaired(traces[reference], traces[spec])
     changed = differences(traces[reference], traces[spec])
     explained = tuple(_explanation(bench, clip, spec, change, traces, detail) for change in changed)
     if explained:
@@ -175,7 +176,7 @@ def _explanation(
     traces: dict[str, Trace],
     detail: bool,
 ) -> Explanation:
-    entry = edges.entry(change, bench.plan.stages, bench.plan.root, spec, traces)
+    entry = edges.entry(change, bench.plan.stages, bench.plan.root_of(spec) or bench.plan.root, spec, traces)
     edge = Edge.parse(entry.edge)
     assert edge is not None  # noqa: S101 - made of two stages
     parent, entered = edge.reference, edge.candidate
@@ -184,6 +185,9 @@ def _explanation(
         return replace(result, missing=(f"it entered before, at {entry.edge}: use --stage {entered}",))
     if change.follows_from is not None:
         return result
+    if _is_of_window(traces[parent], traces[spec]):
+        finding = f"{entry.finding}; {_window(traces[parent], traces[spec])}"
+        return replace(result, entry=replace(entry, finding=finding))
     answers = _Answers([])
     if not traces[parent].windows:
         with answers.to("policy"):
@@ -202,6 +206,16 @@ def _explanation(
         failing = _failing(bench, traces[parent], traces[spec])
         weighed = _weight(bench, pair, clip, change, where, failing)
     return replace(result, cross_feed=crossed, layers=tuple(where), weight=weighed, missing=tuple(answers.missing))
+
+
+def _is_of_window(reference: Trace, candidate: Trace) -> bool:
+    return bool(reference.windows and candidate.windows) and not share_windows(reference, candidate)
+
+
+def _window(reference: Trace, candidate: Trace) -> str:
+    """What lies between two stages that hear other pieces of a clip."""
+    ours, theirs = reference.header.window_s, candidate.header.window_s
+    return f"windows of {theirs:g} s in place of {ours:g} s do it, with the same weights and before any conversion"
 
 
 def _pair(change: Change, parent: str, spec: str, traces: dict[str, Trace]) -> Pair:
@@ -303,7 +317,7 @@ def _without_change(
     """Without a changed token: which part and layer moved the tensors, on the window where they moved most."""
     stage = bench.plan.stage(spec)
     result, parent = Explanations(clip.name, spec, (), (), tuple(missing), str(stage.edge or "")), stage.parent
-    if parent is None or parent not in traces or not (traces[parent].windows and traces[spec].windows):
+    if parent is None or parent not in traces or not share_windows(traces[parent], traces[spec]):
         return replace(result, edge="")
     ours, theirs = min(zip(traces[parent].windows, traces[spec].windows), key=_kept_db)
     pair, window, answers = Pair(parent, spec, ours, theirs), ours.header.index, _Answers([*missing])

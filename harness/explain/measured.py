@@ -82,7 +82,7 @@ class Measurer:
 
     def __init__(self, bench: Bench, question: Question) -> None:
         self._bench, self.question = bench, question
-        self.dims = bench.plan.checkpoint.dims
+        self.dims = bench.plan.checkpoint_of(question.candidate).dims
         self.runs = 0
         """Probes that were run."""
 
@@ -111,7 +111,7 @@ class Measurer:
         if not 0 <= question.window < len(windows):
             raise UsageError(f"{question.clip.name} has no window {question.window}", hint=f"It has {len(windows)}")
         if question.component == "encoder":
-            features = self._bench.features(question.clip).windows[question.window]
+            features = self._bench.features(question.clip, question.reference).windows[question.window]
             return {"input_features": features.input_features}
         window = windows[question.window]
         tokens = [*window.header.prompt, *window.header.forced_tokens][: self.dims.n_text_ctx]

@@ -96,13 +96,14 @@ def of_language(pairs: Sequence[CellEvidence], language: str) -> tuple[CellEvide
 
 
 def _run_edges(report: Report) -> list[Edge]:
-    stages = {stage.spec: stage.parent for stage in report.stages}
+    specs = {stage.spec for stage in report.stages}
     edges = []
-    for spec, parent in stages.items():
-        if parent is not None:
-            edges.append(Edge(parent, spec))
-        if parent not in (None, report.root) and spec != report.root and report.root in stages:
-            edges.append(Edge(report.root, spec))
+    for stage in report.stages:
+        root = stage.root or report.root
+        if stage.parent is not None:
+            edges.append(Edge(stage.parent, stage.spec))
+        if stage.parent not in (None, root) and stage.spec != root and root in specs:
+            edges.append(Edge(root, stage.spec))
     return edges
 
 

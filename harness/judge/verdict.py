@@ -64,7 +64,7 @@ class RungResult:
     """One rung of the severity ladder."""
 
     rung: str
-    """"tensor", "logits", "token" or "text"."""
+    """"tensor", "logits", "token" or "text"; "context" where the files have no room for a clip."""
     grade: Grade
     reason: str
 

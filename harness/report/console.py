@@ -111,7 +111,14 @@ def lines(report: Report) -> list[Line]:
         *_states(report),
         *_limits(report),
     ]
-    return [*_findings(report), *summary, *_devices(report), *failures, *_notes(report)]
+    return [
+        *(Line(f"window: {text}", "yellow") for text in report.windows),
+        *_findings(report),
+        *summary,
+        *_devices(report),
+        *failures,
+        *_notes(report),
+    ]
 
 
 def _findings(report: Report) -> list[Line]:

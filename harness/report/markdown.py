@@ -56,7 +56,7 @@ def _head(report: Report, gate: GateResult | None) -> str:
     mark = "✅" if (gate.passed if gate else report.exit_code == 0) else "❌"
     sentence = f"gate {gate.sentence}" if gate else report.summary
     commit = f", commit {escape(report.machine.commit[:12])}" if report.machine.commit else ""
-    left_out = "".join(f"\n\nNote: {escape(note)}" for note in report.clip_notes)
+    left_out = "".join(f"\n\nNote: {escape(note)}" for note in (*report.windows, *report.clip_notes))
     facts = f"run {escape(report.run)}: checkpoint {escape(report.checkpoint)}, policy {escape(report.policy)}{commit}"
     return f"## {mark} parity {escape(sentence)}\n\n{facts}\n\nVerdicts: {escape(report.summary)}{left_out}"
 

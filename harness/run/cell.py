@@ -12,11 +12,12 @@ from whisper_parity.compare.normalise import compare_texts
 from whisper_parity.compare.text import TextDiff
 from whisper_parity.errors import ParityError
 from whisper_parity.judge import tolerance, verdict
-from whisper_parity.judge.verdict import Outcome, Verdict
+from whisper_parity.judge.verdict import Grade, Outcome, RungResult, Verdict
 from whisper_parity.run import options, report
 from whisper_parity.run.plan import Plan
 from whisper_parity.run.report import Judged, Row
 from whisper_parity.run.traces import Traces
+from whisper_parity.trace import context
 from whisper_parity.trace.trace import Trace
 
 
@@ -46,13 +47,13 @@ def judged(plan: Plan, cell: Cell, traces: Traces) -> Row:
     stage, clip = cell.stage, cell.clip
     trace = traces.get(stage.spec, clip)
     vs_parent = _judge(plan, Edge(stage.parent, stage.spec), trace, clip, traces) if stage.parent else None
-    has_root = stage.parent not in (None, plan.root) and stage.spec != plan.root
-    vs_root = _judge(plan, Edge(plan.root, stage.spec), trace, clip, traces) if has_root else None
+    has_root = stage.parent is not None and stage.root not in (None, stage.parent)
+    vs_root = _judge(plan, Edge(stage.root, stage.spec), trace, clip, traces) if has_root and stage.root else None
     header = trace.header
     return Row(
         clip=clip.name,
         stage=stage.spec,
-        verdict=_worst(vs_parent, vs_root),
+        verdict=_within_context(_worst(vs_parent, vs_root), stage, clip, trace, traces),
         label=header.label,
         text=header.text,
         tokens=len(header.tokens),
@@ -93,7 +94,8 @@ def _judge(plan: Plan, edge: Edge, candidate: Trace, clip: Clip, traces: Traces)
     except ParityError as error:
         raise _NotComparedError(edge.reference, error) from error
     limits = tolerance.for_edge(plan.tolerances, edge)
-    comparison = compare(reference, candidate, plan.checkpoint.dims.vocabulary, limits.max_tie_margin)
+    fed = context.as_far_as_fed(reference, candidate)
+    comparison = compare(*fed, plan.checkpoint.dims.vocabulary, limits.max_tie_margin)
     return Judged(comparison, verdict.judge(comparison, limits))
 
 
@@ -117,6 +119,21 @@ def _worst(vs_parent: Judged | None, vs_root: Judged | None) -> Verdict:
     return replace(worst.verdict, reason=reason)
 
 
+def _within_context(verdict: Verdict, stage: Stage, clip: Clip, trace: Trace, traces: Traces) -> Verdict:
+    """The verdict of a row, or that its files have no room for the clip, whatever else is found in what fits.
+
+    Such a port loses the end of the text on every clip as long as this one: it has diverged.
+    """
+    room = trace.header.n_text_ctx
+    needed = context.needed(traces.get(stage.root, clip)) if room and stage.root else 0
+    if room is None or needed <= room:
+        return verdict
+    words = f"the clip needs {needed} tokens, prompt included, and the decoder has room for {room}: the rest is lost"
+    rungs = (RungResult("context", Grade.FAIL, words), *verdict.rungs)
+    reason = "; ".join(filter(None, [f"context: {words}", verdict.reason]))
+    return Verdict(Outcome.DIVERGED, "context", reason, rungs)
+
+
 def _notes(trace: Trace) -> tuple[str, ...]:
     header = trace.header
     notes = list(header.audio_notes)
@@ -125,9 +142,11 @@ def _notes(trace: Trace) -> tuple[str, ...]:
     if header.step_by_step:
         notes.append("decoded step by step: rows of a prefix change with the suffix, so no draft can be verified")
     if any(window.ended == "length" for window in header.windows):
-        notes.append("stopped at the policy's limit of tokens, not at end-of-text")
+        is_full = header.n_text_ctx is not None and context.needed(trace) >= header.n_text_ctx
+        limit = f"the decoder's room for {header.n_text_ctx} tokens" if is_full else "the policy's limit of tokens"
+        notes.append(f"stopped at {limit}, not at end-of-text")
     if len(header.windows) > 1:
-        notes.append(f"{len(header.windows)} windows of 30 s, texts joined")
+        notes.append(f"{len(header.windows)} windows of {header.window_s:g} s, texts joined")
     return (*notes, *header.notes, *(header.usage.notes if header.usage else ()))
 
 

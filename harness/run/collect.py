@@ -10,7 +10,7 @@ from typing import Any
 from whisper_parity.backend import artifact
 from whisper_parity.backend.stage import Stage
 from whisper_parity.judge.verdict import Outcome, Verdict
-from whisper_parity.run import order_checks, placement, report
+from whisper_parity.run import order_checks, placement, report, windows
 from whisper_parity.run.cell import Cell
 from whisper_parity.run.plan import Plan
 from whisper_parity.run.report import SCHEMA_VERSION, OrderCheck, Report, Row, StageInfo
@@ -62,6 +62,7 @@ def collect(plan: Plan, seconds: float, selection: Collection[tuple[str, str]] |
         tolerance_origins={edge: dict(values) for edge, values in plan.tolerance_origins.items()},
         root=plan.root,
         clip_notes=plan.clip_notes,
+        windows=windows.sentences(stages, rows, plan.backends, plan.checkpoint.dims),
         subset=subset,
         threads=plan.threads,
     )

@@ -49,7 +49,7 @@ def _misfits_of_row(trace: Trace, row: Row, policy: str) -> Iterator[str]:
 
 
 def _misfits(trace: Trace, plan: Plan, stage: str, clip: Clip, fed: Sequence[str]) -> Iterator[str]:
-    header, dims = trace.header, plan.checkpoint.dims
+    header, dims = trace.header, plan.checkpoint_of(stage).dims
     expected = {"stage": stage, "clip": clip.name, "policy": plan.policy.name, "n_vocab": dims.n_vocab,
                 "vocabulary": dims.vocabulary}  # fmt: skip
     for name, value in expected.items():

@@ -160,7 +160,7 @@ class RunOptions:
         commands=ALL, recorded=False,
     )  # fmt: skip
     cache_limit: str = _option(
-        "16GiB", Kind.SIZE, "most that the cache may hold; 0 keeps no traces", metavar="SIZE", shown="16GiB",
+        "16GiB", Kind.SIZE, "most that the cache may hold; 0 keeps nothing", metavar="SIZE", shown="16GiB",
         recorded=False,
     )  # fmt: skip
     fresh: bool = _option(

@@ -112,6 +112,6 @@ def _sounds(plan: Plan, traces: Traces) -> list[Sound]:
     sounds: dict[str, Sound] = {}
     for clip in plan.clips:
         with suppress(ParityError):  # the row of such a clip says what is wrong with it
-            heard = traces.heard(clip)
+            heard = traces.heard(clip, traces.plan.root)
             sounds.setdefault(heard.audio_sha256, Sound(clip.name, heard.seconds, heard.silent))
     return list(sounds.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from whisper_parity.model import checkpoint
 from whisper_parity.model.checkpoint import Checkpoint
 from whisper_parity.project import Project
 from whisper_parity.run import options as run_options
-from whisper_parity.run import threads
+from whisper_parity.run import threads, windows
 from whisper_parity.run.folder import RunFolder
 from whisper_parity.run.options import RunOptions
 from whisper_parity.system.files import safe_name
@@ -52,6 +52,8 @@ class Plan:
     """By edge and limit: what a number was computed from, where it was written as a multiple of noise."""
     workshop: Workshop
     folder: RunFolder
+    checkpoints: Mapping[str, Checkpoint] = field(default_factory=dict)
+    """By stage: the checkpoint with as few positions as its given files have; the run's own is left out."""
 
     @property
     def backends(self) -> Backends:
@@ -62,6 +64,18 @@ class Plan:
     def root(self) -> str:
         """The stage that every later one is judged against."""
         return self.backends.root
+
+    def checkpoint_of(self, spec: str) -> Checkpoint:
+        """The checkpoint that a stage descends from: its dimensions are the stage's."""
+        return self.checkpoints.get(spec, self.checkpoint)
+
+    def workshop_of(self, spec: str) -> Workshop:
+        """Where a stage's artifacts come from."""
+        return replace(self.workshop, checkpoint=self.checkpoint_of(spec), whole=self.checkpoint)
+
+    def root_of(self, spec: str) -> str | None:
+        """The root under a stage's window, whose tokens are its drafts; None for the roots and what stands before."""
+        return self.stage(spec).root
 
     def stage(self, spec: str) -> Stage:
         """A stage of this run by name.
@@ -103,6 +117,8 @@ def make(options: RunOptions, project: Project) -> Plan:
     stages, selected = selection(options, backends)
     policy.check_language(options.language)
     weights = checkpoint.resolve(options.checkpoint, options.cache)
+    shop = workshop(options, backends, weights)
+    fitted = windows.fitted(stages, shop)
     limits = tolerance.load(backends, project.tolerances)
     tolerances, origins = noise.resolve(limits, options.noise or project.noise, weights.sha256)
     chosen_threads = options.threads or threads.suited(weights.dims)
@@ -111,15 +127,16 @@ def make(options: RunOptions, project: Project) -> Plan:
         threads=chosen_threads,
         project=project,
         checkpoint=weights,
-        stages=stages,
+        stages=fitted.stages,
         clips=selected.clips,
         bad_clips=selected.bad,
         clip_notes=selected.notes,
         policy=chosen_policy,
         tolerances=tolerances,
         tolerance_origins=origins,
-        workshop=workshop(options, backends, weights),
+        workshop=replace(shop, read=fitted.given),
         folder=RunFolder(options.report_dir / (options.run_id or new_run_id(options))),
+        checkpoints=fitted.checkpoints,
     )
 
 

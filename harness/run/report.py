@@ -99,7 +99,9 @@ class StageInfo:
     placement: tuple[Placement, ...] = ()
     """Where its files really ran; empty when nothing ran or the runtime does not say."""
     notes: tuple[str, ...] = ()
-    """Which file was taken for what, where its name did not say."""
+    """Which file was taken for what, where its name did not say; what files take and give."""
+    root: str = ""
+    """The stage that it is judged against beside its parent: the root under its window; "" for none."""
 
     @property
     def source(self) -> str:
@@ -170,6 +172,8 @@ class Report:
     """The stage that every later one is judged against."""
     clip_notes: tuple[str, ...] = ()
     """What the selection of clips left out: files of a folder that are no sound."""
+    windows: tuple[str, ...] = ()
+    """What each window other than the checkpoint's changed by itself, in a sentence each."""
     subset: str = ""
     """"2 of 6 cells": the others were not selected, and nothing is said of them; "" for a whole run."""
     threads: int = 0

@@ -191,7 +191,7 @@ class Schedule:
 
     def _record_references(self, stage: Stage, work: Sequence[Cell]) -> None:
         """What these cells are judged against, first: no thread may open another stage."""
-        for reference in dict.fromkeys((self.plan.root, stage.parent)):
+        for reference in dict.fromkeys((self.plan.root, stage.root, stage.parent)):
             for cell in work:
                 if reference is not None and reference != stage.spec:
                     with suppress(ParityError), self._reported():  # it shows in the cell that is judged against it

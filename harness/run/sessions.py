@@ -51,7 +51,7 @@ class Sessions:
         """
         if stage not in self._artifacts:
             try:
-                self._artifacts[stage] = build.obtain(self.plan.workshop, stage)
+                self._artifacts[stage] = build.obtain(self.plan.workshop_of(stage), stage)
             except ParityError as error:
                 self._artifacts[stage] = error
             if self._write_stages:
@@ -164,6 +164,7 @@ class Sessions:
             created=artifact.created,
             build_seconds=artifact.build_seconds,
             notes=artifact.notes,
+            root=stage.root or "",
         )
 
 

@@ -18,6 +18,7 @@ from whisper_parity.clips.features import Features, clip_features, clip_sha256
 from whisper_parity.decode import draft, policy
 from whisper_parity.decode.loop import rows_are_invariant
 from whisper_parity.errors import BackendError, ParityError, RecordError, mapped
+from whisper_parity.model.dims import Dims
 from whisper_parity.run import conditions, fit, placement
 from whisper_parity.run.kept import Kept
 from whisper_parity.run.plan import Plan
@@ -63,7 +64,7 @@ class Traces:
         self._kept = Kept(plan)
         self._run = conditions.run_id(plan)
         self._hashes: dict[Path, str] = {}
-        self._heard: dict[Path, Heard] = {}
+        self._heard: dict[tuple[Path, int], Heard] = {}
         self._in_hand: OrderedDict[tuple[str, str], Trace] = OrderedDict()
         self._lock = Lock()
         self._recorded_by: dict[tuple[str, str], tuple[int, int]] = {}
@@ -93,7 +94,7 @@ class Traces:
 
     def _kept_or_recorded(self, stage: str, clip: Clip, path: Path) -> Trace:
         """The trace that the cache keeps, once it is known that the stage could run here; else recorded now."""
-        heard, artifact = self.heard(clip), self._sessions.artifact(stage)
+        heard, artifact = self.heard(clip, stage), self._sessions.artifact(stage)
         key = self._kept.key(artifact, clip, heard.audio_sha256, heard.fed)
         trace = self._kept.find(key, clip, path)
         if trace and not self._misfit(trace, stage, clip):
@@ -121,20 +122,21 @@ class Traces:
             return "language"
         return "" if trace.header.artifact_sha256 == self._sessions.artifact(stage).sha256 else "artifact"
 
-    def heard(self, clip: Clip) -> Heard:
-        """What is known of a clip's sound, found out once.
+    def heard(self, clip: Clip, stage: str) -> Heard:
+        """What is known of a clip's sound in windows of a stage's length, found out once.
 
         Raises:
             AudioError: it cannot be used.
         """
-        if clip.path not in self._heard:
-            features = self.features(clip)
+        key = clip.path, self.plan.checkpoint_of(stage).dims.n_frames
+        if key not in self._heard:
+            features = self.features(clip, stage)
             fed = tuple(window.sha256 for window in features.windows)
-            self._heard[clip.path] = Heard(features.audio_sha256, features.seconds, features.silent, fed)
-        return self._heard[clip.path]
+            self._heard[key] = Heard(features.audio_sha256, features.seconds, features.silent, fed)
+        return self._heard[key]
 
     def _misfit(self, trace: Trace, stage: str, clip: Clip) -> str:
-        reason = fit.misfit(trace, self.plan, stage, clip, self.heard(clip).fed)
+        reason = fit.misfit(trace, self.plan, stage, clip, self.heard(clip, stage).fed)
         if not reason and not trace.windows and not self._is_program(stage):
             reason = "it has no windows, and the stage has halves"
         return reason
@@ -158,20 +160,21 @@ class Traces:
             ParityError: the clip cannot be used, or the root could not record it.
         """
         policy.check_language(clip.language)
-        features = self.features(clip)
+        features = self.features(clip, stage)
         reference = self.reference(stage, clip)
         language = reference.header.language if reference else clip.language
         if language is None and stage != self.plan.root:
             language = self._detected_language(clip)
         return Task(clip, features, reference, language)
 
-    def features(self, clip: Clip) -> Features:
-        """A clip's input features.
+    def features(self, clip: Clip, stage: str) -> Features:
+        """A clip's input features, in windows of a stage's length.
 
         Raises:
             AudioError: it gives none.
         """
-        return clip_features(self.plan.options.cache, clip, self.plan.checkpoint.dims.n_mels, self._sha256(clip))
+        dims = self.plan.checkpoint_of(stage).dims
+        return clip_features(self.plan.options.cache, clip, dims.n_mels, self._sha256(clip), dims.n_frames)
 
     @property
     def kept(self) -> Kept:
@@ -179,13 +182,13 @@ class Traces:
         return self._kept
 
     def reference(self, stage: str, clip: Clip) -> Trace | None:
-        """The root's trace for every stage behind it; None for the root and for what stands before.
+        """The root's trace under its window for every stage behind one; None for the roots and what stands before.
 
         Raises:
             ParityError: the root could not record it.
         """
-        before_root = self.plan.stage(self.plan.root).parent
-        return None if stage in (self.plan.root, before_root) else self.get(self.plan.root, clip)
+        root = self.plan.root_of(stage)
+        return None if root is None else self.get(root, clip)
 
     def play(self, stage: str, session: Session, task: Task) -> Trace:
         """Record a clip by an opened session of a stage.
@@ -250,27 +253,30 @@ class Traces:
 
     def _recorder(self, stage: str, artifact: Artifact, session: Session) -> Recorder:
         plan = self.plan
-        cache, weights = plan.options.cache, plan.checkpoint
+        cache, weights = plan.options.cache, plan.checkpoint_of(stage)
+        dims = replace(weights.dims, n_text_ctx=plan.checkpoint.dims.n_text_ctx)
         invariant = True
         if isinstance(session, Halves):
             path = draft.invariance_path(cache, artifact.sha256, session.facts.label, plan.threads)
-            invariant = bool(serial.remembered(path, _check(plan, session)))
+            invariant = bool(serial.remembered(path, _check(plan, session, weights.dims)))
         return Recorder(
             stage=stage,
             session=session,
             artifact_sha256=artifact.sha256,
-            dims=weights.dims,
+            dims=dims,
             policy=plan.policy,
             drafts=lambda sha256, decoding, greedy: draft.root_draft(cache, weights, sha256, decoding, greedy),
             step_by_step=not invariant,
+            n_text_ctx=None if dims == weights.dims else weights.dims.n_text_ctx,
         )
 
 
-def _check(plan: Plan, session: Halves) -> Callable[[], bool]:
+def _check(plan: Plan, session: Halves, dims: Dims) -> Callable[[], bool]:
     def rows_hold() -> bool:
-        dims = plan.checkpoint.dims
         shape = (1, dims.n_audio_ctx, dims.n_audio_state)
         encoder_output = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
-        return rows_are_invariant(session, policy.concrete(plan.policy, dims, "en"), encoder_output)
+        return rows_are_invariant(
+            session, policy.concrete(plan.policy, plan.checkpoint.dims, "en", dims.n_text_ctx), encoder_output
+        )
 
     return rows_hold

@@ -36,6 +36,8 @@ class Recorder:
     policy: Policy
     drafts: Drafts
     step_by_step: bool = False
+    n_text_ctx: int | None = None
+    """Tokens that the stage's files have room for, where they are fewer than the checkpoint's."""
 
 
 def record(recorder: Recorder, clip: Clip, features: Features, reference: Trace | None, language: str | None) -> Trace:
@@ -160,7 +162,7 @@ def _decode_window(
     reference: Trace | None,
     language: str | None,
 ) -> WindowTrace:
-    plan = policy.concrete(recorder.policy, recorder.dims, language)
+    plan = policy.concrete(recorder.policy, recorder.dims, language, recorder.n_text_ctx)
     draft, forced = _draft(recorder, window, encoder_output, reference, plan)
     started = time.perf_counter()
     decoded = decode(session, plan, encoder_output, draft, reference=forced, step_by_step=recorder.step_by_step)
@@ -230,5 +232,7 @@ def _header(
         windows=windows,
         notes=recorder.session.facts.notes,
         audio_notes=features.notes,
+        n_frames=recorder.dims.n_frames,
+        n_text_ctx=recorder.n_text_ctx,
         vocabulary=recorder.dims.vocabulary,
     )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from whisper_parity.backend.contract import Placement, Usage
 from whisper_parity.decode.loop import ENDS, TeacherForced
 
+FRAMES_PER_SECOND = 100
 TRACE_VERSION = 3
 """3: with a hash over header and tensors."""
 
@@ -99,6 +100,11 @@ class TraceHeader:
     """The session's notes: assumptions that determine its numbers."""
     audio_notes: tuple[str, ...] = ()
     """What was done to the clip's sound: "mixed down from 6 channels (5.1)"."""
+    n_frames: int = 3000
+    """Mel frames of the stage's windows, each of 10 ms."""
+    n_text_ctx: int | None = None
+    """Tokens that the stage's files have room for; None: as many as the checkpoint."""
+
     vocabulary: int = 0
     """Size of the vocabulary that the ids are of, see `Dims.vocabulary`; 0 stands for n_vocab."""
     recorded: str = ""
@@ -115,6 +121,11 @@ class TraceHeader:
         if not self.vocabulary:
             object.__setattr__(self, "vocabulary", self.n_vocab)
 
+    @property
+    def window_s(self) -> float:
+        """Length of a window [s]."""
+        return self.n_frames / FRAMES_PER_SECOND
+
 
 @dataclass(frozen=True)
 class Trace:
@@ -123,3 +134,13 @@ class Trace:
     header: TraceHeader
     windows: tuple[WindowTrace, ...]
     """Empty for a stage with text and tokens only."""
+
+    @property
+    def n_frames(self) -> int | None:
+        """Frames of its windows; None for a stage with text and tokens only."""
+        return self.header.n_frames if self.windows else None
+
+
+def share_windows(reference: Trace, candidate: Trace) -> bool:
+    """Whether both have tensors of the same pieces of a clip: under another window there is nothing to pair."""
+    return reference.n_frames is not None and reference.n_frames == candidate.n_frames

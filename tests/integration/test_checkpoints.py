@@ -88,9 +88,7 @@ def test_another_window_is_none_for_openai_whispers_own_loop(tmp_path):
     weights = checkpoints.state(n_audio_ctx=500)
     torch.save({"dims": checkpoints.dims(n_audio_ctx=500), "model_state_dict": weights}, tmp_path / "ten.pt")
     workshop = sites.workshop(tmp_path / "ten.pt", tmp_path)
-    line = (
-        "whisper: openai-whisper transcribes windows of 30 s, this checkpoint has 10 s. Judge it from stage pytorch on"
-    )
+    line = "transcribes windows of 30 s, this checkpoint has 10 s. Name the stages from pytorch on: --stages pytorch,"
     with pytest.raises(UnavailableError, match=line):
         sites.backends().get("whisper").open(build.obtain(workshop, "whisper"), 1).__enter__()
     with sites.backends().get("pytorch").open(build.obtain(workshop, "pytorch"), 1) as session:

@@ -59,11 +59,18 @@ KILLS = (
     r"Tensor at index 0 was optional but was expected)\). Is it complete"
 )
 """What a read outside of an array does is not determined: mostly it kills, and now and then LiteRT sees it in time."""
+NOT_LOADED = r"cannot be loaded as TFLite \("
 BAD_GRAPHS: dict[str, tuple[Callable[[Any], None], str]] = {
-    "kills the interpreter": (drop_inputs, KILLS),
-    "foreign operator": (foreign_operator, r"Encountered unresolved custom op: MTKEXT_LAYER_NORMALIZATION"),
-    "another window": (half_inputs, ""),
-    "names that are no text": (broken_name, "'utf-8' codec can't decode"),
+    "kills the interpreter": (drop_inputs, NOT_LOADED + KILLS),
+    "foreign operator": (
+        foreign_operator,
+        NOT_LOADED + r"Encountered unresolved custom op: MTKEXT_LAYER_NORMALIZATION",
+    ),
+    "another window": (
+        half_inputs,
+        r"outputs do not fit: expected encoder_output \[1, 750, 64\]; the file has .*1500, 64",
+    ),
+    "names that are no text": (broken_name, NOT_LOADED + "'utf-8' codec can't decode"),
 }
 
 
@@ -73,17 +80,15 @@ def test_a_foreign_tflite_encoder_is_refused(artifacts: Folder, case: str):
     change, said = BAD_GRAPHS[case]
     path = artifacts.file("tflite", "encoder")
     changed_graph(path, change)
-    assert re.match(rf"{re.escape(str(path))}: cannot be loaded as TFLite \({said}", artifacts.refused("tflite"))
+    assert re.match(rf"{re.escape(str(path))}: {said}", artifacts.refused("tflite"))
 
 
 def test_tflite_encoder_and_decoder_in_each_others_place_are_refused(artifacts: Folder):
-    """Inputs and outputs are matched by name, shape and dtype: both sides are listed."""
+    """A decoder has two inputs: they are listed."""
     encoder, decoder = artifacts.file("tflite", "encoder"), artifacts.file("tflite", "decoder")
     encoder.unlink()
     os.link(decoder, encoder)
     reason = artifacts.refused("tflite")
-    assert reason.startswith(
-        f"{encoder}: inputs do not fit: expected input_features float32 [1, 80, 3000]; the file has "
-    )
+    assert reason.startswith(f"{encoder}: the encoder has 2 inputs where input_features are expected; it takes: ")
     assert "float32 [1, 448, 64]" in reason
-    assert reason.endswith("Convert it from this checkpoint, token lookup split out")
+    assert reason.endswith("Is it from the given checkpoint?")

@@ -44,7 +44,7 @@ def gate(pytester: pytest.Pytester, scripted_checkpoint: Path, cache_dir: Path) 
 
 def test_one_item_per_clip_and_stage_and_one_table(gate, pytester):
     """Header with versions, items in the order of the chain, the state of each stage after its clips, table, report."""
-    result = gate("-v")
+    result = gate("-v", "--parity-fresh")
     result.assert_outcomes(passed=6)
     result.stdout.fnmatch_lines(
         [

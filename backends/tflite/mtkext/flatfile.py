@@ -114,14 +114,15 @@ def read(path: Path) -> Any:
         ModelT; names and description are bytes, vectors of numbers are views into the mapped file.
 
     Raises:
-        ArtifactError: not a TFLite file, truncated, hostile, or with weights after the flatbuffer (beyond 2 GB).
+        ArtifactError: not a TFLite file, truncated, hostile, or with weights in another file.
         UnavailableError: the schema package is missing.
     """
     classes = schema()
     with mapped(ArtifactError, f"{path}: not a whole TFLite file"):
         buffer = _map(path)
         model = classes.ModelT.InitFromObj(classes.Model.GetRootAs(buffer, 0))
-    _fill(model)
+        _fill(model)
+        _attach(model, buffer)
     if problem := _problem(model):
         raise ArtifactError(f"{path}: not a usable TFLite file ({problem})", hint=REBUILD_HINT)
     return model
@@ -172,14 +173,29 @@ def _indices(indices: Any) -> Any:
     return np.empty(0, np.int32) if indices is None else indices
 
 
+def _attach(model: Any, file: Mapped) -> None:
+    """Give buffers their bytes that lie behind the flatbuffer, where newer quantisers put all weights.
+
+    Raises:
+        ValueError: they lie outside the file, or overlap.
+    """
+    for buffer in model.buffers:
+        if buffer.offset > 1 or buffer.size > 1:
+            if buffer.data is not None or buffer.offset + buffer.size > len(file):
+                raise ValueError(f"weights at {buffer.offset} to {buffer.offset + buffer.size} of {len(file)} bytes")
+            file.count_payload(buffer.size)
+            buffer.data = np.frombuffer(file, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
+
+
 def _problem(model: Any) -> str:
     """The first defect that no reader could handle; "" if none."""
     if model.version != 3:
         return f"schema version {model.version}, expected 3"
     if not model.subgraphs:
         return "no subgraph"
-    if model.externalBuffers or any(buffer.offset > 1 or buffer.size > 1 for buffer in model.buffers):
-        return "weights after the flatbuffer, as in files beyond 2 GB, are not supported"
+    if model.externalBuffers:
+        return "weights in another file are not supported"
     graph_problems = (_graph_problem(model, graph, number) for number, graph in enumerate(model.subgraphs))
     return next(filter(None, (*graph_problems, *_signature_problems(model))), "")
 

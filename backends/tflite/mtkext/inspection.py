@@ -137,24 +137,9 @@ def inspect(path: Path) -> Inspection:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Outline:
-    """What tells files apart, without reading constants."""
-
-    inputs: tuple[Port, ...]
-    outputs: tuple[Port, ...]
-    weights: frozenset[str]
-    """Types of its constants."""
-
-
-def outline(path: Path) -> Outline:
-    """Read a file's inputs, outputs and constant types.
-
-    Raises:
-        ArtifactError: not a TFLite file, truncated or hostile.
-    """
-    model = flatfile.read(path)
-    return Outline(_ports(model, "inputs"), _ports(model, "outputs"), frozenset(_weights(model)))
+def weight_types(model: Any) -> frozenset[str]:
+    """Types of a file's constants: "float32", "int8"."""
+    return frozenset(_weights(model))
 
 
 def _converter(model: Any) -> str:

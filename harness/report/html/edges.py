@@ -20,7 +20,7 @@ from whisper_parity.report.html.names import Cell, cell_anchor
 from whisper_parity.report.html.recorded import Recorded
 from whisper_parity.report.numbers import decibels
 from whisper_parity.run.report import Row, StageInfo
-from whisper_parity.trace.trace import Trace
+from whisper_parity.trace.trace import Trace, share_windows
 
 WORST = 8
 """Clips in the table of an edge."""
@@ -117,7 +117,7 @@ def sample(reference: Trace, candidate: Trace, share: int) -> Iterator[Point]:
     Exact zeros have no logarithm and are left out.
     """
     random = np.random.default_rng(crc32(reference.header.clip.encode(errors="replace")))
-    for ours, theirs in zip(reference.windows, candidate.windows):
+    for ours, theirs in zip(reference.windows, candidate.windows) if share_windows(reference, candidate) else ():
         pairs = (
             ("encoder_output", ours.encoder_output, theirs.encoder_output),
             ("logits", ours.teacher_forced.logits, theirs.teacher_forced.logits),

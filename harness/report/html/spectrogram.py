@@ -52,7 +52,7 @@ def picture(clip: Clip | None, recorded: Trace | None, folder: Path | None) -> P
     wanted = [window.header.input_features_sha256 for window in recorded.windows]
     for n_mels in MEL_BANDS:
         try:
-            features = clip_features(folder, clip, n_mels)
+            features = clip_features(folder, clip, n_mels, n_frames=recorded.header.n_frames)
         except ParityError as error:
             return _none(f"no log-mel picture: {error}")
         if [window.sha256 for window in features.windows] == wanted:
@@ -73,7 +73,7 @@ def png(levels: NDArray[np.uint8]) -> bytes:
 
 
 def _draw(features: Features) -> Picture:
-    mel = np.concatenate([window.input_features.reshape(-1, 3000) for window in features.windows], axis=1)
+    mel = np.concatenate([window.input_features[0] for window in features.windows], axis=1)
     frames = min(mel.shape[1], max(1, round(features.seconds * FRAMES_PER_SECOND)))
     pool = -(-frames // MAX_WIDTH)
     usable = max(1, frames // pool) * pool
