@@ -32,7 +32,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, parity_in: Callable[[Path], Cl
         "run", "--checkpoint", MICRO, "--stages", "whisper,pytorch,tflite,tflite:int8", "--run-id", "one",
         "--clips", f"{WORD},{COMMA}",
     )  # fmt: skip
-    assert found.exit_code == 1, found.output
+    assert found.exit_code == 0, found.output
     return folder / "reports" / "one"
 
 
