@@ -151,12 +151,15 @@ class Schedule:
             self._lanes.start(self._ready_beside(stage))
 
     def _ready_beside(self, stage: Stage) -> list[Stage]:
-        """Stages behind this one whose references are there, or recorded by whoever records them: not past the root."""
-        stages = list(self.plan.stages)
-        here, root = stages.index(stage), stages.index(self.plan.stage(self.plan.root))
+        """Stages behind this one whose root has been recorded; a root needs nobody where all languages are given."""
+        specs = [each.spec for each in self.plan.stages]
+        here = specs.index(stage.spec)
         languages = all(clip.language for clip in self.plan.clips)
-        end = len(stages) if here > root else root + 1 if languages else here
-        return [later for later in stages[here + 1 : end] if self._cells(later)]
+        return [
+            later
+            for later in self.plan.stages[here + 1 :]
+            if self._cells(later) and (languages if later.root is None else later.root in specs[:here])
+        ]
 
     def _record_ahead(self, stage: Stage) -> None:
         """Record a stage's cells, up to the first that fails, and its checks; in a process of its own."""

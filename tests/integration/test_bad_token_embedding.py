@@ -25,12 +25,8 @@ def test_a_corrupt_token_embedding_is_refused(artifacts: Folder, corrupt: str):
 BAD_TABLES: dict[str, tuple[Callable[[np.ndarray], Any], str]] = {
     "another vocabulary": (lambda table: table[:-1], "expected float32 [51865, 64], found float32 [51864, 64]. Is it"),
     "another width": (lambda table: table[:, :32], "expected float32 [51865, 64], found float32 [51865, 32]. Is it"),
-    "transposed": (lambda table: table.T, "expected float32 [51865, 64], found float32 [64, 51865]. Is it the token"),
+    "transposed": (lambda table: table.T, "expected float32 [51865, 64], found float32 [64, 51865]. It is transposed"),
     "whole numbers": (lambda table: table.astype(np.int64), "expected float32 [51865, 64], found int64 [51865, 64]."),
-    "half precision": (
-        lambda table: table.astype(np.float16),
-        "expected float32 [51865, 64], found float16 [51865, 64]",
-    ),
     "another byte order": (lambda table: table.astype(">f4"), "expected float32 [51865, 64], found >f4 [51865, 64]"),
     "one number": (lambda table: table[0, 0], "expected float32 [51865, 64], found float32 []. Is it the token"),
     "pickled objects": (

@@ -32,7 +32,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, parity_in: Callable[[Path], Cl
         "run", "--checkpoint", MICRO, "--stages", "whisper,pytorch,tflite,tflite:int8", "--run-id", "one",
         "--clips", f"{WORD},{COMMA}",
     )  # fmt: skip
-    assert found.exit_code == 1, found.output
+    assert found.exit_code == 0, found.output
     return folder / "reports" / "one"
 
 
@@ -164,14 +164,14 @@ def test_result_files_are_explained_without_a_run(parity, shared_folder):
 
 
 def test_pytest_explains_at_the_end(pytester, cache_dir):
-    """One flag; the verdict stays the run's."""
+    """One flag; the verdict stays the run's: a word that a tie turned is a drift."""
     for name, content in ITEMS.items():
         (pytester.path / name).write_text(content)
     result = pytester.runpytest_subprocess(
         "-m", "parity", "--parity-explain", "--parity-stages=pytorch,tflite,tflite:int8", f"--parity-clips={WORD}",
         f"--parity-cache={cache_dir}", "--parity-report-dir=reports", "--parity-run-id=run",
     )  # fmt: skip
-    assert result.ret == 1
+    assert result.ret == 0
     result.stdout.fnmatch_lines(
         [
             "*= parity explain =*",

@@ -58,7 +58,7 @@ def crossed(reference: Decoder, candidate: Decoder, records: int | None = DOG) -
         plan=SimpleNamespace(policy=BUILT_IN["plain"], checkpoint=SimpleNamespace(dims=DIMS)),
         session={"pytorch": reference, "tflite": candidate}.__getitem__,
         trace=lambda spec, clip: ours,
-        features=lambda clip: SimpleNamespace(windows=[SimpleNamespace(input_features=None)]),
+        features=lambda clip, spec: SimpleNamespace(windows=[SimpleNamespace(input_features=None)]),
         artifact=lambda spec: SimpleNamespace(files={}),
     )
     (change,) = changes(tokens(" fox"), tokens(" dog"), N_VOCAB, "en")
