@@ -258,7 +258,8 @@ def of_drafts(bench: Bench) -> Iterator[str]:
     _ = bench.warm
     with schedule.opened(bench.plan) as running:
         clip = bench.plan.clips[0]
-        trace, features = (
+        trace = running.traces.get("pytorch", clip)
+        features = running.traces.features(clip, "pytorch").windows[0].input_features
             running.traces.get("pytorch", clip),
             running.traces.features(clip, "pytorch").windows[0].input_features,
         )
