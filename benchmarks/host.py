@@ -260,9 +260,6 @@ def of_drafts(bench: Bench) -> Iterator[str]:
         clip = bench.plan.clips[0]
         trace = running.traces.get("pytorch", clip)
         features = running.traces.features(clip, "pytorch").windows[0].input_features
-            running.traces.get("pytorch", clip),
-            running.traces.features(clip, "pytorch").windows[0].input_features,
-        )
         decoding = policy.concrete(bench.plan.policy, bench.plan.checkpoint.dims, trace.header.language)
         tokens = trace.windows[0].header.tokens
         with running.sessions.session("tflite") as opened:
