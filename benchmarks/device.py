@@ -24,7 +24,6 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.host import SIZES, random_checkpoint
 from tests.support import sites
 from tests.support.checkout import CHECKOUT
 from whisper_parity.backend import build
@@ -38,12 +37,15 @@ from whisper_parity.backends.dla.sessions.neuronrt import NeuronrtSession
 from whisper_parity.backends.dla.sessions.resident import ResidentSession
 from whisper_parity.backends.dla.simulator.device import USB2_BYTES_PER_S, SimulatedDevice
 from whisper_parity.backends.dla.simulator.outfit import keys_of, started
+from whisper_parity.fixtures import scripted
 
 TOKENS = tuple(range(1000, 1025))
 PROMPT = (50258, 50259, 50359, 50363)
 CLIPS = 3
 NAIVE_TOKENS = 2
 """Measured; every further token costs the same."""
+SIZES = {"tiny": (384, 6, 4), "base": (512, 8, 6), "small": (768, 12, 12)}
+"""State, heads, layers."""
 
 
 def main() -> None:
@@ -68,6 +70,15 @@ def main() -> None:
     print(f"(d) added time of a step               {ours.step_added * 1e3:8.1f} ms goal below 5")
     print(f"(e) two devices over one               {two / one:8.2f}   goal at least 1.8")
     print(f"(f) a small request and its reply      {ours.round_trip * 1e3:8.2f} ms goal below 10")
+
+
+def random_checkpoint(size: str) -> Path:
+    """A checkpoint of published dimensions with random weights, 25 tokens long."""
+    state, heads, layers = SIZES[size]
+    dims = scripted.dimensions(n_state=state, n_layer=layers)
+    dims.n_audio_head = dims.n_text_head = heads
+    path = CHECKOUT / "build" / "benchmarks" / f"{size}-25-fp16.pt"
+    return scripted.kept(path, lambda: scripted.model(dims, steps=25).half())  # as published: fp16
 
 
 def artifact_of(size: str) -> Artifact:

@@ -153,7 +153,7 @@ def fed(running: schedule.Schedule, table: TokenEmbedding, clip: Clip, folder: P
     path = folder / f"{clip.name}.npz"
     np.savez(
         path, samples=audio.load(clip.path), language=np.array(trace.header.language),
-        features=np.stack([window.input_features for window in running.traces.features(clip).windows]),
+        features=np.stack([window.input_features for window in running.traces.features(clip, "pytorch").windows]),
         tokens=np.stack([np.pad(np.array(tokens), (0, context - len(tokens))) for tokens in sequences]),
         embeddings=np.stack([table.lookup(tokens) for tokens in sequences]),
     )  # fmt: skip
@@ -258,7 +258,8 @@ def of_drafts(bench: Bench) -> Iterator[str]:
     _ = bench.warm
     with schedule.opened(bench.plan) as running:
         clip = bench.plan.clips[0]
-        trace, features = running.traces.get("pytorch", clip), running.traces.features(clip).windows[0].input_features
+        trace = running.traces.get("pytorch", clip)
+        features = running.traces.features(clip, "pytorch").windows[0].input_features
         decoding = policy.concrete(bench.plan.policy, bench.plan.checkpoint.dims, trace.header.language)
         tokens = trace.windows[0].header.tokens
         with running.sessions.session("tflite") as opened:
