@@ -54,7 +54,7 @@ def lock_of(artifact: Path) -> Path:
 
 
 def touch(path: Path) -> None:
-    """Note that a file is used now; where that cannot be noted, it is not. When it was written stays, to the nanosecond."""
+    """Note that a file is used now; where that cannot be noted, it is not. The time of writing stays, bit for bit."""
     with suppress(OSError):
         os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
 
