@@ -169,7 +169,7 @@ def _has_multiple(value: Any) -> bool:
 def _numbers(noise: Noise, path: Path, edge: str, key: str, value: Any) -> Any:
     if isinstance(value, list):
         return [_numbers(noise, path, edge, key, bound) for bound in value]
-    if key in ("reason", "token_difference") or not is_multiple(value):
+    if key == "reason" or not is_multiple(value):
         return value
     factor, source = _parts(value)
     try:

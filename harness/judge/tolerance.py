@@ -59,6 +59,8 @@ class Tolerance:
     """Widest margin of a tie [logit]: TIE_SIGMAS times the floor of this kind of edge."""
     token_difference: str
     """"drift" or "fail"."""
+    finding: str
+    """"drift" or "fail"."""
     reason: str
 
     @property
@@ -69,6 +71,7 @@ class Tolerance:
 
 HIGHER_IS_BETTER = ("encoder_output_snr_db", "logits_snr_db")
 LIMITS = (*HIGHER_IS_BETTER, "kl_max", "top_movement", "text_rate", "lost_words", "punctuation_edits")
+GRADES = ("token_difference", "finding")
 MULTIPLES = (*HIGHER_IS_BETTER, "kl_max", "top_movement", "max_tie_margin")
 """Limits that can be multiples of measured noise: "3 x threads"."""
 _OR_MULTIPLES = ', or multiples of noise as "3 x threads"'
@@ -124,7 +127,7 @@ def _check(edge: str, values: Mapping[str, Any], where: str) -> None:
             expected = f"two numbers{_OR_MULTIPLES if key in MULTIPLES else ''}, [pass, drift]"
         elif key == "max_tie_margin":
             good, expected = _is_limit(key, value), f"a number{_OR_MULTIPLES}"
-        elif key == "token_difference":
+        elif key in GRADES:
             good, expected = value in ("drift", "fail"), '"drift" or "fail"'
         else:
             good, expected = key == "reason" and isinstance(value, str), f"one of the keys in {FILE.name}"

@@ -142,16 +142,18 @@ def failing_findings(comparison: Comparison, tolerance: Tolerance) -> tuple[Find
     """The findings that fail by themselves.
 
     Of lost and invented text, those of more words than the edge allows; any where nothing is left of FEW words or more.
+    Where the edge only shows findings, that alone.
     """
     text = comparison.text
     is_empty = text is not None and not text.hypothesis.strip() and text.leading_counts.length >= FEW
-    return tuple(
-        item
-        for item in comparison.findings
-        if item.is_fault
-        and item.kind in LEADING
-        and (item.kind not in OF_WORDS or is_empty or _grade(item.count, tolerance.lost_words) is Grade.FAIL)
-    )
+    named = [item for item in comparison.findings if item.is_fault and item.kind in LEADING]
+    return tuple(item for item in named if is_empty or _fails(item, tolerance))
+
+
+def _fails(item: Finding, tolerance: Tolerance) -> bool:
+    if Grade(tolerance.finding) is not Grade.FAIL:
+        return False
+    return item.kind not in OF_WORDS or _grade(item.count, tolerance.lost_words) is Grade.FAIL
 
 
 def _grade(value: float, limit: Limit) -> Grade:
@@ -251,7 +253,8 @@ def _text_rung(comparison: Comparison, tolerance: Tolerance) -> RungResult:
     by_rate = _rate_grade(counts, tolerance.text_rate)
     marks = text.count("punctuation") + text.count("case")
     by_marks = _grade(marks, tolerance.punctuation_edits)
-    by_findings = Grade.FAIL if failing_findings(comparison, tolerance) else Grade.PASS
+    shown = any(item.is_fault and item.kind in LEADING for item in comparison.findings)
+    by_findings = Grade.FAIL if failing_findings(comparison, tolerance) else Grade.DRIFT if shown else Grade.PASS
     grade = max(by_rate, by_marks, by_findings, key=_WORSE.index)
     rate = "n/a" if counts.rate is None else f"{counts.rate:.1%}"
     worst = min(text.edits, key=_rank, default=None)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ from whisper_parity.model.formats import canonical, folders, openai, pickled, so
 from whisper_parity.model.formats.source import Source
 from whisper_parity.model.formats.weights import Weights
 from whisper_parity.system import cache as caching
-from whisper_parity.system.files import exists, locked
+from whisper_parity.system.files import exists, locked, sources_sha256
 
 MICRO = project.packaged("micro", "micro.pt")
 
@@ -86,7 +84,8 @@ def read(path: Path) -> dict[str, Any]:
 
 def _loadable(given: Source, sha256: str, cache: Path) -> tuple[Path, Weights]:
     """The file that openai-whisper loads, and what is in it: the given one, or one that it was converted to once."""
-    folder = cache / f"{sha256[:16]}-{_code()}"
+    code = sources_sha256(Path(canonical.__file__).parent)  # what another version made is not taken
+    folder = cache / f"{sha256[:16]}-{code[:8]}"
     converted = folder / f"{given.name}.pt"
     if not converted.is_file():
         weights = given.read()
@@ -97,15 +96,6 @@ def _loadable(given: Source, sha256: str, cache: Path) -> tuple[Path, Weights]:
                 canonical.write(weights, converted)
     caching.touch(converted)
     return converted, source.find(converted).read()
-
-
-@lru_cache(maxsize=1)
-def _code() -> str:
-    """Hash of the code that converts: what another version made is not taken."""
-    digest = hashlib.sha256()
-    for file in sorted(Path(canonical.__file__).parent.glob("*.py")):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:8]
 
 
 def _by_name(name: str) -> Path:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from whisper_parity.clips import features
 from whisper_parity.project import PACKAGE
 from whisper_parity.run.plan import Plan
 from whisper_parity.system import machine, serial
+from whisper_parity.system.files import sources_sha256
 from whisper_parity.trace.trace import TRACE_VERSION
 
 ROOMS = ("clips", "model", "backend", "decode", "trace")
@@ -46,7 +45,7 @@ def of_stage(plan: Plan, artifact: Artifact) -> str:
         "threads": plan.threads,
         "packages": machine.versions(*machine.PACKAGES, *plan.backends.packages([artifact.stage])),
         "settings": plan.backends.deciding_settings(artifact.stage),
-        "code": [_code(PACKAGE / room) for room in ROOMS] + [_code(_folder(backend))],
+        "code": [sources_sha256(PACKAGE / room) for room in ROOMS] + [sources_sha256(_folder(backend))],
         "processor": [platform.machine(), *machine.processor()],
         "environment": {name: os.environ[name] for name in sorted(os.environ) if _chooses_kernels(name)},
     }
@@ -64,12 +63,3 @@ def _folder(backend: Backend) -> Path:
     origin = specification.origin if specification else None
     assert origin is not None  # noqa: S101 - the class was imported from there
     return Path(origin).parent if Path(origin).name == "__init__.py" else Path(origin)
-
-
-@cache
-def _code(place: Path) -> str:
-    """Hash of the Python sources of a folder, or of one file, as they were when they were first asked for."""
-    digest = hashlib.sha256()
-    for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()

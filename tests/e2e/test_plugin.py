@@ -82,7 +82,7 @@ def test_an_installed_backend_is_built_run_and_judged(cli: Cli, clip: Path, scri
     strict = rows("strict", exit_code=1)
     assert {stage: row["verdict"]["outcome"] for stage, row in strict.items()} == {
         "pytorch": "reference",
-        "rounded": "drift",
+        "rounded": "diverged",
         "rounded:bfloat16": "diverged",
     }
     assert strict["rounded:bfloat16"]["verdict"]["rung"] == "tensor"

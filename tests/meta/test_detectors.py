@@ -320,6 +320,20 @@ def test_what_another_policy_may_do_and_what_it_may_not(text, outcome, said):
 
 
 @pytest.mark.parametrize(
+    ("text", "outcome", "said"),
+    [
+        (f"{traces.TEXT}{' ask not' * 12}", Outcome.DRIFT, "repetition loop: "),
+        ("Thank you for watching", Outcome.DRIFT, "other text: "),
+        ("", Outcome.DIVERGED, "lost text: "),
+    ],
+)
+def test_what_another_window_makes_of_a_clip_is_named_and_fails_nothing(text, outcome, said):
+    """The same loop and weights on both sides: the users' own choice, named first; nothing left is nobody's choice."""
+    found = verdict(Trace(trace("pytorch").header, ()), spoken("pytorch:10s", text))
+    assert (found.outcome, found.reason.startswith(said)) == (outcome, True), found.reason
+
+
+@pytest.mark.parametrize(
     ("text", "outcome"),
     [
         (traces.TEXT, Outcome.PASS),

@@ -206,7 +206,7 @@ def test_everything_that_decides_a_trace_is_in_its_key(made, monkeypatch, tmp_pa
     }
     for name, target, attribute, value in (
         ("package", deciding.machine, "versions", lambda *_: {"torch": "99"}),
-        ("code", deciding, "_code", lambda _: "edited"),
+        ("code", deciding, "sources_sha256", lambda _: "edited"),
         ("processor", deciding.machine, "processor", lambda: ("other", "avx9")),
         ("python", deciding.platform, "python_version", lambda: "3.99"),
     ):
