@@ -32,6 +32,8 @@ ROLES: Mapping[str, frozenset[str]] = {
     PRODUCT: frozenset({"FULLY_CONNECTED", "BATCH_MATMUL", "CONV_2D", "DEPTHWISE_CONV_2D"}),
     SHAPE: frozenset({"SHAPE", "RANK"}),
 }
+VENDOR = "MTKEXT_"
+"""What MediaTek's converter puts before the names of built-in ops that it writes as custom ones."""
 WHOLE_NORMS = ("layer_norm", "layernorm", "layer_normalization", "rms_norm")
 """Parts of the names of custom and composite ops that are a whole normalisation."""
 SOURCES = {"encoder": "input_features", "decoder": "token_embeddings"}
@@ -228,7 +230,7 @@ def _op_name(model: Any, operator: Any) -> str:
 def _role(name: str) -> str:
     if _is_whole_norm(name):
         return NORM
-    return next((role for role, names in ROLES.items() if name in names), OTHER)
+    return next((role for role, names in ROLES.items() if name.removeprefix(VENDOR) in names), OTHER)
 
 
 def _is_whole_norm(name: str) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,16 +21,21 @@ from whisper_parity.backends.split import inside
 from whisper_parity.backends.split.embedding import TokenEmbedding, filled
 from whisper_parity.backends.split.inside import FileProbe
 from whisper_parity.backends.tflite import session, surgery
-from whisper_parity.backends.tflite.given import GivenGraph
-from whisper_parity.backends.tflite.graph import Graph
 from whisper_parity.backends.tflite.settings import Settings
 from whisper_parity.backends.tflite.surgery import FED, SOURCES, Copy, Shape
+
+
+class Loaded(Protocol):
+    """**Protocol:** a loaded copy."""
+
+    def run_all(self, arrays: Mapping[str, Float32]) -> Mapping[str, NDArray[Any]]:
+        """Outputs by their names in files, of inputs by theirs."""
 
 
 class CopyTaps:
     """`Tapping` by loaded copies: of the one kind that they were written for."""
 
-    def __init__(self, copies: Mapping[str, Copy], graphs: Mapping[str, Graph | GivenGraph]) -> None:
+    def __init__(self, copies: Mapping[str, Copy], graphs: Mapping[str, Loaded]) -> None:
         self._copies, self._graphs = copies, graphs
 
     def entire(self, component: str, wanted: Collection[str], arrays: Mapping[str, Float32]) -> dict[str, NDArray[Any]]:

@@ -76,7 +76,9 @@ class Probed:
     final_snr_db: float | None
     """SNR of the final output against the shipped file's."""
     inside: bool = False
-    """Measured in the shipped file itself; else in one that we built."""
+    """Measured in the shipped file itself; else in one that was made for it."""
+    made: str = ""
+    """What that one is, in a sentence."""
 
 
 class Measurer:
@@ -131,11 +133,6 @@ class Measurer:
             return session.tapped(self.question.component, self.inputs)
 
     @cached_property
-    def metered(self) -> bool:
-        """Whether the stage runs on a device, where every probe costs."""
-        return self._session().usage() is not None
-
-    @cached_property
     def shipped(self) -> Shipped:
         """The shipped artifact's final output against the reference.
 
@@ -155,8 +152,10 @@ class Measurer:
         """Build the probes of all units, entire and single, in parallel: a converter process has one thread.
 
         Raises:
+            UnavailableError: the stage gives text only.
             ParityError: one cannot be built here.
         """
+        self._session()
         specs = [str(taps.make(kind, self.units, self.dims)) for kind in (taps.ENTIRE, taps.SINGLE)]
         for _ in side_by_side(lambda spec: self._bench.artifact(self.question.candidate, spec), specs):
             pass
@@ -187,7 +186,8 @@ class Measurer:
         with self._bench.probe(probe) as session:
             outputs = session.tapped(self.question.component, inputs)
             probed = self._compared(wanted, session.label, outputs, shipped)
-        probed = replace(probed, inside=probe.sha256 == self._bench.artifact(self.question.candidate).sha256)
+        inside = probe.sha256 == self._bench.artifact(self.question.candidate).sha256
+        probed = replace(probed, inside=inside, made="" if inside else "; ".join(probe.notes))
         self.runs += 1
         serial.write(path, probed)
         return probed
