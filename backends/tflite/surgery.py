@@ -25,7 +25,20 @@ from whisper_parity.model.dims import Dims
 ROLES: Mapping[str, frozenset[str]] = {
     NORM: frozenset({"MEAN", "SUM", "L2_NORMALIZATION", "AVERAGE_POOL_2D"}),
     PASS: frozenset(
-        {"RESHAPE", "TRANSPOSE", "QUANTIZE", "DEQUANTIZE", "CAST", "SQUEEZE", "EXPAND_DIMS", "BROADCAST_TO"}
+        {
+            "RESHAPE",
+            "TRANSPOSE",
+            "QUANTIZE",
+            "DEQUANTIZE",
+            "CAST",
+            "SQUEEZE",
+            "EXPAND_DIMS",
+            "BROADCAST_TO",
+            "SLICE",
+            "STRIDED_SLICE",
+            "GATHER",
+            "GATHER_ND",
+        }
     ),
     SUM: frozenset({"ADD"}),
     SCALE: frozenset({"MUL"}),

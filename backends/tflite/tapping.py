@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,7 +17,7 @@ from whisper_parity.backend.contract import Float32
 from whisper_parity.backend.interface import Port
 from whisper_parity.backend.taps import Taps
 from whisper_parity.backends.split import inside
-from whisper_parity.backends.split.embedding import TokenEmbedding, filled
+from whisper_parity.backends.split.embedding import TokenEmbedding
 from whisper_parity.backends.split.inside import FileProbe
 from whisper_parity.backends.tflite import session, surgery
 from whisper_parity.backends.tflite.settings import Settings
@@ -101,5 +100,4 @@ def opened(settings: Settings, artifact: Artifact, wanted: Taps, threads: int) -
                 for role, copy in copies.items()
             }  # fmt: skip
             label = f"{artifact.stage} ({runtime}), taps in the file itself"
-            lookup = partial(filled, table=table, count=dims.n_text_ctx)
-            yield FileProbe(label, wanted, dims, CopyTaps(copies, graphs), lookup, interface)
+            yield FileProbe(label, wanted, dims, CopyTaps(copies, graphs), inside.lookup(table), interface)

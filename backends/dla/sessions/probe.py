@@ -83,10 +83,10 @@ class NeuronrtProbe(Workplace):
             self.device.shell("rm", "-f", *self._models.values(), limit_s=10.0)
         super().close()
 
-    def _lookup(self, tokens: Sequence[int]) -> Float32:
+    def _lookup(self, tokens: Sequence[int], count: int) -> Float32:
         if self._table is None:
             raise ArtifactError("expected a probe with the decoder, found one of the encoder alone")
-        return self._table.lookup(tokens)
+        return self._table.lookup(tokens, count)
 
     def _checked(self, role: str, artifact: Artifact) -> Copy:
         """The ports by handle, their shapes checked against the file's I/O map."""
