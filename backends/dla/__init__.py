@@ -16,11 +16,10 @@ from whisper_parity.backend.contract import Availability, Backend
 from whisper_parity.backend.stage import StageName
 from whisper_parity.backend.taps import Taps
 from whisper_parity.backends import limits, provenance
-from whisper_parity.backends.dla import compiler
+from whisper_parity.backends.dla import compiler, probes
 from whisper_parity.backends.dla import settings as reading
 from whisper_parity.backends.dla.link import adb
 from whisper_parity.backends.dla.settings import Settings
-from whisper_parity.backends.split import probe_session
 from whisper_parity.backends.split.embedding import constant, link_or_copy_token_embedding
 from whisper_parity.backends.split.names import dla_names
 from whisper_parity.errors import ParityError
@@ -117,8 +116,8 @@ class DLABackend:
         return taps.file_names(self.file_names(checkpoint, variant), wanted)
 
     def probe_tools(self) -> dict[str, str]:
-        """Our modules around Whisper's; what is compiled comes from the probe of the parent."""
-        return probe_session.tools()
+        """What puts taps into the files that are compiled."""
+        return probes.tools()
 
     def build(self, parent: Artifact, out: Path, variant: str, options: BuildOptions) -> None:
         """Compile both files; command, plan and time of each go beside them.
@@ -135,15 +134,15 @@ class DLABackend:
         record: dict[str, Any] = {
             "compiler": tool.version, "soc": self.settings.profile.code, "source": self.settings.profile.source
         }  # fmt: skip
-        for role in wanted.components if wanted else ROLES:
+        if wanted:
+            record |= probes.compiled(tool, parent, out, names, wanted, self.settings)
+        for role in () if wanted else ROLES:
             flags = self.settings.compile_flags(role)
             foreign = parent.origin == GIVEN
             done = compiler.compile_file(
                 tool, parent.path(role), out / names[role], flags, self.settings, foreign=foreign
             )
             record[role] = asdict(done)
-        if wanted:
-            record["ports"] = {role: _port_order(parent.path(role)) for role in wanted.components}
         (out / names["compilation"]).write_text(json.dumps(record, indent=2) + "\n", "utf-8")
         if "token_embedding" in names:
             link_or_copy_token_embedding(parent, out)
@@ -160,14 +159,6 @@ class DLABackend:
         simulated = StageName.parse(artifact.stage).variant == SIMULATED
         with fleet.opened(self.settings, artifact, simulated=simulated, threads=threads) as session:
             yield session
-
-
-def _port_order(path: Path) -> dict[str, list[str]]:
-    """What a file's inputs and outputs are, in the order that the compiler numbers them in."""
-    from whisper_parity.backends.tflite.litert.probe_files import port_order
-
-    inputs, outputs = port_order(path)
-    return {"inputs": inputs, "outputs": outputs}
 
 
 def _compiler_version(settings: Settings) -> dict[str, str]:

@@ -15,7 +15,7 @@ from whisper_parity.backend.contract import Availability, Facts, Float32
 from whisper_parity.backend.facets import Perturbation
 from whisper_parity.backend.taps import Taps
 from whisper_parity.backends import limits, provenance
-from whisper_parity.backends.split import placement, probe_session
+from whisper_parity.backends.split import placement
 from whisper_parity.backends.split.probe_session import HostProbe
 from whisper_parity.errors import BuildError
 from whisper_parity.model.checkpoint import Checkpoint
@@ -60,13 +60,9 @@ class PyTorchBackend:
         """The checkpoint."""
         return {"checkpoint": checkpoint.path.name}
 
-    def probe_names(self, checkpoint: Checkpoint, variant: str, wanted: Taps) -> dict[str, str]:
-        """None of its own: its modules are tapped as they are."""
-        return {}
-
-    def probe_tools(self) -> dict[str, str]:
-        """Our modules around Whisper's."""
-        return probe_session.tools()
+    def looks_inside(self, artifact: Artifact) -> bool:
+        """Its modules are tapped as they are."""
+        return True
 
     def build(self, parent: Artifact, out: Path, variant: str, options: BuildOptions) -> None:
         """Nothing to build: the checkpoint is run as it is."""

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from whisper_parity.backend import taps
 from whisper_parity.backend.contract import Float32
 from whisper_parity.backend.taps import Taps
-from whisper_parity.backends import provenance
 from whisper_parity.errors import ArtifactError
 from whisper_parity.model.dims import Dims
 
@@ -48,11 +47,6 @@ class HostProbe:
         outputs = self._run(component, taps.fed(ports, inputs, self._lookup))
         count = taps.rows(component, self._dims, inputs)
         return {unit: _cut(unit, outputs[unit], shape, count) for unit, shape in ports.outputs.items()}
-
-
-def tools() -> dict[str, str]:
-    """What determines a probe's files in addition to the tools of ordinary ones."""
-    return {"probes": provenance.of_code("backends.split.probes", "backend.taps")["whisper-parity"]}
 
 
 def _cut(unit: str, output: Float32, shape: tuple[int, ...], count: int) -> Float32:

@@ -1,4 +1,4 @@
-"""Whisper's halves with taps, as torch modules from which the probe artifacts of all representations are traced.
+"""Whisper's halves with taps, as torch modules: the hidden states of the reference itself.
 
 Whisper's own modules do the arithmetic; this file only calls them in order. It repeats the single lines that Whisper
 computes outside its submodules: GELU after the convolutions, the positional sum, the residual sums around tapped
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from whisper.model import AudioEncoder
@@ -117,7 +116,7 @@ def _residual(
 
 
 def probe(selection: Taps, component: str, half: nn.Module, dims: Dims) -> nn.Module:
-    """The module of one probe file; its inputs and outputs are `taps.ports`, in order.
+    """The module of one probe; its inputs and outputs are `taps.ports`, in order.
 
     Args:
         selection: the taps.
@@ -133,8 +132,3 @@ def probe(selection: Taps, component: str, half: nn.Module, dims: Dims) -> nn.Mo
         module_class = EntireDecoder if selection.kind == taps.ENTIRE else SingleDecoder
     module: nn.Module = module_class(half, graph, wanted).eval()
     return module
-
-
-def example_inputs(selection: Taps, component: str, dims: Dims) -> dict[str, Tensor]:
-    """Zeros for every input of a probe file, by name."""
-    return {name: torch.zeros(shape) for name, shape in taps.ports(selection, component, dims).inputs.items()}

@@ -22,8 +22,9 @@ from whisper_parity.errors import UnavailableError
 from whisper_parity.model.dims import Dims
 
 NORM, PASS, SUM, SCALE, PRODUCT, SHAPE, OTHER = "norm", "pass", "sum", "scale", "product", "shape", "other"
-"""Roles of nodes: begins a normalisation (a mean, a variance, or all of it); changes no value but its layout or type;
-adds; multiplies element by element; multiplies by a matrix; reads the shape and no values; anything else."""
+"""Roles of nodes: begins a normalisation (a mean, a variance, or all of it); changes no value but its layout or type,
+or leaves some out (the rows before the last); adds; multiplies element by element; multiplies by a matrix; reads the
+shape and no values; anything else."""
 FIRST = {"encoder": "encoder.positions", "decoder": "decoder.positions"}
 
 

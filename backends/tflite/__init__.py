@@ -12,9 +12,7 @@ from whisper_parity.backend.artifact import Artifact, BuildOptions
 from whisper_parity.backend.constants import Constant
 from whisper_parity.backend.contract import Availability, Backend
 from whisper_parity.backend.interface import Interface
-from whisper_parity.backend.taps import Taps
 from whisper_parity.backends import limits, provenance
-from whisper_parity.backends.split import probe_session
 from whisper_parity.backends.split.inside import FileProbe
 from whisper_parity.backends.split.interface import Choices
 from whisper_parity.backends.split.last_row import LastRow
@@ -23,7 +21,6 @@ from whisper_parity.backends.tflite import settings as reading
 from whisper_parity.backends.tflite.litert.worker import build_files
 from whisper_parity.backends.tflite.session import MTKSession, TFLiteSession, opened
 from whisper_parity.backends.tflite.settings import Settings
-from whisper_parity.backends.torchscript import mask_value
 from whisper_parity.errors import ParityError, UnavailableError
 from whisper_parity.model.checkpoint import Checkpoint
 from whisper_parity.system.workers import workers
@@ -152,16 +149,6 @@ class TFLiteBackend:
             names["conversion"] = f"conversion_{checkpoint.name}.json"
         return names
 
-    def probe_names(self, checkpoint: Checkpoint, variant: str, wanted: Taps) -> dict[str, str]:
-        """encoder_base_80x3000_probe.tflite, encoder_base_80x3000_int8_probe.tflite, ..."""
-        return taps.file_names(tflite_names(checkpoint, "" if variant == "fp32" else variant), wanted)
-
-    def probe_tools(self) -> dict[str, str]:
-        """Our modules around Whisper's, and their conversion."""
-        return probe_session.tools() | {
-            "conversion": provenance.of_code("backends.tflite.litert.probe_files")["whisper-parity"]
-        }
-
     @contextmanager
     def prepared(self) -> Iterator[None]:
         """Have litert-torch imported, which takes seconds; MediaTek's converter has a process of its own."""
@@ -182,9 +169,6 @@ class TFLiteBackend:
         if self.settings.converter == "litert" or variant in QUANTISED:
             provenance.require_extra("litert", "ai-edge-quantizer" if variant in QUANTISED else "litert-torch")
         names = self.file_names(parent.checkpoint, variant)
-        if wanted := taps.of_options(options, parent.checkpoint.dims):
-            self._build_probe(parent, out, variant, options, wanted)
-            return
         if self.settings.converter == "litert":
             build_files(parent, out, names, variant, options)
             return
@@ -212,17 +196,6 @@ class TFLiteBackend:
     def looks_inside(self, artifact: Artifact) -> bool:
         """Its files, of whatever origin, are opened with taps as they are: copies of them show what is inside."""
         return True
-
-    def _build_probe(self, parent: Artifact, out: Path, variant: str, options: BuildOptions, wanted: Taps) -> None:
-        from whisper_parity.backends.tflite.litert.probe_files import build_probe
-
-        if self.settings.converter == "mtk":
-            raise UnavailableError(
-                "probes of files by mtk_converter are not built: a LiteRT probe would not describe an mtk file",
-                hint='Set converter = "litert" in [backends.tflite] to look at the layers of such files',
-            )
-        names = self.probe_names(parent.checkpoint, variant, wanted)
-        build_probe(parent, out, names, variant, mask_value(options), wanted)
 
     def _probe_mtk(self) -> tuple[list[str], bool]:
         """What is to be said of MediaTek's tools, and whether they can be used; nothing where nobody asked for them."""

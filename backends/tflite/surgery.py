@@ -25,13 +25,28 @@ from whisper_parity.model.dims import Dims
 ROLES: Mapping[str, frozenset[str]] = {
     NORM: frozenset({"MEAN", "SUM", "L2_NORMALIZATION", "AVERAGE_POOL_2D"}),
     PASS: frozenset(
-        {"RESHAPE", "TRANSPOSE", "QUANTIZE", "DEQUANTIZE", "CAST", "SQUEEZE", "EXPAND_DIMS", "BROADCAST_TO"}
+        {
+            "RESHAPE",
+            "TRANSPOSE",
+            "QUANTIZE",
+            "DEQUANTIZE",
+            "CAST",
+            "SQUEEZE",
+            "EXPAND_DIMS",
+            "BROADCAST_TO",
+            "SLICE",
+            "STRIDED_SLICE",
+            "GATHER",
+            "GATHER_ND",
+        }
     ),
     SUM: frozenset({"ADD"}),
     SCALE: frozenset({"MUL"}),
     PRODUCT: frozenset({"FULLY_CONNECTED", "BATCH_MATMUL", "CONV_2D", "DEPTHWISE_CONV_2D"}),
     SHAPE: frozenset({"SHAPE", "RANK"}),
 }
+VENDOR = "MTKEXT_"
+"""What MediaTek's converter puts before the names of built-in ops that it writes as custom ones."""
 WHOLE_NORMS = ("layer_norm", "layernorm", "layer_normalization", "rms_norm")
 """Parts of the names of custom and composite ops that are a whole normalisation."""
 SOURCES = {"encoder": "input_features", "decoder": "token_embeddings"}
@@ -228,7 +243,7 @@ def _op_name(model: Any, operator: Any) -> str:
 def _role(name: str) -> str:
     if _is_whole_norm(name):
         return NORM
-    return next((role for role, names in ROLES.items() if name in names), OTHER)
+    return next((role for role, names in ROLES.items() if name.removeprefix(VENDOR) in names), OTHER)
 
 
 def _is_whole_norm(name: str) -> bool:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,19 +17,24 @@ from whisper_parity.backend.contract import Float32
 from whisper_parity.backend.interface import Port
 from whisper_parity.backend.taps import Taps
 from whisper_parity.backends.split import inside
-from whisper_parity.backends.split.embedding import TokenEmbedding, filled
+from whisper_parity.backends.split.embedding import TokenEmbedding
 from whisper_parity.backends.split.inside import FileProbe
 from whisper_parity.backends.tflite import session, surgery
-from whisper_parity.backends.tflite.given import GivenGraph
-from whisper_parity.backends.tflite.graph import Graph
 from whisper_parity.backends.tflite.settings import Settings
 from whisper_parity.backends.tflite.surgery import FED, SOURCES, Copy, Shape
+
+
+class Loaded(Protocol):
+    """**Protocol:** a loaded copy."""
+
+    def run_all(self, arrays: Mapping[str, Float32]) -> Mapping[str, NDArray[Any]]:
+        """Outputs by their names in files, of inputs by theirs."""
 
 
 class CopyTaps:
     """`Tapping` by loaded copies: of the one kind that they were written for."""
 
-    def __init__(self, copies: Mapping[str, Copy], graphs: Mapping[str, Graph | GivenGraph]) -> None:
+    def __init__(self, copies: Mapping[str, Copy], graphs: Mapping[str, Loaded]) -> None:
         self._copies, self._graphs = copies, graphs
 
     def entire(self, component: str, wanted: Collection[str], arrays: Mapping[str, Float32]) -> dict[str, NDArray[Any]]:
@@ -96,5 +100,4 @@ def opened(settings: Settings, artifact: Artifact, wanted: Taps, threads: int) -
                 for role, copy in copies.items()
             }  # fmt: skip
             label = f"{artifact.stage} ({runtime}), taps in the file itself"
-            lookup = partial(filled, table=table, count=dims.n_text_ctx)
-            yield FileProbe(label, wanted, dims, CopyTaps(copies, graphs), lookup, interface)
+            yield FileProbe(label, wanted, dims, CopyTaps(copies, graphs), inside.lookup(table), interface)

@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 from whisper_parity.backend import settings as reading
@@ -16,6 +15,7 @@ from whisper_parity.backend.constants import Constant
 from whisper_parity.backend.contract import Availability, Backend, Facts, Float32, Placement
 from whisper_parity.backend.interface import Half, Interface
 from whisper_parity.backends import provenance
+from whisper_parity.backends.split import inside
 from whisper_parity.backends.split.embedding import TokenEmbedding, constant, filled
 from whisper_parity.backends.split.inside import FileProbe
 from whisper_parity.backends.split.last_row import LastRow
@@ -139,8 +139,8 @@ class TorchScriptBackend:
             table = None if takes_ids else TokenEmbedding(artifact.path("token_embedding"), dims)
             if wanted is not None:
                 label = f"{_label(torch.__version__)}, taps in the file itself"
-                lookup = partial(filled, table=table, count=dims.n_text_ctx)
-                yield FileProbe(label, wanted, dims, ScriptTaps(scripts, dims, interface), lookup, interface)
+                units = ScriptTaps(scripts, dims, interface)
+                yield FileProbe(label, wanted, dims, units, inside.lookup(table), interface)
                 return
             session = TorchScriptSession(scripts, table, dims, interface, (*notes, *(table.notes if table else ())))
             yield LastRow(session, session.row) if interface and interface.last_row else session

@@ -28,7 +28,8 @@ ROLES: Mapping[str, frozenset[str]] = {
         {
             "to", "type_as", "float", "half", "double", "contiguous", "view", "reshape", "permute", "transpose", "t",
             "unsqueeze", "squeeze", "flatten", "clone", "detach", "dropout", "alias", "expand", "movedim", "swapaxes",
-            "_unsafe_view", "_reshape_alias", "quantize_per_tensor", "dequantize", "to_mkldnn", "to_dense",
+            "_unsafe_view", "_reshape_alias", "quantize_per_tensor", "dequantize", "to_mkldnn", "to_dense", "slice",
+            "select", "narrow", "index_select", "index",
         }
     ),
     SUM: frozenset({"add", "add_", "__iadd__", "add_relu"}),
@@ -73,6 +74,7 @@ class Inside:
             raise UnavailableError(f"torchscript {component}: its layers are not told apart: its output is no tensor")
         self._graph_taps = stream.found(nodes, inputs, outputs[0], fused, component, dims, f"torchscript {component}")
         self._kinds: dict[int, Kind] = {}
+        self._shapes: list[torch.Size] = []
 
     def entire(self, wanted: Sequence[str], arrays: Sequence[torch.Tensor]) -> dict[str, NDArray[Any]]:
         """Outputs of units on the file's own inputs; the last unit's is the file's.
@@ -83,6 +85,7 @@ class Inside:
         """
         selection = stream.selected(self._graph_taps, wanted)
         outputs = self._call([], [tap.behind for tap in selection], arrays)
+        self._remember(arrays)
         self._kinds |= {tap.behind: Kind.of(output) for tap, output in zip(selection, outputs)}
         return {tap.unit: _numbers(output) for tap, output in zip(selection, outputs)}
 
@@ -97,6 +100,7 @@ class Inside:
             hidden: what units are fed; those without are left out.
         """
         selection = stream.selected(self._graph_taps, wanted)
+        self._remember(arrays)
         if any(tap.behind not in self._kinds for tap in selection):
             self.entire(wanted, arrays)
         alone = inside.chosen(selection, hidden)
@@ -104,6 +108,12 @@ class Inside:
         states = [self._kinds[tap.before].made(hidden[tap.fed], tap.unit) for tap in fed]
         outputs = self._call([tap.before for tap in fed], [tap.behind for tap in alone], [*arrays, *states])
         return {tap.unit: _numbers(output) for tap, output in zip(alone, outputs)}
+
+    def _remember(self, arrays: Sequence[torch.Tensor]) -> None:
+        """Forget the kinds of tensors when inputs have other shapes, as a file of free length may take them."""
+        shapes = [array.shape for array in arrays]
+        if shapes != self._shapes:
+            self._kinds, self._shapes = {}, shapes
 
     def _call(
         self, fed: Sequence[int], wanted: Sequence[int], arrays: Sequence[torch.Tensor]

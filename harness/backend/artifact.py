@@ -156,6 +156,15 @@ def read_lineage(folder: Path, stage: str, checkpoint: Checkpoint, origin: str) 
     )  # fmt: skip
 
 
+def recorded_sha256(folder: Path, stage: str) -> str | None:
+    """The hash of a stage's files as their lineage record has it, unchecked; None without a record that can be read."""
+    path = folder / lineage_name(stage)
+    try:
+        return str(_read_record(path).get("sha256")) if inputs.is_there(path) else None
+    except ArtifactError:
+        return None
+
+
 def now() -> str:
     """The time in UTC, to the second, as ISO 8601."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from whisper_parity.backend import artifact as artifacts
-from whisper_parity.backend import given, taps
+from whisper_parity.backend import given, origin, taps
 from whisper_parity.backend.artifact import Artifact, BuildOptions
 from whisper_parity.backend.contract import Backend
 from whisper_parity.backend.facets import Preparable, Tappable, Transparent
+from whisper_parity.backend.origin import Origin
 from whisper_parity.backend.registry import Backends
 from whisper_parity.backend.stage import StageName
 from whisper_parity.backend.taps import Taps
@@ -53,40 +54,78 @@ class Workshop:
         return taps.of_options(self.options, self.checkpoint.dims)
 
 
-def obtain(workshop: Workshop, stage: str) -> Artifact:
+def obtain(workshop: Workshop, stage: str, front: str | None = None) -> Artifact:
     """The artifact of a stage: the user's, the cached one, or one that is built now.
 
-    With the option `taps`: the same files where they show what is inside, else a probe that is built.
+    With the option `taps`: the same files where they show what is inside, else a probe that is built from the files
+    that they were made from.
+
+    Args:
+        workshop: where artifacts come from.
+        stage: its name.
+        front: of a probe, the stage in front of it in the run.
 
     Raises:
         ArtifactError: a user's file that does not fit, or no file of the stage in the user's folder.
-        UnavailableError: the backend is not usable here, or has no probes and one is asked for.
+        UnavailableError: the backend is not usable here, or has no probes and one is asked for; or what a probe is
+            built from is not known.
         BuildError: its converter failed.
         OutputError: the cache cannot be written.
         UsageError: a probe of units that the checkpoint does not have.
     """
-    backend = workshop.backends.get(StageName.parse(stage).backend)
-    if workshop.taps and isinstance(backend, Transparent):
-        plain = {name: value for name, value in workshop.options.items() if name != taps.OPTION}
-        files = _obtained(replace(workshop, options=plain), stage)
-        if backend.looks_inside(files):
-            return replace(files, options={**(files.options or {}), taps.OPTION: str(workshop.taps)})
-    return _obtained(workshop, stage)
+    return _tapped(workshop, stage, front) if workshop.taps else _obtained(workshop, stage)
+
+
+def _tapped(workshop: Workshop, stage: str, front: str | None) -> Artifact:
+    """A stage's files with taps: they themselves, or a probe."""
+    name = StageName.parse(stage)
+    backend = workshop.backends.get(name.backend)
+    if not isinstance(backend, (Tappable, Transparent)):
+        raise UnavailableError(f"{stage}: backend {name.backend} cannot make probes, so its layers are not known")
+    plain = replace(workshop, options={key: value for key, value in workshop.options.items() if key != taps.OPTION})
+    shipped = _obtained(plain, stage)
+    if isinstance(backend, Transparent) and backend.looks_inside(shipped):
+        return replace(shipped, options={**(shipped.options or {}), taps.OPTION: str(workshop.taps)})
+    parent = _origin(plain, backend, shipped, front)
+    probe = _cached_or_built(workshop, backend, name, parent.artifact)
+    return replace(probe, notes=(parent.sentence(stage),))
+
+
+def _origin(workshop: Workshop, backend: Backend, shipped: Artifact, front: str | None) -> Origin:
+    """The files that a stage's were made from."""
+    source = backend.source(StageName.parse(shipped.stage).variant)
+    assert source is not None  # noqa: S101 - a stage that is built from nothing shows what is inside
+    if shipped.origin != artifacts.GIVEN:
+        return Origin(_obtained(replace(workshop, build_missing=True), source), assumed=False)
+    nearest = [spec for spec in (front, source) if spec and _same_backend(spec, source)]
+    files = [_given(workshop, workshop.backends.of(spec), StageName.parse(spec)) for spec in dict.fromkeys(nearest)]
+    kept = _kept(workshop, source, shipped.parent_sha256)
+    return origin.chosen(shipped, [*filter(None, files), *kept], source)
+
+
+def _same_backend(spec: str, other: str) -> bool:
+    return StageName.parse(spec).backend == StageName.parse(other).backend
+
+
+def _kept(workshop: Workshop, stage: str, sha256: str | None) -> list[Artifact]:
+    """The artifact of a stage in the cache that has a hash."""
+    folders = workshop.cache.glob(f"{workshop.checkpoint.name}-{_kind(StageName.parse(stage), probe=False)}-*")
+    same = [folder for folder in folders if sha256 and artifacts.recorded_sha256(folder, stage) == sha256]
+    files = [artifacts.read_lineage(folder, stage, workshop.checkpoint, artifacts.CACHED) for folder in same]
+    return [*filter(None, files)]
 
 
 def _obtained(workshop: Workshop, stage: str) -> Artifact:
-    """As `obtain`; a probe is always built, from probes."""
+    """As `obtain`, without taps."""
     name = StageName.parse(stage)
     backend = workshop.backends.get(name.backend)
     availability = backend.availability()
     if not availability.usable:
         raise UnavailableError(f"{stage}: {availability.reason}")
-    if workshop.taps and not isinstance(backend, Tappable):
-        raise UnavailableError(f"{stage}: backend {name.backend} cannot make probes, so its layers are not known")
     source = backend.source(name.variant)
     if source is None:
         return _checkpoint(workshop, stage)
-    if workshop.given is not None and not workshop.taps:
+    if workshop.given is not None:
         files = _given(workshop, backend, name)
         if files is not None:
             return files
@@ -103,25 +142,6 @@ def prepared(backends: Backends, stages: Iterable[str]) -> Iterator[None]:
             if isinstance(backend, Preparable):
                 stack.enter_context(backend.prepared())
         yield
-
-
-def prepare_probes(workshop: Workshop, stage: str, stack: ExitStack) -> None:
-    """Let the backends of a stage's chain get ready to build its probes, until `stack` is closed.
-
-    Nothing is done where none is built, and where the cache holds one of the stage: most likely the others are there
-    too.
-    """
-    if not isinstance(workshop.backends.get(StageName.parse(stage).backend), Transparent):
-        _prepare_probes(workshop, stage, stack)
-
-
-def _prepare_probes(workshop: Workshop, stage: str, stack: ExitStack) -> None:
-    name = StageName.parse(stage)
-    backend = workshop.backends.get(name.backend)
-    if isinstance(backend, Preparable) and not any(workshop.cache.glob(f"*-{_kind(name, probe=True)}-*")):
-        stack.enter_context(backend.prepared())
-    if source := backend.source(name.variant):
-        _prepare_probes(workshop, source, stack)
 
 
 def export(artifact: Artifact, out: Path) -> Path:
@@ -149,11 +169,10 @@ def _given(workshop: Workshop, backend: Backend, name: StageName) -> Artifact | 
 
 
 def _checkpoint(workshop: Workshop, stage: str) -> Artifact:
-    """The checkpoint as an artifact; a probe of it has no files of its own, only the option."""
+    """The checkpoint as an artifact."""
     if workshop.whole is not None and workshop.whole != workshop.checkpoint:
         reduced.write(workshop.checkpoint, workshop.whole)
-    artifact = artifacts.of_checkpoint(stage, workshop.checkpoint)
-    return replace(artifact, options=dict(workshop.options)) if workshop.taps else artifact
+    return artifacts.of_checkpoint(stage, workshop.checkpoint)
 
 
 def _tools(workshop: Workshop, backend: Backend) -> dict[str, str]:

@@ -94,7 +94,11 @@ class Spreading(Protocol):
 
 @runtime_checkable
 class Tappable(Protocol):
-    """**Protocol:** a backend that can build probes: it understands the build option `taps`."""
+    """**Protocol:** a backend whose files show nothing: it builds probes of them.
+
+    `build` with the option `taps` is given what the shipped files were made from, and makes files of it that have
+    hidden states for outputs or inputs; `open` of these gives a `Probing`.
+    """
 
     def probe_names(self, checkpoint: Checkpoint, variant: str, wanted: Taps) -> dict[str, str]:
         """Names of a probe's files by role, "_probe" in those that must not ship by mistake."""

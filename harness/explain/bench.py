@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 from whisper_parity import project
-from whisper_parity.backend import build, registry
+from whisper_parity.backend import build
 from whisper_parity.backend.artifact import Artifact
 from whisper_parity.backend.contract import Probing
 from whisper_parity.clips.clip import Clip
 from whisper_parity.clips.features import Features
-from whisper_parity.errors import ParityError, RecordError, UsageError
-from whisper_parity.model import checkpoint
+from whisper_parity.errors import RecordError, UsageError
 from whisper_parity.run import conditions
 from whisper_parity.run import plan as plans
 from whisper_parity.run.folder import RunFolder
@@ -73,7 +72,8 @@ class Bench:
         if not taps:
             return self._sessions.artifact(spec)
         workshop = self.plan.workshop_of(spec)
-        return build.obtain(replace(workshop, options={**workshop.options, "taps": taps}), spec)
+        tapped = replace(workshop, options={**workshop.options, "taps": taps})
+        return build.obtain(tapped, spec, front=self.plan.stage(spec).parent)
 
     def session(self, spec: str) -> Session:
         """A stage's session, which stays open.
@@ -101,23 +101,6 @@ class Bench:
             ParityError: it cannot be opened here.
         """
         return self._sessions.probe(artifact)
-
-
-@contextmanager
-def expecting_probes(run: RunFolder, stages: Iterable[str]) -> Iterator[None]:
-    """Let backends prepare to build probes of a run's stages, in parallel with the block.
-
-    Errors are left to the bench, which meets them again and reports them.
-    """
-    with ExitStack() as stack:
-        with suppress(ParityError, OSError):
-            site = project.load(project.around(run.path))
-            options = plans.options_of(run, site)
-            backends = registry.load(site, options.settings)
-            workshop = plans.workshop(options, backends, checkpoint.resolve(options.checkpoint, options.cache))
-            for stage in dict.fromkeys(stages):
-                build.prepare_probes(workshop, stage, stack)
-        yield
 
 
 @contextmanager

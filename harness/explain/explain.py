@@ -17,7 +17,7 @@ from whisper_parity.compare.comparison import compare
 from whisper_parity.compare.results import ResultComparison
 from whisper_parity.errors import ParityError, RecordError, UnavailableError, UsageError
 from whisper_parity.explain import crossfeed, edges, layers, policies, weight
-from whisper_parity.explain.bench import Bench, expecting_probes
+from whisper_parity.explain.bench import Bench
 from whisper_parity.explain.bench import bench as opened_bench
 from whisper_parity.explain.crossfeed import Pair
 from whisper_parity.explain.differences import changes, differences
@@ -356,13 +356,12 @@ def explain_all(
     Raises:
         ParityError: the only requested cell cannot be explained; among several, its entry carries the reason.
     """
-    with expecting_probes(run, (stage for _, stage in chosen)):
-        for clip, stage in chosen:
-            advance(f"{clip} · {stage}")
-            try:
-                with opened_bench(run) as opened:
-                    yield explain(opened, opened.plan.clip(clip), stage, detail=detail)
-            except ParityError as error:
-                if len(chosen) == 1:
-                    raise
-                yield Explanations(clip, stage, (), missing=(str(error),), compared=False)
+    for clip, stage in chosen:
+        advance(f"{clip} · {stage}")
+        try:
+            with opened_bench(run) as opened:
+                yield explain(opened, opened.plan.clip(clip), stage, detail=detail)
+        except ParityError as error:
+            if len(chosen) == 1:
+                raise
+            yield Explanations(clip, stage, (), missing=(str(error),), compared=False)

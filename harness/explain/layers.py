@@ -32,7 +32,6 @@ LOST_DB = 6.0
 """A unit whose error is half as large as its output stands out, whatever the others lose."""
 
 INSIDE = "measured in the file itself, a copy with its hidden states as outputs"
-BUILT = "a probe may be fused differently from the shipped file"
 UNLIKE = "a copy that computes otherwise"
 
 Errors = Mapping[str, TapError]
@@ -68,7 +67,7 @@ def locate(
         clip: the input of both.
         window: index of the clip's window.
         component: "encoder", or "decoder", which is fed the reference's tokens and the reference's encoder output.
-        bisect: bisect instead of measuring every unit; always so for a stage on a device.
+        bisect: bisect instead of measuring every unit.
         detail: measure the sublayers of blocks too: attention, cross attention, MLP.
 
     Raises:
@@ -83,7 +82,7 @@ def locate(
     measurer = Measurer(bench, Question(reference, candidate, clip, window, component, detail))
     edge = tolerance.for_edge(bench.plan.tolerances, Edge(reference, candidate))
     limit_db = (edge.encoder_output_snr_db if component == "encoder" else edge.logits_snr_db).passes
-    return _bisect(measurer, limit_db) if bisect or measurer.metered else _measure_all(measurer, limit_db)
+    return _bisect(measurer, limit_db) if bisect else _measure_all(measurer, limit_db)
 
 
 def judge(units: Sequence[UnitError], limit_db: float) -> Judgement:
@@ -204,17 +203,14 @@ def _caveats(probes: Sequence[Probed], reference: str, limit_db: float) -> list[
     if not probes:
         return []
     inside = all(probe.inside for probe in probes)
-    notes = [INSIDE if inside else BUILT]
+    notes = [INSIDE if inside else probes[0].made]
     if all(probe.faithful for probe in probes):
-        notes[0] += ", and" if inside else ", but"
-        notes[0] += " its final output equals the shipped file's bit for bit"
+        notes[0] += ", and its final output equals the shipped file's bit for bit"
     else:
         worst = min((probe.final_snr_db for probe in probes if probe.final_snr_db is not None), default=None)
-        notes[0] += ", but" if inside else ", and"
-        notes[0] += f" its final output is not the shipped file's (SNR {_db(worst)} between them)"
+        notes[0] += f", but its final output is not the shipped file's (SNR {_db(worst)} between them)"
         if not all(_represents_shipped(probe, limit_db) for probe in probes):
-            notes.append(f"so this describes {UNLIKE if inside else 'a file that we built'}, and may not hold for the "
-                         "shipped one")  # fmt: skip
+            notes.append(f"so this describes {UNLIKE}, and may not hold for the shipped one")
     if any(error.snr_db is None for probe in probes for error in probe.errors):
         notes.append(f"hidden states of {reference} itself are not finite, so the units that they feed are not judged")
     return notes

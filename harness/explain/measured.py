@@ -76,7 +76,9 @@ class Probed:
     final_snr_db: float | None
     """SNR of the final output against the shipped file's."""
     inside: bool = False
-    """Measured in the shipped file itself; else in one that we built."""
+    """Measured in the shipped file itself; else in one that was made for it."""
+    made: str = ""
+    """What that one is, in a sentence."""
 
 
 class Measurer:
@@ -131,11 +133,6 @@ class Measurer:
             return session.tapped(self.question.component, self.inputs)
 
     @cached_property
-    def metered(self) -> bool:
-        """Whether the stage runs on a device, where every probe costs."""
-        return self._session().usage() is not None
-
-    @cached_property
     def shipped(self) -> Shipped:
         """The shipped artifact's final output against the reference.
 
@@ -155,8 +152,10 @@ class Measurer:
         """Build the probes of all units, entire and single, in parallel: a converter process has one thread.
 
         Raises:
+            UnavailableError: the stage gives text only.
             ParityError: one cannot be built here.
         """
+        self._session()
         specs = [str(taps.make(kind, self.units, self.dims)) for kind in (taps.ENTIRE, taps.SINGLE)]
         for _ in side_by_side(lambda spec: self._bench.artifact(self.question.candidate, spec), specs):
             pass
@@ -172,10 +171,15 @@ class Measurer:
             UnavailableError: it has none for any of them.
         """
         before = taps.previous(self.dims, self.question.component, units)
-        fed = [unit for unit in units if not before[unit] or before[unit] in self.hidden]
+        fed = [unit for unit in units if not before[unit] or self._is_whole(before[unit])]
         if not fed:
             raise UnavailableError(f"{self.question.reference} shows no hidden state in front of {units[0]}")
         return self._measured(taps.make(taps.SINGLE, fed, self.dims))
+
+    def _is_whole(self, unit: str) -> bool:
+        """Whether the reference has a unit's hidden state, of every token: a decoder may give the last row alone."""
+        count = taps.rows(self.question.component, self.dims, self.inputs)
+        return unit in self.hidden and self.hidden[unit].shape[1] == count
 
     def _measured(self, wanted: Taps) -> Probed:
         probe = self._bench.artifact(self.question.candidate, str(wanted))
@@ -187,18 +191,20 @@ class Measurer:
         with self._bench.probe(probe) as session:
             outputs = session.tapped(self.question.component, inputs)
             probed = self._compared(wanted, session.label, outputs, shipped)
-        probed = replace(probed, inside=probe.sha256 == self._bench.artifact(self.question.candidate).sha256)
+        inside = probe.sha256 == self._bench.artifact(self.question.candidate).sha256
+        probed = replace(probed, inside=inside, made="" if inside else "; ".join(probe.notes))
         self.runs += 1
         serial.write(path, probed)
         return probed
 
     def _compared(self, wanted: Taps, label: str, outputs: Mapping[str, Float32], shipped: Float32 | None) -> Probed:
         hidden = self.hidden
-        errors = tuple(_error(unit, hidden[unit], output) for unit, output in outputs.items() if unit in hidden)
+        errors = tuple(_last_error(unit, hidden[unit], output) for unit, output in outputs.items() if unit in hidden)
         if shipped is None:
             return Probed(str(wanted), label, errors, None, None)
-        same = bool(np.array_equal(shipped, outputs[self.final], equal_nan=True))
-        distance = _error(self.final, shipped, outputs[self.final]).snr_db
+        final = outputs[self.final]
+        same = bool(np.array_equal(shipped[:, -final.shape[1] :], final, equal_nan=True))
+        distance = _last_error(self.final, shipped, final).snr_db
         return Probed(str(wanted), label, errors, same, distance)
 
     def _hidden_inputs(self, wanted: Taps) -> dict[str, NDArray[Any]]:
@@ -241,6 +247,12 @@ class Measurer:
         stages = "--".join(StageName.parse(stage).slug for stage in (question.reference, question.candidate))
         name = f"{question.clip.name}--{stages}--{question.component}-{question.window}-{kind}-{key}.json"
         return self._bench.plan.folder.taps / name
+
+
+def _last_error(unit: str, reference: Float32, candidate: Float32) -> TapError:
+    """The error in the last rows that both have."""
+    count = min(reference.shape[1], candidate.shape[1])
+    return _error(unit, reference[:, -count:], candidate[:, -count:])
 
 
 def _error(unit: str, reference: Float32, candidate: Float32) -> TapError:

@@ -83,8 +83,9 @@ class LookUp:
 
     @property
     def is_good(self) -> bool:
-        """Whether everything that could be read is the checkpoint's."""
-        return all(file.is_good for file in self.files)
+        """Whether everything that could be read is the checkpoint's, and something of it."""
+        holds = any(file.tensors for file in self.files) or not self.was_read
+        return holds and all(file.is_good for file in self.files)
 
     @property
     def differences(self) -> tuple[Difference, ...]:

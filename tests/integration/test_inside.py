@@ -25,6 +25,7 @@ from whisper_parity.backends.torchscript.scripts import LoadedScripts, TapReques
 from whisper_parity.errors import UnavailableError
 from whisper_parity.model import checkpoint as checkpoints
 from whisper_parity.model.checkpoint import Checkpoint
+from whisper_parity.model.dims import Dims
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def test_torchscript_of_any_making_is_told_apart(tiny, tmp_path, kind):
         assert tuple(entire) == units
         final = scripts.rows(component, arrays, None, tiny.dims.n_text_ctx)
         np.testing.assert_array_equal(entire[taps.FINAL[component]], final)
-        hidden = [inside.canonical(unit, entire[unit], tiny.dims) for unit in units[:-1]]
+        hidden = [inside.canonical(unit, entire[unit], *_sizes(unit, tiny.dims)) for unit in units[:-1]]
         request = TapRequest(component, "single", units, units[1:], tiny.dims)
         single = scripts.tapped(request, arrays, hidden)
         assert tuple(single) == units
@@ -108,7 +109,7 @@ def test_tflite_of_any_making_is_told_apart(tiny, litert, tmp_path, monkeypatch,
     shipped = loaded(path, *session.shapes(tiny.dims)[component]).run(arrays)
     np.testing.assert_array_equal(entire[taps.FINAL[component]], shipped)
     hidden = {
-        unit: inside.canonical(before, entire[before], tiny.dims)
+        unit: inside.canonical(before, entire[before], *_sizes(before, tiny.dims))
         for before, unit in pairwise(units) if before in entire
     }  # fmt: skip
     single = runs["single"].single(component, units, arrays, hidden)
@@ -119,3 +120,9 @@ def test_tflite_of_any_making_is_told_apart(tiny, litert, tmp_path, monkeypatch,
 
 def loaded(path: Path, inputs: Shapes, outputs: Shapes) -> Graph:
     return Graph(session.interpreter_module()[0], path, 1, session.in_file(inputs), session.in_file(outputs))
+
+
+def _sizes(unit: str, dims: Dims) -> tuple[int, int]:
+    """Rows and columns of a unit's output."""
+    _, rows, columns = taps.ports(taps.make("entire", [unit], dims), unit.partition(".")[0], dims).outputs[unit]
+    return rows, columns

@@ -119,9 +119,9 @@ def test_probes_are_marked_and_ordinary_files_keep_their_keys(bench):
     assert "-probe-" in probe.folder.name
     record = json.loads((probe.folder / lineage_name("dla:simulated")).read_text())
     assert record["options"]["taps"] == "entire:encoder.conv"
+    assert record["parent_sha256"] == bench.artifact("tflite").sha256  # not of a probe, nor of the checkpoint
     assert "probes" in record["tools"]
-    for name in ("torchscript", "tflite", "dla"):
-        assert not {"probes", "conversion"} & set(sites.backends().get(name).tools())
+    assert "probes" not in sites.backends().get("dla").tools()
     assert bench.artifact("tflite:int8").options == {"mask_value": "-inf"}
 
 
@@ -188,23 +188,26 @@ def test_int8_is_measured_unit_by_unit(bench):
     assert single["decoder.positions"] == math.inf
 
 
-def test_a_device_is_halved_of_itself(bench):
-    """Few probes, the shipped file's output among the evidence; a second call runs none."""
+def test_a_device_runs_two_probes_of_what_was_compiled(bench):
+    """All units in both, the shipped file's output beside the copy's; a second call runs none."""
     strict = {**bench.plan.tolerances, "*->dla": {**bench.plan.tolerances["*->dla"], "encoder_output_snr_db": [90, 80]}}
     with ExitStack() as stack:
         strictly = Bench(replace(bench.plan, tolerances=strict), stack)
         found = layers.locate(strictly, "tflite", "dla:simulated", bench.plan.clip(CLIP), 0, "encoder")
     assert found.faithful
-    assert "found by bisection" in found.finding
-    assert found.culprit == "encoder.conv"  # the first that rounds to fp16
-    assert found.probes <= math.ceil(math.log2(len(found.units))) + 2
+    assert "measured in dla:simulated files that we made from the same tflite files" in found.finding
+    assert "and its final output equals the shipped file's bit for bit" in found.finding
+    assert all(unit.fails for unit in found.units if unit.unit != "encoder.positions")  # all that round to fp16
+    assert found.probes == 2
     with ExitStack() as stack:
         strictly = Bench(replace(bench.plan, tolerances=strict), stack)
-        strictly.probe = None  # nothing is opened again
+        opened, probe = [], strictly.probe
+        strictly.probe = lambda artifact: opened.append(artifact.stage) or probe(artifact)
         again = layers.locate(strictly, "tflite", "dla:simulated", bench.plan.clip(CLIP), 0, "encoder")
+    assert opened == ["tflite"]  # the reference
     assert again == replace(found, probes=0)
     kept = [path.name for path in bench.plan.folder.taps.glob(f"{CLIP}--tflite--dla-simulated--encoder-0-*")]
-    assert len(kept) == found.probes + 1
+    assert len(kept) == found.probes
 
 
 @pytest.fixture
@@ -219,9 +222,9 @@ def test_handles_in_another_order_are_found(reversed_handles):
     """By their shapes where those differ; where they do not, the final output is not the shipped file's."""
     bench = reversed_handles
     output = shipped(bench, "dla:simulated", "encoder")
-    with bench.probe(bench.artifact("dla:simulated", "entire:encoder.conv")) as probe:
+    with bench.probe(bench.artifact("dla:simulated", "entire:encoder.blocks.0")) as probe:
         found = probe.tapped("encoder", inputs(bench, "encoder"))
-    np.testing.assert_array_equal(found["encoder.conv"], output)
+    np.testing.assert_array_equal(found["encoder.blocks.0"], output)
     artifact = bench.artifact("dla:simulated", "entire:decoder.ln")
     with pytest.raises(DeviceError) as raised, bench.probe(artifact):
         pass

@@ -14,13 +14,18 @@ import torch
 from benchmarks import foreign as writing
 from tests.support import foreign
 from whisper_parity import project
+from whisper_parity.backends.dla import compiler
+from whisper_parity.backends.dla.settings import Settings
+from whisper_parity.backends.split import names
 from whisper_parity.backends.split.embedding import write_of_checkpoint
 from whisper_parity.backends.tflite import surgery, tapping
 from whisper_parity.backends.tflite.mtkext import flatfile
+from whisper_parity.errors import UnavailableError
 from whisper_parity.explain import layers
 from whisper_parity.explain.bench import Bench
 from whisper_parity.explain.explanation import LayerFinding
 from whisper_parity.model import checkpoint as checkpoints
+from whisper_parity.model.checkpoint import Checkpoint
 from whisper_parity.run import plan
 from whisper_parity.run.options import RunOptions
 
@@ -96,3 +101,31 @@ def test_a_broken_unit_of_tflite_is_named_and_a_copy_that_computes_otherwise_say
     assert "but its final output is not the shipped file's (SNR" in finding.finding
     assert "a copy that computes otherwise, and may not hold for the shipped one" in finding.finding
     assert not finding.output_fails
+
+
+def test_a_broken_unit_of_what_was_compiled_is_named(located, tmp_path):
+    """A compiled file without a record: in a copy of the TFLite files beside it; where there are none, one line."""
+    checkpoint, files = checkpoints.resolve(RunOptions().checkpoint), tmp_path / "files"
+    with torch.no_grad():
+        writing.write(writing.broken(checkpoint, "encoder-head"), files, checkpoint, "tflite")
+    _compile(files, checkpoint)
+    finding = located("dla:simulated", "encoder")
+    assert (finding.culprit, finding.faithful, finding.probes) == ("encoder.blocks.1", True, 2)
+    made = (
+        "dla:simulated files that we made from the tflite files in files (that the shipped ones were made from them is"
+    )
+    assert made in finding.finding
+    for path in files.glob("*.tflite"):
+        path.unlink()
+    with pytest.raises(UnavailableError, match=r"the tflite files that they were made from are not in .*: no layer"):
+        located("dla:simulated", "encoder")
+
+
+def _compile(files: Path, checkpoint: Checkpoint) -> None:
+    """DLA files of the TFLite files in a folder, by the stand-in for the compiler; no record is written."""
+    tool, settings = compiler.find(Settings(), simulated=True), Settings()
+    targets, sources = names.dla_names(checkpoint, "MT8371_simulated"), names.tflite_names(checkpoint, "")
+    for role in ("encoder", "decoder"):
+        compiler.compile_file(
+            tool, files / sources[role], files / targets[role], settings.compile_flags(role), settings
+        )

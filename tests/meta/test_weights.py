@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support import sound
+from tests.support import lowered, sound
 from whisper_parity import project
 from whisper_parity.backends.tflite import constants
 from whisper_parity.backends.tflite.mtkext import flatfile
@@ -358,3 +358,10 @@ def test_a_run_of_sound_files_says_so(judged):
     row = judged(nothing)
     assert (row.verdict.outcome, row.verdict.reason) == (Outcome.PASS, "")
     assert row.verdict.rungs[0].reason == f"{ALL}, exact; {TABLES}"
+
+
+def test_a_file_of_another_model_is_not_the_checkpoints(parity, tmp_path):
+    """Nothing in it differs, since nothing in it is a tensor of the checkpoint: exit code 1."""
+    path = lowered.block(tmp_path / "other.tflite")
+    result = parity("weights", path)
+    assert (result.exit_code, result.output) == (1, "no constant is a tensor of micro.pt\n")

@@ -47,12 +47,12 @@ def recognising(script: TorchScriptBackend, tflite: TFLiteBackend) -> tuple[Reco
     return script, tflite
 
 
-def tappable(pytorch: PyTorchBackend, tflite: TFLiteBackend, dla: DLABackend) -> tuple[Tappable, ...]:
-    return pytorch, tflite, dla
+def tappable(dla: DLABackend) -> tuple[Tappable, ...]:
+    return (dla,)
 
 
-def transparent(script: TorchScriptBackend, tflite: TFLiteBackend) -> tuple[Transparent, ...]:
-    return script, tflite
+def transparent(pytorch: PyTorchBackend, script: TorchScriptBackend, tflite: TFLiteBackend) -> tuple[Transparent, ...]:
+    return pytorch, script, tflite
 
 
 def tapping(scripts: ScriptTaps, copies: CopyTaps) -> tuple[Tapping, ...]:
