@@ -3,11 +3,11 @@
     python -m benchmarks.detection [--kind torchscript|tflite|both] [--frozen] [--checkpoint FILE] [--clips A,B]
         [--breakages A,B | --drawn 60 --seed 1 [--int8] | --sound [A,B]] [--verbose]
 
-Every fault of `fixtures/breakages.py`, or drawn ones of `fixtures/drawn.py`, becomes a folder of two files and a token
-embedding under the usual names, without lineage. It is given by `--artifacts`, judged, and explained unless it passes;
-edge, part and unit are held against what was broken. Nothing in the files says what they were made of. Faults outside
-the files (a caller that feeds other tokens, or the encoder output of the window before) are left out. `--sound` writes
-the sound ports of `fixtures/sound.py` instead: an alarm at one of them is a false one.
+Every fault of `fixtures/breakages.py` and `fixtures/graphs.py`, or drawn ones of `fixtures/drawn.py`, becomes a folder
+of two files and a token embedding under the usual names, without lineage. It is given by `--artifacts`, judged, and
+explained unless it passes; edge, part and unit are held against what was broken. Nothing in the files says what they
+were made of. Faults outside the files (a caller that feeds other tokens, or the encoder output of the window before)
+are left out. `--sound` writes the sound ports of `fixtures/sound.py` instead: an alarm at one of them is a false one.
 
 Beside it, on the same traces: equality of texts, `torch.testing.assert_close`'s criterion at 1e-5 and at 1e-3, and a
 PSNR of 35 dB.
@@ -36,8 +36,8 @@ from whisper_parity.errors import ParityError
 from whisper_parity.explain.bench import Bench
 from whisper_parity.explain.explain import explain
 from whisper_parity.explain.explanation import Explanations
-from whisper_parity.fixtures import drawn, ports, sound
-from whisper_parity.fixtures.breakages import BREAKAGES, Breakage
+from whisper_parity.fixtures import drawn, graphs, ports, sound
+from whisper_parity.fixtures.breakages import BREAKAGES, Breakage, Port
 from whisper_parity.judge import tolerance
 from whisper_parity.judge.verdict import Outcome
 from whisper_parity.model import checkpoint as checkpoints
@@ -179,6 +179,10 @@ class Trial:
         """The form that its files are written in."""
         return sound.VARIANTS.get(self.name, foreign.FROZEN if self.frozen else foreign.PLAIN)
 
+    def port(self, checkpoint: Checkpoint) -> Port:
+        """What its files are made of."""
+        return foreign.ported(checkpoint, "" if self.name in sound.VARIANTS else self.name)
+
     @property
     def is_possible(self) -> bool:
         """Whether this representation has such a form."""
@@ -189,7 +193,7 @@ def tried(
     trial: Trial, checkpoint: Checkpoint, options: RunOptions, advance: Callable[[str], None]
 ) -> Detection | None:
     """Write, judge and explain one folder of files, and remove them; None where the fault is not in files."""
-    port = foreign.ported(checkpoint, "" if trial.name in sound.VARIANTS else trial.name)
+    port = trial.port(checkpoint)
     if not foreign.is_in_files(port):
         return None
     with tempfile.TemporaryDirectory(prefix="parity-files-", ignore_cleanup_errors=True) as files:
@@ -238,7 +242,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--frozen", action="store_true", help="TorchScript without submodules and parameters")
     parser.add_argument("--checkpoint", metavar="FILE", help="in place of the micro one")
     parser.add_argument("--clips", default=CLIPS[0])
-    parser.add_argument("--breakages", default=",".join(BREAKAGES))
+    parser.add_argument("--breakages", default=",".join((*BREAKAGES, *graphs.FAULTS)))
     parser.add_argument("--drawn", type=int, metavar="N", help="in their place, N faults that chance chose")
     parser.add_argument("--int8", action="store_true", help="beside the drawn faults, all weights have 8 bits")
     parser.add_argument("--seed", type=int, default=1, choices=ports.SEEDS, help="which N (default: 1)")

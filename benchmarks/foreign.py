@@ -38,7 +38,7 @@ def write(port: Port, folder: Path, checkpoint: Checkpoint, kind: str, variant: 
     if variant.ids:
         inputs["decoder"] = (torch.zeros(1, checkpoint.dims.n_text_ctx, dtype=torch.int32), inputs["decoder"][1])
     save = _script if variant.scripted else _trace if kind == "torchscript" else _convert
-    with modules.explicit_attention(), warnings.catch_warnings():
+    with torch.no_grad(), modules.explicit_attention(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for role, half in variant.halves(port).items():
             save(half, inputs[role], folder / names[role], variant)
