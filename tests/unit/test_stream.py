@@ -173,7 +173,7 @@ def test_a_block_that_is_left_out_is_counted():
     """An encoder of one block, where two are expected."""
     drawing = Drawing()
     drawing.norm(drawing.mlp(drawing.attention(drawing.op(SUM, drawing.op(PRODUCT, 0, -1), -5))))
-    with pytest.raises(UnavailableError, match="found 3, which are those of 1 blocks where the checkpoint has 2$"):
+    with pytest.raises(UnavailableError, match=r"found 3, which are those of 1 blocks where the checkpoint has 2$"):
         found(drawing, "encoder")
 
 
