@@ -77,8 +77,11 @@ def of_lost_biases(chart: Graph) -> Iterator[Kind]:
 
 
 def of_turned_weights(chart: Graph) -> Iterator[Kind]:
-    """A square matrix transposed."""
+    """A square matrix transposed, or any with its rows or columns shifted."""
     for name in matrices(chart):
+        for axis, words in enumerate(("rows", "columns")):
+            trial = Trial(f"order of {name}", f"the {words} of {name} shifted by {{value:g}}", (1.0, -1.0))
+            yield Kind(trial, _rolled(chart, name, axis))
         shape = chart.value(name).shape
         if shape[0] == shape[1] and "projection" not in name:
             yield weight_changed(chart, name, f"{name} transposed", lambda weight: weight.transpose(0, 1))
@@ -108,7 +111,12 @@ def rounded(weight: Tensor, bits: float, axis: int | None, ends: float = 2.0) ->
     """
     others = [place for place in range(weight.ndim) if place != axis]
     step = weight.abs().amax(dim=others, keepdim=True).clamp(min=1e-12) / (2 ** (bits - 1) - ends / 2)
-    return torch.round(weight / step).clamp(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) * step
+    return stepped(weight, step)
+
+
+def stepped(values: Tensor, step: Tensor) -> Tensor:
+    """Rounded to the nearest multiple of a step, ties to even."""
+    return torch.round(values / step) * step
 
 
 def _coarse(chart: Graph, names: tuple[str, ...], axis: int | None, ends: float) -> Callable[[float], Changes]:
@@ -116,6 +124,10 @@ def _coarse(chart: Graph, names: tuple[str, ...], axis: int | None, ends: float)
         return {name: chart.nodes[name].then(lambda weight: rounded(weight, bits, axis, ends)) for name in names}
 
     return changes
+
+
+def _rolled(chart: Graph, name: str, axis: int) -> Callable[[float], Changes]:
+    return lambda by: {name: chart.nodes[name].then(lambda weight: weight.roll(int(by), dims=axis))}
 
 
 def _of_dtype(chart: Graph, name: str, dtype: torch.dtype) -> Iterator[Kind]:

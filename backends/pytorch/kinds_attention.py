@@ -12,7 +12,7 @@ from torch import Tensor
 from whisper_parity.backend.facets import Trial
 from whisper_parity.backends.pytorch.graph import Changes, Graph, Node
 from whisper_parity.backends.pytorch.kinds import Kind, alone, plain
-from whisper_parity.backends.pytorch.units import ATTENTION, CROSS, in_groups
+from whisper_parity.backends.pytorch.units import CROSS, in_groups
 
 MASKED = -1e9
 """Added to scores of what is not attended to; where all are masked, every weight is the same."""
@@ -75,13 +75,12 @@ def _masks(chart: Graph, name: str, asked: Tensor) -> Iterator[Kind]:
         return
     count = chart.value(f"{name}.scores").shape[-1]
     behind = torch.arange(count)[None] - asked[:, None]
-    is_causal = bool((chart.value(f"{name}.masked")[..., behind > 0] == -math.inf).all()) and bool((behind > 0).any())
 
     def masking(first: int, value: float) -> Changes:
         added = torch.where(behind >= first, value, 0.0)
         return {f"{name}.masked": Node(lambda scores: scores + added, (f"{name}.scores",))}
 
-    if not is_causal:
+    if f"{name}.mask" not in chart.nodes:
         yield plain("causal mask", "a causal mask where none belongs", masking(1, MASKED))
         return
     yield plain("causal mask", "no causal mask", masking(1, 0.0))
@@ -144,8 +143,8 @@ def _frames(chart: Graph, name: str) -> Iterator[Kind]:
     """Keys and values of the first frames alone."""
     place = f"{name}.masked"
     total = chart.value(place).shape[-1]
-    if name == ATTENTION and bool((chart.value(place) == -math.inf).any()):
-        return  # what is behind a token is masked anyway
+    if f"{name}.mask" in chart.nodes:
+        return  # what is behind a token is hidden anyway
     counts = tuple(sorted({float(round(total * part)) for part in PARTS_CUT}))
 
     def cut(count: float) -> Changes:
@@ -157,10 +156,11 @@ def _frames(chart: Graph, name: str) -> Iterator[Kind]:
 
 
 def _late(chart: Graph, name: str) -> Iterator[Kind]:
-    for part in ("key", "value"):
-        place = f"{name}.{part}"
-        trial = Trial(f"shift of {place}", f"the rows of {place} shifted by {{value:g}}", (1.0, 2.0, -1.0, -2.0))
-        yield Kind(trial, _rolled(chart, place))
+    """Values that belong to other keys; without a mask, this is the same as keys that are shifted the other way."""
+    parts = ("value", "key") if f"{name}.mask" in chart.nodes else ("value",)
+    for part in parts:
+        words = f"the rows of {name}.{part} shifted by {{value:g}}"
+        yield Kind(Trial(f"shift in {name}", words, (1.0, 2.0, -1.0, -2.0)), _rolled(chart, f"{name}.{part}"))
 
 
 def _rolled(chart: Graph, place: str) -> Callable[[float], Changes]:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from whisper_parity.backend.facets import Trial
 from whisper_parity.backends.pytorch.graph import Changes, Graph, Node, constant
-from whisper_parity.backends.pytorch.kinds import Kind, alone, plain, weight_changed
+from whisper_parity.backends.pytorch.kinds import BITS, Kind, alone, plain, stepped, weight_changed
 from whisper_parity.backends.pytorch.kinds_layers import ACTIVATIONS
 from whisper_parity.backends.pytorch.units import norm
 
@@ -35,7 +35,8 @@ def of_convolutions(chart: Graph) -> Iterator[Kind]:
     for words, function in ACTIVATIONS.items():
         for names in (("conv1", "conv2"), ("conv1",), ("conv2",)):
             changes = {f"{name}.active": Node(function, (f"{name}.out",)) for name in names}
-            yield alone(f"{words} behind {' and '.join(names)}", changes)
+            behind = f" behind {' and '.join(names)}"
+            yield plain(words.removesuffix("6") + behind, words + behind, changes)
     for name, stride in (("conv1", 1), ("conv2", 2)):
         yield from _padding(chart, name, stride)
         weight = f"{name}.weight"
@@ -100,6 +101,11 @@ def of_embeddings(chart: Graph, tokens: Tensor, table: Tensor) -> Iterator[Kind]
         yield plain("size of the embeddings", f"embeddings {words}", _times(chart, "hidden", factor))
     trial = Trial("size of the embeddings", "embeddings {value:.3g} times as large", FACTORS, fitted=True)
     yield Kind(trial, lambda factor: _times(chart, "hidden", factor))
+    rows, largest = table[tokens], table.abs().max()
+    words = "token embeddings rounded to {value:g} bits, one scale for"
+    coarse = (("the table", largest), ("a row", rows.abs().amax(1, keepdim=True)))
+    for shared, limit in coarse:
+        yield Kind(Trial("bits of the embeddings", f"{words} {shared}", BITS), _coarse(rows, limit))
     trial = Trial("ids of the tokens", "the embeddings of ids that are shifted by {value:g}", (1.0, -1.0, 2.0, -2.0))
     yield Kind(trial, lambda by: {"hidden": constant(table[(tokens + int(by)) % len(table)][None])})
     trial = Trial("order of the tokens", "tokens shifted by {value:g} positions", (1.0, -1.0))
@@ -132,6 +138,10 @@ def _times(chart: Graph, place: str, factor: float) -> Changes:
 
 def _shifted(rows: Callable[[Tensor, int], Tensor], table: Tensor) -> Callable[[float], Changes]:
     return lambda by: _table(rows(table, int(by)))
+
+
+def _coarse(rows: Tensor, largest: Tensor) -> Callable[[float], Changes]:
+    return lambda bits: {"hidden": constant(stepped(rows, largest / (2 ** (bits - 1) - 1))[None])}
 
 
 def _rolled(table: Tensor, by: int) -> Tensor:

@@ -64,7 +64,8 @@ def of_all_norms(chart: Graph, places: Sequence[str]) -> Iterator[Kind]:
 def of_mlp(chart: Graph) -> Iterator[Kind]:
     """Another activation."""
     for words, function in ACTIVATIONS.items():
-        yield alone(f"{words} in its MLP", {"mlp.active": Node(function, ("mlp.hidden",))})
+        family = f"{words.removesuffix('6')} in its MLP"  # ReLU6 is ReLU where no value is above 6
+        yield plain(family, f"{words} in its MLP", {"mlp.active": Node(function, ("mlp.hidden",))})
     yield from of_clip(chart, "mlp.hidden", "clipped MLP", "its MLP's values clipped")
     yield from of_clip(chart, "mlp.active", "clipped MLP", "its MLP's values clipped")
 
@@ -81,18 +82,16 @@ def of_sums(chart: Graph) -> Iterator[Kind]:
     for name in sublayers(chart):
         stream = chart.nodes[f"{name}.sum"].inputs[0]
         family, sum_, out = f"sum behind {name}", f"{name}.sum", f"{name}.out"
-        normed = f"{name}.normed"
+        normed = f"{name}.asked" if f"{name}.asked" in chart.nodes else f"{name}.normed"
         for words, node in (
             (f"the residual around {name} left out", Node(_same, (out,))),
             (f"{name} left out", Node(_same, (stream,))),
             (f"the residual around {name} added twice", Node(lambda x, y: 2 * x + y, (stream, out))),
             (f"{name} added twice", Node(lambda x, y: x + 2 * y, (stream, out))),
             (f"{name} taken off", Node(torch.sub, (stream, out))),
+            (f"the residual around {name} taken from behind its norm", Node(torch.add, (normed, out))),
         ):
             yield plain(family, words, {sum_: node})
-        if chart.value(normed).shape == chart.value(stream).shape:
-            words = f"the residual around {name} taken from behind its norm"
-            yield plain(family, words, {sum_: Node(torch.add, (normed, out))})
         yield plain(family, f"{name}_ln behind {name} in place of before", _late_norm(chart, name))
         yield from of_clip(chart, out, f"clipped {out}", f"the values of {out} clipped")
     yield from of_clip(chart, chart.target, "clipped output", "its output clipped")

@@ -4,7 +4,8 @@ Whisper's modules compute a unit in one call; a trial changes a place inside. Th
 with attention written out; `tests/unit/test_trials.py` holds every unit against the modules themselves.
 
 A block is computed for chosen rows: the keys and values of its self attention need all of them, the rest does not.
-Names: `attn_ln.weight`, `attn.query.weight` ... are the checkpoint's; `attn.normed`, `.query`, `.key`, `.value`,
+Names: `attn_ln.weight`, `attn.query.weight` ... are the checkpoint's; `attn.normed`, `.asked` (those of its rows that
+ask), `.mask`, `.query`, `.key`, `.value`,
 `.scores`, `.masked`, `.weights`, `.mixed`, `.out`, `.sum` and `mlp.normed`, `.hidden`, `.active`, `.out`, `.sum` are
 values.
 """
@@ -148,9 +149,7 @@ def _block(block: Any, parts: Sequence[str], fed: Fed, mask: Tensor | None) -> G
 
 
 def _attention(module: Any, name: str, stream: str, fed: Fed, mask: Tensor | None) -> dict[str, Node]:
-    is_cross = name == CROSS
-    keys = "audio" if is_cross else f"{name}.normed"
-    rows = slice(None) if is_cross else fed.rows
+    """An attention on the residual stream; its own keys are of all rows, those of the audio are fed."""
 
     def scores(query: Tensor, key: Tensor) -> Tensor:
         scale = (query.shape[-1] // module.n_head) ** -0.25
@@ -159,26 +158,25 @@ def _attention(module: Any, name: str, stream: str, fed: Fed, mask: Tensor | Non
     def mixed(weights: Tensor, value: Tensor) -> Tensor:
         return torch.matmul(weights, heads(value, module.n_head)).transpose(1, 2).flatten(2)
 
-    def masked(values: Tensor) -> Tensor:
-        return values if mask is None else values + mask[fed.rows][:, : values.shape[-1]]
-
-    named = _parameters(module, name)
-    return {
-        **named,
-        f"{name}.normed": _norm(name, stream if is_cross else "hidden"),
-        f"{name}.query": Node(
-            lambda x, w, b: F.linear(x[:, rows], w, b),
-            (f"{name}.normed", f"{name}.query.weight", f"{name}.query.bias"),
-        ),
+    keys, asked = ("audio", f"{name}.normed") if name == CROSS else (f"{name}.normed", f"{name}.asked")
+    nodes = _parameters(module, name) | {
+        f"{name}.normed": _norm(name, stream if name == CROSS else "hidden"),
+        f"{name}.query": Node(F.linear, (asked, f"{name}.query.weight", f"{name}.query.bias")),
         f"{name}.key": Node(F.linear, (keys, f"{name}.key.weight")),
         f"{name}.value": Node(F.linear, (keys, f"{name}.value.weight", f"{name}.value.bias")),
         f"{name}.scores": Node(scores, (f"{name}.query", f"{name}.key")),
-        f"{name}.masked": Node(masked, (f"{name}.scores",)),
-        f"{name}.weights": Node(lambda x: x.softmax(-1), (f"{name}.masked",)),
+        f"{name}.masked": Node(lambda values: values, (f"{name}.scores",)),
+        f"{name}.weights": Node(lambda values: values.softmax(-1), (f"{name}.masked",)),
         f"{name}.mixed": Node(mixed, (f"{name}.weights", f"{name}.value")),
         f"{name}.out": Node(F.linear, (f"{name}.mixed", f"{name}.out.weight", f"{name}.out.bias")),
         f"{name}.sum": Node(torch.add, (stream, f"{name}.out")),
     }
+    if name != CROSS:
+        nodes[asked] = Node(lambda rows: rows[:, fed.rows], (f"{name}.normed",))
+    if mask is not None:
+        nodes[f"{name}.mask"] = constant(mask[fed.rows][:, : fed.hidden.shape[1]])
+        nodes[f"{name}.masked"] = Node(torch.add, (f"{name}.scores", f"{name}.mask"))
+    return nodes
 
 
 def _mlp(module: Any, stream: str) -> dict[str, Node]:

@@ -192,7 +192,7 @@ class Trials(Protocol):
 
     @property
     def offered(self) -> Sequence[Trial]:
-        """What can be tried."""
+        """What can be tried: the same ones, in the same order, whatever the rows are."""
 
     def unchanged(self) -> Float32:
         """The unit's output as it should be, float32 [1, len(rows), n_columns]."""

@@ -30,8 +30,8 @@ LEAST = 0.90
 """Least share of the error's energy that a kind has to explain to be named."""
 RIVAL = 4.0
 """Another kind that leaves at most this many times as much unexplained is as good: then none of the two is named."""
-PRECISION = 1e-4
-"""Share of the error that float32 and another order of sums leave unexplained of a kind that is right."""
+PRECISION = 1e-6
+"""Share of the error below which two kinds are not told apart; more where the reference's own arithmetic is coarser."""
 SPREAD_ROWS, WORST_ROWS = 24, 24
 """Rows that are tried first."""
 PROMISING = 0.5
@@ -103,23 +103,49 @@ def hypotheses(bench: Bench, measurer: Measurer, unit: str) -> tuple[Hypothesis,
     """
     session = _hypothetical(bench, measurer)
     error = Error(measurer.hidden[unit], measurer.alone(unit))
-    if session is None or error.reference.shape != error.candidate.shape or not _is_measurable(error):
+    if session is None or error.reference.shape != error.candidate.shape:
         return ()
-    named = [_of_columns(measurer, unit, error), _of_trials(session, measurer, unit, error)]
+    return told(session, Place(_step(measurer, unit), measurer.fed(unit), measurer.dims.vocabulary), error)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A unit and what it is fed."""
+
+    step: Step
+    inputs: Mapping[str, NDArray[Any]]
+    """As a single probe of this unit takes them."""
+    vocabulary: int
+    """Size of the vocabulary, for names of tokens."""
+
+
+def told(session: Hypothetical, place: Place, error: Error) -> tuple[Hypothesis, ...]:
+    """The kind of wrong that explains an error: see `hypotheses`.
+
+    Args:
+        session: computes the unit under trials.
+        place: the unit.
+        error: of its output.
+    """
+    if not _is_measurable(error):
+        return ()
+    named = [_of_columns(place, error), _of_lost_columns(place, error), _of_trials(session, place, error)]
     return _best([item for item in named if item is not None])
 
 
-def _of_trials(session: Hypothetical, measurer: Measurer, unit: str, error: Error) -> Hypothesis | None:
+def _of_trials(session: Hypothetical, place: Place, error: Error) -> Hypothesis | None:
     """The best trial, proven on all rows."""
-    step, inputs, rows = _step(measurer, unit), measurer.fed(unit), _rows(error)
-    few, trials = error.of_rows(rows), session.trials(step, inputs, rows)
-    if few.explained(trials.unchanged()) > 1 - LEAST:  # this session computes the unit otherwise than the reference
+    rows = _rows(error)
+    few, trials = error.of_rows(rows), session.trials(place.step, place.inputs, rows)
+    noise = _energy(trials.unchanged(), few.reference) / few.energy
+    if not noise < 1 - LEAST:  # this session computes the unit otherwise than the reference
         return None
-    best = _unrivalled(tuple(_attempts(trials, few)))
+    best = _unrivalled(tuple(_attempts(trials, few)), max(PRECISION, noise))
     if best is None:
         return None
-    explains = _proof(session, step, inputs, error, best)
-    return hypothesis.of(unit, best.kind, explains) if explains > LEAST else None
+    whole = session.trials(place.step, place.inputs, range(error.reference.shape[1]))
+    explains = error.explained(whole.output(best.number, best.value))
+    return hypothesis.of(place.step.unit, best.kind, explains) if explains > LEAST else None
 
 
 def _hypothetical(bench: Bench, measurer: Measurer) -> Hypothetical | None:
@@ -209,38 +235,46 @@ def _axis(start: Attempt) -> _Axis:
     return _Axis(is_ratio, start.trial.is_whole)
 
 
-def _unrivalled(attempts: Sequence[Attempt]) -> Attempt | None:
+def _unrivalled(attempts: Sequence[Attempt], precision: float) -> Attempt | None:
     """The kind that explains most, in its plainest version; None where it is too little, or another does as well."""
     best = max(attempts, key=lambda attempt: attempt.explains)
-    as_good = [attempt for attempt in attempts if _is_as_good(attempt.explains, best.explains)]
+    as_good = [attempt for attempt in attempts if _is_as_good(attempt.explains, best.explains, precision)]
     if best.explains <= LEAST or any(attempt.trial.family != best.trial.family for attempt in as_good):
         return None
     return min(as_good, key=lambda attempt: attempt.is_fitted)
 
 
-def _is_as_good(explains: float, best: float) -> bool:
-    return 1 - explains <= RIVAL * max(1 - best, PRECISION)
+def _is_as_good(explains: float, best: float, precision: float = PRECISION) -> bool:
+    return 1 - explains <= RIVAL * max(1 - best, precision)
 
 
-def _proof(session: Hypothetical, step: Step, inputs: Mapping[str, NDArray[Any]], error: Error, best: Attempt) -> float:
-    """What the best explains of all rows."""
-    trials = session.trials(step, inputs, range(error.reference.shape[1]))
-    return error.explained(trials.output(best.number, best.value))
-
-
-def _of_columns(measurer: Measurer, unit: str, error: Error) -> Hypothesis | None:
+def _of_columns(place: Place, error: Error) -> Hypothesis | None:
     """A bias of the logits: columns that are off by the same at every step."""
-    if unit != taps.FINAL["decoder"]:
+    if place.step.unit != taps.FINAL["decoder"]:
         return None
     pairs = [(error.reference[0], error.candidate[0])]
-    ranges = columns.shifted(pairs, measurer.dims.vocabulary)
+    ranges = columns.shifted(pairs, place.vocabulary)
     output = error.reference.copy()
     for shifted in ranges:
         output[..., shifted.first : shifted.last + 1] += np.float32(shifted.shift)
     explains = error.explained(output)
     if not 0 < len(ranges) <= RANGES or explains <= LEAST:
         return None
-    return hypothesis.of(unit, f"a bias of its own ({columns.describe(ranges)})", explains)
+    return hypothesis.of(place.step.unit, f"a bias of its own ({columns.describe(ranges)})", explains)
+
+
+def _of_lost_columns(place: Place, error: Error) -> Hypothesis | None:
+    """Logits that are zero at every step."""
+    if place.step.unit != taps.FINAL["decoder"]:
+        return None
+    is_lost = (error.candidate[0] == 0).all(axis=0) & (error.reference[0] != 0).any(axis=0)
+    ids = np.flatnonzero(is_lost)
+    if not ids.size or ids[-1] - ids[0] >= ids.size:
+        return None
+    explains = error.explained(np.where(is_lost, np.float32(0), error.reference))
+    if explains <= LEAST:
+        return None
+    return hypothesis.of(place.step.unit, f"the logits of tokens {ids[0]} to {ids[-1]} zero", explains)
 
 
 def _best(found: Sequence[Hypothesis]) -> tuple[Hypothesis, ...]:
