@@ -7,7 +7,7 @@ A kind is a change of a unit's graph, in words that go behind "UNIT with". The k
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -41,6 +41,11 @@ def plain(family: str, words: str, changes: Changes) -> Kind:
 def alone(words: str, changes: Changes) -> Kind:
     """One without a number that is the only one of its family."""
     return plain(words, words, changes)
+
+
+def costly(kind: Kind) -> Kind:
+    """The same, tried last."""
+    return replace(kind, trial=replace(kind.trial, is_costly=True))
 
 
 def of_precision(chart: Graph) -> Iterator[Kind]:

@@ -27,7 +27,7 @@ class UnitTrials:
         self._rows = list(rows)
         with torch.no_grad():
             self._chart = units.graph(model, step, _fed(model, step, inputs, rows))
-            self._kinds = tuple(self._all())
+            self._kinds = (*self._plain(), *map(kinds.costly, self._costly()))
 
     @property
     def offered(self) -> Sequence[Trial]:
@@ -44,9 +44,8 @@ class UnitTrials:
         with torch.no_grad():
             return np.asarray(self._chart.output(self._kinds[number].changes(value)).numpy())
 
-    def _all(self) -> Iterator[Kind]:
+    def _plain(self) -> Iterator[Kind]:
         chart, step = self._chart, self._step
-        yield from kinds.of_precision(chart)
         yield from kinds.of_lost_biases(chart)
         if step.part == "conv":
             yield from kinds_ends.of_convolutions(chart)
@@ -58,6 +57,15 @@ class UnitTrials:
             yield from kinds_ends.of_logits(chart)
         else:
             yield from self._block(chart)
+
+    def _costly(self) -> Iterator[Kind]:
+        """Whole matrices made anew: for blocks of many weights most of the time."""
+        chart, step = self._chart, self._step
+        yield from kinds.of_precision(chart)
+        if units.sublayers(chart):
+            yield from kinds.of_single_weights(chart)
+            yield from kinds.of_turned_weights(chart)
+            yield from kinds_layers.of_other_layers(chart, units.other_layers(self._model, step))
 
     def _positions(self, chart: Graph) -> Iterator[Kind]:
         yield from kinds_ends.of_positions(chart)
@@ -78,9 +86,6 @@ class UnitTrials:
             yield from kinds_layers.of_mlp(chart)
         yield from kinds_layers.of_all_norms(chart, [f"{name}.normed" for name in names])
         yield from kinds_layers.of_sums(chart)
-        yield from kinds.of_single_weights(chart)
-        yield from kinds.of_turned_weights(chart)
-        yield from kinds_layers.of_other_layers(chart, units.other_layers(self._model, self._step))
 
     @property
     def _fed_rows(self) -> torch.Tensor:

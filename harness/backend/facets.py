@@ -185,6 +185,8 @@ class Trial:
     """Whether numbers between these are tried too: one free parameter."""
     is_whole: bool = False
     """Whether they are whole numbers."""
+    is_costly: bool = False
+    """Whether it is tried only where nothing else settles the matter."""
 
 
 class Trials(Protocol):

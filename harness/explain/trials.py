@@ -30,6 +30,8 @@ LEAST = 0.90
 """Least share of the error's energy that a kind has to explain to be named."""
 RIVAL = 4.0
 """Another kind that leaves at most this many times as much unexplained is as good: then none of the two is named."""
+SETTLED = 0.999
+"""Share from which on a kind is not searched for among the costly trials: those of precision resemble none of others."""
 PRECISION = 1e-6
 """Share of the error below which two kinds are not told apart; more where the reference's own arithmetic is coarser."""
 SPREAD_ROWS, WORST_ROWS = 24, 24
@@ -64,7 +66,7 @@ class Error:
     def alignment(self, output: Float32) -> float:
         """Squared cosine between an output's error and the candidate's, whatever its size."""
         ours, theirs = output - self.reference, self.candidate - self.reference
-        product = float(np.vdot(ours.astype(np.float64), theirs)) ** 2
+        product = float(np.multiply(ours, theirs, dtype=np.float64).sum()) ** 2
         sizes = _energy(output, self.reference) * self.energy
         return product / sizes if math.isfinite(sizes) and sizes else 0.0
 
@@ -140,7 +142,7 @@ def _of_trials(session: Hypothetical, place: Place, error: Error) -> Hypothesis 
     noise = _energy(trials.unchanged(), few.reference) / few.energy
     if not noise < 1 - LEAST:  # this session computes the unit otherwise than the reference
         return None
-    best = _unrivalled(tuple(_attempts(trials, few)), max(PRECISION, noise))
+    best = _unrivalled(_attempts(trials, few), max(PRECISION, noise))
     if best is None:
         return None
     whole = session.trials(place.step, place.inputs, range(error.reference.shape[1]))
@@ -177,13 +179,22 @@ def _rows(error: Error) -> list[int]:
     return sorted(int(row) for row in chosen)
 
 
-def _attempts(trials: Trials, error: Error) -> Iterator[Attempt]:
-    """Each trial with the best of its numbers."""
+def _attempts(trials: Trials, error: Error) -> list[Attempt]:
+    """Each trial with the best of its numbers; the costly ones only where no other settles it."""
+    attempts = list(_of_cost(trials, error, is_costly=False))
+    if max((attempt.explains for attempt in attempts), default=0.0) < SETTLED:
+        attempts += _of_cost(trials, error, is_costly=True)
+    return attempts
+
+
+def _of_cost(trials: Trials, error: Error, *, is_costly: bool) -> Iterator[Attempt]:
     for number, trial in enumerate(trials.offered):
-        if not trial.values:
-            yield Attempt(number, trial, 0.0, error.explained(trials.output(number, 0.0)))
+        if trial.is_costly is not is_costly:
             continue
-        yield from _with_numbers(trials, number, trial, error)
+        if trial.values:
+            yield from _with_numbers(trials, number, trial, error)
+        else:
+            yield Attempt(number, trial, 0.0, error.explained(trials.output(number, 0.0)))
 
 
 def _with_numbers(trials: Trials, number: int, trial: Trial, error: Error) -> Iterator[Attempt]:
@@ -286,6 +297,6 @@ def _best(found: Sequence[Hypothesis]) -> tuple[Hypothesis, ...]:
 
 
 def _energy(first: Float32, second: Float32) -> float:
-    """The sum of (first - second)^2, in float64."""
-    difference = (first - second).astype(np.float64).reshape(-1)
-    return float(difference @ difference)
+    """The sum of (first - second)^2, in float64; by no product of vectors, for which BLAS would wake its threads."""
+    difference = first - second
+    return float(np.square(difference, dtype=np.float64).sum())
