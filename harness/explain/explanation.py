@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from whisper_parity.compare.finding import Finding
+from whisper_parity.explain.hypothesis import Hypothesis
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,8 @@ class LayerFinding:
     output_fails: bool = False
     """The component's output is outside the limit, in a file that represents the shipped one: the sum of the units'
     errors can explain a large movement."""
+    kinds: tuple[Hypothesis, ...] = ()
+    """What kind of wrong the culprit is, where a trial on the reference proves it."""
 
 
 @dataclass(frozen=True, slots=True)

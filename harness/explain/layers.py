@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from statistics import median_low
 
@@ -18,6 +18,7 @@ from whisper_parity.backend import taps
 from whisper_parity.backend.stage import Edge
 from whisper_parity.clips.clip import Clip
 from whisper_parity.errors import UsageError
+from whisper_parity.explain import trials
 from whisper_parity.explain.bench import Bench
 from whisper_parity.explain.bisect import first_failing
 from whisper_parity.explain.explanation import LayerFinding, UnitError
@@ -82,7 +83,9 @@ def locate(
     measurer = Measurer(bench, Question(reference, candidate, clip, window, component, detail))
     edge = tolerance.for_edge(bench.plan.tolerances, Edge(reference, candidate))
     limit_db = (edge.encoder_output_snr_db if component == "encoder" else edge.logits_snr_db).passes
-    return _bisect(measurer, limit_db) if bisect else _measure_all(measurer, limit_db)
+    found = _bisect(measurer, limit_db) if bisect else _measure_all(measurer, limit_db)
+    return replace(found, kinds=tuple(kind for unit in filter(None, [found.culprit])
+                                      for kind in trials.hypotheses(bench, measurer, unit)))  # fmt: skip
 
 
 def judge(units: Sequence[UnitError], limit_db: float) -> Judgement:

@@ -35,11 +35,12 @@ def lines(explanations: Explanations) -> list[str]:
     head = f"{explanations.clip} · {explanations.stage}: {_counted(explanations)}"
     body = [_difference(index, explanation, explanations.found) for index, explanation in causes]
     layers = [f"  layer      {line}" for finding in explanations.layers for line in _layer(finding)]
+    kinds = [f"  kind       {kind.finding}" for finding in explanations.layers for kind in finding.kinds]
     named = " · ".join(filter(None, (explanations.edge, explanations.part, explanations.unit)))
     blamed = [f"  {_label(explanations):<10} {named}"] if explanations.part else []
     findings = [f"  finding    {item.sentence}" for item in explanations.findings if item.kind != "changed words"]
     unknown = [f"  not known  {reason}" for reason in explanations.missing]
-    return [head, *findings, *_folded(body), *layers, *blamed, *_reconciled(explanations), *unknown]
+    return [head, *findings, *_folded(body), *layers, *kinds, *blamed, *_reconciled(explanations), *unknown]
 
 
 def _reconciled(explanations: Explanations) -> list[str]:
@@ -82,6 +83,7 @@ def _difference(index: int, explanation: Explanation, explanations: Sequence[Exp
     if explanation.cross_feed:
         output.append(f"     part     {explanation.cross_feed.finding}")
     output += [f"     layer    {line}" for layer in explanation.layers for line in _layer(layer)]
+    output += [f"     kind     {kind.finding}" for layer in explanation.layers for kind in layer.kinds]
     if explanation.weight:
         output.append(f"     matters  {explanation.weight.finding}")
     output += [f"     not known: {reason}" for reason in explanation.missing]
