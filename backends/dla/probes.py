@@ -57,9 +57,7 @@ def compiled(
             copy = surgery.write(parent.path(role), tapped, wanted.kind, wanted.of(role), role, parent.checkpoint.dims)
             done = compiler.compile_file(tool, tapped, out / names[role], flags, settings, foreign=foreign)
         record[role] = asdict(done)
-        record[PORTS][role] = {
-            "inputs": copy.inputs, "outputs": copy.outputs, "fed": copy.fed, "sourced": copy.sourced
-        }  # fmt: skip
+        record[PORTS][role] = {name: value for name, value in asdict(copy).items() if name != "path"}
     return record
 
 

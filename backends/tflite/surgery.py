@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,12 @@ class Copy:
     """The unit whose input each one takes, of those that are fed."""
     sourced: str | None
     """The unit whose output is the file's own input: positions that are added outside."""
+    replaced: Mapping[str, str]
+    """The unit whose output each input of ours replaces."""
     empty: Mapping[str, str] = field(default_factory=dict)
     """Units alone that give what they take, and whose input that is: norms that were left out."""
+    is_free: bool = False
+    """The file takes inputs of any length: what is said of shapes is not what it computes with."""
 
 
 def write(
@@ -90,8 +95,7 @@ def write(
 
     Raises:
         ArtifactError: no usable TFLite file.
-        UnavailableError: its structure is not that of this half, its inputs have any length, or a tensor's type has no
-            conversion.
+        UnavailableError: its structure is not that of this half, or a tensor's type has no conversion.
         OutputError: the copy cannot be written.
     """
     model = flatfile.read(path)
@@ -99,7 +103,7 @@ def write(
     names = [_op_name(model, operator) for operator in graph.operators]
     nodes = [_node(name, operator) for name, operator in zip(names, graph.operators)]
     fused = {value for name, node in zip(names, nodes) if _is_whole_norm(name) for value in node.outputs}
-    sources, output = _ends(path, graph, half)
+    sources, output = _ends(graph, half)
     found = stream.found(nodes, sources, output, fused, component, dims, f"{path}")
     selection = stream.selected(found, wanted)
     empty = [tap for tap in selection[1:] if tap.is_empty] if kind == taps.SINGLE else []
@@ -113,19 +117,24 @@ def write(
     sourced = next((tap.unit for tap in selection if tap.behind == selection[0].before), None)
     sides = [{name: tensors.shape(graph.tensors[index]) for name, index in side.items()} for side in (inputs, outputs)]
     ports = {list(own)[port.index]: port for port in half.inputs} if half else {}
+    replaced = {f"{tap.fed}{FED}": before.unit for before, tap in pairwise(selection) if tap in fed}
     return Copy(
-        out, {**sides[0], **ports}, sides[1], {tap.unit: tap.fed for tap in fed}, sourced,
-        {tap.unit: tap.fed for tap in empty},
+        out, {**sides[0], **ports}, sides[1], {tap.unit: tap.fed for tap in fed}, sourced, replaced,
+        {tap.unit: tap.fed for tap in empty}, half is not None and _is_free(graph, own, half),
     )  # fmt: skip
 
 
-def _ends(path: Path, graph: Any, half: Half | None) -> tuple[list[int], int]:
+def _is_free(graph: Any, own: Mapping[str, int], half: Half) -> bool:
+    """Whether an input has another length than the file's tensor, or may have."""
+    stated = {port: tensors.shape(graph.tensors[[*own.values()][port.index]]) for port in half.inputs}
+    return any(port.free_axis is not None or shape != port.shape for port, shape in stated.items())
+
+
+def _ends(graph: Any, half: Half | None) -> tuple[list[int], int]:
     """The tensors where the stream may begin, and the one where it ends."""
     inputs = [int(index) for index in graph.inputs]
     if half is None:
         return inputs, int(graph.outputs[0])
-    if any(tensors.shape(graph.tensors[inputs[port.index]]) != port.shape for port in half.inputs):
-        raise UnavailableError(f"{path}: takes inputs of any length: the shapes of its hidden states are not known")
     return [inputs[half.inputs[0].index]], int(graph.outputs[half.output.index])
 
 

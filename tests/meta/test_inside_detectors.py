@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from benchmarks import foreign as writing
-from tests.support import foreign
+from tests.support import foreign, shapes
+from tests.support.shapes import Form
 from whisper_parity import project
 from whisper_parity.backends.dla import compiler
 from whisper_parity.backends.dla.settings import Settings
@@ -36,14 +37,15 @@ CLIP = "en-comma-01"
 def located(tmp_path: Path, cache_dir: Path) -> Callable[[str, str], LayerFinding]:
     """The layer at fault in a component of the files that lie in `files`."""
 
-    def call(stage: str, component: str, detail: bool = False) -> LayerFinding:
+    def call(stage: str, component: str, detail: bool = False, checkpoint: Path | None = None) -> LayerFinding:
         options = RunOptions(
             stages=("pytorch", stage), clips=(CLIP,), policy="plain", language="en", threads=2, run_id="run",
-            report_dir=tmp_path, cache=cache_dir, artifacts=tmp_path / "files",
+            report_dir=tmp_path, cache=cache_dir, artifacts=tmp_path / "files", checkpoint=checkpoint,
         )  # fmt: skip
         with ExitStack() as stack:
             bench = Bench(plan.make(options, project.load(tmp_path)), stack)
-            return layers.locate(bench, "pytorch", stage, bench.plan.clip(CLIP), 0, component, detail=detail)
+            reference = bench.plan.stage(stage).parent
+            return layers.locate(bench, reference, stage, bench.plan.clip(CLIP), 0, component, detail=detail)
 
     return call
 
@@ -129,3 +131,46 @@ def _compile(files: Path, checkpoint: Checkpoint) -> None:
         compiler.compile_file(
             tool, files / sources[role], files / targets[role], settings.compile_flags(role), settings
         )
+
+
+@pytest.mark.parametrize(
+    ("stage", "form", "unit"),
+    [
+        ("torchscript", Form(ids=torch.int64, broken="decoder"), "decoder.blocks.0.cross_attn"),
+        ("torchscript", Form(ids=torch.int64, last_row=True, broken="decoder"), "decoder.blocks.0.cross_attn"),
+        ("torchscript", Form(n_frames=1000, broken="encoder"), "encoder.blocks.0.attn"),
+        ("tflite", Form(turned=("input_features", "encoder_output"), broken="encoder"), "encoder.blocks.0.attn"),
+        ("tflite", Form(ids=torch.int32, last_row=True, broken="decoder"), "decoder.blocks.0.cross_attn"),
+        ("tflite", Form(free=True, broken="decoder"), "decoder.blocks.0.cross_attn"),
+    ],
+    ids=("ids", "last row", "ten seconds", "transposed", "last row of tflite", "any length"),
+)
+def test_a_broken_unit_of_files_in_another_form_is_named(
+    located, tmp_path, cache_dir, scripted_checkpoint, stage, form, unit
+):
+    """Ids, columns before rows, another window, the last row alone, any number of tokens."""
+    shapes.give(tmp_path / "files", scripted_checkpoint, stage, form, cache_dir)
+    finding = located(stage, unit.partition(".")[0], True, str(scripted_checkpoint))
+    assert (finding.culprit, finding.faithful) == (unit, True), finding.finding
+
+
+def test_a_table_in_float16_hides_no_broken_unit(located, tmp_path, cache_dir, scripted_checkpoint):
+    """Of a checkpoint in float32 it is a fault of its own, some 80 dB down; the broken unit is named beside it."""
+    form = Form(free=True, broken="decoder")
+    shapes.give(tmp_path / "files", scripted_checkpoint, "tflite", form, cache_dir)
+    table = tmp_path / "files" / "token_embedding.npy"
+    np.save(table, np.load(table).astype(np.float16))
+    finding = located("tflite", "decoder", True, str(scripted_checkpoint))
+    failing = {unit.unit: unit.single_snr_db for unit in finding.units if unit.fails}
+    assert set(failing) == {"decoder.positions", "decoder.blocks.0.cross_attn"}, finding.finding
+    assert failing["decoder.positions"] > 80 > failing["decoder.blocks.0.cross_attn"]
+
+
+def test_a_broken_unit_behind_integer_ports_is_named(located, tmp_path, cache_dir, scripted_checkpoint):
+    """Inputs and outputs in 16 bits: what they round fails no unit, the broken one does."""
+    form = Form(broken="encoder")
+    files = shapes.give(tmp_path / "files", scripted_checkpoint, "tflite", form, cache_dir)
+    features = np.random.default_rng(1).uniform(-1, 1.5, (1, 80, 3000)).astype(np.float32)
+    shapes.int8(files["encoder"], {"input_features": features}, 16)
+    finding = located("tflite", "encoder", True, str(scripted_checkpoint))
+    assert finding.culprit == "encoder.blocks.0.attn", finding.finding

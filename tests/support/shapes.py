@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tests.support import sound
+from tests.support import freelength, sound
 from tests.support.refusals import require_no_traceback
 from whisper_parity.backends.split import modules as split
 from whisper_parity.backends.split.modules import SplitDecoder, SplitEncoder
@@ -24,6 +24,8 @@ from whisper_parity.run.folder import RunFolder
 from whisper_parity.run.report import Report, Row
 from whisper_parity.system.files import locked
 
+HEAD = 32
+"""Columns of one head of the tiny checkpoint."""
 SUFFIX = {"torchscript": "pt", "tflite": "tflite"}
 
 
@@ -47,6 +49,9 @@ class Form:
     wrapped: str = ""
     """Outputs come in a "tuple", a "dict" or a "namedtuple" with others."""
     last_row: bool = False
+    """Of any number of tokens."""
+    free: bool = False
+    """Of TFLite: any number of tokens, and the logits of all of them."""
     padded: int = 0
     """Columns behind the vocabulary."""
     half: bool = False
@@ -58,6 +63,8 @@ class Form:
     """Name of a third input of the decoder."""
     fault: float = 0.0
     """Added to the encoder's output: a port that is broken."""
+    broken: str = ""
+    """"encoder" or "decoder": of its first block, heads of the (cross) attention give nothing."""
 
 
 class Encoder(nn.Module):
@@ -68,6 +75,8 @@ class Encoder(nn.Module):
         self.inner, self.form = copy.deepcopy(encoder), form
         rows = form.n_frames // 2
         self.inner.encoder.positional_embedding = encoder.encoder.positional_embedding[:rows].clone()
+        if form.broken == "encoder":
+            self.inner.encoder.blocks[0].attn.out.weight.data[:, :HEAD] = 0
 
     def forward(self, input_features: Tensor) -> Any:
         """input_features in the form -> encoder_output in the form."""
@@ -96,7 +105,8 @@ class Decoder(nn.Module):
         count = form.n_text_ctx
         self.inner.positional_embedding = decoder.positional_embedding[:count].clone()
         self.inner.mask = decoder.mask[:count, :count].clone()
-        self.free = form.last_row
+        if form.broken == "decoder":
+            self.inner.blocks[0].cross_attn.out.weight.data[:, :HEAD] = 0
 
     def _logits(self, tokens: Tensor, encoding: Tensor) -> Any:
         form, inner = self.form, self.inner
@@ -209,6 +219,8 @@ def _kept(checkpoint: Path, stage: str, role: str, form: Form, folder: Path) -> 
         if not path.is_file():
             module, inputs = _module(checkpoint, role, form)
             WRITE[stage](module, inputs, path)
+            if stage == "tflite" and role == "decoder" and (form.free or form.last_row):
+                freelength.free(path, form.n_text_ctx)
     return path
 
 
