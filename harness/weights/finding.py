@@ -251,7 +251,10 @@ class Finder:
     def _reordered(self, constants: Sequence[Constant], missing: Sequence[str]) -> list[Match]:
         """Matrices with the rows, or the columns, of a missing one in another order."""
         variants = [target for name in missing for target in self.weights.variants(name)]
-        targets = [target for target in variants if len(self.weights.shape(target.tensor)) == 2]
+        variants += [target for target in self.weights.folded() if target.tensor in missing]
+        targets = [
+            target for target in variants if self._is_matrix(target) and len(self.weights.shape(target.tensor)) == 2
+        ]
         sizes = {self._size(target) for target in targets}
         items = [item for constant in constants for item in self._items(constant, sizes)]
         marks: dict[tuple[int, int, int], Target] = {}
