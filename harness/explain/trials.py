@@ -31,7 +31,7 @@ LEAST = 0.90
 RIVAL = 4.0
 """Another kind that leaves at most this many times as much unexplained is as good: then none of the two is named."""
 SETTLED = 0.999
-"""Share from which on a kind is not searched for among the costly trials: those of precision resemble none of others."""
+"""Share from which on the costly trials are left out: what they do, such as rounding, resembles no other kind."""
 PRECISION = 1e-6
 """Share of the error below which two kinds are not told apart; more where the reference's own arithmetic is coarser."""
 SPREAD_ROWS, WORST_ROWS = 24, 24
