@@ -168,7 +168,7 @@ def _logits(change: Callable[[Tensor], Tensor]) -> Callable[[Port], None]:
 def _swapped_heads(port: Port) -> None:
     weight = _decoder(0)(port).cross_attn.out.weight
     heads = weight.unflatten(1, (_decoder(0)(port).cross_attn.n_head, -1)).clone()
-    heads[:, [0, 2]] = heads[:, [2, 0]]
+    heads[:, [0, 1]] = heads[:, [1, 0]]
     weight.copy_(heads.flatten(1))
 
 
@@ -230,7 +230,7 @@ KINDS: dict[str, tuple[str, Callable[[Port], None], str]] = {
         "decoder.blocks.0", _mask(lambda mask: torch.full_like(mask, -1e9).triu_(2)),
         "the causal mask shifted by one: a token sees the next",
     ),
-    "heads": ("decoder.blocks.0", _swapped_heads, "heads 0 and 2 of cross_attn exchanged"),
+    "heads": ("decoder.blocks.0", _swapped_heads, "heads 0 and 1 of cross_attn exchanged"),
     "positions twice": ("encoder.positions", _table(lambda table: table * 2), "the positions added twice"),
     "no positions": ("encoder.positions", _table(torch.zeros_like), "no positions"),
     "interleaved": (
@@ -238,7 +238,10 @@ KINDS: dict[str, tuple[str, Callable[[Port], None], str]] = {
         "sines and cosines interleaved",
     ),
     "timescale": ("encoder.positions", _table(_timescale), "positions of timescale 1000"),
-    "conv": ("encoder.conv", _conv1_edges, "conv1 padded by its outermost values"),
+    "conv": (
+        "encoder.conv", _conv1_edges,  # a window that begins and ends with the same silence does not tell them apart
+        "conv1 padded in a circle or conv1 padded by reflection or conv1 padded by its outermost values",
+    ),
     "temperature": (
         "decoder.logits", _logits(lambda logits: logits / 0.85), "logits divided by a temperature of 0.85",
     ),
