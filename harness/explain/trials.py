@@ -44,6 +44,8 @@ ROUNDS = 14
 """Halvings of the distance between two numbers: the fit is as exact as 1 / 16384 of it."""
 MOST_VALUES = 2**20
 """Values of the rows that are tried first: logits have many columns, and fewer rows do."""
+LOOKED_AT = 4
+"""Most culprits whose kind is looked for."""
 RANGES = 3
 """Most ranges of columns that "a bias of the logits" may consist of."""
 
@@ -99,20 +101,26 @@ class Attempt:
         return bool(self.trial.values) + self.is_fitted
 
 
-def hypotheses(bench: Bench, measurer: Measurer, unit: str) -> tuple[Hypothesis, ...]:
-    """The kind of wrong that explains a unit's error; none where no kind does, or two do.
+def hypotheses(bench: Bench, measurer: Measurer, culprits: Sequence[str]) -> tuple[Hypothesis, ...]:
+    """The kinds of wrong that explain the errors of units: of each at most one, none where no kind does, or two do.
 
     Args:
         bench: the run.
         measurer: of the question whose units were measured.
-        unit: that stands out.
+        culprits: units that stand out; of many, the first ones are looked at.
 
     Raises:
-        ParityError: the unit cannot be run again.
+        ParityError: a unit cannot be run again.
     """
-    session = _hypothetical(bench, measurer)
+    session = _hypothetical(bench, measurer) if culprits else None
+    if session is None:
+        return ()
+    return tuple(found for unit in culprits[:LOOKED_AT] for found in _of_unit(session, measurer, unit))
+
+
+def _of_unit(session: Hypothetical, measurer: Measurer, unit: str) -> tuple[Hypothesis, ...]:
     error = Error(measurer.hidden[unit], measurer.alone(unit))
-    if session is None or error.reference.shape != error.candidate.shape:
+    if error.reference.shape != error.candidate.shape:
         return ()
     return told(session, Place(_step(measurer, unit), measurer.fed(unit), measurer.dims.vocabulary), error)
 
