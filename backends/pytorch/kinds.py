@@ -11,17 +11,17 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from whisper_parity.backend.facets import Trial
 from whisper_parity.backends.pytorch.graph import Changes, Graph, Node
+from whisper_parity.backends.pytorch.units import heads
 
 BITS = (8.0, 6.0, 5.0, 4.0)
 LARGEST = 2**21
 """Elements of a matrix whose roundings are tried: a vocabulary's would take seconds, and can be read in the file."""
-LINEAR = (".query", ".key", ".value", ".out", ".hidden", "output", "conv1.out", "conv2.out")
+LAYERS = (".query", ".key", ".value", ".out", ".hidden", "output")
 """Ends of the names of values that a layer with weights gives."""
-SOFTMAX = (".scores", ".masked", ".weights")
-"""Ends of the names of values that a fused attention keeps in float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,29 +136,50 @@ def _rolled(chart: Graph, name: str, axis: int) -> Callable[[float], Changes]:
 
 
 def _of_dtype(chart: Graph, name: str, dtype: torch.dtype) -> Iterator[Kind]:
+    """Arithmetic by torch's own operations in that type: another order of roundings would be another error."""
+
+    def cast(value: Tensor) -> Tensor:
+        return value.to(dtype)
+
     def near(value: Tensor) -> Tensor:
         return value.to(dtype).to(value.dtype)
 
     weights = [key for key, node in chart.nodes.items() if node.is_weight and key.endswith((".weight", ".bias"))]
-    fused = {key: node.then(near) for key, node in chart.nodes.items() if not key.endswith(SOFTMAX)}
-    words = f"{name} arithmetic"
     yield plain(name, f"weights rounded to {name}", {key: chart.nodes[key].then(near) for key in weights})
-    yield plain(name, words, {key: node.then(near) for key, node in chart.nodes.items()})
-    if len(fused) < len(chart.nodes):
-        yield plain(name, words, fused)
-    yield plain(name, f"{name} arithmetic in its layers, sums in float32", _layers_in(chart, near))
+    everything = {key: node.then(cast) for key, node in chart.nodes.items() if node.is_weight}
+    but_norms = {key: node for key, node in everything.items() if "ln." not in key}
+    layers = {key: _between(node, cast) for key, node in chart.nodes.items() if key.endswith(LAYERS)}
+    fused = _fused(chart)
+    for attention in ({}, fused) if fused else ({},):
+        for changes in (everything, but_norms):
+            yield plain(name, f"{name} arithmetic", {**changes, **attention})
+        yield plain(name, f"{name} arithmetic in its layers, sums in float32", {**layers, **attention})
 
 
-def _layers_in(chart: Graph, near: Callable[[Tensor], Tensor]) -> Changes:
-    return {name: _between(node, near) for name, node in chart.nodes.items() if name.endswith(LINEAR)}
+def _between(node: Node, cast: Callable[[Tensor], Tensor]) -> Node:
+    return Node(lambda *inputs: node.make(*map(cast, inputs)), node.inputs)
 
 
-def _between(node: Node, near: Callable[[Tensor], Tensor]) -> Node:
-    return Node(lambda *inputs: near(node.make(*map(near, inputs))), node.inputs)
+def _fused(chart: Graph) -> Changes:
+    """Attention in one operation, as torch has it; its inner values are float32."""
+    names = [key.removesuffix(".mixed") for key in chart.nodes if key.endswith(".mixed")]
+    return {f"{name}.mixed": _fused_attention(chart, name) for name in names}
+
+
+def _fused_attention(chart: Graph, name: str) -> Node:
+    n_head = chart.value(f"{name}.scores").shape[1]
+
+    def make(query: Tensor, key: Tensor, value: Tensor, *mask: Tensor) -> Tensor:
+        query, key, value = (heads(part, n_head) for part in (query, key, value))
+        mixed = F.scaled_dot_product_attention(query, key, value, mask[0].to(query.dtype) if mask else None)
+        return mixed.transpose(1, 2).flatten(2)
+
+    masks = [f"{name}.mask"] if f"{name}.mask" in chart.nodes else []
+    return Node(make, (f"{name}.query", f"{name}.key", f"{name}.value", *masks))
 
 
 def _eight_bits(chart: Graph) -> Changes:
-    layers = {name: node for name, node in chart.nodes.items() if name.endswith(LINEAR) and len(node.inputs) > 1}
+    layers = {name: node for name, node in chart.nodes.items() if name.endswith(LAYERS) and len(node.inputs) > 1}
     return {name: _integer(node) for name, node in layers.items() if node.inputs[1].endswith(".weight")}
 
 

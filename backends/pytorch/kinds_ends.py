@@ -21,11 +21,11 @@ TEMPERATURES = (0.2, 0.5, 0.8, 0.9, 1.1, 1.5, 2.0, 5.0)
 TIMESCALES = (100.0, 1000.0, 5000.0, 20000.0, 100000.0)
 """Of the sinusoids, in place of Whisper's 10000."""
 PADDINGS = (
-    ("padding at the end alone", (0, 2), "constant"),
-    ("padding in front alone", (2, 0), "constant"),
-    ("circular padding", (1, 1), "circular"),
-    ("padding by reflection", (1, 1), "reflect"),
-    ("padding by the outermost values", (1, 1), "replicate"),
+    ("at the end alone", (0, 2), "constant"),
+    ("in front alone", (2, 0), "constant"),
+    ("in a circle", (1, 1), "circular"),
+    ("by reflection", (1, 1), "reflect"),
+    ("by its outermost values", (1, 1), "replicate"),
 )
 """In place of one zero on each side."""
 
@@ -49,7 +49,7 @@ def _padding(chart: Graph, name: str, stride: int) -> Iterator[Kind]:
     place, inputs = f"{name}.out", chart.nodes[f"{name}.out"].inputs
     for words, pads, mode in PADDINGS:
         changes = {place: Node(_padded(pads, mode, stride), inputs)}
-        yield plain(f"padding of {name}", f"{words} of {name}", changes)
+        yield plain(f"padding of {name}", f"{name} padded {words}", changes)
 
 
 def _padded(pads: tuple[int, int], mode: str, stride: int) -> Callable[..., Tensor]:
@@ -80,7 +80,7 @@ def of_sinusoids(chart: Graph) -> Iterator[Kind]:
     from whisper.model import sinusoids
 
     length, width = chart.value("positions").shape
-    trial = Trial("timescale of the positions", "positions of timescale {value:.4g}", TIMESCALES, fitted=True)
+    trial = Trial("timescale of the positions", "positions of timescale {value:.3g}", TIMESCALES, fitted=True)
     yield Kind(trial, lambda scale: _table(sinusoids(length, width, scale)))
     yield plain(
         "timescale of the positions", "a timescale that is divided by half the width, not by one less",

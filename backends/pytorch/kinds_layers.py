@@ -39,7 +39,7 @@ def of_norm(chart: Graph, parameters: str, place: str) -> Iterator[Kind]:
         place: the value that it gives: "attn.normed".
     """
     inputs = chart.nodes[place].inputs
-    trial = Trial(f"epsilon of {parameters}", f"epsilon {{value:g}} in {parameters}", EPSILONS, fitted=True)
+    trial = Trial(f"epsilon of {parameters}", f"epsilon {{value:.3g}} in {parameters}", EPSILONS, fitted=True)
     yield Kind(trial, lambda epsilon: {place: Node(_with_epsilon(epsilon), inputs)})
     yield weight_changed(chart, f"{parameters}.weight", f"{parameters}.weight lost", torch.ones_like)
     for words, make in NORMS.items():
@@ -49,7 +49,7 @@ def of_norm(chart: Graph, parameters: str, place: str) -> Iterator[Kind]:
 
 def of_all_norms(chart: Graph, places: Sequence[str]) -> Iterator[Kind]:
     """Every norm of a block with another epsilon, or as another would be; two with each other's parameters."""
-    trial = Trial("epsilon of all norms", "epsilon {value:g} in all its norms", EPSILONS, fitted=True)
+    trial = Trial("epsilon of all norms", "epsilon {value:.3g} in all its norms", EPSILONS, fitted=True)
     if len(places) > 1:
         yield Kind(trial, lambda epsilon: {
             place: Node(_with_epsilon(epsilon), chart.nodes[place].inputs) for place in places
@@ -73,7 +73,7 @@ def of_mlp(chart: Graph) -> Iterator[Kind]:
 def of_clip(chart: Graph, place: str, family: str, words: str) -> Iterator[Kind]:
     """Values that are cut to [-m, m]."""
     largest = float(chart.value(place).abs().max())
-    trial = Trial(family, f"{words} at {{value:.4g}}", tuple(share * largest for share in CLIPS), fitted=True)
+    trial = Trial(family, f"{words} at {{value:.3g}}", tuple(share * largest for share in CLIPS), fitted=True)
     yield Kind(trial, lambda limit: {place: chart.nodes[place].then(lambda x: x.clamp(-limit, limit))})
 
 

@@ -42,7 +42,7 @@ class UnitTrials:
     def output(self, number: int, value: float) -> Float32:
         """That of the changed graph."""
         with torch.no_grad():
-            return np.asarray(self._chart.output(self._kinds[number].changes(value)).numpy())
+            return np.asarray(self._chart.output(self._kinds[number].changes(value)).float().numpy())
 
     def _plain(self) -> Iterator[Kind]:
         chart, step = self._chart, self._step

@@ -63,8 +63,8 @@ def graph(model: Any, step: Step, fed: Fed) -> Graph:
 
 
 def norm(hidden: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
-    """LayerNorm as Whisper has it."""
-    return F.layer_norm(hidden, hidden.shape[-1:], gain, shift, EPSILON)
+    """LayerNorm as Whisper has it: in float32, whatever comes in and goes out."""
+    return F.layer_norm(hidden.float(), hidden.shape[-1:], gain.float(), shift.float(), EPSILON).to(hidden.dtype)
 
 
 def sublayers(chart: Graph) -> tuple[str, ...]:
@@ -156,7 +156,7 @@ def _attention(module: Any, name: str, stream: str, fed: Fed, mask: Tensor | Non
         return torch.matmul(heads(query, module.n_head) * scale, (heads(key, module.n_head) * scale).transpose(-1, -2))
 
     def mixed(weights: Tensor, value: Tensor) -> Tensor:
-        return torch.matmul(weights, heads(value, module.n_head)).transpose(1, 2).flatten(2)
+        return torch.matmul(weights.to(value.dtype), heads(value, module.n_head)).transpose(1, 2).flatten(2)
 
     keys, asked = ("audio", f"{name}.normed") if name == CROSS else (f"{name}.normed", f"{name}.asked")
     nodes = _parameters(module, name) | {
@@ -166,7 +166,7 @@ def _attention(module: Any, name: str, stream: str, fed: Fed, mask: Tensor | Non
         f"{name}.value": Node(F.linear, (keys, f"{name}.value.weight", f"{name}.value.bias")),
         f"{name}.scores": Node(scores, (f"{name}.query", f"{name}.key")),
         f"{name}.masked": Node(lambda values: values, (f"{name}.scores",)),
-        f"{name}.weights": Node(lambda values: values.softmax(-1), (f"{name}.masked",)),
+        f"{name}.weights": Node(lambda values: values.float().softmax(-1).to(values.dtype), (f"{name}.masked",)),
         f"{name}.mixed": Node(mixed, (f"{name}.weights", f"{name}.value")),
         f"{name}.out": Node(F.linear, (f"{name}.mixed", f"{name}.out.weight", f"{name}.out.bias")),
         f"{name}.sum": Node(torch.add, (stream, f"{name}.out")),
@@ -175,7 +175,7 @@ def _attention(module: Any, name: str, stream: str, fed: Fed, mask: Tensor | Non
         nodes[asked] = Node(lambda rows: rows[:, fed.rows], (f"{name}.normed",))
     if mask is not None:
         nodes[f"{name}.mask"] = constant(mask[fed.rows][:, : fed.hidden.shape[1]])
-        nodes[f"{name}.masked"] = Node(torch.add, (f"{name}.scores", f"{name}.mask"))
+        nodes[f"{name}.masked"] = Node(lambda x, added: x + added.to(x.dtype), (f"{name}.scores", f"{name}.mask"))
     return nodes
 
 

@@ -30,8 +30,10 @@ LEAST = 0.90
 """Least share of the error's energy that a kind has to explain to be named."""
 RIVAL = 4.0
 """Another kind that leaves at most this many times as much unexplained is as good: then none of the two is named."""
+VERSIONS = 3
+"""Most versions of a kind that this input does not tell apart: all of them are said."""
 SETTLED = 0.999
-"""Share from which on a kind is not sought among the costly trials, since those of precision resemble no other."""
+"""Share from which on the costly trials are left out: what they do, such as rounding, resembles no other kind."""
 PRECISION = 1e-6
 """Share of the error below which two kinds are not told apart, more where the reference's arithmetic is coarser."""
 SPREAD_ROWS, WORST_ROWS = 24, 24
@@ -42,6 +44,8 @@ ROUNDS = 14
 """Halvings of the distance between two numbers: the fit is as exact as 1 / 16384 of it."""
 MOST_VALUES = 2**20
 """Values of the rows that are tried first: logits have many columns, and fewer rows do."""
+LOOKED_AT = 4
+"""Most culprits whose kind is looked for."""
 RANGES = 3
 """Most ranges of columns that "a bias of the logits" may consist of."""
 
@@ -91,21 +95,32 @@ class Attempt:
         """In words."""
         return self.trial.kind.format(value=self.value)
 
+    @property
+    def freedom(self) -> int:
+        """How much it was fitted to the error: 0 without a number, 1 with one of a list, 2 with any."""
+        return bool(self.trial.values) + self.is_fitted
 
-def hypotheses(bench: Bench, measurer: Measurer, unit: str) -> tuple[Hypothesis, ...]:
-    """The kind of wrong that explains a unit's error; none where no kind does, or two do.
+
+def hypotheses(bench: Bench, measurer: Measurer, culprits: Sequence[str]) -> tuple[Hypothesis, ...]:
+    """The kinds of wrong that explain the errors of units: of each at most one, none where no kind does, or two do.
 
     Args:
         bench: the run.
         measurer: of the question whose units were measured.
-        unit: that stands out.
+        culprits: units that stand out; of many, the first ones are looked at.
 
     Raises:
-        ParityError: the unit cannot be run again.
+        ParityError: a unit cannot be run again.
     """
-    session = _hypothetical(bench, measurer)
+    session = _hypothetical(bench, measurer) if culprits else None
+    if session is None:
+        return ()
+    return tuple(found for unit in culprits[:LOOKED_AT] for found in _of_unit(session, measurer, unit))
+
+
+def _of_unit(session: Hypothetical, measurer: Measurer, unit: str) -> tuple[Hypothesis, ...]:
     error = Error(measurer.hidden[unit], measurer.alone(unit))
-    if session is None or error.reference.shape != error.candidate.shape:
+    if error.reference.shape != error.candidate.shape:
         return ()
     return told(session, Place(_step(measurer, unit), measurer.fed(unit), measurer.dims.vocabulary), error)
 
@@ -136,18 +151,19 @@ def told(session: Hypothetical, place: Place, error: Error) -> tuple[Hypothesis,
 
 
 def _of_trials(session: Hypothetical, place: Place, error: Error) -> Hypothesis | None:
-    """The best trial, proven on all rows."""
+    """The best trial, proven on all rows: the worst of its versions."""
     rows = _rows(error)
     few, trials = error.of_rows(rows), session.trials(place.step, place.inputs, rows)
     noise = _energy(trials.unchanged(), few.reference) / few.energy
     if not noise < 1 - LEAST:  # this session computes the unit otherwise than the reference
         return None
     best = _unrivalled(_attempts(trials, few), max(PRECISION, noise))
-    if best is None:
+    if not best:
         return None
     whole = session.trials(place.step, place.inputs, range(error.reference.shape[1]))
-    explains = error.explained(whole.output(best.number, best.value))
-    return hypothesis.of(place.step.unit, best.kind, explains) if explains > LEAST else None
+    explains = min(error.explained(whole.output(version.number, version.value)) for version in best)
+    kind = " or ".join(version.kind for version in best)
+    return hypothesis.of(place.step.unit, kind, explains) if explains > LEAST else None
 
 
 def _hypothetical(bench: Bench, measurer: Measurer) -> Hypothetical | None:
@@ -246,13 +262,15 @@ def _axis(start: Attempt) -> _Axis:
     return _Axis(is_ratio, start.trial.is_whole)
 
 
-def _unrivalled(attempts: Sequence[Attempt], precision: float) -> Attempt | None:
-    """The kind that explains most, in its plainest version; None where it is too little, or another does as well."""
+def _unrivalled(attempts: Sequence[Attempt], precision: float) -> tuple[Attempt, ...]:
+    """The kind that explains most, in its plainest versions; none where it is too little, or another does as well."""
     best = max(attempts, key=lambda attempt: attempt.explains)
     as_good = [attempt for attempt in attempts if _is_as_good(attempt.explains, best.explains, precision)]
     if best.explains <= LEAST or any(attempt.trial.family != best.trial.family for attempt in as_good):
-        return None
-    return min(as_good, key=lambda attempt: attempt.is_fitted)
+        return ()
+    plainest = min(attempt.freedom for attempt in as_good)
+    versions = {attempt.kind: attempt for attempt in as_good if attempt.freedom == plainest}
+    return tuple(versions.values()) if len(versions) <= VERSIONS else ()
 
 
 def _is_as_good(explains: float, best: float, precision: float = PRECISION) -> bool:
