@@ -11,12 +11,16 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from hypothesis import settings
 
 from tests.support import sound
 from tests.support.checkout import CHECKOUT
 from whisper_parity.backend import trust
 
 SHARED = CHECKOUT.parent / "shared"
+
+settings.register_profile("unhurried", deadline=None)  # a busy machine is no failure
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(autouse=True, scope="session")

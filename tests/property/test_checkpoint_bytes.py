@@ -35,7 +35,7 @@ def whole() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     places=st.lists(st.tuples(st.integers(0, 2**32), st.integers(0, 255)), max_size=8),
     in_header=st.booleans(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.traces import N_VOCAB, tokens
@@ -26,7 +26,6 @@ WHOLE = {
 }
 """Words and characters that share pieces."""
 SPANS = st.tuples(st.integers(0, 6), st.integers(0, 3)).map(lambda pair: (pair[0], sum(pair)))
-unhurried = settings(deadline=None)
 """The first example loads a vocabulary or a dictionary."""
 
 
@@ -39,14 +38,12 @@ def applied(found: list[Change], reference: list[int], candidate: list[int]) -> 
     return rebuilt + reference[position:]
 
 
-@unhurried
 @given(TOKENS, LANGUAGES)
 def test_equal_tokens_have_no_changes(said, language):
     """Broken characters and specials included."""
     assert changes(said, said, N_VOCAB, language) == []
 
 
-@unhurried
 @given(TOKENS, TOKENS, LANGUAGES)
 def test_applying_all_changes_gives_the_candidate(reference, candidate, language):
     """Nothing is lost where edits are joined."""
@@ -55,7 +52,6 @@ def test_applying_all_changes_gives_the_candidate(reference, candidate, language
     assert bool(found) == (reference != candidate)
 
 
-@unhurried
 @given(TOKENS, TOKENS, LANGUAGES)
 def test_changes_stand_in_order_and_apart(reference, candidate, language):
     """In range, an equal token between any two, each at its first tokens."""
@@ -69,7 +65,6 @@ def test_changes_stand_in_order_and_apart(reference, candidate, language):
     assert [change.step for change in found] == [change.reference_span[0] for change in found]
 
 
-@unhurried
 @given(st.data(), st.sampled_from([("en", " "), ("zh", "")]))
 def test_no_word_and_no_character_is_cut(data, written):
     """Whatever pieces they are made of."""
@@ -88,7 +83,6 @@ def test_overlapping_is_mutual(first, second):
     assert overlaps(first, first)
 
 
-@unhurried
 @given(st.text(max_size=20), st.text(max_size=20), LANGUAGES)
 def test_a_class_does_not_depend_on_the_side(reference, candidate, language):
     """Nor do the marks, whose order tells who lost them."""

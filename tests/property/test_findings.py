@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from whisper_parity.compare import findings, repetition
@@ -12,7 +12,6 @@ from whisper_parity.compare.sides import side
 from whisper_parity.compare.token import token_diff
 from whisper_parity.model.vocabulary import MULTILINGUAL, tokenizer
 
-unhurried = settings(deadline=None)
 """The first example loads a vocabulary or a dictionary."""
 
 units = st.lists(st.integers(0, 3), max_size=40)
@@ -23,14 +22,12 @@ def encoded(text: str) -> list[int]:
     return list(tokenizer(MULTILINGUAL).encoding.encode(text))
 
 
-@unhurried
 @given(units)
 def test_a_sequence_has_no_loop_against_itself(ours):
     """Whatever it repeats, the other one repeats as well."""
     assert repetition.loops(ours, ours) == ()
 
 
-@unhurried
 @given(units, units)
 def test_a_loop_repeats_its_part_more_often_than_the_other(ours, theirs):
     """Its stretch consists of it, none overlaps another, and what remains is what the other has of it."""
@@ -51,7 +48,6 @@ def _holds(whole: list[int], part: list[int]) -> bool:
     return any(whole[i : i + len(part)] == part for i in range(len(whole) - len(part) + 1))
 
 
-@unhurried
 @given(texts, texts)
 def test_edits_of_whole_characters_lead_from_one_sequence_to_the_other(ours, theirs):
     """Applied in order; and none shows half of a character."""
@@ -67,7 +63,6 @@ def test_edits_of_whole_characters_lead_from_one_sequence_to_the_other(ours, the
     assert [*result, *reference[at:]] == candidate
 
 
-@unhurried
 @given(texts, texts)
 def test_any_two_texts_have_findings_or_none(ours, theirs):
     """By words and by tokens; and none of a text against itself."""

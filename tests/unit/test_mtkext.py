@@ -69,7 +69,7 @@ def test_truncated_options_are_refused():
         mtkext.options(whole[20:])
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.binary(min_size=1, max_size=200))
 def test_hostile_options_raise_nothing_else(raw):
     """Random bytes: options, or a ValueError."""
@@ -80,7 +80,7 @@ def test_hostile_options_raise_nothing_else(raw):
     assert len(found) <= mtkext.KEYS_LIMIT
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.integers(0, 60), st.integers(0, 255))
 def test_mutated_options_raise_nothing_else(place, byte):
     """One byte of a good map."""
