@@ -26,7 +26,6 @@ WHOLE = {
 }
 """Words and characters that share pieces."""
 SPANS = st.tuples(st.integers(0, 6), st.integers(0, 3)).map(lambda pair: (pair[0], sum(pair)))
-"""The first example loads a vocabulary or a dictionary."""
 
 
 def applied(found: list[Change], reference: list[int], candidate: list[int]) -> list[int]:

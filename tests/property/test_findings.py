@@ -12,8 +12,6 @@ from whisper_parity.compare.sides import side
 from whisper_parity.compare.token import token_diff
 from whisper_parity.model.vocabulary import MULTILINGUAL, tokenizer
 
-"""The first example loads a vocabulary or a dictionary."""
-
 units = st.lists(st.integers(0, 3), max_size=40)
 texts = st.text(st.sampled_from("ab 。對紹👍🏽,.é1"), max_size=30)
 
