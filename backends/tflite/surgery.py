@@ -8,7 +8,7 @@ copy.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,8 @@ class Copy:
     """The unit whose input each one takes, of those that are fed."""
     sourced: str | None
     """The unit whose output is the file's own input: positions that are added outside."""
+    empty: Mapping[str, str] = field(default_factory=dict)
+    """Units alone that give what they take, and whose input that is: norms that were left out."""
 
 
 def write(
@@ -85,17 +87,21 @@ def write(
     sources, output = _ends(path, graph, half)
     found = stream.found(nodes, sources, output, fused, component, dims, f"{path}")
     selection = stream.selected(found, wanted)
-    fed = selection[1:] if kind == taps.SINGLE else ()
+    empty = [tap for tap in selection[1:] if tap.is_empty] if kind == taps.SINGLE else []
+    fed = [tap for tap in selection[1:] if tap not in empty] if kind == taps.SINGLE else []
     surgeon = _Surgeon(model, graph)
     own = surgeon.own_inputs(selection[0].before, component, convert=half is None)
     inputs = own | surgeon.fed(fed)
-    outputs = surgeon.read([tap for tap in selection if tap.behind != selection[0].before])
+    outputs = surgeon.read([tap for tap in selection if tap.behind != selection[0].before and tap not in empty])
     surgeon.close(inputs, outputs)
     flatfile.write(model, out)
     sourced = next((tap.unit for tap in selection if tap.behind == selection[0].before), None)
     sides = [{name: tensors.shape(graph.tensors[index]) for name, index in side.items()} for side in (inputs, outputs)]
     ports = {list(own)[port.index]: port for port in half.inputs} if half else {}
-    return Copy(out, {**sides[0], **ports}, sides[1], {tap.unit: tap.fed for tap in fed}, sourced)
+    return Copy(
+        out, {**sides[0], **ports}, sides[1], {tap.unit: tap.fed for tap in fed}, sourced,
+        {tap.unit: tap.fed for tap in empty},
+    )  # fmt: skip
 
 
 def _ends(path: Path, graph: Any, half: Half | None) -> tuple[list[int], int]:

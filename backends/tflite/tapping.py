@@ -42,8 +42,9 @@ class CopyTaps:
     ) -> dict[str, NDArray[Any]]:
         """See `Tapping`."""
         outputs = self._run(component, arrays, hidden)
-        fed = self._copies[component].fed
-        return {unit: output for unit, output in outputs.items() if unit not in fed or fed[unit] in hidden}
+        copy = self._copies[component]
+        outputs |= {unit: hidden[fed] for unit, fed in copy.empty.items() if fed in hidden}
+        return {unit: output for unit, output in outputs.items() if unit not in copy.fed or copy.fed[unit] in hidden}
 
     def _run(
         self, component: str, arrays: Mapping[str, Float32], hidden: Mapping[str, Float32]

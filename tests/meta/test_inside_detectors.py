@@ -73,7 +73,7 @@ def test_a_broken_unit_of_tflite_is_named_and_a_copy_that_computes_otherwise_say
     """First as it is; then with a copy whose last constant is another one."""
     checkpoint = checkpoints.resolve(RunOptions().checkpoint)
     with torch.no_grad():
-        writing.write(writing.broken(checkpoint, "encoder-gelu"), tmp_path / "files", checkpoint, "tflite")
+        writing.write(writing.ported(checkpoint, "encoder-gelu"), tmp_path / "files", checkpoint, "tflite")
     finding = located("tflite", "encoder")
     assert (finding.culprit, finding.faithful) == ("encoder.blocks.2", True)
 
