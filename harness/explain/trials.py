@@ -29,7 +29,7 @@ from whisper_parity.explain.hypothesis import Hypothesis
 from whisper_parity.explain.measured import Measurer
 
 LEAST, SURE = 0.90, 0.99
-"""Least share of the error's energy that a kind has to explain to be named: SURE in a file of exact arithmetic, where the
+"""Least share of the error that a kind has to explain to be named: SURE in a file of exact arithmetic, where the
 right kind leaves nothing; less in one whose other units lose something too, and never less than LEAST."""
 RIVAL = 4.0
 """Another kind that leaves at most this many times as much unexplained is as good: then none of the two is named."""
