@@ -22,10 +22,10 @@ class TFLiteExecutor:
         from whisper_parity.backends.tflite.mtkext.lowering import lower
 
         strike("load")
-        self._folder = tempfile.TemporaryDirectory()
-        target = Path(self._folder.name) / "lowered.tflite"
-        lower(Path(path), target, reading())
-        self._interpreter = Interpreter(model_path=str(target))
+        with tempfile.TemporaryDirectory() as folder:  # removed at once: this process may be killed
+            target = Path(folder) / "lowered.tflite"
+            lower(Path(path), target, reading())
+            self._interpreter = Interpreter(model_content=target.read_bytes())
         self._interpreter.allocate_tensors()
 
     def run(self, arrays: Sequence[np.ndarray]) -> list[Any]:
