@@ -73,7 +73,7 @@ def locate(
         finding = _bisect(measurer, limit_db)
     else:
         finding = _measure_all(measurer, limit_db, held.of(bench.weights(candidate), component), alone)
-    return replace(finding, kinds=trials.hypotheses(bench, measurer, finding.culprits))
+    return replace(finding, kinds=trials.hypotheses(bench, measurer, finding.culprits, finding.units))
 
 
 def unit_error(unit: str, entire: TapError | None, single: TapError | None, limit_db: float) -> UnitError:

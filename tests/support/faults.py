@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,7 @@ from whisper_parity.explain import trials
 from whisper_parity.explain.hypothesis import Hypothesis
 from whisper_parity.fixtures import breakages
 from whisper_parity.fixtures.breakages import Port
-from whisper_parity.model import checkpoint as checkpoints
 from whisper_parity.model.checkpoint import Checkpoint
-from whisper_parity.run.options import RunOptions
 
 Spoil = Callable[[Port], None]
 TOKENS = tuple(np.random.default_rng(0).integers(300, 50000, 40).tolist())
@@ -62,12 +59,6 @@ class Reference:
     def port(self) -> Port:
         """The model taken apart, to be broken."""
         return breakages.ported(modules.load_model(self.checkpoint.path))
-
-
-@cache
-def micro(clip: Path) -> Reference:
-    """Of the micro checkpoint."""
-    return Reference(checkpoints.resolve(RunOptions().checkpoint), clip)
 
 
 def broken(reference: Reference, place: trials.Place, spoil: Spoil) -> Float32:
