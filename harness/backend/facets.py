@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from whisper_parity.backend.artifact import Artifact
 from whisper_parity.backend.constants import Constant
-from whisper_parity.backend.contract import Backend, Float32, Halves, Program, Transcript
+from whisper_parity.backend.contract import Backend, Float32, Halves, Probing, Program, Transcript
 from whisper_parity.backend.interface import Interface
 from whisper_parity.model.checkpoint import Checkpoint
 
@@ -113,6 +113,18 @@ class Transparent(Protocol):
 
     def looks_inside(self, artifact: Artifact) -> bool:
         """Whether this artifact's files show what is inside."""
+
+
+@runtime_checkable
+class Inspectable(Protocol):
+    """**Protocol:** a session that shows what is inside the files that it has open: nothing is loaded again for it."""
+
+    def inside(self, wanted: Taps) -> Probing:
+        """A probe of these taps, as long as the session is open.
+
+        Raises:
+            UnavailableError: the hidden states of such files cannot be read.
+        """
 
 
 @runtime_checkable

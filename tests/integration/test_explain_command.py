@@ -11,7 +11,9 @@ import pytest
 from click.testing import Result
 
 from tests.support.checkout import CHECKOUT
+from whisper_parity.explain import explain as explaining
 from whisper_parity.explain.explanation import Explanations
+from whisper_parity.report import explained as explained_view
 from whisper_parity.run.folder import RunFolder
 from whisper_parity.system import serial
 from whisper_parity.trace import file
@@ -58,7 +60,8 @@ def test_a_word_is_explained_down_to_the_layer(run, explain):
     assert each.weight
     assert (each.change.edit_class, each.change.reference_text, each.change.candidate_text) == ("word", "car", "carry")
     assert (each.entry.edge, each.cross_feed.part, each.weight.kind) == ("tflite->tflite:int8", "encoder", "tie")
-    assert (found.edge, found.part, found.unit) == ("tflite->tflite:int8", "encoder", "encoder.conv")
+    assert (found.edge, found.part, found.unit) == ("tflite->tflite:int8", "encoder", "")
+    assert (found.spread, found.answered) == (True, True)
     assert each.layers[0].faithful
     assert 0 < each.weight.margin < 0.1 < each.weight.flip_probability < 0.5
     page = (run / "index.html").read_text("utf-8")
@@ -93,7 +96,8 @@ def test_everything_that_differs_is_explained_without_names(run, explain):
     assert [(each["clip"], each["stage"]) for each in shown] == [
         (WORD, "pytorch"), (WORD, "tflite:int8"), (COMMA, "pytorch"), (COMMA, "tflite:int8"),
     ]  # fmt: skip
-    assert all(each["part"] in ("policy", "encoder") for each in shown)
+    assert [each["part"] for each in shown] == ["policy", "encoder", "policy", "both"]
+    assert all(each["answered"] and not each["unit"] for each in shown)
 
 
 def test_tensors_are_explained_where_no_token_differs(run, explain):
@@ -101,7 +105,8 @@ def test_tensors_are_explained_where_no_token_differs(run, explain):
     shown = explain(COMMA, "--stage", "tflite:int8", "--detail")
     assert shown.stdout.startswith(f"{COMMA} · tflite:int8: no token differs")
     found = explained(run, COMMA, "tflite:int8")
-    assert (found.found, found.unit) == ((), "encoder.conv")
+    assert (found.found, found.part, found.unit) == ((), "both", "")
+    assert found.causes[0].finding.startswith("each half passes alone, and both together do not: encoder: ")
     assert {unit.unit for layer in found.layers for unit in layer.units} >= {"encoder.blocks.0.attn", "decoder.logits"}
 
 
@@ -153,6 +158,16 @@ def test_rows_that_cannot_be_explained_are_said_and_counted(tmp_path, parity_in)
     assert found.stdout.count("the run recorded it with another artifact than the present one") == 2
 
 
+@pytest.mark.parametrize("answered", [True, False])
+def test_the_exit_code_says_whether_what_diverged_has_an_answer(explain, monkeypatch, answered):
+    """1 where one has none, which is said; else 0, whatever the verdict."""
+    said = Explanations(WORD, "tflite", (), missing=("encoder or decoder: no device",), answered=answered)
+    monkeypatch.setattr(explaining, "explain_all", lambda *_: iter([said]))
+    found = explain(WORD)
+    assert found.exit_code == (0 if answered else 1)
+    assert (explained_view.UNANSWERED in found.stdout) is not answered
+
+
 def test_result_files_are_explained_without_a_run(parity, shared_folder):
     """Real results of a Whisper base port: Mandarin commas are segment boundaries, the English one is not."""
     folder = shared_folder / "recorded" / "whisper_base"
@@ -176,7 +191,7 @@ def test_pytest_explains_at_the_end(pytester, cache_dir):
         [
             "*= parity explain =*",
             f"{WORD} · tflite:int8: 1 difference(s) in tokens",
-            "  comes from tflite->tflite:int8 · encoder · encoder.conv",
+            "  comes from tflite->tflite:int8 · encoder · spread over all units",
             "report: *",
         ]
     )

@@ -85,7 +85,7 @@ def runnable(path: Path, sha256: str, assumptions: Assumptions, refusal: Refusal
 def _first_mtk_op(path: Path) -> str:
     """The first op that only MediaTek's interpreter has; "" if none, or if the file is unreadable."""
     try:
-        model = flatfile.read(path)
+        model = flatfile.shared(path)
     except (ArtifactError, UnavailableError):  # reported when the file is loaded
         return ""
     by_mtk = tensors.text(model.description).startswith(FINGERPRINT)
