@@ -19,7 +19,7 @@ from whisper_parity.explain.held import Held
 STANDS_OUT_DB = 10.0
 """A unit stands apart from sound ones when it is this far below their median: in float32 they lose next to nothing."""
 LOSSY_OUT_DB = 15.0
-"""The same below the worst of units that pass, where these lose more than sound float32: blocks of int8 files differ."""
+"""The same below the worst of the units that pass, where these lose more than sound float32: int8 blocks differ."""
 SHARED_OUT_DB = 20.0
 """The same where all units lose. Measured on Whisper base, where nothing else is wrong: 8 bits in every block leave one
 13 dB below the median of the other blocks, noise on every weight 10 dB."""
