@@ -125,6 +125,21 @@ def test_probes_are_marked_and_ordinary_files_keep_their_keys(bench):
     assert bench.artifact("tflite:int8").options == {"mask_value": "-inf"}
 
 
+def test_files_with_a_record_are_probed_through_what_it_names(bench, tmp_path):
+    """From the cache where the user's folder does not hold it; and where nothing has that hash, one line."""
+    folder = build.export(bench.artifact("dla:simulated"), tmp_path / "given")
+    options = {**bench.plan.workshop.options, "taps": "entire:encoder.conv"}
+    workshop = replace(bench.plan.workshop, given=folder, options=options)
+    probe = build.obtain(workshop, "dla:simulated")
+    assert probe.sha256 == bench.artifact("dla:simulated", "entire:encoder.conv").sha256
+    assert "from the same tflite files" in probe.notes[0]
+    path = folder / lineage_name("dla:simulated")
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "parent_sha256": "0" * 64}))
+    with pytest.raises(UnavailableError, match=r"by their record \(sha256 000000000000\) are not here"):
+        build.obtain(workshop, "dla:simulated")
+
+
 class Foreign:
     """A backend that has never heard of taps."""
 
