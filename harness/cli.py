@@ -226,7 +226,7 @@ def explain(
     """Why did this comma move? What changed, at which edge, in which part and layer, and whether it matters.
 
     CLIP is a clip of the run; two result files (reference, candidate) in place of clips are explained without a run.
-    Exit code 1: a row could not be explained.
+    Exit codes: 0 every row has its answer, 1 one that diverged has none, or one could not be looked at at all.
     """
     from whisper_parity.compare import results
     from whisper_parity.errors import UsageError
@@ -255,7 +255,7 @@ def explain(
         document(f"[{','.join(map(serial.dumps, shown))}]")
     elif not shown:
         say(explaining.nothing(records.load(run)))
-    if not all(explanations.compared for explanations in shown):
+    if not all(explanations.compared and explanations.answered for explanations in shown):
         sys.exit(1)
 
 

@@ -5,21 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from whisper_parity.backend import taps
 from whisper_parity.backend.artifact import Artifact, BuildOptions
 from whisper_parity.backend.contract import Availability, Facts, Float32
 from whisper_parity.backend.facets import Perturbation
-from whisper_parity.backend.taps import Taps
+from whisper_parity.backend.taps import Step, Taps
 from whisper_parity.backends import limits, provenance
 from whisper_parity.backends.split import placement
 from whisper_parity.backends.split.probe_session import HostProbe
 from whisper_parity.errors import BuildError
 from whisper_parity.model.checkpoint import Checkpoint
 from whisper_parity.model.dims import Dims
+
+if TYPE_CHECKING:
+    from whisper_parity.backends.pytorch.trials import UnitTrials
 
 
 class PyTorchBackend:
@@ -139,6 +143,12 @@ class PyTorchSession:
             return embeddings
 
         return HostProbe(f"{self.facts.label}, tapped", wanted, dims, run, lookup)
+
+    def trials(self, step: Step, inputs: Mapping[str, NDArray[Any]], rows: Sequence[int]) -> UnitTrials:
+        """See `whisper_parity.backend.facets.Hypothetical`."""
+        from whisper_parity.backends.pytorch.trials import UnitTrials
+
+        return UnitTrials(self._model, step, inputs, rows)
 
     @contextmanager
     def perturbed(self, change: Perturbation) -> Iterator[PyTorchSession]:

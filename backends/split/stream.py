@@ -8,7 +8,9 @@ normalisation, so that the cuts which feed one are the ends of units, in the ord
     encoder   1 + 2 x layers     positions | attention | MLP | attention | ... , then ln_post to the output
     decoder   1 + 3 x layers     positions | attention | cross attention | MLP | ... , then ln and the projection
 
-A file with another number of them is refused: it is no Whisper of these dimensions, or one that is written otherwise.
+Where a norm was left out, or one was added, their number is another one. Then sublayers are told by residual sums:
+a cut that adds to an earlier cut what was computed of it. A norm that is left out is a unit that gives what it takes.
+A file in which neither has the right number is refused: it is no Whisper of these dimensions, or written otherwise.
 """
 
 from __future__ import annotations
@@ -49,6 +51,11 @@ class Tap:
     """The value that it gives."""
     fed: str = ""
     """The unit whose input it takes: another one where that is not told apart and belongs to this."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it gives what it takes."""
+        return self.before == self.behind
 
 
 @dataclass(frozen=True)
@@ -112,6 +119,19 @@ class Flow:
                 streams.append(value)
         return tuple(streams)
 
+    @cached_property
+    def residuals(self) -> tuple[int, ...]:
+        """The cut that the first residual sum adds to, and the cuts that residual sums give."""
+        ends: list[int] = []
+        earlier: dict[int, int] = {}
+        for cut in self.cuts:
+            node = self._maker.get(cut)
+            if node is not None and node.role == SUM and all(self.carries(value) for value in node.inputs[:2]):
+                added = [earlier[origin] for value in node.inputs[:2] if (origin := self.origin(value)) in earlier]
+                ends += [*(added[:1] if not ends else ()), cut] if added else []
+            earlier.setdefault(self.origin(cut), cut)
+        return tuple(ends)
+
     def origin(self, value: int) -> int:
         """The value that this one is, but for layout and type."""
         while (maker := self._maker.get(value)) is not None and maker.role == PASS:
@@ -139,16 +159,22 @@ class Flow:
         )
 
     def first_product(self, value: int) -> int | None:
-        """The cut that the first matrix product behind a value takes; None where there is none."""
-        cuts = set(self.cuts[self.cuts.index(value) + 1 :])
+        """The cut that the first matrix product behind a value takes, which may be itself; None where there is none."""
+        cuts = set(self.cuts[self.cuts.index(value) :])
         for node in self._path:
             if node.role == PRODUCT and (taken := cuts & set(node.inputs)):
                 return taken.pop()
         return None
 
     def apart(self, value: int) -> int | None:
-        """The summand of a value that depends on the source, where the other does not; else None."""
-        return self._operand(value, (SUM,))
+        """The summand of a value that depends on the source, where the other does not; of sums in a row, the first.
+
+        None where the value is no such sum.
+        """
+        summand = None
+        while (operand := self._operand(value if summand is None else summand, (SUM,))) is not None:
+            summand = operand
+        return summand
 
     def is_affine(self, value: int) -> bool:
         """Whether a value ends a normalisation: its shift or scale, which do not depend on the source, are in."""
@@ -182,15 +208,15 @@ def found(nodes: Sequence[Node], inputs: Sequence[int], output: int, fused: Coll
         UnavailableError: the graph's structure is not that of this half.
     """
     expected = _count(component, dims)
-    counts = []
-    for source in inputs:
-        flow = Flow(nodes, source, output, fused)
-        if len(flow.streams) == expected:
-            return _taps(flow, component, dims)
-        counts.append(len(flow.streams))
+    flows = [Flow(nodes, source, output, fused) for source in inputs]
+    counts = [len(flow.streams) for flow in flows]
+    for ends in ("streams", "residuals"):
+        for flow in flows:
+            if len(streams := getattr(flow, ends)) == expected:
+                return _taps(flow, streams, component, dims)
     raise UnavailableError(
         f"{what}: its layers are not told apart: expected {expected} normalisations of one residual stream in the "
-        f"{component}, found {max(counts, default=0)}"
+        f"{component}, found {max(counts, default=0)}{_blocks(component, max(counts, default=0), expected)}"
     )
 
 
@@ -216,21 +242,31 @@ def _count(component: str, dims: Dims) -> int:
     return 1 + layers * (1 + len(taps.SUBLAYERS[component]))
 
 
-def _taps(flow: Flow, component: str, dims: Dims) -> tuple[Tap, ...]:
-    ends = dict(_ends(flow, component, dims))
+def _blocks(component: str, count: int, expected: int) -> str:
+    """How many blocks have so many normalisations, where that is a number of blocks."""
+    each = 1 + len(taps.SUBLAYERS[component])
+    if count <= 1 or (count - 1) % each:
+        return ""
+    return f", which are those of {(count - 1) // each} blocks where the checkpoint has {(expected - 1) // each}"
+
+
+def _taps(flow: Flow, streams: Sequence[int], component: str, dims: Dims) -> tuple[Tap, ...]:
+    ends = dict(_ends(flow, streams, component, dims))
     order = [unit for unit in taps.units(dims, component, detail=True) if unit in ends]
     values = [flow.source, *(ends[unit] for unit in order)]
     return tuple(Tap(unit, before, behind) for unit, before, behind in zip(order, values, values[1:]))
 
 
-def _ends(flow: Flow, component: str, dims: Dims) -> Iterator[tuple[str, int]]:
+def _ends(flow: Flow, streams: Sequence[int], component: str, dims: Dims) -> Iterator[tuple[str, int]]:
     """Units and the values that they give."""
-    first, *rest = flow.streams
+    first, *rest = streams
     if component == "encoder" and (conv := flow.apart(first)) is not None:
         yield "encoder.conv", conv
     yield FIRST[component], first
     blocks = [unit for unit in taps.units(dims, component, detail=True) if ".blocks." in unit]
     yield from zip(blocks, rest, strict=True)
-    if component == "decoder" and (ln := flow.first_product(flow.streams[-1])) is not None and flow.is_affine(ln):
-        yield "decoder.ln", flow.origin(ln)
+    if component == "decoder" and (ln := flow.first_product(streams[-1])) is not None:
+        is_left_out = flow.origin(ln) == flow.origin(streams[-1])
+        if is_left_out or flow.is_affine(ln):
+            yield "decoder.ln", streams[-1] if is_left_out else flow.origin(ln)
     yield taps.FINAL[component], flow.output

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +71,11 @@ class Copy:
     """The unit whose input each one takes, of those that are fed."""
     sourced: str | None
     """The unit whose output is the file's own input: positions that are added outside."""
+    empty: Mapping[str, str]
+    """Units alone that give what they take, and whose input that is: norms that were left out."""
     replaced: Mapping[str, str]
     """The unit whose output each input of ours replaces."""
-    is_free: bool = False
+    is_free: bool
     """The file takes inputs of any length: what is said of shapes is not what it computes with."""
 
 
@@ -103,19 +106,22 @@ def write(
     sources, output = _ends(graph, half)
     found = stream.found(nodes, sources, output, fused, component, dims, f"{path}")
     selection = stream.selected(found, wanted)
-    fed = selection[1:] if kind == taps.SINGLE else ()
+    empty = [tap for tap in selection[1:] if tap.is_empty] if kind == taps.SINGLE else []
+    fed = [tap for tap in selection[1:] if tap not in empty] if kind == taps.SINGLE else []
     surgeon = _Surgeon(model, graph)
     own = surgeon.own_inputs(selection[0].before, component, convert=half is None)
     inputs = own | surgeon.fed(fed)
-    outputs = surgeon.read([tap for tap in selection if tap.behind != selection[0].before])
+    outputs = surgeon.read([tap for tap in selection if tap.behind != selection[0].before and tap not in empty])
     surgeon.close(inputs, outputs)
     flatfile.write(model, out)
     sourced = next((tap.unit for tap in selection if tap.behind == selection[0].before), None)
     sides = [{name: tensors.shape(graph.tensors[index]) for name, index in side.items()} for side in (inputs, outputs)]
     ports = {list(own)[port.index]: port for port in half.inputs} if half else {}
-    replaced = {f"{tap.fed}{FED}": before.unit for before, tap in zip(selection, fed)}
-    is_free = half is not None and _is_free(graph, own, half)
-    return Copy(out, {**sides[0], **ports}, sides[1], {tap.unit: tap.fed for tap in fed}, sourced, replaced, is_free)
+    replaced = {f"{tap.fed}{FED}": before.unit for before, tap in pairwise(selection) if tap in fed}
+    return Copy(
+        out, {**sides[0], **ports}, sides[1], {tap.unit: tap.fed for tap in fed}, sourced,
+        {tap.unit: tap.fed for tap in empty}, replaced, half is not None and _is_free(graph, own, half),
+    )  # fmt: skip
 
 
 def _is_free(graph: Any, own: Mapping[str, int], half: Half) -> bool:

@@ -14,6 +14,7 @@ from whisper_parity.backend.artifact import GIVEN, Artifact, BuildOptions
 from whisper_parity.backend.constants import Constant
 from whisper_parity.backend.contract import Availability, Backend, Facts, Float32, Placement
 from whisper_parity.backend.interface import Half, Interface
+from whisper_parity.backend.taps import Taps
 from whisper_parity.backends import provenance
 from whisper_parity.backends.split import inside
 from whisper_parity.backends.split.embedding import TokenEmbedding, constant, filled
@@ -137,12 +138,10 @@ class TorchScriptBackend:
             interface = artifact.interface
             takes_ids = interface is not None and interface.takes_ids
             table = None if takes_ids else TokenEmbedding(artifact.path("token_embedding"), dims)
-            if wanted is not None:
-                label = f"{_label(torch.__version__)}, taps in the file itself"
-                units = ScriptTaps(scripts, dims, interface)
-                yield FileProbe(label, wanted, dims, units, inside.lookup(table), interface)
-                return
             session = TorchScriptSession(scripts, table, dims, interface, (*notes, *(table.notes if table else ())))
+            if wanted is not None:
+                yield session.inside(wanted)
+                return
             yield LastRow(session, session.row) if interface and interface.last_row else session
 
     def looks_inside(self, artifact: Artifact) -> bool:
@@ -180,6 +179,12 @@ class TorchScriptSession:
     def inputs(self, component: str) -> list[str]:
         """Names of a file's inputs, as traced."""
         return self._scripts.inputs(component)
+
+    def inside(self, wanted: Taps) -> FileProbe:
+        """See `whisper_parity.backend.facets.Inspectable`."""
+        label = f"{self.facts.label}, taps in the file itself"
+        tapping = ScriptTaps(self._scripts, self._dims, self._interface)
+        return FileProbe(label, wanted, self._dims, tapping, inside.lookup(self._table), self._interface)
 
     def encode(self, input_features: Float32) -> Float32:
         """float32 [1, n_mels, n_frames] -> float32 [1, n_audio_ctx, n_audio_state]."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -209,13 +210,16 @@ def weight_shape(component: str, dims: Dims) -> Shape:
 
 
 def holds(module: Any, shape: Shape) -> bool:
-    """Whether a weight of this shape is among a module's, in any order of axes; a vocabulary may be filled up.
+    """Whether a weight of this shape is among a module's, in any order of axes.
 
-    A frozen module names no weights, and may hold it.
+    A vocabulary may be filled up, and a kernel unrolled into a matrix. A frozen module names no weights, and may hold
+    it.
     """
     shapes = [tuple(value.shape) for value in module.state_dict().values()]
-    sizes = split.padded(shape[0]) if len(shape) == 2 else shape[:1]
-    wanted = [sorted((size, *shape[1:])) for size in sizes]
+    if len(shape) == 2:
+        wanted = [sorted((size, shape[1])) for size in split.padded(shape[0])]
+    else:
+        wanted = [sorted(shape), sorted((shape[0], math.prod(shape[1:])))]
     return not shapes or any(sorted(size for size in other if size != 1) in wanted for other in shapes)
 
 

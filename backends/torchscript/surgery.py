@@ -64,7 +64,7 @@ class Inside:
         nodes = [_node(node, numbers) for node in self._graph.nodes()]
         fused = {
             numbers[value.unique()]
-            for node in self._graph.nodes() if _name(node) in WHOLE_NORMS for value in node.outputs()
+            for node in self._graph.nodes() if _is_affine(node) for value in node.outputs()
         }  # fmt: skip
         inputs = [numbers[value.unique()] for value in list(self._graph.inputs())[1:]]
         outputs = [numbers[value.unique()] for given in self._graph.outputs() for value in _tensors(given)]
@@ -103,11 +103,13 @@ class Inside:
         self._remember(arrays)
         if any(tap.behind not in self._kinds for tap in selection):
             self.entire(wanted, arrays)
-        alone = inside.chosen(selection, hidden)
+        chosen = inside.chosen(selection, hidden)
+        alone = [tap for tap in chosen if tap is selection[0] or not tap.is_empty]
         fed = [tap for tap in alone if tap is not selection[0]]
         states = [self._kinds[tap.before].made(hidden[tap.fed], tap.unit) for tap in fed]
         outputs = self._call([tap.before for tap in fed], [tap.behind for tap in alone], [*arrays, *states])
-        return {tap.unit: _numbers(output) for tap, output in zip(alone, outputs)}
+        measured = {tap.unit: _numbers(output) for tap, output in zip(alone, outputs)}
+        return {tap.unit: measured[tap.unit] if tap in alone else hidden[tap.fed] for tap in chosen}
 
     def _remember(self, arrays: Sequence[torch.Tensor]) -> None:
         """Forget the kinds of tensors when inputs have other shapes, as a file of free length may take them."""
@@ -185,6 +187,11 @@ def _plain(module: Any) -> Any:
 def _name(node: Any) -> str:
     """An operator's name without its namespace."""
     return str(node.kind()).rpartition("::")[2]
+
+
+def _is_affine(node: Any) -> bool:
+    """Whether it is a whole normalisation with a gain or a shift: folded into what follows, they are not in it."""
+    return _name(node) in WHOLE_NORMS and any(value.type().kind() == "TensorType" for value in list(node.inputs())[1:])
 
 
 def _values(graph: Any) -> Iterator[Any]:

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from numpy.typing import NDArray
+
 from whisper_parity.backend.artifact import Artifact
 from whisper_parity.backend.constants import Constant
-from whisper_parity.backend.contract import Backend, Float32, Halves, Program, Transcript
+from whisper_parity.backend.contract import Backend, Float32, Halves, Probing, Program, Transcript
 from whisper_parity.backend.interface import Interface
 from whisper_parity.model.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
-    from whisper_parity.backend.taps import Taps
+    from whisper_parity.backend.taps import Step, Taps
 
 Table = Mapping[str, Mapping[str, Any]]
 """Values by section: an edge such as "*->name"."""
@@ -120,6 +122,18 @@ class Transparent(Protocol):
 
 
 @runtime_checkable
+class Inspectable(Protocol):
+    """**Protocol:** a session that shows what is inside the files that it has open: nothing is loaded again for it."""
+
+    def inside(self, wanted: Taps) -> Probing:
+        """A probe of these taps, as long as the session is open.
+
+        Raises:
+            UnavailableError: the hidden states of such files cannot be read.
+        """
+
+
+@runtime_checkable
 class Preparable(Protocol):
     """**Protocol:** a backend whose first build waits for something that can start earlier, beside other work."""
 
@@ -171,3 +185,49 @@ class Switchable(Program, Protocol):
 
     def transcribe_with(self, samples: Float32, language: str | None, switches: Mapping[str, Any]) -> Transcript:
         """`transcribe` with other arguments of `whisper.transcribe` than its defaults."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One way in which a unit may be computed wrongly, or several that differ in a number."""
+
+    family: str
+    """Trials of a family are versions of one kind: the best speaks for it, and none contradicts another."""
+    kind: str
+    """In words that go behind "UNIT with"; "{value:g}" stands for the number."""
+    values: tuple[float, ...] = ()
+    """Numbers to try; none for a trial without one."""
+    fitted: bool = False
+    """Whether numbers between these are tried too: one free parameter."""
+    is_whole: bool = False
+    """Whether they are whole numbers."""
+    is_costly: bool = False
+    """Whether it is tried only where nothing else settles the matter."""
+
+
+class Trials(Protocol):
+    """**Protocol:** the trials of one unit on one input, cheap to go through."""
+
+    @property
+    def offered(self) -> Sequence[Trial]:
+        """What can be tried: the same ones, in the same order, whatever the rows are."""
+
+    def unchanged(self) -> Float32:
+        """The unit's output as it should be, float32 [1, len(rows), n_columns]."""
+
+    def output(self, number: int, value: float) -> Float32:
+        """Its output under `offered[number]`; `value` is of no meaning to a trial without numbers."""
+
+
+@runtime_checkable
+class Hypothetical(Halves, Protocol):
+    """**Protocol:** halves whose units can be computed wrongly in named ways: what a faulty unit is held against."""
+
+    def trials(self, step: Step, inputs: Mapping[str, NDArray[Any]], rows: Sequence[int]) -> Trials:
+        """The trials of a unit.
+
+        Args:
+            step: the unit, as `backend.taps.steps` cuts the component.
+            inputs: as `Probing.tapped` of a single probe of this unit takes them.
+            rows: of the output, those that are asked for.
+        """

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 from whisper_parity import project
-from whisper_parity.backend import build
+from whisper_parity.backend import build, taps
 from whisper_parity.backend.artifact import Artifact
 from whisper_parity.backend.contract import Probing
+from whisper_parity.backend.facets import Inspectable
 from whisper_parity.clips.clip import Clip
 from whisper_parity.clips.features import Features
 from whisper_parity.errors import RecordError, UsageError
@@ -23,6 +24,7 @@ from whisper_parity.run.traces import Traces
 from whisper_parity.system import cache, inputs
 from whisper_parity.trace import file
 from whisper_parity.trace.trace import Trace
+from whisper_parity.weights.result import LookUp
 
 T = TypeVar("T")
 
@@ -75,6 +77,11 @@ class Bench:
         tapped = replace(workshop, options={**workshop.options, "taps": taps})
         return build.obtain(tapped, spec, front=self.plan.stage(spec).parent)
 
+    def weights(self, spec: str) -> LookUp | None:
+        """What a stage's given files hold of the checkpoint; None for files that were built here."""
+        self.artifact(spec)
+        return self._sessions.weights(spec)
+
     def session(self, spec: str) -> Session:
         """A stage's session, which stays open.
 
@@ -93,14 +100,21 @@ class Bench:
         """
         return self._sessions.open(artifact, stack)
 
-    def probe(self, artifact: Artifact) -> AbstractContextManager[Probing]:
-        """Open a stage's probe; on a fleet this takes one device.
+    @contextmanager
+    def probe(self, artifact: Artifact) -> Iterator[Probing]:
+        """A stage's probe: by its open session where that shows what is inside, else opened; of a fleet one device.
 
         Raises:
-            UnavailableError: its backend cannot open probes.
+            UnavailableError: its backend cannot open probes, or the files cannot be looked into.
             ParityError: it cannot be opened here.
         """
-        return self._sessions.probe(artifact)
+        session, wanted = self._open.get(artifact.stage), taps.of_options(artifact.options, artifact.checkpoint.dims)
+        is_same = session is not None and artifact.sha256 == self.artifact(artifact.stage).sha256
+        if is_same and wanted is not None and isinstance(session, Inspectable):
+            yield session.inside(wanted)
+            return
+        with self._sessions.probe(artifact) as probe:
+            yield probe
 
 
 @contextmanager

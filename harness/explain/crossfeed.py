@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -51,8 +51,7 @@ def cross_feed(bench: Bench, pair: Pair, clip: Clip, change: Change) -> CrossFee
         bench.plan.policy, bench.plan.checkpoint.dims, bench.trace(pair.candidate, clip).header.language
     )
     next_token, token = _next_token_at(pair, plan, step), _recorded_token(pair.theirs, step)
-    reencoded = candidate.encode(bench.features(clip, pair.candidate).windows[change.window].input_features)
-    if next_token(candidate, reencoded) != token:
+    if next_token(candidate, _encoded(bench, pair, clip)) != token:
         return _state(pair.candidate)
     by_encoder, by_decoder = (
         next_token(reference, pair.theirs.encoder_output),
@@ -64,7 +63,8 @@ def cross_feed(bench: Bench, pair: Pair, clip: Clip, change: Change) -> CrossFee
     ]
     part = _part(by_encoder == token, by_decoder == token)
     if part in ("decoder", "either") and (table := other_table(bench, pair)) is not None:
-        persists = _with_table(bench, pair, table, next_token, token)
+        with with_table(bench, pair.candidate, table) as hybrid:
+            persists = next_token(hybrid, pair.ours.encoder_output) == token
         tried.append((f"the same with the token embedding of {pair.reference}", persists))
         part = part if persists else "embedding"
     elif part in ("decoder", "either"):
@@ -94,10 +94,28 @@ def flip_step(pair: Pair, change: Change) -> int:
 
 
 def _session(bench: Bench, spec: str) -> Halves:
-    session = bench.session(spec)
+    return as_halves(bench.session(spec), spec)
+
+
+def as_halves(session: object, spec: str) -> Halves:
+    """A session whose halves can be fed separately.
+
+    Raises:
+        UnavailableError: it gives text only.
+    """
     if not isinstance(session, Halves):
         raise UnavailableError(f"{spec} gives text only: its encoder and decoder cannot be fed separately")
     return session
+
+
+def _encoded(bench: Bench, pair: Pair, clip: Clip) -> Float32:
+    """The candidate's encoder output in a fresh session, kept for the next question on this window."""
+
+    def encode() -> Float32:
+        features = bench.features(clip, pair.candidate).windows[pair.theirs.header.index].input_features
+        return _session(bench, pair.candidate).encode(features)
+
+    return bench.kept("encoded", (pair.candidate, clip.name, pair.theirs.header.index), encode)
 
 
 def _next_token_at(pair: Pair, plan: DecodingPlan, step: int) -> Decode:
@@ -138,8 +156,7 @@ def reproduces(bench: Bench, pair: Pair, clip: Clip) -> bool:
     Raises:
         UnavailableError: it gives text only.
     """
-    features = bench.features(clip, pair.candidate).windows[pair.theirs.header.index].input_features
-    output = _session(bench, pair.candidate).encode(features).astype(np.float64)
+    output = _encoded(bench, pair, clip).astype(np.float64)
     recorded, reference = pair.theirs.encoder_output, pair.ours.encoder_output
     if np.array_equal(output, recorded, equal_nan=True) or not np.isfinite(output).all():
         return True
@@ -182,9 +199,15 @@ def _table(artifact: Artifact) -> Float32:
     return np.asarray(weights["decoder.token_embedding.weight"].float().numpy())
 
 
-def _with_table(bench: Bench, pair: Pair, table: Float32, next_token: Decode, token: int | None) -> bool:
-    """Whether the candidate still chooses `token` with another token embedding."""
-    artifact = bench.artifact(pair.candidate)
+@contextmanager
+def with_table(bench: Bench, candidate: str, table: Float32) -> Iterator[Halves]:
+    """The candidate, opened with another token embedding, float32 [n_vocab, n_text_state].
+
+    Raises:
+        UnavailableError: it gives text only.
+        ParityError: it cannot be opened here.
+    """
+    artifact = bench.artifact(candidate)
     with tempfile.TemporaryDirectory(prefix="parity-") as folder, ExitStack() as stack:
         for role, file in artifact.files.items():
             if role == EMBEDDING:
@@ -193,8 +216,7 @@ def _with_table(bench: Bench, pair: Pair, table: Float32, next_token: Decode, to
                 _link_or_copy(artifact.folder / file.name, Path(folder) / file.name)
         names = {role: file.name for role, file in artifact.files.items()}
         hybrid = replace(artifact, folder=Path(folder), files=describe(Path(folder), names))
-        session = bench.open(hybrid, stack)
-        return isinstance(session, Halves) and next_token(session, pair.ours.encoder_output) == token
+        yield as_halves(bench.open(hybrid, stack), candidate)
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import replace
 
+from whisper_parity.backend import taps
 from whisper_parity.backend.contract import Transcript
 from whisper_parity.backend.facets import Switchable
 from whisper_parity.backend.stage import Edge
 from whisper_parity.clips import audio
 from whisper_parity.clips.clip import Clip
-from whisper_parity.compare import boundaries, recorded, tensor
+from whisper_parity.compare import boundaries, recorded
 from whisper_parity.compare.comparison import compare
 from whisper_parity.compare.results import ResultComparison
 from whisper_parity.errors import ParityError, RecordError, UnavailableError, UsageError
-from whisper_parity.explain import crossfeed, edges, layers, policies, weight
+from whisper_parity.explain import causes, crossfeed, edges, layers, moved, parts, policies, weight
+from whisper_parity.explain.answers import Answers
 from whisper_parity.explain.bench import Bench
 from whisper_parity.explain.bench import bench as opened_bench
 from whisper_parity.explain.crossfeed import Pair
 from whisper_parity.explain.differences import changes, differences
 from whisper_parity.explain.explanation import (
+    Cause,
     Change,
     CrossFeed,
     Entry,
     Explanation,
     Explanations,
     LayerFinding,
+    PartFinding,
     Weight,
 )
 from whisper_parity.explain.weight import Place
@@ -36,29 +39,13 @@ from whisper_parity.judge.verdict import Outcome
 from whisper_parity.model import vocabulary
 from whisper_parity.run.folder import RunFolder
 from whisper_parity.run.report import Report, Row
-from whisper_parity.system import serial
+from whisper_parity.system import inputs, serial
 from whisper_parity.trace import file
 from whisper_parity.trace.trace import Trace, WindowTrace, share_windows
 
-MISSING_LIMIT = 300
+OUTSIDE = ("policy", "window", "state")
+"""Parts of causes beside which no layer is asked."""
 NO_TENSORS = "two result files hold no tensors: give a run for the other answers"
-FIRST_OF_DECODER = "decoder.positions"
-"""The unit that the token embedding is part of."""
-
-
-@dataclass
-class _Answers:
-    """Collects answers; one that fails leaves its reason in `missing` and does not stop the others."""
-
-    missing: list[str]
-
-    @contextmanager
-    def to(self, question: str) -> Iterator[None]:
-        """Turn an error inside the block into the reason why `question` has no answer."""
-        try:
-            yield
-        except ParityError as error:
-            self.missing.append(f"{question}: {str(error)[:MISSING_LIMIT]}")
 
 
 def explain(bench: Bench, clip: Clip, spec: str, *, detail: bool = False) -> Explanations:
@@ -81,12 +68,22 @@ def explain(bench: Bench, clip: Clip, spec: str, *, detail: bool = False) -> Exp
     if not _is_of_window(traces[reference], traces[spec]):
         missing += _unpaired(traces[reference], traces[spec])
     changed = differences(traces[reference], traces[spec])
-    explained = tuple(_explanation(bench, clip, spec, change, traces, detail) for change in changed)
-    if explained:
-        result = Explanations(clip.name, spec, explained, (), tuple(missing), *_blame(explained))
-    else:
-        result = _without_change(bench, clip, spec, traces, missing, detail)
-    result = replace(result, findings=recorded.of_traces(traces[reference], traces[spec]))
+    if changed:
+        traces = _with_later(bench, clip, spec, traces)
+    judged_by = moved.sides(bench, spec, traces)
+    found = tuple(_explanation(bench, clip, spec, change, traces, detail) for change in changed)
+    named = [cause for item in found for cause in _causes(bench, item, spec, traces)]
+    result = Explanations(clip.name, spec, found)
+    if not any(item.cross_feed for item in found) and not any(cause.part in OUTSIDE for cause in named):
+        result, more = moved.explained(bench, clip, spec, traces, judged_by, detail=detail)
+        result, named = (
+            replace(result, found=found, missing=() if found and not more else result.missing),
+            [*named, *more],
+        )
+    findings = recorded.of_traces(traces[reference], traces[spec])
+    result = replace(result, findings=findings, missing=(*missing, *result.missing))
+    diverged = any(side.verdict.outcome is Outcome.DIVERGED for side in judged_by)
+    result = causes.named(result, named, diverged=diverged)
     serial.write(bench.plan.folder.explanation(clip.name, spec), result)
     return result
 
@@ -159,13 +156,32 @@ def _differs(cell: Row) -> bool:
 
 
 def _traces(bench: Bench, clip: Clip, spec: str) -> tuple[dict[str, Trace], list[str]]:
-    """Traces of the clip by stage, in the order of the run, and the reasons for those that are missing."""
-    bench.plan.stage(spec)
-    traces, answers = {spec: bench.trace(spec, clip)}, _Answers([])
-    for stage in bench.plan.stages:
-        with answers.to(f"{stage.spec} did not run"):
-            traces[stage.spec] = bench.trace(stage.spec, clip)
-    return {stage.spec: traces[stage.spec] for stage in bench.plan.stages if stage.spec in traces}, answers.missing
+    """Traces of a stage and of those that it descends from, in this order, and the reasons for those that are missing.
+
+    Of what stands before the root only the root itself needs a trace.
+    """
+    path = edges.chain(bench.plan.stages, bench.plan.stage(spec).spec)
+    reference = edges.reference_of(bench.plan.stages, bench.plan.root_of(spec) or bench.plan.root, spec)
+    path = path[path.index(reference) :] if reference in path else path
+    traces, answers = {spec: bench.trace(spec, clip)}, Answers([])
+    for name in path:
+        with answers.to(f"{name} did not run"):
+            traces[name] = bench.trace(name, clip)
+    return {name: traces[name] for name in path if name in traces}, answers.missing
+
+
+def _with_later(bench: Bench, clip: Clip, spec: str, traces: Mapping[str, Trace]) -> dict[str, Trace]:
+    """With the traces of later stages that the run has: one of them may undo a difference. None is recorded for it."""
+    later = [
+        stage.spec for stage in bench.plan.stages
+        if stage.spec not in traces and spec in edges.chain(bench.plan.stages, stage.spec)
+    ]  # fmt: skip
+    whole = dict(traces)
+    for name in later:
+        with suppress(ParityError):
+            if inputs.is_there(bench.plan.folder.trace(clip.name, name)):
+                whole[name] = bench.trace(name, clip)
+    return whole
 
 
 def _explanation(
@@ -187,8 +203,8 @@ def _explanation(
         return result
     if _is_of_window(traces[parent], traces[spec]):
         finding = f"{entry.finding}; {_window(traces[parent], traces[spec])}"
-        return replace(result, entry=replace(entry, finding=finding))
-    answers = _Answers([])
+        return replace(result, entry=replace(entry, finding=finding, window=True))
+    answers = Answers([])
     if not traces[parent].windows:
         with answers.to("policy"):
             entry = _with_policy(bench, clip, change, traces[parent], traces[spec], entry)
@@ -199,13 +215,43 @@ def _explanation(
     pair = _pair(change, parent, spec, traces)
     with answers.to("encoder, embedding or decoder"):
         crossed = crossfeed.cross_feed(bench, pair, clip, change)
-    for component in _components(crossed):
+    halves: tuple[PartFinding, ...] = ()
+    if crossed is not None and crossed.part != "state":
+        with answers.to("encoder or decoder alone"):
+            halves = _halves(bench, pair, traces)
+    for component in _components(crossed, parts.failing(halves)):
         with answers.to(f"layer of the {component}"):
-            where.append(layers.locate(bench, parent, spec, clip, change.window, component, detail=detail))
+            alone = parts.of(halves, component)
+            where.append(layers.locate(bench, parent, spec, clip, change.window, component, detail=detail, alone=alone))
     with answers.to("does it matter"):
         failing = _failing(bench, traces[parent], traces[spec])
         weighed = _weight(bench, pair, clip, change, where, failing)
-    return replace(result, cross_feed=crossed, layers=tuple(where), weight=weighed, missing=tuple(answers.missing))
+    return replace(
+        result, cross_feed=crossed, layers=tuple(where), weight=weighed, missing=tuple(answers.missing), parts=halves
+    )
+
+
+def _halves(bench: Bench, pair: Pair, traces: Mapping[str, Trace]) -> tuple[PartFinding, ...]:
+    """What each half loses on a window, measured once for all its differences."""
+    sides = traces[pair.reference], traces[pair.candidate]
+    key = (pair.reference, pair.candidate, sides[0].header.clip, pair.ours.header.index)
+    return bench.kept("halves", key, lambda: parts.measured(bench, pair, sides))
+
+
+def _causes(bench: Bench, explanation: Explanation, spec: str, traces: Mapping[str, Trace]) -> Iterator[Cause]:
+    """The causes of one difference: the half that makes it first, then the other where it left its limits as well."""
+    crossed = explanation.cross_feed
+    edge = explanation.entry.edge if explanation.entry else ""
+    if crossed is None:
+        yield from causes.outside(explanation, spec)
+    elif crossed.part == "state":
+        yield Cause(edge, "state", "", (), crossed.finding)
+    elif not (failing := parts.failing(explanation.parts)):
+        yield from causes.within_limits(edge, crossed, explanation.layers)
+    else:
+        pair = _pair(explanation.change, explanation.reference, explanation.candidate, traces)
+        for part in sorted(failing, key=lambda part: part != causes.half_of(crossed.part)):
+            yield from moved.causes_of(bench, pair, traces, part, explanation.layers, explanation.parts)
 
 
 def _is_of_window(reference: Trace, candidate: Trace) -> bool:
@@ -218,7 +264,7 @@ def _window(reference: Trace, candidate: Trace) -> str:
     return f"windows of {theirs:g} s in place of {ours:g} s do it, with the same weights and before any conversion"
 
 
-def _pair(change: Change, parent: str, spec: str, traces: dict[str, Trace]) -> Pair:
+def _pair(change: Change, parent: str, spec: str, traces: Mapping[str, Trace]) -> Pair:
     def window(name: str) -> WindowTrace:
         for window in traces[name].windows:
             if window.header.index == change.window:
@@ -236,11 +282,15 @@ def _unpaired(reference: Trace, candidate: Trace) -> list[str]:
     return [f"windows {', '.join(map(str, sorted(ours ^ theirs)))}: only one of the two has them"]
 
 
-def _components(crossed: CrossFeed | None) -> tuple[str, ...]:
+def _components(crossed: CrossFeed | None, failing: Sequence[str]) -> tuple[str, ...]:
+    """The halves to look into: those that left their limits, and the one that makes the difference."""
     part = crossed.part if crossed else "both"
-    return {"encoder": ("encoder",), "decoder": ("decoder",), "embedding": ("decoder",), "state": ()}.get(
-        part, ("encoder", "decoder")
-    )
+    if part == "state":
+        return ()
+    if failing and part in ("both", "either"):
+        return tuple(failing)
+    makes = {"encoder": ("encoder",), "decoder": ("decoder",), "embedding": ("decoder",)}.get(part, taps.COMPONENTS)
+    return tuple(component for component in taps.COMPONENTS if component in (*failing, *makes))
 
 
 def _weight(
@@ -294,58 +344,6 @@ def _with_policy(bench: Bench, clip: Clip, change: Change, ours: Trace, theirs: 
 
 def _spoken(transcript: Transcript, n_vocab: int) -> Sequence[int]:
     return vocabulary.spoken(n_vocab, transcript.tokens)
-
-
-def _blame(explained: Sequence[Explanation]) -> tuple[str, str, str]:
-    """Edge, part and unit named by the first cause."""
-    for explanation in explained:
-        edge = explanation.entry.edge if explanation.entry else ""
-        if explanation.cross_feed:
-            return (
-                edge,
-                explanation.cross_feed.part,
-                next((layer.culprit for layer in explanation.layers if layer.culprit), ""),
-            )
-        if explanation.entry and explanation.entry.policy:
-            return edge, "policy", ""
-    return next((explanation.entry.edge for explanation in explained if explanation.entry), ""), "", ""
-
-
-def _without_change(
-    bench: Bench, clip: Clip, spec: str, traces: Mapping[str, Trace], missing: Sequence[str], detail: bool
-) -> Explanations:
-    """Without a changed token: which part and layer moved the tensors, on the window where they moved most."""
-    stage = bench.plan.stage(spec)
-    result, parent = Explanations(clip.name, spec, (), (), tuple(missing), str(stage.edge or "")), stage.parent
-    if parent is None or parent not in traces or not share_windows(traces[parent], traces[spec]):
-        return replace(result, edge="")
-    ours, theirs = min(zip(traces[parent].windows, traces[spec].windows), key=_kept_db)
-    pair, window, answers = Pair(parent, spec, ours, theirs), ours.header.index, _Answers([*missing])
-    with answers.to("state"):
-        if not crossfeed.reproduces(bench, pair, clip):
-            return replace(result, part="state", missing=(*answers.missing, crossfeed.not_reproduced(spec)))
-    where: list[LayerFinding] = []
-    for component in ("encoder", "decoder"):
-        with answers.to(f"layer of the {component}"):
-            where.append(layers.locate(bench, parent, spec, clip, window, component, detail=detail))
-    failing = [layer for layer in where if layer.culprit] or [layer for layer in where if layer.output_fails]
-    part, unit = next(((layer.component, layer.culprit) for layer in failing), ("", ""))
-    if len(traces[spec].windows) > 1:
-        where = [replace(layer, finding=f"window {window}, which moved most: {layer.finding}") for layer in where]
-    with answers.to("embedding"):
-        if unit == FIRST_OF_DECODER and crossfeed.other_table(bench, pair) is not None:
-            part = "embedding"
-    return replace(result, layers=tuple(where), missing=tuple(answers.missing), part=part, unit=unit)
-
-
-def _kept_db(pair: tuple[WindowTrace, WindowTrace]) -> float:
-    """The smaller SNR of encoder output and logits; -inf where values are not finite."""
-    reference, candidate = pair
-    tensors = ((window.encoder_output, window.teacher_forced.logits) for window in (reference, candidate))
-    pairs = [(r, c) for r, c in zip(*tensors) if r.shape == c.shape]
-    if any(tensor.count_nonfinite(c) for _, c in pairs):
-        return -math.inf
-    return min((tensor.measure(reference=r, candidate=c).snr_db for r, c in pairs), default=math.inf)
 
 
 def explain_all(

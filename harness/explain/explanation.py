@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from whisper_parity.compare.finding import Finding
+from whisper_parity.explain.hypothesis import Hypothesis
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,8 @@ class Entry:
     """Parts of the policy, where the reference decodes by its own policy."""
     finding: str
     """One sentence."""
+    window: bool = False
+    """The two stages hear other pieces of the clip, which does it before any conversion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,7 @@ class LayerFinding:
     units: tuple[UnitError, ...]
     """In the order of the graph."""
     culprit: str
-    """The first unit that fails while its inputs pass; "" when there is none."""
+    """The first of `culprits`; "" when there is none."""
     faithful: bool
     """The probe's final outputs equal the shipped file's."""
     probes: int
@@ -117,6 +120,45 @@ class LayerFinding:
     output_fails: bool = False
     """The component's output is outside the limit, in a file that represents the shipped one: the sum of the units'
     errors can explain a large movement."""
+    culprits: tuple[str, ...] = ()
+    """Units with a fault of their own, in the order of the graph: their single errors stand out apart."""
+    spread: bool = False
+    """All units lose alike, as by noise, quantisation or arithmetic of less precision: none is at fault by itself."""
+    kinds: tuple[Hypothesis, ...] = ()
+    """What kind of wrong culprits are, where it could be told with its proof."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartFinding:
+    """Which half: what one loses alone, whatever became of the tokens."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"ser_json_inf_nan": "strings"}
+
+    part: str
+    """"encoder", or "decoder", which is fed the reference's tokens and the reference's encoder output."""
+    snr_db: float
+    """Of its output against the reference's; -inf where values are not finite."""
+    fails: bool
+    """Whether it left what passes on this edge: by SNR, or as logits by any of their limits."""
+    finding: str
+    """One sentence."""
+    shift_db: float | None = None
+    """SNR that columns of the logits which are off by the same at every step would leave alone; None without any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """One thing that is wrong."""
+
+    edge: str
+    """Where it enters: "reference->candidate"."""
+    part: str
+    """As in CrossFeed, or "policy", "window"."""
+    unit: str
+    """"" where none is at fault by itself, or none is known."""
+    kinds: tuple[Hypothesis, ...]
+    finding: str
+    """One sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +196,8 @@ class Explanation:
     layers: tuple[LayerFinding, ...]
     weight: Weight | None
     missing: tuple[str, ...]
+    parts: tuple[PartFinding, ...] = ()
+    """What each half loses alone, on the window of the difference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,12 +212,20 @@ class Explanations:
     missing: tuple[str, ...] = ()
     """Questions without an answer, each with its reason."""
     edge: str = ""
-    """Where the cause enters: "reference->candidate"."""
+    """Where the first cause enters: "reference->candidate"."""
     part: str = ""
-    """The part at fault: as in CrossFeed, "policy", or "" where none is."""
+    """The part of the first cause: as in CrossFeed, "policy", "window", or "" where there is none."""
     unit: str = ""
-    """The unit at fault; "" where none is, or none is known."""
+    """The unit of the first cause; "" where none is at fault by itself, or none is known."""
     compared: bool = True
     """The tokens could be compared; where False, `missing` gives the reason."""
     findings: tuple[Finding, ...] = ()
     """Named findings of the two texts, worst first: loops, lost and invented text."""
+    causes: tuple[Cause, ...] = ()
+    """Everything that is wrong: the cause of the first difference first, then in the order of the flow."""
+    parts: tuple[PartFinding, ...] = ()
+    """What each half loses alone, on the window that is explained."""
+    spread: bool = False
+    """A cause is no unit's: all units of a part lose alike."""
+    answered: bool = True
+    """False for a row that diverged where no cause is named and no reason explains it."""

@@ -8,43 +8,28 @@ far a probe represents the shipped file.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import takewhile
-from statistics import median_low
 
 from whisper_parity.backend import taps
 from whisper_parity.backend.stage import Edge
 from whisper_parity.clips.clip import Clip
 from whisper_parity.errors import UsageError
+from whisper_parity.explain import held, trials
 from whisper_parity.explain.bench import Bench
 from whisper_parity.explain.bisect import first_failing
-from whisper_parity.explain.explanation import LayerFinding, UnitError
+from whisper_parity.explain.explanation import LayerFinding, PartFinding, UnitError
+from whisper_parity.explain.held import Held
+from whisper_parity.explain.judgement import Judgement, decibels, failure, judge
 from whisper_parity.explain.measured import Measurer, Probed, Question, TapError
 from whisper_parity.judge import tolerance
-
-STANDS_OUT_DB = 10.0
-"""A failing unit stands out when it is this far below the median of the others: a fault of its own, not a shared error.
-Units of a healthy int8 file lie some 10 dB around their median; a broken unit of a float32 file lies far below."""
-
-LOST_DB = 6.0
-"""A unit whose error is half as large as its output stands out, whatever the others lose."""
 
 INSIDE = "measured in the file itself, a copy with its hidden states as outputs"
 UNLIKE = "a copy that computes otherwise"
 
 Errors = Mapping[str, TapError]
 """By unit."""
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """The conclusion from the errors of a component."""
-
-    culprit: str
-    """"" when there is none."""
-    finding: str
 
 
 def locate(
@@ -57,6 +42,7 @@ def locate(
     *,
     bisect: bool = False,
     detail: bool = False,
+    alone: PartFinding | None = None,
 ) -> LayerFinding:
     """Find the unit of a component at which a candidate departs from a reference.
 
@@ -69,6 +55,7 @@ def locate(
         component: "encoder", or "decoder", which is fed the reference's tokens and the reference's encoder output.
         bisect: bisect instead of measuring every unit.
         detail: measure the sublayers of blocks too: attention, cross attention, MLP.
+        alone: what the component as a whole lost, where it left a limit of the edge, by whatever measure.
 
     Raises:
         UnavailableError: one of the two cannot build probes, or gives text only.
@@ -82,21 +69,11 @@ def locate(
     measurer = Measurer(bench, Question(reference, candidate, clip, window, component, detail))
     edge = tolerance.for_edge(bench.plan.tolerances, Edge(reference, candidate))
     limit_db = (edge.encoder_output_snr_db if component == "encoder" else edge.logits_snr_db).passes
-    return _bisect(measurer, limit_db) if bisect else _measure_all(measurer, limit_db)
-
-
-def judge(units: Sequence[UnitError], limit_db: float) -> Judgement:
-    """Name the culprit among fully measured units: the first that fails and stands out.
-
-    Where failing units lose no more than the others, the error is spread, as quantisation spreads it: no unit is at
-    fault, and the worst is named with its share of the noise.
-    """
-    failing = [unit for unit in units if unit.fails]
-    if not failing:
-        return Judgement("", _none_fails(units, limit_db))
-    if not (culprits := [unit for unit in failing if _stands_out(unit, units)]):
-        return Judgement("", _spread(units, limit_db))
-    return Judgement(culprits[0].unit, _accuse(culprits[0], units, limit_db))
+    if bisect:
+        finding = _bisect(measurer, limit_db)
+    else:
+        finding = _measure_all(measurer, limit_db, held.of(bench.weights(candidate), component), alone)
+    return replace(finding, kinds=trials.hypotheses(bench, measurer, finding.culprits))
 
 
 def unit_error(unit: str, entire: TapError | None, single: TapError | None, limit_db: float) -> UnitError:
@@ -117,13 +94,15 @@ def outside(error: TapError, limit_db: float) -> bool:
     return error.snr_db is not None and (error.nonfinite > 0 or error.snr_db < limit_db)
 
 
-def _measure_all(measurer: Measurer, limit_db: float) -> LayerFinding:
+def _measure_all(
+    measurer: Measurer, limit_db: float, weights: Held | None = None, alone: PartFinding | None = None
+) -> LayerFinding:
     """Run two probes: all units entire, all units single."""
     measurer.build()
     probed = measurer.entire(measurer.units)
     entire, single = _by_unit(probed), _by_unit(measurer.single(measurer.units))
     units = tuple(unit_error(unit, entire.get(unit), single.get(unit), limit_db) for unit in measurer.units)
-    judgement = judge(units, limit_db)
+    judgement = judge(units, limit_db, weights, alone)
     return _finding(measurer, limit_db, units, judgement, [probed])
 
 
@@ -162,10 +141,10 @@ def _judge_suspect(suspect: str, units: Sequence[UnitError], limit_db: float) ->
         before = takewhile(lambda unit: unit is not failing[0], units)
         passed = ", ".join(unit.unit for unit in before if unit.entire_snr_db is not None and not unit.entire_fails)
         behind = f"; the error is not yet outside it behind {passed}" if passed else ""
-        return Judgement(failing[0].unit, f"{_failure(failing[0])}, limit {limit_db:g} dB{behind}")
+        return Judgement((failing[0].unit,), f"{failure(failing[0])}, limit {limit_db:g} dB{behind}")
     own = next(unit for unit in units if unit.unit == suspect)
-    sum_ = f"errors add up: {suspect} is the first outside the limit of {limit_db:g} dB ({_db(own.entire_snr_db)})"
-    return Judgement("", f"{sum_}, but alone it passes ({_db(own.single_snr_db)}), so no single unit is at fault")
+    sum_ = f"errors add up: {suspect} is the first outside the limit of {limit_db:g} dB ({decibels(own.entire_snr_db)})"
+    return Judgement((), f"{sum_}, but alone it passes ({decibels(own.single_snr_db)}), so no single unit is at fault")
 
 
 def _finding(
@@ -190,6 +169,8 @@ def _finding(
         probes=measurer.runs,
         finding="; ".join(notes),
         output_fails=units[-1].entire_fails and all(_represents_shipped(probe, limit_db) for probe in probes),
+        culprits=judgement.culprits,
+        spread=judgement.spread,
     )
 
 
@@ -208,7 +189,7 @@ def _caveats(probes: Sequence[Probed], reference: str, limit_db: float) -> list[
         notes[0] += ", and its final output equals the shipped file's bit for bit"
     else:
         worst = min((probe.final_snr_db for probe in probes if probe.final_snr_db is not None), default=None)
-        notes[0] += f", but its final output is not the shipped file's (SNR {_db(worst)} between them)"
+        notes[0] += f", but its final output is not the shipped file's (SNR {decibels(worst)} between them)"
         if not all(_represents_shipped(probe, limit_db) for probe in probes):
             notes.append(f"so this describes {UNLIKE}, and may not hold for the shipped one")
     if any(error.snr_db is None for probe in probes for error in probe.errors):
@@ -218,77 +199,3 @@ def _caveats(probes: Sequence[Probed], reference: str, limit_db: float) -> list[
 
 def _by_unit(probed: Probed) -> dict[str, TapError]:
     return {error.unit: error for error in probed.errors}
-
-
-def _stands_out(unit: UnitError, units: Sequence[UnitError]) -> bool:
-    """Not finite, lost, or far below the median of the other units."""
-    if unit.nonfinite or unit.single_snr_db is None:
-        return unit.nonfinite > 0
-    others = [other.single_snr_db for other in units if other is not unit and other.single_snr_db is not None]
-    usual = median_low(others) if others else math.inf
-    return unit.single_snr_db <= max(LOST_DB, usual - STANDS_OUT_DB)
-
-
-def _with_share(unit: UnitError, units: Sequence[UnitError]) -> str:
-    return f"{unit.unit} ({_db(unit.single_snr_db)}, {_share(unit, units):.0%} of the sum of relative errors)"
-
-
-def _share(unit: UnitError, units: Sequence[UnitError]) -> float:
-    """A unit's relative error (noise power over signal power) as a fraction of the sum over all units."""
-    noise = {other.unit: 10 ** (-other.single_snr_db / 10) for other in units if other.single_snr_db is not None}
-    return noise[unit.unit] / sum(noise.values())
-
-
-def _worst(units: Sequence[UnitError]) -> UnitError | None:
-    errors = [(unit.single_snr_db, place) for place, unit in enumerate(units) if unit.single_snr_db is not None]
-    return units[min(errors)[1]] if errors else None
-
-
-def _none_fails(units: Sequence[UnitError], limit_db: float) -> str:
-    worst = _worst(units)
-    if worst is None:
-        return "no unit could be compared"
-    final = units[-1].entire_snr_db
-    if final is not None and final < limit_db:
-        return (
-            f"errors add up to {_db(final)} (limit {limit_db:g} dB), but no unit fails alone: "
-            f"the worst is {_with_share(worst, units)}"
-        )
-    return f"no unit fails: the worst is {worst.unit} ({_db(worst.single_snr_db)}, limit {limit_db:g} dB)"
-
-
-def _spread(units: Sequence[UnitError], limit_db: float) -> str:
-    worst, count = _worst(units), sum(unit.fails for unit in units)
-    if worst is None:
-        return "no unit could be compared"
-    return (
-        f"spread: {count} of {len(units)} units outside the limit of {limit_db:g} dB, and none stands out: "
-        f"the worst is {_with_share(worst, units)}"
-    )
-
-
-def _accuse(culprit: UnitError, units: Sequence[UnitError], limit_db: float) -> str:
-    others = [unit.unit for unit in units if unit.fails and unit is not culprit]
-    place = [unit.unit for unit in units].index(culprit.unit)
-    before = units[place - 1] if place else None
-    finding = f"{_failure(culprit)}, limit {limit_db:g} dB"
-    if before is not None and before.entire_snr_db is not None:
-        passes = before.entire_snr_db >= limit_db and not before.nonfinite
-        finding += f"; its input {'passes' if passes else 'does not pass'} ({_db(before.entire_snr_db)})"
-    finding += f"; outside the limit too: {', '.join(others)}" if others else ""
-    final = units[-1].entire_snr_db
-    harmless = final is not None and final >= limit_db
-    return finding + (f"; the component's output still passes ({_db(final)})" if harmless else "")
-
-
-def _failure(unit: UnitError) -> str:
-    name = f"{unit.unit} (token embedding + positions)" if unit.unit == "decoder.positions" else unit.unit
-    if unit.nonfinite:
-        return f"{name} gives {unit.nonfinite} NaN or infinite value(s)"
-    return f"{name} fails alone ({_db(unit.single_snr_db)})"
-
-
-def _db(value: float | None) -> str:
-    if value is None:
-        return "not measured"
-    return "identical" if value == math.inf else f"{value:.1f} dB" if math.isfinite(value) else "not finite"

@@ -89,6 +89,8 @@ class Measurer:
         self.dims = bench.plan.checkpoint_of(question.candidate).dims
         self.runs = 0
         """Probes that were run."""
+        self._alone: Mapping[str, Float32] = {}
+        self._asked_alone: Taps | None = None
 
     @property
     def units(self) -> tuple[str, ...]:
@@ -170,19 +172,45 @@ class Measurer:
         Raises:
             UnavailableError: it has none for any of them.
         """
-        before = taps.previous(self.dims, self.question.component, units)
-        fed = [unit for unit in units if not before[unit] or self._is_whole(before[unit])]
+        fed = self._fed_units(units)
         if not fed:
             raise UnavailableError(f"{self.question.reference} shows no hidden state in front of {units[0]}")
         return self._measured(taps.make(taps.SINGLE, fed, self.dims))
 
-    def _is_whole(self, unit: str) -> bool:
-        """Whether the reference has a unit's hidden state, of every token: a decoder may give the last row alone."""
+    def _fed_units(self, units: Sequence[str]) -> list[str]:
+        """Those in front of which the reference shows a hidden state of every token: one may show the last alone."""
+        before = taps.previous(self.dims, self.question.component, units)
         count = taps.rows(self.question.component, self.dims, self.inputs)
-        return unit in self.hidden and self.hidden[unit].shape[1] == count
+        whole = {unit for unit, hidden in self.hidden.items() if hidden.shape[1] == count}
+        return [unit for unit in units if not before[unit] or before[unit] in whole]
+
+    def alone(self, unit: str) -> Float32:
+        """The output of a unit that was measured alone, float32 [1, n_rows, n_columns]; run again if it was read.
+
+        Raises:
+            UnavailableError: it was not measured alone.
+            ParityError: it cannot be run here.
+        """
+        if unit not in self._alone and self._asked_alone is not None:
+            with self._bench.probe(self._bench.artifact(self.question.candidate, str(self._asked_alone))) as session:
+                self._alone = session.tapped(self.question.component, self._hidden_inputs(self._asked_alone))
+            self.runs += 1
+        if unit not in self._alone:
+            raise UnavailableError(f"{unit} was not measured alone")
+        return self._alone[unit]
+
+    def fed(self, unit: str) -> dict[str, NDArray[Any]]:
+        """What a unit is fed when it is measured alone, by the names that `Probing.tapped` knows."""
+        wanted = taps.make(taps.SINGLE, self._fed_units(self.units), self.dims)
+        inputs = self._hidden_inputs(wanted)
+        first = "input_features" if self.question.component == "encoder" else "tokens"
+        own = f"{unit}.input" if f"{unit}.input" in inputs else first
+        return {name: value for name, value in inputs.items() if name in (own, "encoder_output")}
 
     def _measured(self, wanted: Taps) -> Probed:
         probe = self._bench.artifact(self.question.candidate, str(wanted))
+        if wanted.kind == taps.SINGLE:
+            self._asked_alone, self._alone = wanted, {}
         path = self._path(wanted.kind, self._key(str(wanted), probe.sha256))
         if path.is_file():
             return serial.read(Probed, path)
@@ -191,6 +219,8 @@ class Measurer:
         with self._bench.probe(probe) as session:
             outputs = session.tapped(self.question.component, inputs)
             probed = self._compared(wanted, session.label, outputs, shipped)
+        if wanted.kind == taps.SINGLE:
+            self._alone = outputs
         inside = probe.sha256 == self._bench.artifact(self.question.candidate).sha256
         probed = replace(probed, inside=inside, made="" if inside else "; ".join(probe.notes))
         self.runs += 1

@@ -87,8 +87,7 @@ def judge(comparison: Comparison, tolerance: Tolerance) -> Verdict:
         reason = f"{broken.tensor}: {broken.premise} broken: {broken.reason}"
         return Verdict(Outcome.DIVERGED, "tensor", reason, (RungResult("tensor", Grade.FAIL, reason),))
     rungs = (
-        _tensor_rung(comparison, tolerance),
-        _logits_rung(comparison, tolerance),
+        *tensor_results(comparison, tolerance),
         _token_rung(comparison, tolerance),
         _text_rung(comparison, tolerance),
     )
@@ -134,8 +133,12 @@ def flip_kind(flip: Flip, comparison: Comparison, tolerance: Tolerance) -> str:
 
 def failing_tensors(comparison: Comparison, tolerance: Tolerance) -> tuple[RungResult, ...]:
     """The rungs below the tokens that fail: no flip is a tie beside them."""
-    rungs = (_tensor_rung(comparison, tolerance), _logits_rung(comparison, tolerance))
-    return tuple(result for result in rungs if result.grade is Grade.FAIL)
+    return tuple(result for result in tensor_results(comparison, tolerance) if result.grade is Grade.FAIL)
+
+
+def tensor_results(comparison: Comparison, tolerance: Tolerance) -> tuple[RungResult, RungResult]:
+    """The rungs below the tokens: encoder output, and logits."""
+    return _tensor_rung(comparison, tolerance), _logits_rung(comparison, tolerance)
 
 
 def failing_findings(comparison: Comparison, tolerance: Tolerance) -> tuple[Finding, ...]:

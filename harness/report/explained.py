@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from whisper_parity.compare.finding import cut
-from whisper_parity.explain.explanation import Change, Explanation, Explanations, LayerFinding, UnitError
+from whisper_parity.explain.explanation import Cause, Change, Explanation, Explanations, LayerFinding, UnitError
 from whisper_parity.judge import verdict
 from whisper_parity.report import numbers
 from whisper_parity.system import terminal
 
 UNITS_SHOWN = 12
+SPREAD = "spread over all units"
+UNANSWERED = "why it diverged: no part of it and nothing outside it could be named"
 LONGEST = 120
 """Characters of one side of a difference."""
 ENDS = {"missing end": " (the text goes on)", "extra end": " (the text stops early)"}
@@ -34,12 +36,24 @@ def lines(explanations: Explanations) -> list[str]:
     ]
     head = f"{explanations.clip} · {explanations.stage}: {_counted(explanations)}"
     body = [_difference(index, explanation, explanations.found) for index, explanation in causes]
+    parts = [f"  part       {line.finding}" for line in explanations.parts]
     layers = [f"  layer      {line}" for finding in explanations.layers for line in _layer(finding)]
-    named = " · ".join(filter(None, (explanations.edge, explanations.part, explanations.unit)))
-    blamed = [f"  {_label(explanations):<10} {named}"] if explanations.part else []
+    kinds = [f"  kind       {kind.finding}" for finding in explanations.layers for kind in finding.kinds]
+    label = _label(explanations)
+    blamed = [f"  {label:<10} {_cause(cause, explanations)}" for cause in explanations.causes if cause.part]
     findings = [f"  finding    {item.sentence}" for item in explanations.findings if item.kind != "changed words"]
     unknown = [f"  not known  {reason}" for reason in explanations.missing]
-    return [head, *findings, *_folded(body), *layers, *blamed, *_reconciled(explanations), *unknown]
+    if not explanations.answered:
+        unknown.append(f"  not known  {UNANSWERED}")
+    return [head, *findings, *_folded(body), *parts, *layers, *kinds, *blamed, *_reconciled(explanations), *unknown]
+
+
+def _cause(cause: Cause, explanations: Explanations) -> str:
+    """One thing that is wrong: edge, part, and unit, or that none is at fault by itself."""
+    layers = [*explanations.layers, *(layer for item in explanations.found for layer in item.layers)]
+    spread = any(layer.spread and layer.component == cause.part for layer in layers)
+    unit = cause.unit or (SPREAD if spread else "")
+    return " · ".join(filter(None, (cause.edge, cause.part, unit, *(kind.kind for kind in cause.kinds[:1]))))
 
 
 def _reconciled(explanations: Explanations) -> list[str]:
@@ -82,6 +96,7 @@ def _difference(index: int, explanation: Explanation, explanations: Sequence[Exp
     if explanation.cross_feed:
         output.append(f"     part     {explanation.cross_feed.finding}")
     output += [f"     layer    {line}" for layer in explanation.layers for line in _layer(layer)]
+    output += [f"     kind     {kind.finding}" for layer in explanation.layers for kind in layer.kinds]
     if explanation.weight:
         output.append(f"     matters  {explanation.weight.finding}")
     output += [f"     not known: {reason}" for reason in explanation.missing]
@@ -134,4 +149,5 @@ def _listed(units: Sequence[str]) -> str:
 
 
 def _unit(unit: UnitError, value: float, outside: bool) -> str:
-    return f"{unit.unit.partition('.')[2]} {numbers.snr(value)}{'!' if outside else ''}"
+    figure = "identical" if value == math.inf else numbers.snr(value)
+    return f"{unit.unit.partition('.')[2]} {figure}{'!' if outside else ''}"

@@ -11,13 +11,14 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import permutations
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from whisper_parity.backend.constants import Constant, Float32
-from whisper_parity.weights import fit, layout, naming, reference
+from whisper_parity.weights import fit, layout, naming, pairing, reference
 from whisper_parity.weights.fit import Fit
 from whisper_parity.weights.layout import Order
 from whisper_parity.weights.reference import TABLE, Span, Target, Weights
@@ -44,9 +45,13 @@ class Item:
     constant: Constant
     span: Span | None = None
     """Along an axis of its squeezed shape."""
+    unrolled: tuple[int, ...] = ()
+    """Axes of the kernel that it holds as a matrix."""
 
     def of(self, values: NDArray[Any]) -> NDArray[Any]:
         """Its numbers, of those of the whole constant."""
+        if self.unrolled:
+            return values.reshape(self.unrolled)
         if self.span is None:
             return values
         return np.asarray(self.span.of(values.reshape(layout.squeezed(values.shape))))
@@ -91,9 +96,10 @@ class Finder:
         numbers = [constant for constant in constants if constant.is_number and constant.stored.size > 1]
         found = [match for constant in numbers for match in self._equal(constant, component)]
         found += self._resized(_left(numbers, found), component, found)
+        found += self._reordered(_left(numbers, found), self._missing(found, component))
         found += self._near_matrices(_left(numbers, found), self._missing(found, component))
         found += self._beside(_left(numbers, found), self._missing(found, component), found)
-        found += self._named(_left(numbers, found), self._missing(found, component), component)
+        found += self._named(_left(numbers, found), self._missing(found, component), component, found)
         found += self._near_vectors(_left(numbers, found), self._missing(found, component), found)
         return tuple(found)
 
@@ -148,8 +154,9 @@ class Finder:
 
     def _equal(self, constant: Constant, component: str) -> list[Match]:
         """Tensors, parts of tensors or several tensors that a constant is, by equal samples."""
-        if found := self._looked_up(Item(constant), component, self._table):
-            return found
+        for item in (Item(constant), *self._kernels(constant)):
+            if found := self._looked_up(item, component, self._table):
+                return found
         cuts = [self._cut(constant, axis) for axis in range(len(layout.squeezed(constant.shape)))]
         for items in cuts:
             found = [match for item in items for match in self._looked_up(item, component, self._table)]
@@ -164,6 +171,15 @@ class Finder:
         dims = self.weights.dims
         widths = {dims.n_audio_state // dims.n_audio_head, dims.n_text_state // dims.n_text_head}
         return frozenset({*widths, *(width * dims.n_text_state for width in widths)})
+
+    def _kernels(self, constant: Constant) -> Iterator[Item]:
+        """A matrix as the kernel of a convolution that is computed as a product."""
+        shapes = {self.weights.shape(name) for name in self.weights.names if "conv" in name}
+        axes = layout.squeezed(constant.shape)
+        for kernel in shapes if len(axes) == 2 else ():
+            for shape in permutations(kernel):
+                if len(kernel) == 3 and axes in ((shape[0], shape[1] * shape[2]), (shape[0] * shape[1], shape[2])):
+                    yield Item(constant, unrolled=shape)
 
     def _cut(self, constant: Constant, axis: int) -> list[Item]:
         """A constant in parts as long as the model is wide: stacked queries, keys and values."""
@@ -230,7 +246,33 @@ class Finder:
         values = self._values(Item(constant))
         rows = values.reshape(layout.squeezed(values.shape)).transpose(order)[:FIRST_ROWS]
         wanted = self.weights.first_rows(name, len(rows))
-        return bool(_distances(wanted.reshape(1, -1), rows.reshape(-1))[0] < NEAR)
+        return bool(pairing.distances(wanted.reshape(1, -1), rows.reshape(-1))[0] < NEAR)
+
+    def _reordered(self, constants: Sequence[Constant], missing: Sequence[str]) -> list[Match]:
+        """Matrices with the rows, or the columns, of a missing one in another order."""
+        variants = [target for name in missing for target in self.weights.variants(name)]
+        variants += [target for target in self.weights.folded() if target.tensor in missing]
+        targets = [
+            target for target in variants if self._is_matrix(target) and len(self.weights.shape(target.tensor)) == 2
+        ]
+        sizes = {self._size(target) for target in targets}
+        items = [item for constant in constants for item in self._items(constant, sizes)]
+        marks: dict[tuple[int, int, int], Target] = {}
+        if items:
+            for target in targets:
+                values = self.weights.target(target)
+                marks |= {(axis, len(values), mark): target for axis, mark in enumerate(layout.unordered(values))}
+        return [match for item in items if (match := self._of_marks(item, marks))]
+
+    def _of_marks(self, item: Item, marks: Mapping[tuple[int, int, int], Target]) -> Match | None:
+        values = self._values(item)
+        values = values.reshape(layout.squeezed(values.shape))
+        for order in ((0, 1), (1, 0)) if values.ndim == 2 else ():
+            lying = values.transpose(order)
+            for axis, mark in enumerate(layout.unordered(lying)):
+                if target := marks.get((axis, len(lying), mark)):
+                    return self._match(target, item, order)
+        return None
 
     def _near_matrices(self, constants: Sequence[Constant], missing: Sequence[str]) -> list[Match]:
         """What is left of weights: those of which most of the energy is there."""
@@ -241,8 +283,8 @@ class Finder:
         items = [item for constant in constants for item in self._items(constant, sizes)]
         return [
             self._match(target, item, order)
-            for target, item, order in self._paired(
-                [(t, layout.sample(v, _as_is(v))) for t, v in samples], items, NEAR, 0.0
+            for target, item, order in pairing.paired(
+                [(t, layout.sample(v, _as_is(v))) for t, v in samples], items, self._values, NEAR, 0.0
             )
         ]
 
@@ -252,7 +294,7 @@ class Finder:
     def _items(self, constant: Constant, sizes: set[int]) -> list[Item]:
         """A constant whole where a tensor of its size is missing, else in parts that have one."""
         if constant.stored.size in sizes:
-            return [Item(constant)]
+            return [*self._kernels(constant)] or [Item(constant)]
         shape = layout.squeezed(constant.shape)
         cuts = [self._cut(constant, axis) for axis in range(len(shape))]
         return [
@@ -282,13 +324,18 @@ class Finder:
             return None
         return Target(name, power=whole.power, norm=whole.norm)
 
-    def _named(self, constants: Sequence[Constant], missing: Sequence[str], component: str) -> list[Match]:
+    def _named(
+        self, constants: Sequence[Constant], missing: Sequence[str], component: str, found: Sequence[Match]
+    ) -> list[Match]:
         """What the file calls by a missing tensor's name, however far it is from it."""
+        weights = [match for match in found if match.target.norm and match.target.tensor.endswith("weight")]
+        biases = {target.tensor: target for match in weights if (target := self._bias_of(match))}
         named = []
         for constant in constants:
             name = self.named(constant, component)
             if name in missing and layout.squeezed(constant.shape) == layout.squeezed(self.weights.shape(name)):
-                named.append(self._match(Target(name), Item(constant), _as_is(constant.stored)))
+                target = biases.get(name, Target(name))  # its weight has a norm folded in: so has the bias
+                named.append(self._match(target, Item(constant), _as_is(constant.stored)))
         return named
 
     def _near_vectors(
@@ -305,40 +352,9 @@ class Finder:
         targets = [(target, self._sample(target)) for target in wanted]
         items = [Item(constant) for constant in constants if len(layout.squeezed(constant.shape)) == 1]
         return [
-            self._match(target, item, order) for target, item, order in self._paired(targets, items, NEAR_VECTOR, APART)
+            self._match(target, item, order)
+            for target, item, order in pairing.paired(targets, items, self._values, NEAR_VECTOR, APART)
         ]
-
-    def _paired(
-        self, targets: Sequence[tuple[Target, Float32]], items: Sequence[Item], limit: float, apart: float
-    ) -> Iterator[tuple[Target, Item, Order]]:
-        """Each item with the nearest target, the nearest pairs first, every tensor and every item once.
-
-        Args:
-            targets: with samples of them.
-            items: what is to be recognised.
-            limit: most error energy, as a part of the target's.
-            apart: how many times further the second-best tensor must be; 0 for any.
-        """
-        near: list[tuple[float, int, int, Order]] = []
-        for number, item in enumerate(items):
-            values = self._values(item)
-            chosen = [
-                index for index, (_, sample) in enumerate(targets) if len(sample) == len(layout.positions(values.size))
-            ]
-            if chosen:
-                wanted = np.stack([targets[index][1] for index in chosen]).astype(np.float64)
-                near += [
-                    (distance, chosen[place], number, order)
-                    for order in layout.orders(values.shape)
-                    for distance, place in _nearest(wanted, layout.sample(values, order), limit)
-                    if not apart or _is_apart(wanted, place, layout.sample(values, order), apart)
-                ]
-        used: set[Any] = set()
-        for _, index, number, order in sorted(near):
-            tensor = (targets[index][0].tensor, targets[index][0].span)
-            if tensor not in used and number not in used:
-                used |= {tensor, number}
-                yield targets[index][0], items[number], order
 
 
 def _left(constants: Sequence[Constant], found: Iterable[Match]) -> list[Constant]:
@@ -361,24 +377,6 @@ def _entered(targets: Iterable[tuple[Target, int, Float32]]) -> dict[Key, tuple[
         for rounding in ROUNDINGS:
             table.setdefault(_key(size, rounding(sample)), {})[target] = None
     return {key: tuple(entries) for key, entries in table.items()}
-
-
-def _nearest(wanted: NDArray[np.float64], sample: Float32, limit: float) -> list[tuple[float, int]]:
-    distances = _distances(wanted, sample)
-    return [(float(distances[place]), int(place)) for place in np.flatnonzero(distances < limit)]
-
-
-def _is_apart(wanted: NDArray[np.float64], place: int, sample: Float32, apart: float) -> bool:
-    distances = np.delete(_distances(wanted, sample), place)
-    return not distances.size or bool(distances.min() > apart * _distances(wanted[[place]], sample)[0])
-
-
-def _distances(wanted: NDArray[Any], sample: NDArray[Any]) -> NDArray[np.float64]:
-    """Error energy of a sample as each of the wanted ones, as a part of theirs; NaN where it is not finite."""
-    difference = wanted.astype(np.float64) - sample
-    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        ratio = np.square(difference).sum(axis=1) / np.square(wanted.astype(np.float64)).sum(axis=1)
-    return np.asarray(ratio, np.float64)
 
 
 def units(matches: Iterable[Match]) -> dict[str, tuple[str, ...]]:

@@ -55,3 +55,18 @@ def words(order: Order) -> str:
     if order == tuple(sorted(order)):
         return ""
     return "transposed" if len(order) == 2 else f"axes {' '.join(map(str, order))}"
+
+
+def row_marks(values: NDArray[Any]) -> NDArray[np.uint64]:
+    """A number for each row of a float32 matrix that equal rows share, and hardly any others."""
+    bits = (np.ascontiguousarray(values, np.float32) + np.float32(0)).view(np.uint32).astype(np.uint64)
+    factors = np.random.default_rng(bits.shape[1]).integers(1, 1 << 63, bits.shape[1], dtype=np.uint64) | np.uint64(1)
+    marks: NDArray[np.uint64] = (bits * factors).sum(axis=1, dtype=np.uint64)
+    mixed: NDArray[np.uint64] = (marks ^ (marks >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
+    return mixed
+
+
+def unordered(values: NDArray[Any]) -> tuple[int, int]:
+    """Two numbers of a matrix: one that no other order of its rows changes, and one that none of its columns does."""
+    rows, columns = row_marks(values), row_marks(values.T)
+    return int(rows.sum(dtype=np.uint64)), int(columns.sum(dtype=np.uint64))

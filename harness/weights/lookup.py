@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from whisper_parity.backend.constants import Constant
-from whisper_parity.weights import kinds, layout, places, reference
+from whisper_parity.weights import kinds, layout, ordering, places, reference
 from whisper_parity.weights.finding import Finder, Match
 from whisper_parity.weights.fit import Grade
 from whisper_parity.weights.kinds import Pair
@@ -39,7 +39,7 @@ def of_file(
         elsewhere: tensors that files beside it hold.
     """
     component = role if role in ("encoder", "decoder") else ""
-    matches = finder.matches(constants, component)
+    matches = ordering.settled(finder, finder.matches(constants, component))
     by_tensor: dict[str, list[Match]] = {}
     for match in matches:
         by_tensor.setdefault(match.target.tensor, []).append(match)

@@ -58,7 +58,8 @@ def test_a_word_is_explained_down_to_the_layer(run, explain):
     assert each.weight
     assert (each.change.edit_class, each.change.reference_text, each.change.candidate_text) == ("word", "car", "carry")
     assert (each.entry.edge, each.cross_feed.part, each.weight.kind) == ("tflite->tflite:int8", "encoder", "tie")
-    assert (found.edge, found.part, found.unit) == ("tflite->tflite:int8", "encoder", "encoder.conv")
+    assert (found.edge, found.part, found.unit) == ("tflite->tflite:int8", "encoder", "")
+    assert (found.spread, found.answered) == (True, True)
     assert each.layers[0].faithful
     assert 0 < each.weight.margin < 0.1 < each.weight.flip_probability < 0.5
     page = (run / "index.html").read_text("utf-8")
@@ -93,7 +94,8 @@ def test_everything_that_differs_is_explained_without_names(run, explain):
     assert [(each["clip"], each["stage"]) for each in shown] == [
         (WORD, "pytorch"), (WORD, "tflite:int8"), (COMMA, "pytorch"), (COMMA, "tflite:int8"),
     ]  # fmt: skip
-    assert all(each["part"] in ("policy", "encoder") for each in shown)
+    assert [each["part"] for each in shown] == ["policy", "encoder", "policy", "both"]
+    assert all(each["answered"] and not each["unit"] for each in shown)
 
 
 def test_tensors_are_explained_where_no_token_differs(run, explain):
@@ -101,7 +103,8 @@ def test_tensors_are_explained_where_no_token_differs(run, explain):
     shown = explain(COMMA, "--stage", "tflite:int8", "--detail")
     assert shown.stdout.startswith(f"{COMMA} · tflite:int8: no token differs")
     found = explained(run, COMMA, "tflite:int8")
-    assert (found.found, found.unit) == ((), "encoder.conv")
+    assert (found.found, found.part, found.unit) == ((), "both", "")
+    assert found.causes[0].finding.startswith("each half passes alone, and both together do not: encoder: ")
     assert {unit.unit for layer in found.layers for unit in layer.units} >= {"encoder.blocks.0.attn", "decoder.logits"}
 
 
@@ -176,7 +179,7 @@ def test_pytest_explains_at_the_end(pytester, cache_dir):
         [
             "*= parity explain =*",
             f"{WORD} · tflite:int8: 1 difference(s) in tokens",
-            "  comes from tflite->tflite:int8 · encoder · encoder.conv",
+            "  comes from tflite->tflite:int8 · encoder · spread over all units",
             "report: *",
         ]
     )

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks import detection
-from benchmarks.detection import GATES, Detection
+from benchmarks.detection import Detection
+from benchmarks.gates import GATES
 from whisper_parity.fixtures.breakages import BREAKAGES
+from whisper_parity.run.options import RunOptions
 
 Detect = Callable[[Sequence[str], Sequence[str]], dict[str, Detection]]
 """(names, clips) -> detections by stage."""
@@ -24,8 +26,13 @@ def detect(ports: None, tmp_path_factory: pytest.TempPathFactory, cache_dir: Pat
     """Judges and explains ports by name."""
 
     def call(names: Sequence[str], clips: Sequence[str]) -> dict[str, Detection]:
-        made = detection.plan(tmp_path_factory.mktemp("detection"), clips, names, cache_dir)
-        return {found.stage: found for found in detection.detect(made, lambda _: None)}
+        stages = {"port": "traced"} | {f"port:{name}": name for name in names}
+        options = RunOptions(
+            stages=("pytorch", *stages), clips=tuple(clips), cache=cache_dir,
+            report_dir=tmp_path_factory.mktemp("detection"),
+        )  # fmt: skip
+        made = detection.plan(options, names)
+        return {found.stage: found for found in detection.detect(made, stages, lambda _: None)}
 
     return call
 
@@ -38,7 +45,7 @@ def detections(detect) -> dict[str, Detection]:
 
 def test_nothing_is_found_in_a_sound_port(detections):
     """A check that never passes is no check either; nor do the common gates complain."""
-    assert detections["port"] == Detection("port", False, "", "", "", (False,) * len(GATES))
+    assert detections["port"] == Detection("traced", "port", False, "", "", "", (False,) * len(GATES))
 
 
 @pytest.mark.parametrize("name", ON_ONE_CLIP)
@@ -65,11 +72,14 @@ def test_where_errors_add_up_the_part_is_named_and_no_unit(detect):
 @pytest.mark.parametrize(
     ("found", "right"),
     [
-        (Detection("port", True, "pytorch->port", "encoder", "encoder.conv", ()), (True, None, None, None)),
-        (Detection("port:state", True, "port->port:state", "state", "", ()), (True, True, True, None)),
-        (Detection("port:state", False, "", "", "", ()), (False, False, False, None)),
         (
-            Detection("port:encoder-head", True, "port->port:encoder-head", "encoder", "encoder.blocks.0", ()),
+            Detection("traced", "port", True, "pytorch->port", "encoder", "encoder.conv", ()),
+            (True, None, None, None),
+        ),
+        (Detection("state", "port:state", True, "port->port:state", "state", "", ()), (True, True, True, None)),
+        (Detection("state", "port:state", False, "", "", "", ()), (False, False, False, None)),
+        (
+            Detection("encoder-head", "torchscript", True, "pytorch->torchscript", "encoder", "encoder.blocks.0", ()),
             (True, True, True, False),
         ),
     ],

@@ -6,6 +6,7 @@ from whisper_parity.backend.contract import Backend, Fleet, Halves, Probing, Pro
 from whisper_parity.backend.facets import (
     Configurable,
     Drafting,
+    Hypothetical,
     Limited,
     Perturbable,
     Preparable,
@@ -78,8 +79,8 @@ def halves(
     return pytorch, script, tflite, mtk, device, cached
 
 
-def root(pytorch: PyTorchSession) -> tuple[Drafting, Perturbable]:
-    return pytorch, pytorch
+def root(pytorch: PyTorchSession) -> tuple[Drafting, Perturbable, Hypothetical]:
+    return pytorch, pytorch, pytorch
 
 
 def programs(whisper: WhisperSession) -> tuple[Program, Switchable]:

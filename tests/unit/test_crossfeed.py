@@ -60,6 +60,7 @@ def crossed(reference: Decoder, candidate: Decoder, records: int | None = DOG) -
         trace=lambda spec, clip: ours,
         features=lambda clip, spec: SimpleNamespace(windows=[SimpleNamespace(input_features=None)]),
         artifact=lambda spec: SimpleNamespace(files={}),
+        kept=lambda name, key, make: make(),
     )
     (change,) = changes(tokens(" fox"), tokens(" dog"), N_VOCAB, "en")
     return crossfeed.cross_feed(bench, pair, SimpleNamespace(name="jfk"), change)  # type: ignore[arg-type]

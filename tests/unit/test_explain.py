@@ -15,8 +15,9 @@ from whisper_parity.compare import token
 from whisper_parity.compare.result import Result
 from whisper_parity.compare.results import compare_results
 from whisper_parity.errors import UnavailableError, UsageError
-from whisper_parity.explain import explain
-from whisper_parity.explain.explanation import CrossFeed, Entry, Explanation, Explanations, LayerFinding, PolicyPart
+from whisper_parity.explain import explain, moved
+from whisper_parity.explain.answers import Answers
+from whisper_parity.explain.explanation import Explanations
 from whisper_parity.judge.verdict import Outcome, Verdict
 from whisper_parity.run.report import Judged, row_without_trace
 from whisper_parity.trace.trace import Trace
@@ -153,38 +154,14 @@ def test_the_window_that_moved_most_has_the_smallest_ratio():
     (ours,) = trace().windows
     (little,), (much,) = trace(noise=0.01).windows, trace(noise=1.0).windows
     (broken,) = changed(trace(), encoder_output=np.full((1, 20, 8), np.nan, np.float32)).windows
-    kept = [explain._kept_db((ours, each)) for each in (broken, much, little, ours)]
+    kept = [moved._kept_db((ours, each)) for each in (broken, much, little, ours)]
     assert kept == sorted(kept)
     assert (kept[0], kept[-1]) == (-math.inf, math.inf)
 
 
-def explanation(part: str = "", culprits: tuple[str, ...] = (), *, policy: bool = False) -> Explanation:
-    crossed = CrossFeed(part, (), "") if part else None
-    layers = tuple(LayerFinding("", (), culprit, True, 0, "") for culprit in culprits)
-    entry = Entry("a->b", "", (), (PolicyPart("timestamps", True, True),) * policy, "")
-    change: Any = None
-    return Explanation("", "", "", change, entry, crossed, layers, None, ())
-
-
-@pytest.mark.parametrize(
-    ("found", "blamed"),
-    [
-        ((), ("", "", "")),
-        ((explanation(),), ("a->b", "", "")),
-        ((explanation(), explanation("encoder", ("encoder.conv",))), ("a->b", "encoder", "encoder.conv")),
-        ((explanation("both", ("", "decoder.ln")), explanation("encoder", ("x",))), ("a->b", "both", "decoder.ln")),
-        ((explanation("state"),), ("a->b", "state", "")),
-        ((explanation(policy=True), explanation("encoder")), ("a->b", "policy", "")),
-    ],
-)
-def test_the_first_cause_that_is_known_is_to_blame(found, blamed):
-    """Its edge and part, and the first unit that fails."""
-    assert explain._blame(found) == blamed
-
-
 def test_an_answer_that_cannot_be_had_leaves_its_reason():
     """In one short line; the other questions are asked all the same."""
-    answers = explain._Answers([])
+    answers = Answers([])
     with answers.to("layer of the encoder"):
         raise UnavailableError("no probe " * 100)
     with answers.to("does it matter"):

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from whisper_parity.explain.explanation import (
+    Cause,
     Change,
     CrossFeed,
     Entry,
@@ -52,6 +53,11 @@ def lines(*found: Explanation, **others) -> list[str]:
     return explained.lines(Explanations("jfk", "tflite", found, **others))
 
 
+def blamed(part: str, unit: str = "", **others) -> dict[str, object]:
+    """An explanation's fields for one cause."""
+    return {"causes": (Cause("", part, unit, (), ""),), "part": part, "unit": unit, **others}
+
+
 def shown(text: str) -> str:
     """What the terminal gets of a change that says `text`."""
     out = io.StringIO()
@@ -63,14 +69,14 @@ def shown(text: str) -> str:
 
 def test_all_five_answers():
     """One line each, behind what changed."""
-    assert lines(WHOLE, part="encoder", unit="encoder.blocks.0", missing=("dla did not run: no device",)) == [
+    assert lines(WHOLE, **blamed("encoder", "encoder.blocks.0", missing=("dla did not run: no device",))) == [
         "jfk · tflite: 1 difference(s) in tokens",
         "  1. punctuation ',': my fellow Americans [(nothing) -> ,] ask not what your (step 5)",
         "     edge     enters there",
         "     policy   timestamps makes and breaks it",
         "     part     the encoder alone does it",
         "     layer    encoder.blocks.0 fails alone",
-        "     layer    single dB: conv 131, blocks.1 inf, blocks.2 -inf!",
+        "     layer    single dB: conv 131, blocks.1 identical, blocks.2 -inf!",
         "     layer    entire dB: conv 131, blocks.0 31!",
         "     matters  tie: margin 0.1",
         "     not known: layer of the decoder: no probe",
@@ -88,7 +94,7 @@ def test_all_five_answers():
 def test_nobody_is_to_blame_for_a_tie(kinds, label):
     """Though it is said where it comes from; one fault is enough."""
     found = [replace(WHOLE, weight=replace(WHOLE.weight, kind=kind)) for kind in kinds] or [BARE]
-    assert f"  {label} encoder" in lines(*found, part="encoder")
+    assert f"  {label} encoder" in lines(*found, **blamed("encoder"))
 
 
 def test_nothing_at_all():
@@ -118,7 +124,7 @@ def test_a_difference_without_answers():
 
 def test_layers_where_no_token_differs():
     """Tensors moved: which layer, and what is to blame."""
-    assert lines(layers=(replace(LAYER, units=()),), part="policy")[1:] == [
+    assert lines(**blamed("policy", layers=(replace(LAYER, units=()),)))[1:] == [
         "  layer      encoder.blocks.0 fails alone",
         "  to blame   policy",
     ]
@@ -128,7 +134,7 @@ def test_layers_where_no_token_differs():
 def test_nobody_is_to_blame_where_errors_add_up(unit, label):
     """A component's output fails and no unit of it does."""
     layer = replace(LAYER, units=(), component="encoder", output_fails=True)
-    assert lines(layers=(layer,), part="encoder", unit=unit)[-1].startswith(f"  {label} encoder")
+    assert lines(**blamed("encoder", unit, layers=(layer,)))[-1].startswith(f"  {label} encoder")
 
 
 def test_consequences_are_told_under_their_cause():

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from whisper_parity.explain import layers
 from whisper_parity.explain.bisect import first_failing
-from whisper_parity.explain.explanation import UnitError
-from whisper_parity.explain.layers import judge
+from whisper_parity.explain.explanation import PartFinding, UnitError
+from whisper_parity.explain.held import Held
+from whisper_parity.explain.judgement import judge
 from whisper_parity.explain.measured import Probed, Shipped, TapError
 
 INF = math.inf
@@ -44,31 +46,121 @@ def test_the_only_unit_that_loses_anything():
     assert judge(units(INF, INF, 12.0, INF), 90).culprit == "u2"
 
 
-def test_the_first_of_two():
-    """And the second is told."""
+def test_two_that_stand_apart_are_both_named():
+    """In the order of the graph."""
     found = judge(units(INF, 130.0, 30.0, (29.0, 125.0), (10.0, 10.0), (9.0, 128.0)), 90)
-    assert found.culprit == "u2"
-    assert found.finding.endswith("; outside the limit too: u4")
+    assert (found.culprits, found.spread) == (("u2", "u4"), False)
+    assert found.finding.endswith("its input passes (130.0 dB); u4 fails alone (10.0 dB), too")
 
 
-def test_errors_that_all_units_have_are_spread():
-    """As int8 spreads them: no culprit, the worst and its share of the noise."""
-    found = judge(units(INF, 33.0, 30.0, 33.0, INF), 35)
-    assert found.culprit == ""
-    said = "spread: 3 of 5 units outside the limit of 35 dB, and none stands out: "
-    assert found.finding == f"{said}the worst is u2 (30.0 dB, 50% of the sum of relative errors)"
+def half(conv: float, *blocks: float, last: float = INF, limit_db: float = 90) -> list[UnitError]:
+    """An encoder with these single errors; embedding-like positions lose nothing."""
+    errors = {"encoder.conv": conv, "encoder.positions": INF}
+    errors |= {f"encoder.blocks.{number}": error for number, error in enumerate(blocks)} | {"encoder.ln_post": last}
+    return [layers.unit_error(name, None, TapError(name, error, 0), limit_db) for name, error in errors.items()]
 
 
-def test_one_that_stands_out_of_the_spread():
-    """A block that int8 treats far worse than the others."""
-    found = judge(units(INF, 33.0, 34.0, 12.0, 33.5, (11.0, INF)), 35)
-    assert found.culprit == "u3"
-    assert found.finding.endswith("outside the limit too: u1, u2, u4")
+NOISE = (37.3, 42.7, 49.3, 54.5), 57.7
+"""Measured on micro: noise of 1e-3 on every weight of the encoder."""
+SMALL_NOISE = (77.2, 82.7, 89.3, 94.5), 97.7
+"""Of 1e-5: the last block and the norm pass."""
+INT8 = (33.7, 40.3, 45.4, 50.4), INF
+
+
+@pytest.mark.parametrize("measured", [NOISE, SMALL_NOISE, INT8])
+def test_errors_that_all_units_have_are_spread(measured):
+    """The convolutions lose most by nature: no culprit, the worst and its share of the noise."""
+    errors, last = measured
+    found = judge(half(*errors, last=last), 90)
+    assert (found.culprits, found.spread) == ((), True)
+    assert found.finding.startswith("spread over all units of the encoder: ")
+    assert "and none stands out: the worst is encoder.conv (" in found.finding
+
+
+@pytest.mark.parametrize(
+    ("errors", "culprit"),
+    [
+        ((33.0, 34.0, 12.0, 33.5, 33.0), "encoder.blocks.1"),  # a block that int8 treats far worse than the others
+        ((12.0, 34.0, 35.0, 33.5, 33.0), "encoder.conv"),
+    ],
+)
+def test_one_that_stands_out_of_the_spread(errors, culprit):
+    """Of its own kind, or where it is alone of it below all; the rest is spread all the same."""
+    found = judge(half(*errors, limit_db=35), 35)
+    assert (found.culprits, found.spread) == ((culprit,), True)
+    assert "outside the limit too: " in found.finding
+
+
+def test_of_two_blocks_none_is_the_usual_one():
+    """Noise on a decoder of two layers: one of them is 14 dB worse, which is no fault of its own."""
+    assert judge(half(40.0, 30.0, 44.0, last=50.0), 90).culprits == ()
+
+
+def test_what_all_blocks_share_is_a_fault_of_each():
+    """The ends of the half are whole: their code is wrong, not the numbers of all."""
+    found = judge(half(120.0, 40.0, 41.0, 60.0, last=130.0), 90)
+    assert (found.culprits, found.spread) == (("encoder.blocks.0", "encoder.blocks.1", "encoder.blocks.2"), False)
+
+
+HELD = Held((), everywhere=False, other=False, quantised=False, table=False, sentences=())
+
+
+def test_weights_that_differ_everywhere_make_no_unit_a_culprit():
+    """However few of them fail."""
+    held = replace(HELD, units=("encoder.conv",), everywhere=True, sentences=("e.pt: 51 of 52 tensors differ",))
+    found = judge(half(82.0, 95.0, 97.0), 90, held)
+    assert (found.culprits, found.spread) == ((), True)
+    assert found.finding.startswith("spread over all weights of the encoder: 1 of 5 outside the limit of 90 dB")
+    assert found.finding.endswith("; e.pt: 51 of 52 tensors differ")
+
+
+def test_another_checkpoint_is_called_so():
+    """Nothing stands out of what is lost altogether."""
+    held = replace(
+        HELD, units=("encoder.conv",), everywhere=True, other=True, sentences=("e.pt: 50 of 52 are not in it",)
+    )
+    found = judge(half(-1.0, 2.0, -30.0, 1.0, last=0.5), 90, held)
+    assert (found.culprits, found.spread) == ((), True)
+    assert found.finding == (
+        "spread over all weights of the encoder, which are another checkpoint's: e.pt: 50 of 52 are not in it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("differing", "said"),
+    [
+        ((), "; its weights are the checkpoint's, so its graph differs"),
+        (("encoder.blocks.1",), "; e.pt: blocks.1 differs"),
+    ],
+)
+def test_a_culprit_is_told_apart_by_its_weights(differing, said):
+    """What the file holds of it decides where to look: in the weights, or in the graph."""
+    held = replace(HELD, units=differing, sentences=("e.pt: blocks.1 differs",) if differing else ())
+    found = judge(half(120.0, 120.0, 40.0, 120.0), 90, held)
+    assert found.culprits == ("encoder.blocks.1",)
+    assert said in found.finding
+
+
+def test_a_half_at_fault_whose_units_pass_has_a_culprit_where_one_makes_the_error():
+    """Another limit than that of the SNR was left: a bias of one token."""
+    assert judge(half(120.0, 121.0, 119.0, last=93.0), 90).culprits == ()
+    alone = PartFinding("encoder", 92.0, True, "")
+    found = judge(half(120.0, 121.0, 119.0, last=93.0), 90, None, alone)
+    assert found.culprits == ("encoder.ln_post",)
+    assert "makes the error of the encoder, and passes by itself (limit 90 dB)" in found.finding
+    assert judge(half(100.0, 101.0, 99.0, last=98.0), 90, None, alone).culprits == ()
+
+
+def test_a_shift_of_columns_is_the_last_units():
+    """Where the last unit loses as much as the shift alone would, whatever the others lose."""
+    alone = PartFinding("decoder", 98.0, True, "", shift_db=102.3)
+    assert judge(half(104.0, 105.0, 104.0, last=102.0), 90, None, alone).culprits == ("encoder.ln_post",)
+    assert judge(half(104.0, 105.0, 104.0, last=99.0), 90, None, alone).culprits == ()
 
 
 def test_a_hair_below_the_limit_among_equals_is_no_culprit():
     """34.9 is outside and 35.3 is not, but they are of one kind."""
-    assert judge(units(INF, 34.9, 35.3, 36.0), 35).culprit == ""
+    assert judge(units(INF, 34.9, 35.3, 36.0, limit_db=35), 35).culprit == ""
 
 
 def test_values_that_are_not_finite():

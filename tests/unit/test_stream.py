@@ -37,14 +37,15 @@ class Drawing:
         variance = self.op(NORM, self.op(SCALE, centred, centred))
         return self.op(SUM, self.op(SCALE, self.op(SCALE, centred, self.op(OTHER, variance)), -1), -2)
 
-    def attention(self, value: int, other: int | None = None, **how: bool) -> int:
-        normal = self.norm(value, **how)
+    def attention(self, value: int, other: int | None = None, *, norm: bool = True, **how: bool) -> int:
+        normal = self.norm(value, **how) if norm else value
         key = normal if other is None else other
         scores = self.op(PRODUCT, self.op(PRODUCT, normal, -1), self.op(PRODUCT, key, -2))
         return self.op(SUM, value, self.op(PRODUCT, self.op(PRODUCT, self.op(OTHER, scores), key), -3))
 
-    def mlp(self, value: int, *, skip: bool = True, **how: bool) -> int:
-        inner = self.op(PRODUCT, self.op(OTHER, self.op(PRODUCT, self.norm(value, **how), -1)), -2)
+    def mlp(self, value: int, *, skip: bool = True, norm: bool = True, **how: bool) -> int:
+        normal = self.norm(value, **how) if norm else value
+        inner = self.op(PRODUCT, self.op(OTHER, self.op(PRODUCT, normal, -1)), -2)
         return self.op(SUM, value, inner) if skip else self.op(SUM, inner, -4)
 
 
@@ -120,6 +121,39 @@ def test_a_lost_skip_connection_moves_no_unit():
     assert (ends["decoder.blocks.0"], ends["decoder.ln"]) == (blocks, ln)
 
 
+@pytest.mark.parametrize("lost", ["attn", "mlp", "last"])
+def test_a_norm_that_is_left_out_moves_no_unit(lost):
+    """Sublayers are told by their sums; the last norm is a unit that gives what it takes."""
+    drawing = Drawing()
+    value = drawing.op(SUM, 0, -5)
+    expected = {"decoder.positions": value}
+    value = drawing.attention(value, norm=lost != "attn")
+    expected["decoder.blocks.0.attn"] = value
+    expected["decoder.blocks.0.cross_attn"] = value = drawing.attention(value, 1)
+    expected["decoder.blocks.0"] = value = drawing.mlp(value, norm=lost != "mlp")
+    expected["decoder.ln"] = value = value if lost == "last" else drawing.norm(value)
+    expected["decoder.logits"] = drawing.op(PRODUCT, value, -1)
+    assert found(drawing, "decoder", (0, 1)) == expected
+
+
+def test_a_norm_more_moves_no_unit():
+    """A stream that is normalised twice at its end."""
+    drawing, ends = encoder()
+    twice = drawing.norm(drawing.last)
+    assert found(drawing, "encoder") == {**ends, "encoder.ln_post": twice}
+
+
+def test_positions_that_are_added_twice_are_not_the_convolutions():
+    """Of sums in a row, what the first one adds to is the convolutions' output."""
+    drawing = Drawing()
+    conv = drawing.op(OTHER, drawing.op(PRODUCT, 0, -1))
+    value = drawing.op(SUM, drawing.op(SUM, conv, -5), -5)
+    for _ in range(2):
+        value = drawing.mlp(drawing.attention(value))
+    drawing.norm(value)
+    assert found(drawing, "encoder")["encoder.conv"] == conv
+
+
 def test_shapes_that_are_read_cross_no_cut():
     """The size of an early value, used late, carries no number of it."""
     drawing, ends = encoder()
@@ -128,11 +162,19 @@ def test_shapes_that_are_read_cross_no_cut():
     assert found(drawing, "encoder") == {**ends, "encoder.ln_post": drawing.last}
 
 
-def test_another_number_of_norms_is_refused():
+def test_another_number_of_sublayers_is_refused():
     """With both numbers."""
     drawing, _ = decoder()
     with pytest.raises(UnavailableError, match="expected 5 normalisations of one residual stream in the encoder, fou"):
         found(drawing, "encoder", (0, 1))
+
+
+def test_a_block_that_is_left_out_is_counted():
+    """An encoder of one block, where two are expected."""
+    drawing = Drawing()
+    drawing.norm(drawing.mlp(drawing.attention(drawing.op(SUM, drawing.op(PRODUCT, 0, -1), -5))))
+    with pytest.raises(UnavailableError, match=r"found 3, which are those of 1 blocks where the checkpoint has 2$"):
+        found(drawing, "encoder")
 
 
 def test_what_passes_beside_a_value_is_no_cut():
