@@ -54,14 +54,6 @@ class TapError:
 
 
 @dataclass(frozen=True, slots=True)
-class Shipped:
-    """The final output of the shipped artifact."""
-
-    label: str
-    error: TapError
-
-
-@dataclass(frozen=True, slots=True)
 class Probed:
     """One probe that was run."""
 
@@ -133,22 +125,6 @@ class Measurer:
         probe = self._bench.artifact(self.question.reference, str(taps.make(taps.ENTIRE, self.units, self.dims)))
         with self._bench.probe(probe) as session:
             return session.tapped(self.question.component, self.inputs)
-
-    @cached_property
-    def shipped(self) -> Shipped:
-        """The shipped artifact's final output against the reference.
-
-        Raises:
-            UnavailableError: it gives no tensors.
-        """
-        path = self._path("shipped", self._key("shipped", ""))
-        if path.is_file():
-            return serial.read(Shipped, path)
-        session = self._session()
-        error = _error(self.final, self.hidden[self.final], self._output)
-        result = Shipped(session.facts.label, error)
-        serial.write(path, result)
-        return result
 
     def build(self) -> None:
         """Build the probes of all units, entire and single, in parallel: a converter process has one thread.
