@@ -1,4 +1,4 @@
-"""Judging units, and halving: from errors to a culprit, no model involved."""
+"""Judging units: from errors to a culprit, no model involved."""
 
 from __future__ import annotations
 
