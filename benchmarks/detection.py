@@ -74,6 +74,8 @@ class Detection:
     """That explaining took."""
     finding: str = ""
     """Why it was called so, and what was found."""
+    kinds: tuple[str, ...] = ()
+    """What kind of wrong its first cause was said to be."""
 
     @property
     def breakage(self) -> Breakage | None:
@@ -86,6 +88,12 @@ class Detection:
         if breakage := self.breakage:
             return breakage.what
         return f"nothing ({sound.VARIANTS[self.name].what})"
+
+    @property
+    def kind_right(self) -> bool | None:
+        """Whether the kind that is said is the right one; None where none is said."""
+        expected = self.breakage.kind if self.breakage else ""
+        return all(bool(expected) and expected in kind for kind in self.kinds) if self.kinds else None
 
     @property
     def right(self) -> tuple[bool | None, ...]:
@@ -154,8 +162,14 @@ def _detection(bench: Bench, name: str, spec: str, rows: Sequence[Row], alarms: 
     seconds = time.perf_counter() - began
     finding = " | ".join((said, *_findings(explained)))
     return Detection(
-        name, spec, True, explained.edge, explained.part, explained.unit, alarms, round(seconds, 2), finding
-    )
+        name, spec, True, explained.edge, explained.part, explained.unit, alarms, round(seconds, 2), finding,
+        _kinds(explained),
+    )  # fmt: skip
+
+
+def _kinds(explained: Explanations) -> tuple[str, ...]:
+    """Of the first cause that is a unit's."""
+    return next((tuple(kind.kind for kind in cause.kinds) for cause in explained.causes if cause.unit), ())
 
 
 def _findings(explained: Explanations) -> Iterator[str]:
@@ -217,13 +231,20 @@ def table(found: Sequence[Detection]) -> Table:
     rates = [_rate(column) for column in columns] or [""] * (len(COLUMNS) + len(GATES))
     for name, rate in zip(COLUMNS, rates):
         grid.add_column(name, footer=rate, justify="center")
+    grid.add_column("kind", footer=_kind_rate(broken), justify="center")
     grid.add_column("explained in", footer=_longest(broken), justify="right")
     for name, rate in zip(GATES, rates[len(COLUMNS) :]):
         grid.add_column(name, footer=rate, justify="center")
     for each in sorted(found, key=lambda each: each.breakage is not None):
         right, alarms = ([SAID[value] for value in values] for values in (each.right, each.alarms))
-        grid.add_row(each.what, *right, f"{each.seconds:.1f} s" if each.seconds else "", *alarms)
+        grid.add_row(each.what, *right, SAID[each.kind_right], f"{each.seconds:.1f} s" if each.seconds else "", *alarms)
     return grid
+
+
+def _kind_rate(found: Sequence[Detection]) -> str:
+    """How many have their kind named, and of those how many are named right."""
+    named = [each for each in found if each.kinds]
+    return f"{len(named)} of {len(found)} named, {sum(bool(each.kind_right) for each in named)} right"
 
 
 def _longest(found: Sequence[Detection]) -> str:
@@ -276,7 +297,9 @@ def main() -> None:
                         stdout().print(f"{trial.name}: {_short(detection)}", soft_wrap=True, markup=False)
         unfolded(stdout()).print(f"\n{kind}\n", table(found))
         for each in found:
-            if (expected := each.breakage) and False in each.right:
+            if (expected := each.breakage) and each.kind_right is False:
+                print(f"{each.name}: expected the kind {expected.kind!r}, found {', '.join(each.kinds)}")
+            if expected and False in each.right:
                 print(f"{each.name}: expected {expected.part} {expected.unit}; {_short(each)}")
             elif expected is None and each.caught:
                 print(f"{each.name}: a false alarm; {_short(each)}")

@@ -18,6 +18,10 @@ from whisper_parity.backends.pytorch.graph import Changes, Graph, Node
 from whisper_parity.backends.pytorch.units import heads
 
 BITS = (8.0, 6.0, 5.0, 4.0)
+GROUP = 32
+"""Neighbouring columns that share a scale, where groups do."""
+SHARED: tuple[tuple[str, int | None], ...] = (("tensor", None), ("channel", 0), (f"group of {GROUP}", -1))
+"""What shares a scale, and the axis along which every slice has one of its own: -1 for groups of the last axis."""
 LARGEST = 2**21
 """Elements of a matrix whose roundings are tried: a vocabulary's would take seconds, and can be read in the file."""
 LAYERS = (".query", ".key", ".value", ".out", ".hidden", "output")
@@ -55,7 +59,7 @@ def of_precision(chart: Graph) -> Iterator[Kind]:
     weights = matrices(chart)
     if max(chart.value(name).numel() for name in weights or ("hidden",)) > LARGEST:
         return
-    for shared, axis in (("tensor", None), ("channel", 0)):
+    for shared, axis in SHARED:
         for ends in (2.0, 1.0):
             words = f"all weights rounded to {{value:g}} bits, one scale for a {shared}"
             trial = Trial("bits of all weights", words, BITS)
@@ -68,7 +72,7 @@ def of_single_weights(chart: Graph) -> Iterator[Kind]:
     """One matrix of several that is coarser."""
     weights = matrices(chart)
     for name in weights if len(weights) > 1 else ():
-        for shared, axis in (("tensor", None), ("channel", 0)):
+        for shared, axis in SHARED:
             words = f"{name} rounded to {{value:g}} bits, one scale for a {shared}"
             yield Kind(Trial(f"bits of {name}", words, BITS), _coarse(chart, (name,), axis, 2.0))
 
@@ -111,9 +115,13 @@ def rounded(weight: Tensor, bits: float, axis: int | None, ends: float = 2.0) ->
     Args:
         weight: of any shape.
         bits: of the integers.
-        axis: along which every slice has a step of its own; None for one step.
+        axis: along which every slice has a step of its own; None for one step, -1 for one in each GROUP of columns.
         ends: 2 for [-127, 127], 1 for a range of 255 steps around zero, as torch's observers have it.
     """
+    if axis == -1:
+        if weight.shape[-1] % GROUP:
+            return weight
+        return rounded(weight.reshape(-1, GROUP), bits, 0, ends).reshape(weight.shape)
     others = [place for place in range(weight.ndim) if place != axis]
     step = weight.abs().amax(dim=others, keepdim=True).clamp(min=1e-12) / (2 ** (bits - 1) - ends / 2)
     return stepped(weight, step)
@@ -141,9 +149,7 @@ def _of_dtype(chart: Graph, name: str, dtype: torch.dtype) -> Iterator[Kind]:
     def cast(value: Tensor) -> Tensor:
         return value.to(dtype)
 
-    def near(value: Tensor) -> Tensor:
-        return value.to(dtype).to(value.dtype)
-
+    near = _near(dtype)
     weights = [key for key, node in chart.nodes.items() if node.is_weight and key.endswith((".weight", ".bias"))]
     yield plain(name, f"weights rounded to {name}", {key: chart.nodes[key].then(near) for key in weights})
     everything = {key: node.then(cast) for key, node in chart.nodes.items() if node.is_weight}
@@ -154,6 +160,20 @@ def _of_dtype(chart: Graph, name: str, dtype: torch.dtype) -> Iterator[Kind]:
         for changes in (everything, but_norms):
             yield plain(name, f"{name} arithmetic", {**changes, **attention})
         yield plain(name, f"{name} arithmetic in its layers, sums in float32", {**layers, **attention})
+
+
+def of_precision_in(chart: Graph, part: str) -> Iterator[Kind]:
+    """The layers of one sublayer in another type, their results in float32."""
+    for name, dtype in (("bfloat16", torch.bfloat16), ("float16", torch.float16)):
+        layers = {
+            key: _between(node, _near(dtype)).then(_near(dtype)) for key, node in chart.nodes.items()
+            if key.startswith(f"{part}.") and key.endswith(LAYERS)
+        }  # fmt: skip
+        yield alone(f"{name} arithmetic in the layers of {part}", layers)
+
+
+def _near(dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    return lambda value: value.to(dtype).to(value.dtype)
 
 
 def _between(node: Node, cast: Callable[[Tensor], Tensor]) -> Node:

@@ -107,6 +107,20 @@ def _heads(chart: Graph, name: str, n_head: int) -> Iterator[Kind]:
         yield plain(family, words, {place: made.then(_interleaved(count))})
 
 
+def of_parts(chart: Graph, name: str) -> Iterator[Kind]:
+    """Heads of the queries or of the values in another order than those of the rest."""
+    n_head = int(chart.value(f"{name}.scores").shape[1])
+    for part in ("query", "value"):
+        place = f"{name}.{part}"
+        made, family = chart.nodes[place], f"order of the heads of {place}"
+        for first, second in combinations(range(n_head), 2):
+            order = [{first: second, second: first}.get(head, head) for head in range(n_head)]
+            yield plain(family, f"heads {first} and {second} of {place} exchanged", {place: made.then(_ordered(order))})
+        if n_head > 3:
+            changes = {place: made.then(_ordered(range(n_head)[::-1]))}
+            yield plain(family, f"the heads of {place} in reverse order", changes)
+
+
 def _without(head: int, n_head: int) -> Callable[[Tensor], Tensor]:
     kept = torch.ones(n_head, 1)
     kept[head] = 0

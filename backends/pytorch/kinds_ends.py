@@ -80,7 +80,7 @@ def of_sinusoids(chart: Graph) -> Iterator[Kind]:
     from whisper.model import sinusoids
 
     length, width = chart.value("positions").shape
-    trial = Trial("timescale of the positions", "positions of timescale {value:.3g}", TIMESCALES, fitted=True)
+    trial = Trial("timescale of the positions", "positions of timescale {value:.4g}", TIMESCALES, fitted=True)
     yield Kind(trial, lambda scale: _table(sinusoids(length, width, scale)))
     yield plain(
         "timescale of the positions", "a timescale that is divided by half the width, not by one less",

@@ -151,10 +151,15 @@ def _bare(hidden: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
     return norm(hidden, torch.ones_like(gain), torch.zeros_like(shift))
 
 
+def _twice(hidden: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
+    return norm(norm(hidden, gain, shift), gain, shift)
+
+
 NORMS: Mapping[str, Callable[..., Tensor]] = {
     "the sample's variance in": _sample_variance,
     "no mean taken off in": _root_mean_square,
     "epsilon outside the root in": _outside,
     "neither gain nor shift in": _bare,
+    "a second pass through": _twice,
 }
 """In place of a LayerNorm."""

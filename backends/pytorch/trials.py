@@ -62,7 +62,12 @@ class UnitTrials:
         """Whole matrices made anew: for blocks of many weights most of the time."""
         chart, step = self._chart, self._step
         yield from kinds.of_precision(chart)
-        if units.sublayers(chart):
+        names = units.sublayers(chart)
+        for name in names:
+            yield from kinds.of_precision_in(chart, name)
+            if name != MLP:
+                yield from kinds_attention.of_parts(chart, name)
+        if names:
             yield from kinds.of_single_weights(chart)
             yield from kinds.of_turned_weights(chart)
             yield from kinds_layers.of_other_layers(chart, units.other_layers(self._model, step))

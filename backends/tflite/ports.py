@@ -29,7 +29,7 @@ def interface(files: Mapping[str, Path], dims: Dims, choices: Choices) -> Interf
         ArtifactError: they are no halves of this checkpoint, or can be read in two ways.
     """
     try:
-        models = {role: flatfile.read(path) for role, path in files.items()}
+        models = {role: flatfile.shared(path) for role, path in files.items()}
     except (ArtifactError, UnavailableError):
         return None
     sides = {role: ports(files[role], model) for role, model in models.items()}

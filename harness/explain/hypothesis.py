@@ -23,7 +23,16 @@ class Hypothesis:
     """One sentence: the unit, the kind, and how much it explains."""
 
 
-def of(unit: str, kind: str, explains: float) -> Hypothesis:
-    """A hypothesis with its sentence; the share is rounded down, so that only equality is 100 %."""
+def of(unit: str, kind: str, explains: float, left_db: float) -> Hypothesis:
+    """A hypothesis with its sentence; the share is rounded down, so that only equality is 100 %.
+
+    Args:
+        unit: that is wrong.
+        kind: in words.
+        explains: the share of the error.
+        left_db: SNR of the unit under the hypothesis against the candidate: what is left unexplained.
+    """
     percent = math.floor(explains * 1000) / 10
-    return Hypothesis(unit, kind, explains, f"{unit} with {kind} reproduces {percent:.1f} % of the error's energy")
+    left = "nothing is left" if left_db == math.inf else f"what is left is at {left_db:.0f} dB"
+    finding = f"{unit} with {kind} reproduces {percent:.1f} % of the error's energy; {left}"
+    return Hypothesis(unit, kind, explains, finding)

@@ -66,7 +66,7 @@ def locate(
     edge = tolerance.for_edge(bench.plan.tolerances, Edge(reference, candidate))
     limit_db = (edge.encoder_output_snr_db if component == "encoder" else edge.logits_snr_db).passes
     finding = _measure_all(measurer, limit_db, held.of(bench.weights(candidate), component), alone)
-    return replace(finding, kinds=trials.hypotheses(bench, measurer, finding.culprits))
+    return replace(finding, kinds=trials.hypotheses(bench, measurer, finding.culprits, finding.units))
 
 
 def unit_error(unit: str, entire: TapError | None, single: TapError | None, limit_db: float) -> UnitError:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import median_low
 from typing import Any
 
 import numpy as np
@@ -20,14 +21,16 @@ from whisper_parity.backend import taps
 from whisper_parity.backend.contract import Float32
 from whisper_parity.backend.facets import Hypothetical, Trial, Trials
 from whisper_parity.backend.taps import Step
-from whisper_parity.compare import columns
+from whisper_parity.compare import columns, tensor
 from whisper_parity.explain import hypothesis
 from whisper_parity.explain.bench import Bench
+from whisper_parity.explain.explanation import UnitError
 from whisper_parity.explain.hypothesis import Hypothesis
 from whisper_parity.explain.measured import Measurer
 
-LEAST = 0.90
-"""Least share of the error's energy that a kind has to explain to be named."""
+LEAST, SURE = 0.90, 0.99
+"""Least share of the error that a kind has to explain to be named: SURE in a file of exact arithmetic, where the
+right kind leaves nothing; less in one whose other units lose something too, and never less than LEAST."""
 RIVAL = 4.0
 """Another kind that leaves at most this many times as much unexplained is as good: then none of the two is named."""
 VERSIONS = 3
@@ -62,10 +65,19 @@ class Error:
         """The sum of (candidate - reference)^2."""
         return _energy(self.candidate, self.reference)
 
+    @property
+    def snr_db(self) -> float:
+        """SNR of the candidate."""
+        return tensor.measure(reference=self.reference, candidate=self.candidate).snr_db
+
     def explained(self, output: Float32) -> float:
         """Share of the energy that an output explains; at most 1, and -inf for one that is not finite."""
         left = _energy(self.candidate, output)
         return 1 - left / self.energy if math.isfinite(left) else -math.inf
+
+    def left_db(self, output: Float32) -> float:
+        """SNR at which an output is the candidate's."""
+        return tensor.measure(reference=output, candidate=self.candidate).snr_db
 
     def alignment(self, output: Float32) -> float:
         """Squared cosine between an output's error and the candidate's, whatever its size."""
@@ -101,13 +113,16 @@ class Attempt:
         return bool(self.trial.values) + self.is_fitted
 
 
-def hypotheses(bench: Bench, measurer: Measurer, culprits: Sequence[str]) -> tuple[Hypothesis, ...]:
+def hypotheses(
+    bench: Bench, measurer: Measurer, culprits: Sequence[str], units: Sequence[UnitError]
+) -> tuple[Hypothesis, ...]:
     """The kinds of wrong that explain the errors of units: of each at most one, none where no kind does, or two do.
 
     Args:
         bench: the run.
         measurer: of the question whose units were measured.
         culprits: units that stand out; of many, the first ones are looked at.
+        units: all that were measured.
 
     Raises:
         ParityError: a unit cannot be run again.
@@ -115,14 +130,17 @@ def hypotheses(bench: Bench, measurer: Measurer, culprits: Sequence[str]) -> tup
     session = _hypothetical(bench, measurer) if culprits else None
     if session is None:
         return ()
-    return tuple(found for unit in culprits[:LOOKED_AT] for found in _of_unit(session, measurer, unit))
+    others = [unit.single_snr_db for unit in units if unit.unit not in culprits and unit.single_snr_db is not None]
+    usual_db = median_low(others) if others else math.inf
+    return tuple(found for unit in culprits[:LOOKED_AT] for found in _of_unit(session, measurer, unit, usual_db))
 
 
-def _of_unit(session: Hypothetical, measurer: Measurer, unit: str) -> tuple[Hypothesis, ...]:
+def _of_unit(session: Hypothetical, measurer: Measurer, unit: str, usual_db: float) -> tuple[Hypothesis, ...]:
     error = Error(measurer.hidden[unit], measurer.alone(unit))
     if error.reference.shape != error.candidate.shape:
         return ()
-    return told(session, Place(_step(measurer, unit), measurer.fed(unit), measurer.dims.vocabulary), error)
+    place = Place(_step(measurer, unit), measurer.fed(unit), measurer.dims.vocabulary, usual_db)
+    return told(session, place, error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +152,13 @@ class Place:
     """As a single probe of this unit takes them."""
     vocabulary: int
     """Size of the vocabulary, for names of tokens."""
+    usual_db: float = math.inf
+    """Median SNR of the other units alone: what this file's arithmetic costs."""
+
+    def least(self, error: Error) -> float:
+        """The share that a kind has to explain here: all but twice what units of this file usually lose."""
+        usual = 2 * 10 ** ((error.snr_db - self.usual_db) / 10)
+        return 1 - min(max(usual, 1 - SURE), 1 - LEAST)
 
 
 def told(session: Hypothetical, place: Place, error: Error) -> tuple[Hypothesis, ...]:
@@ -161,9 +186,17 @@ def _of_trials(session: Hypothetical, place: Place, error: Error) -> Hypothesis 
     if not best:
         return None
     whole = session.trials(place.step, place.inputs, range(error.reference.shape[1]))
-    explains = min(error.explained(whole.output(version.number, version.value)) for version in best)
-    kind = " or ".join(version.kind for version in best)
-    return hypothesis.of(place.step.unit, kind, explains) if explains > LEAST else None
+    outputs = [whole.output(version.number, version.value) for version in best]
+    worst = min(outputs, key=error.explained)
+    return _said(place, error, " or ".join(version.kind for version in best), worst)
+
+
+def _said(place: Place, error: Error, kind: str, output: Float32) -> Hypothesis | None:
+    """A hypothesis by the output that it gives, if that explains enough."""
+    explains = error.explained(output)
+    if explains <= place.least(error):
+        return None
+    return hypothesis.of(place.step.unit, kind, explains, error.left_db(output))
 
 
 def _hypothetical(bench: Bench, measurer: Measurer) -> Hypothetical | None:
@@ -286,10 +319,9 @@ def _of_columns(place: Place, error: Error) -> Hypothesis | None:
     output = error.reference.copy()
     for shifted in ranges:
         output[..., shifted.first : shifted.last + 1] += np.float32(shifted.shift)
-    explains = error.explained(output)
-    if not 0 < len(ranges) <= RANGES or explains <= LEAST:
+    if not 0 < len(ranges) <= RANGES:
         return None
-    return hypothesis.of(place.step.unit, f"a bias of its own ({columns.describe(ranges)})", explains)
+    return _said(place, error, f"a bias of its own ({columns.describe(ranges)})", output)
 
 
 def _of_lost_columns(place: Place, error: Error) -> Hypothesis | None:
@@ -300,10 +332,8 @@ def _of_lost_columns(place: Place, error: Error) -> Hypothesis | None:
     ids = np.flatnonzero(is_lost)
     if not ids.size or ids[-1] - ids[0] >= ids.size:
         return None
-    explains = error.explained(np.where(is_lost, np.float32(0), error.reference))
-    if explains <= LEAST:
-        return None
-    return hypothesis.of(place.step.unit, f"the logits of tokens {ids[0]} to {ids[-1]} zero", explains)
+    output = np.where(is_lost, np.float32(0), error.reference)
+    return _said(place, error, f"the logits of tokens {ids[0]} to {ids[-1]} zero", output)
 
 
 def _best(found: Sequence[Hypothesis]) -> tuple[Hypothesis, ...]:

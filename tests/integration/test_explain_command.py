@@ -11,7 +11,9 @@ import pytest
 from click.testing import Result
 
 from tests.support.checkout import CHECKOUT
+from whisper_parity.explain import explain as explaining
 from whisper_parity.explain.explanation import Explanations
+from whisper_parity.report import explained as explained_view
 from whisper_parity.run.folder import RunFolder
 from whisper_parity.system import serial
 from whisper_parity.trace import file
@@ -154,6 +156,16 @@ def test_rows_that_cannot_be_explained_are_said_and_counted(tmp_path, parity_in)
     assert found.exit_code == 1, found.output
     assert found.stdout.count(" · tflite: not explained") == 2
     assert found.stdout.count("the run recorded it with another artifact than the present one") == 2
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_the_exit_code_says_whether_what_diverged_has_an_answer(explain, monkeypatch, answered):
+    """1 where one has none, which is said; else 0, whatever the verdict."""
+    said = Explanations(WORD, "tflite", (), missing=("encoder or decoder: no device",), answered=answered)
+    monkeypatch.setattr(explaining, "explain_all", lambda *_: iter([said]))
+    found = explain(WORD)
+    assert found.exit_code == (0 if answered else 1)
+    assert (explained_view.UNANSWERED in found.stdout) is not answered
 
 
 def test_result_files_are_explained_without_a_run(parity, shared_folder):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from whisper_parity import project
-from whisper_parity.errors import RecordError, UsageError
+from whisper_parity.errors import RecordError, UnavailableError, UsageError
 from whisper_parity.explain.bench import Bench, bench
 from whisper_parity.explain.explain import explain
 from whisper_parity.explain.explanation import Explanations
@@ -86,6 +86,23 @@ def test_a_result_that_the_file_does_not_repeat_is_state(tmp_path, cache_dir):
     assert each.layers == ()
     assert each.weight
     assert each.weight.kind == "fault"
+
+
+def test_a_divergence_that_nothing_explains_has_no_answer(tmp_path, cache_dir, monkeypatch):
+    """The device went away: no part is named. Once it is back there is one."""
+    plan = recorded(tmp_path, cache_dir, ("pytorch", "torchscript"))
+    change(plan, "torchscript", says_full_stop)
+
+    def gone(*_: object) -> None:
+        raise UnavailableError("the device went away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Bench, "session", gone)
+        patched.setattr(Bench, "probe", gone)
+        found = explained(plan, "torchscript")
+    assert (found.causes, found.part, found.answered) == ((), "", False)
+    assert "encoder, embedding or decoder: the device went away" in found.found[0].missing
+    assert explained(plan, "torchscript").answered
 
 
 def test_an_encoder_output_that_the_file_does_not_repeat_is_state(tmp_path, cache_dir):

@@ -349,6 +349,6 @@ def test_the_kind_is_named_in_tflite_files_of_others(located, tmp_path):
     """Another arithmetic leaves a little of the error unexplained."""
     checkpoint = checkpoints.resolve(RunOptions().checkpoint)
     with torch.no_grad():
-        writing.write(writing.broken(checkpoint, "encoder-epsilon"), tmp_path / "files", checkpoint, "tflite")
+        writing.write(writing.ported(checkpoint, "encoder-epsilon"), tmp_path / "files", checkpoint, "tflite")
     (kind,) = located("tflite", "encoder").kinds
     assert (kind.unit, kind.kind) == ("encoder.blocks.0", BREAKAGES["encoder-epsilon"].kind)

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from whisper_parity.explain import hypothesis
 from whisper_parity.explain.explanation import (
     Cause,
     Change,
@@ -135,6 +136,14 @@ def test_nobody_is_to_blame_where_errors_add_up(unit, label):
     """A component's output fails and no unit of it does."""
     layer = replace(LAYER, units=(), component="encoder", output_fails=True)
     assert lines(**blamed("encoder", unit, layers=(layer,)))[-1].startswith(f"  {label} encoder")
+
+
+def test_the_kind_of_wrong_stands_behind_the_layer():
+    """Of a difference, and where no token differs."""
+    found = replace(LAYER, kinds=(hypothesis.of("encoder.blocks.2", "ReLU in its MLP", 0.9999, 90.0),))
+    sentence = "encoder.blocks.2 with ReLU in its MLP reproduces 99.9 % of the error's energy; what is left is at 90 dB"
+    assert f"     kind     {sentence}" in lines(replace(WHOLE, layers=(found,)))
+    assert f"  kind       {sentence}" in lines(layers=(found,))
 
 
 def test_consequences_are_told_under_their_cause():

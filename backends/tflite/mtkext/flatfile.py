@@ -11,7 +11,7 @@ import importlib.util
 import mmap
 import sys
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,6 +28,8 @@ SIZE_LIMIT = 2**31 - 1
 TABLE_LIMIT = 200_000
 """Operators, tensors, buffers and options; Whisper base has about 3,000, large-v3 about 40,000."""
 RANK_LIMIT = 8
+KEPT = 2
+"""Files whose objects are kept for readers: the halves of a stage."""
 REBUILD_HINT = "Build or copy it again"
 
 
@@ -126,6 +128,26 @@ def read(path: Path) -> Any:
     if problem := _problem(model):
         raise ArtifactError(f"{path}: not a usable TFLite file ({problem})", hint=REBUILD_HINT)
     return model
+
+
+def shared(path: Path) -> Any:
+    """As `read`, for readers that change nothing: what the last files gave is given again while they are as they were.
+
+    Half a second for each half of Whisper base, and asked several times while a stage is opened.
+
+    Raises:
+        ArtifactError, UnavailableError: as `read`.
+    """
+    try:
+        state = path.stat()
+    except OSError:
+        return read(path)  # says why
+    return _read_once(path, state.st_mtime_ns, state.st_size, state.st_ino)
+
+
+@lru_cache(maxsize=KEPT)
+def _read_once(path: Path, *_state: int) -> Any:
+    return read(path)
 
 
 def write(model: Any, path: Path) -> None:

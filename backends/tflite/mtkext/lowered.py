@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from whisper_parity import project
@@ -42,10 +41,6 @@ class Runnable:
         ignored = [f"{op}.{key}" for op, keys in self.lowered.unknown_options.items() for key in keys]
         parts = [("assumed", assumed), ("unknown options ignored", ignored), ("also", [*self.lowered.notes])]
         return "; ".join(f"{label}: {', '.join(items)}" for label, items in parts if items)
-
-
-REMEMBERED = 64
-"""Files of which it is remembered whether they hold MTKEXT ops."""
 
 
 def is_mtk(path: Path) -> bool:
@@ -90,17 +85,7 @@ def runnable(path: Path, sha256: str, assumptions: Assumptions, refusal: Refusal
 def _first_mtk_op(path: Path) -> str:
     """The first op that only MediaTek's interpreter has; "" if none, or if the file is unreadable."""
     try:
-        state = path.stat()
-    except OSError:  # reported when the file is loaded
-        return ""
-    return _first_mtk_op_of(path, state.st_mtime_ns, state.st_size)
-
-
-@lru_cache(maxsize=REMEMBERED)
-def _first_mtk_op_of(path: Path, _written_ns: int, _size: int) -> str:
-    """Asked each time that a file is opened, and a second's work for each half of Whisper base."""
-    try:
-        model = flatfile.read(path)
+        model = flatfile.shared(path)
     except (ArtifactError, UnavailableError):  # reported when the file is loaded
         return ""
     by_mtk = tensors.text(model.description).startswith(FINGERPRINT)
