@@ -8,7 +8,7 @@ copy.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -71,11 +71,11 @@ class Copy:
     """The unit whose input each one takes, of those that are fed."""
     sourced: str | None
     """The unit whose output is the file's own input: positions that are added outside."""
+    empty: Mapping[str, str]
+    """Units alone that give what they take, and whose input that is: norms that were left out."""
     replaced: Mapping[str, str]
     """The unit whose output each input of ours replaces."""
-    empty: Mapping[str, str] = field(default_factory=dict)
-    """Units alone that give what they take, and whose input that is: norms that were left out."""
-    is_free: bool = False
+    is_free: bool
     """The file takes inputs of any length: what is said of shapes is not what it computes with."""
 
 
@@ -119,8 +119,8 @@ def write(
     ports = {list(own)[port.index]: port for port in half.inputs} if half else {}
     replaced = {f"{tap.fed}{FED}": before.unit for before, tap in pairwise(selection) if tap in fed}
     return Copy(
-        out, {**sides[0], **ports}, sides[1], {tap.unit: tap.fed for tap in fed}, sourced, replaced,
-        {tap.unit: tap.fed for tap in empty}, half is not None and _is_free(graph, own, half),
+        out, {**sides[0], **ports}, sides[1], {tap.unit: tap.fed for tap in fed}, sourced,
+        {tap.unit: tap.fed for tap in empty}, replaced, half is not None and _is_free(graph, own, half),
     )  # fmt: skip
 
 

@@ -106,10 +106,13 @@ def _computed(
     return sourced | {unit: np.array(outputs[taps.file_port(unit)]) for unit in copy.outputs}
 
 
-def _alone(copy: Copy, outputs: Mapping[str, NDArray[Any]], hidden: Mapping[str, Float32]) -> dict[str, NDArray[Any]]:
-    """The outputs of units that were fed, that take the file's own input, or that give what they take."""
-    computed = {unit: output for unit, output in outputs.items() if unit not in copy.fed or copy.fed[unit] in hidden}
-    return computed | {unit: hidden[fed] for unit, fed in copy.empty.items() if fed in hidden}
+def _alone(
+    copy: Copy, outputs: Mapping[str, NDArray[Any]], hidden: Mapping[str, NDArray[Any]]
+) -> dict[str, NDArray[Any]]:
+    """The outputs of units that were fed, or take the file's own input."""
+    empty = {unit: hidden[fed] for unit, fed in copy.empty.items() if fed in hidden}
+    fed = {unit: output for unit, output in outputs.items() if unit not in copy.fed or copy.fed[unit] in hidden}
+    return fed | empty
 
 
 def _fed(name: str, port: Shape | Port, array: Float32 | None) -> Float32:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import takewhile
 
 from whisper_parity.backend import taps
 from whisper_parity.backend.stage import Edge
@@ -18,10 +17,9 @@ from whisper_parity.clips.clip import Clip
 from whisper_parity.errors import UsageError
 from whisper_parity.explain import held, trials
 from whisper_parity.explain.bench import Bench
-from whisper_parity.explain.bisect import first_failing
 from whisper_parity.explain.explanation import LayerFinding, PartFinding, UnitError
 from whisper_parity.explain.held import Held
-from whisper_parity.explain.judgement import Judgement, decibels, failure, judge
+from whisper_parity.explain.judgement import Judgement, decibels, judge
 from whisper_parity.explain.measured import Measurer, Probed, Question, TapError
 from whisper_parity.judge import tolerance
 
@@ -40,7 +38,6 @@ def locate(
     window: int,
     component: str,
     *,
-    bisect: bool = False,
     detail: bool = False,
     alone: PartFinding | None = None,
 ) -> LayerFinding:
@@ -53,7 +50,6 @@ def locate(
         clip: the input of both.
         window: index of the clip's window.
         component: "encoder", or "decoder", which is fed the reference's tokens and the reference's encoder output.
-        bisect: bisect instead of measuring every unit.
         detail: measure the sublayers of blocks too: attention, cross attention, MLP.
         alone: what the component as a whole lost, where it left a limit of the edge, by whatever measure.
 
@@ -69,10 +65,7 @@ def locate(
     measurer = Measurer(bench, Question(reference, candidate, clip, window, component, detail))
     edge = tolerance.for_edge(bench.plan.tolerances, Edge(reference, candidate))
     limit_db = (edge.encoder_output_snr_db if component == "encoder" else edge.logits_snr_db).passes
-    if bisect:
-        finding = _bisect(measurer, limit_db)
-    else:
-        finding = _measure_all(measurer, limit_db, held.of(bench.weights(candidate), component), alone)
+    finding = _measure_all(measurer, limit_db, held.of(bench.weights(candidate), component), alone)
     return replace(finding, kinds=trials.hypotheses(bench, measurer, finding.culprits, finding.units))
 
 
@@ -106,61 +99,17 @@ def _measure_all(
     return _finding(measurer, limit_db, units, judgement, [probed])
 
 
-def _bisect(measurer: Measurer, limit_db: float) -> LayerFinding:
-    """Run probes of one tap each, then the suspect alone; where the output passes, all units single in one probe."""
-    entire: dict[str, TapError] = {measurer.final: measurer.shipped.error}
-    runs: list[Probed] = []
-
-    def fails(unit: str) -> bool:
-        runs.append(measurer.entire([unit]))
-        entire.update(_by_unit(runs[-1]) if unit != measurer.final else {})
-        return outside(entire[unit], limit_db)
-
-    if not outside(measurer.shipped.error, limit_db):  # a later unit may hide an early error
-        single = _by_unit(measurer.single(measurer.units))
-        units = tuple(unit_error(unit, entire.get(unit), single.get(unit), limit_db) for unit in measurer.units)
-        return _finding(measurer, limit_db, units, judge(units, limit_db), [])
-    suspect = first_failing(measurer.units, fails)
-    single = _by_unit(measurer.single([suspect, *_sublayers(measurer, suspect)]))
-    units = tuple(unit_error(unit, entire.get(unit), single.get(unit), limit_db) for unit in measurer.units)
-    judgement = _judge_suspect(suspect, units, limit_db)
-    return _finding(measurer, limit_db, units, judgement, runs, bisected=True)
-
-
-def _sublayers(measurer: Measurer, suspect: str) -> list[str]:
-    """Sublayers of the suspect's block, where they are units: a probe without them would measure the whole block."""
-    if not measurer.question.detail:
-        return []
-    block = ".".join(suspect.split(".")[:3])
-    return [unit for unit in measurer.units if ".blocks." in suspect and unit.startswith(f"{block}.")]
-
-
-def _judge_suspect(suspect: str, units: Sequence[UnitError], limit_db: float) -> Judgement:
-    failing = [unit for unit in units if unit.fails]
-    if failing:
-        before = takewhile(lambda unit: unit is not failing[0], units)
-        passed = ", ".join(unit.unit for unit in before if unit.entire_snr_db is not None and not unit.entire_fails)
-        behind = f"; the error is not yet outside it behind {passed}" if passed else ""
-        return Judgement((failing[0].unit,), f"{failure(failing[0])}, limit {limit_db:g} dB{behind}")
-    own = next(unit for unit in units if unit.unit == suspect)
-    sum_ = f"errors add up: {suspect} is the first outside the limit of {limit_db:g} dB ({decibels(own.entire_snr_db)})"
-    return Judgement((), f"{sum_}, but alone it passes ({decibels(own.single_snr_db)}), so no single unit is at fault")
-
-
 def _finding(
     measurer: Measurer,
     limit_db: float,
     units: tuple[UnitError, ...],
     judgement: Judgement,
     probes: Sequence[Probed],
-    bisected: bool = False,
 ) -> LayerFinding:
     notes = [judgement.finding, *_caveats(probes, measurer.question.reference, limit_db)]
     merged = [unit.unit for unit in units if unit.entire_snr_db is None and unit.single_snr_db is None]
-    if merged and not bisected:
+    if merged:
         notes.append(f"not told apart from what follows: {', '.join(merged)}")
-    if bisected:
-        notes.append("found by bisection: it assumes that an error stays in; units without figures were not run")
     return LayerFinding(
         component=measurer.question.component,
         units=units,

@@ -54,14 +54,6 @@ class TapError:
 
 
 @dataclass(frozen=True, slots=True)
-class Shipped:
-    """The final output of the shipped artifact."""
-
-    label: str
-    error: TapError
-
-
-@dataclass(frozen=True, slots=True)
 class Probed:
     """One probe that was run."""
 
@@ -134,22 +126,6 @@ class Measurer:
         with self._bench.probe(probe) as session:
             return session.tapped(self.question.component, self.inputs)
 
-    @cached_property
-    def shipped(self) -> Shipped:
-        """The shipped artifact's final output against the reference.
-
-        Raises:
-            UnavailableError: it gives no tensors.
-        """
-        path = self._path("shipped", self._key("shipped", ""))
-        if path.is_file():
-            return serial.read(Shipped, path)
-        session = self._session()
-        error = _error(self.final, self.hidden[self.final], self._output)
-        result = Shipped(session.facts.label, error)
-        serial.write(path, result)
-        return result
-
     def build(self) -> None:
         """Build the probes of all units, entire and single, in parallel: a converter process has one thread.
 
@@ -177,15 +153,12 @@ class Measurer:
             raise UnavailableError(f"{self.question.reference} shows no hidden state in front of {units[0]}")
         return self._measured(taps.make(taps.SINGLE, fed, self.dims))
 
-    def _is_whole(self, unit: str) -> bool:
-        """Whether the reference has a unit's hidden state, of every token: a decoder may give the last row alone."""
-        count = taps.rows(self.question.component, self.dims, self.inputs)
-        return unit in self.hidden and self.hidden[unit].shape[1] == count
-
     def _fed_units(self, units: Sequence[str]) -> list[str]:
-        """Those in front of which the reference shows a hidden state."""
+        """Those in front of which the reference shows a hidden state of every token: one may show the last alone."""
         before = taps.previous(self.dims, self.question.component, units)
-        return [unit for unit in units if not before[unit] or self._is_whole(before[unit])]
+        count = taps.rows(self.question.component, self.dims, self.inputs)
+        whole = {unit for unit, hidden in self.hidden.items() if hidden.shape[1] == count}
+        return [unit for unit in units if not before[unit] or before[unit] in whole]
 
     def alone(self, unit: str) -> Float32:
         """The output of a unit that was measured alone, float32 [1, n_rows, n_columns]; run again if it was read.

@@ -109,7 +109,7 @@ def test_a_broken_unit_of_what_was_compiled_is_named(located, tmp_path):
     """A compiled file without a record: in a copy of the TFLite files beside it; where there are none, one line."""
     checkpoint, files = checkpoints.resolve(RunOptions().checkpoint), tmp_path / "files"
     with torch.no_grad():
-        writing.write(writing.broken(checkpoint, "encoder-head"), files, checkpoint, "tflite")
+        writing.write(writing.ported(checkpoint, "encoder-head"), files, checkpoint, "tflite")
     _compile(files, checkpoint)
     finding = located("dla:simulated", "encoder")
     assert (finding.culprit, finding.faithful, finding.probes) == ("encoder.blocks.1", True, 2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import math
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -61,21 +60,8 @@ def test_nothing_is_found_in_a_sound_model(bench):
         assert not any(unit.fails for unit in found.units)
 
 
-@pytest.mark.parametrize("variant", ["encoder-head", "encoder-gelu", "embedding-rows", "decoder-epsilon"])
-def test_halving_names_the_same_unit_with_few_probes(bench, variant):
-    """At most ceil(log2 n) + 2 probes; what was measured is kept, and a second call runs none."""
-    breakage = BREAKAGES[variant]
-    found = located(bench, variant, breakage.component, bisect=True)
-    assert found.culprit == breakage.unit, found.finding
-    assert 1 < found.probes <= math.ceil(math.log2(len(found.units))) + 2
-    assert "found by bisection" in found.finding
-    again = located(bench, variant, breakage.component, bisect=True)
-    assert again == replace(found, probes=0)
-    assert list(bench.plan.folder.taps.glob("*.json"))
-
-
-def test_a_halving_that_was_cut_off_goes_on(bench, monkeypatch):
-    """The second probe fails, the next call runs all but the first."""
+def test_what_was_cut_off_goes_on(bench, monkeypatch):
+    """The second probe fails, the next call runs that alone; a third runs none."""
     whole, calls = Bench.probe, []
 
     def cut_off(self, artifact):
@@ -86,21 +72,20 @@ def test_a_halving_that_was_cut_off_goes_on(bench, monkeypatch):
 
     monkeypatch.setattr(Bench, "probe", cut_off)
     with pytest.raises(UnavailableError, match="went away"):
-        located(bench, "encoder-gelu", "encoder", bisect=True)
+        located(bench, "encoder-gelu", "encoder")
     calls.clear()
     monkeypatch.setattr(Bench, "probe", lambda self, a: calls.append(a.stage) or whole(self, a))
-    found = located(bench, "encoder-gelu", "encoder", bisect=True)
+    found = located(bench, "encoder-gelu", "encoder")
     assert found.culprit == "encoder.blocks.2"
-    assert calls.count("port:encoder-gelu") == found.probes
-    assert found.probes + 1 <= math.ceil(math.log2(len(found.units))) + 2
+    assert calls.count("port:encoder-gelu") == found.probes == 1
+    assert located(bench, "encoder-gelu", "encoder") == replace(found, probes=0)
 
 
 @pytest.mark.parametrize("variant", [name for name, each in BREAKAGES.items() if each.sublayer])
-@pytest.mark.parametrize("bisect", [False, True])
-def test_detail_names_the_sublayer(bench, variant, bisect):
+def test_detail_names_the_sublayer(bench, variant):
     """Attention and cross attention by name; the MLP under the name of its block."""
     breakage = BREAKAGES[variant]
-    found = located(bench, variant, breakage.component, detail=True, bisect=bisect)
+    found = located(bench, variant, breakage.component, detail=True)
     assert found.culprit == breakage.sublayer, found.finding
 
 

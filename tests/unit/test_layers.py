@@ -1,4 +1,4 @@
-"""Judging units, and halving: from errors to a culprit, no model involved."""
+"""Judging units: from errors to a culprit, no model involved."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from types import SimpleNamespace
 import pytest
 
 from whisper_parity.explain import layers
-from whisper_parity.explain.bisect import first_failing
 from whisper_parity.explain.explanation import PartFinding, UnitError
 from whisper_parity.explain.held import Held
 from whisper_parity.explain.judgement import judge
-from whisper_parity.explain.measured import Probed, Shipped, TapError
+from whisper_parity.explain.measured import Probed, TapError
 
 INF = math.inf
 
@@ -206,75 +205,31 @@ def test_a_reference_that_is_not_finite_is_not_held_against_the_candidate():
     assert (error.fails, error.single_snr_db, error.nonfinite) == (False, None, 5)
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 6, 8, 9, 16, 17, 33])
-def test_halving_finds_every_place_with_few_questions(count):
-    """At most ceil(log2 n), each unit asked about once."""
-    names = [f"u{number}" for number in range(count)]
-    for first in range(count):
-        asked: list[str] = []
-
-        def fails(unit: str, first: int = first, asked: list[str] = asked) -> bool:
-            asked.append(unit)
-            return names.index(unit) >= first
-
-        assert first_failing(names, fails) == names[first]
-        assert len(asked) == len(set(asked)) <= math.ceil(math.log2(count))
-
-
 class FakeMeasurer:
-    """Errors from a table: unit `broken` loses `single`, everything from there on `entire`; `hidden` loses it alone."""
+    """Errors from a table: unit `broken` loses `single`, everything from there on `entire`."""
 
-    def __init__(
-        self, count: int, broken: int, *, entire: float = 20.0, single: float = 20.0, faithful: bool = True, hidden=None
-    ):
+    def __init__(self, count: int, broken: int, *, entire: float = 20.0, single: float = 20.0, faithful: bool = True):
         self.units = tuple(f"encoder.blocks.{number}" for number in range(count))
         self.final = self.units[-1]
         self.question = SimpleNamespace(component="encoder", reference="pytorch", detail=False)
-        self.runs, self.asked, self._alone = 0, [], broken if hidden is None else hidden
+        self.runs = 0
         self._broken, self._entire, self._single, self._faithful = broken, entire, single, faithful
-        self.shipped = Shipped("fake", self._error(self.final))
+
+    def build(self):
+        """Nothing."""
 
     def _error(self, unit: str) -> TapError:
         return TapError(unit, self._entire if self.units.index(unit) >= self._broken else 130.0, 0)
 
     def entire(self, units):
-        self.runs, self.asked = self.runs + 1, [*self.asked, *units]
+        self.runs += 1
         errors = tuple(self._error(unit) for unit in dict.fromkeys([*units, self.final]))
         return Probed("entire", "fake", errors, self._faithful, INF if self._faithful else 60.0)
 
     def single(self, units):
         self.runs += 1
-        errors = {unit: self._single if self.units.index(unit) == self._alone else 130.0 for unit in units}
+        errors = {unit: self._single if self.units.index(unit) == self._broken else 130.0 for unit in units}
         return Probed("single", "fake", tuple(TapError(unit, db, 0) for unit, db in errors.items()), None, None)
-
-
-@pytest.mark.parametrize("count", [3, 6, 9, 35])
-def test_halving_needs_few_probes(count):
-    """One tap each: at most ceil(log2 n) + 2, wherever the broken unit is."""
-    for broken in range(count):
-        measurer = FakeMeasurer(count, broken)
-        found = layers._bisect(measurer, 90)
-        assert found.culprit == measurer.units[broken]
-        assert found.probes == measurer.runs <= math.ceil(math.log2(count)) + 2
-        assert measurer.final not in measurer.asked  # known from the shipped file
-        assert "it assumes that an error stays in" in found.finding
-
-
-@pytest.mark.parametrize(("hidden", "culprit"), [(None, ""), (2, "encoder.blocks.2")])
-def test_where_the_output_passes_every_unit_is_looked_at_alone(hidden, culprit):
-    """One probe, no halving: a later unit may hide what an early one does."""
-    measurer = FakeMeasurer(6, 6, hidden=hidden)
-    found = layers._bisect(measurer, 90)
-    assert (found.culprit, found.probes, measurer.runs, measurer.asked) == (culprit, 1, 1, [])
-    assert not found.output_fails
-
-
-def test_units_that_were_probed_and_pass_are_named():
-    """Not "its input", where nobody looked at it."""
-    found = layers._bisect(FakeMeasurer(6, 3), 90)
-    assert "fails alone (20.0 dB), limit 90 dB; the error is not yet outside it behind " in found.finding
-    assert "encoder.blocks.3" not in found.finding.partition("behind ")[2]
-    assert "its input passes" not in found.finding
 
 
 def test_an_error_that_is_only_accumulated_is_not_the_units_own():
@@ -286,20 +241,13 @@ def test_an_error_that_is_only_accumulated_is_not_the_units_own():
 @pytest.mark.parametrize(("faithful", "final"), [(True, True), (False, False)])
 def test_the_output_explains_only_in_a_file_that_speaks_for_the_shipped_one(faithful, final):
     """Else what adds up is that of another file."""
-    found = layers._bisect(FakeMeasurer(6, 3, entire=89.0, single=95.0, faithful=faithful), 90)
+    found = layers._measure_all(FakeMeasurer(6, 3, entire=89.0, single=95.0, faithful=faithful), 90)
     assert found.output_fails is final
-
-
-def test_halving_clears_a_suspect_that_passes_alone():
-    """Errors that add up until one unit is outside the limit."""
-    found = layers._bisect(FakeMeasurer(6, 3, entire=89.0, single=95.0), 90)
-    assert found.culprit == ""
-    assert "errors add up: encoder.blocks.3 is the first outside the limit" in found.finding
 
 
 def test_a_probe_that_differs_from_the_shipped_file_is_said_to():
     """With how far, and what that means."""
-    found = layers._bisect(FakeMeasurer(6, 3, faithful=False), 90)
+    found = layers._measure_all(FakeMeasurer(6, 3, faithful=False), 90)
     assert not found.faithful
     assert "its final output is not the shipped file's (SNR 60.0 dB between them)" in found.finding
     assert "may not hold for the shipped one" in found.finding
