@@ -72,14 +72,14 @@ def explain(bench: Bench, clip: Clip, spec: str, *, detail: bool = False) -> Exp
         traces = _with_later(bench, clip, spec, traces)
     judged_by = moved.sides(bench, spec, traces)
     found = tuple(_explanation(bench, clip, spec, change, traces, detail) for change in changed)
-    named = [cause for item in found for cause in _causes(bench, item, spec, traces)]
+    answers, named = Answers(missing), [cause for item in found for cause in _without_model(item, spec)]
+    for item in found:
+        with answers.to("embedding"):
+            named += _of_model(bench, item, traces)
     result = Explanations(clip.name, spec, found)
     if not any(item.cross_feed for item in found) and not any(cause.part in OUTSIDE for cause in named):
         result, more = moved.explained(bench, clip, spec, traces, judged_by, detail=detail)
-        result, named = (
-            replace(result, found=found, missing=() if found and not more else result.missing),
-            [*named, *more],
-        )
+        result, named = replace(result, found=found), [*named, *more]
     findings = recorded.of_traces(traces[reference], traces[spec])
     result = replace(result, findings=findings, missing=(*missing, *result.missing))
     diverged = any(side.verdict.outcome is Outcome.DIVERGED for side in judged_by)
@@ -238,20 +238,27 @@ def _halves(bench: Bench, pair: Pair, traces: Mapping[str, Trace]) -> tuple[Part
     return bench.kept("halves", key, lambda: parts.measured(bench, pair, sides))
 
 
-def _causes(bench: Bench, explanation: Explanation, spec: str, traces: Mapping[str, Trace]) -> Iterator[Cause]:
-    """The causes of one difference: the half that makes it first, then the other where it left its limits as well."""
+def _without_model(explanation: Explanation, spec: str) -> Iterator[Cause]:
+    """The cause of a difference that no half of this stage makes."""
     crossed = explanation.cross_feed
-    edge = explanation.entry.edge if explanation.entry else ""
     if crossed is None:
         yield from causes.outside(explanation, spec)
     elif crossed.part == "state":
-        yield Cause(edge, "state", "", (), crossed.finding)
-    elif not (failing := parts.failing(explanation.parts)):
+        yield Cause(explanation.entry.edge if explanation.entry else "", "state", "", (), crossed.finding)
+
+
+def _of_model(bench: Bench, explanation: Explanation, traces: Mapping[str, Trace]) -> Iterator[Cause]:
+    """The causes of one difference: the half that makes it first, then the other where it left its limits as well."""
+    crossed = explanation.cross_feed
+    if crossed is None or crossed.part == "state":
+        return
+    if not (failing := parts.failing(explanation.parts)):
+        edge = str(Edge(explanation.reference, explanation.candidate))
         yield from causes.within_limits(edge, crossed, explanation.layers)
-    else:
-        pair = _pair(explanation.change, explanation.reference, explanation.candidate, traces)
-        for part in sorted(failing, key=lambda part: part != causes.half_of(crossed.part)):
-            yield from moved.causes_of(bench, pair, traces, part, explanation.layers, explanation.parts)
+        return
+    pair = _pair(explanation.change, explanation.reference, explanation.candidate, traces)
+    for part in sorted(failing, key=lambda part: part != causes.half_of(crossed.part)):
+        yield from moved.causes_of(bench, pair, traces, part, explanation.layers, explanation.parts)
 
 
 def _is_of_window(reference: Trace, candidate: Trace) -> bool:

@@ -37,6 +37,11 @@ class Side:
         """Whether the row does, against it."""
         return self.verdict.outcome is Outcome.PASS
 
+    @property
+    def left_tensors(self) -> bool:
+        """Whether tensors or logits are the first to have left their limits."""
+        return not self.passes and self.verdict.rung in TENSOR_RUNGS
+
 
 def judged(bench: Bench, reference: Trace, candidate: Trace) -> Verdict:
     """The verdict of one trace against another, as the run gives it."""
@@ -65,15 +70,17 @@ def explained(
         judged_by: the verdicts, see `sides`.
         detail: look into the blocks, and into halves that pass, too.
     """
-    edge = str(bench.plan.stage(spec).edge or "")
-    result = Explanations(clip.name, spec, (), edge=edge)
+    result = Explanations(clip.name, spec, (), edge=str(bench.plan.stage(spec).edge or ""))
     reference, reason = _reference(bench, traces, judged_by)
     if reference is None:
-        return replace(result, edge=edge if reason else "", missing=(reason,) if reason else ()), ()
+        if not reason:
+            return replace(result, edge=""), ()
+        before = str(Edge(judged_by[1].reference, judged_by[0].reference))
+        return replace(result, missing=(reason,)), (Cause(before, "", "", (), reason),)
     if not share_windows(traces[reference], traces[spec]):
         return replace(result, edge=""), ()
     ours, theirs = min(zip(traces[reference].windows, traces[spec].windows), key=_kept_db)
-    left = any(side.reference == reference and side.verdict.rung in TENSOR_RUNGS for side in judged_by)
+    left = any(side.reference == reference and side.left_tensors for side in judged_by)
     return _of_window(bench, clip, Pair(reference, spec, ours, theirs), traces, result, left=left, detail=detail)
 
 

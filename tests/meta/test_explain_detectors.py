@@ -117,6 +117,24 @@ def test_an_encoder_output_that_the_file_does_not_repeat_is_state(tmp_path, cach
     assert (explained(plan, "torchscript").part, explained(plan, "torchscript").unit) == ("state", "")
 
 
+def test_a_row_whose_parent_is_broken_says_where_to_look(tmp_path, cache_dir):
+    """It agrees with the root, and no part of it is blamed; the other way round it is no fault of its own either."""
+    plan = recorded(tmp_path, cache_dir, ("pytorch", "torchscript", "tflite"))
+
+    def rolled(trace: Trace) -> Trace:
+        (window,) = trace.windows
+        return Trace(trace.header, (replace(window, encoder_output=np.roll(window.encoder_output, 7, axis=1)),))
+
+    change(plan, "torchscript", rolled)
+    found = explained(plan, "tflite")
+    assert (found.edge, found.part, found.unit, found.answered) == ("pytorch->torchscript", "", "", True)
+    assert found.missing == ("it agrees with pytorch: look at torchscript, use --stage torchscript",)
+    change(plan, "tflite", rolled)
+    found = explained(plan, "tflite")
+    assert (found.edge, found.part, found.answered) == ("pytorch->torchscript", "", True)
+    assert found.causes[0].finding.startswith("it passes against torchscript: what differs from pytorch was there")
+
+
 def test_an_edge_in_the_middle_is_named(tmp_path, cache_dir):
     """torchscript says a full stop, tflite behind it does not: it entered there, and was undone."""
     plan = recorded(tmp_path, cache_dir, ("pytorch", "torchscript", "tflite"))
