@@ -15,7 +15,16 @@ from whisper_parity.clips.features import Features
 from whisper_parity.compare import comparison as compare
 from whisper_parity.compare.normalise import compare_texts
 from whisper_parity.decode.loop import TeacherForced
-from whisper_parity.explain.explanation import Change, Entry, Explanation, Explanations, LayerFinding, UnitError, Weight
+from whisper_parity.explain.explanation import (
+    Cause,
+    Change,
+    Entry,
+    Explanation,
+    Explanations,
+    LayerFinding,
+    UnitError,
+    Weight,
+)
 from whisper_parity.gate.result import GateResult, RuleResult, Statistic
 from whisper_parity.judge import verdict
 from whisper_parity.judge.verdict import Outcome, Verdict
@@ -54,8 +63,12 @@ def write(folder: Path, cache: Path, *, gate: bool = True, explained: bool = Tru
     if gate:
         serial.write(RunFolder(run).gate, _gate())
     if explained:
-        found = Explanations(NAMES[0], "tflite:int8", (_explanation(),))
-        serial.write(RunFolder(run).explanation(NAMES[0], "tflite:int8"), found)
+        edge, difference = "torchscript->tflite:int8", _explanation()
+        blocks = (Cause(edge, "encoder", "encoder.blocks.0", (), ""), Cause(edge, "decoder", "decoder.ln", (), ""))
+        found = Explanations(NAMES[0], "tflite:int8", (difference,), causes=blocks)
+        unchanged = Explanations(NAMES[1], "tflite:int8", (), difference.layers, causes=blocks[1:])
+        for one in (found, unchanged):
+            serial.write(RunFolder(run).explanation(one.clip, "tflite:int8"), one)
     return run
 
 

@@ -65,6 +65,21 @@ NOISE = (37.3, 42.7, 49.3, 54.5), 57.7
 SMALL_NOISE = (77.2, 82.7, 89.3, 94.5), 97.7
 """Of 1e-5: the last block and the norm pass."""
 INT8 = (33.7, 40.3, 45.4, 50.4), INF
+BASE_NOISE = (26.6, 36.7, 33.2, 45.6, 42.6, 34.3), 34.1
+"""Measured on Whisper base: noise of 1e-3 on every weight of the decoder."""
+BASE_INT8 = (32.7, 40.3, 26.9, 50.7, 47.1, 30.2), 37.3
+"""8 bits in its decoder."""
+
+
+@pytest.mark.parametrize(("measured", "limit_db"), [(BASE_NOISE, 90), (BASE_INT8, 90), (BASE_INT8, 40)])
+def test_blocks_of_a_real_model_do_not_lose_alike(measured, limit_db):
+    """Nothing but noise, or 8 bits: none is at fault by itself, whatever the limit of the edge."""
+    blocks, last = measured
+    errors = {f"decoder.blocks.{number}": error for number, error in enumerate(blocks)} | {"decoder.logits": last}
+    found = judge(
+        [layers.unit_error(name, None, TapError(name, e, 0), limit_db) for name, e in errors.items()], limit_db
+    )
+    assert (found.culprits, found.spread) == ((), True)
 
 
 @pytest.mark.parametrize("measured", [NOISE, SMALL_NOISE, INT8])

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whisper_parity.backend import stage as chain
-from whisper_parity.explain.explanation import Explanation, LayerFinding
+from whisper_parity.explain.explanation import Cause, Explanation, LayerFinding
 from whisper_parity.judge import tolerance
 from whisper_parity.judge.tolerance import Tolerance
 from whisper_parity.judge.verdict import flip_kind, severity
@@ -69,6 +69,14 @@ class Layers:
 
 
 @dataclass(frozen=True, slots=True)
+class Causes:
+    """What is wrong with a clip on an edge."""
+
+    clip: str
+    named: tuple[Cause, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Edge:
     """An edge of the run."""
 
@@ -79,6 +87,7 @@ class Edge:
     """Compared clips outside `worst`."""
     risk: Risk
     layers: tuple[Layers, ...]
+    causes: tuple[Causes, ...]
     limits: Tolerance
     snr: tuple[Point, ...]
     """{"clip", "anchor", "tensor", "db", "SNR"}: worst clip first."""
@@ -99,6 +108,7 @@ def edge(recorded: Recorded, stage: StageInfo) -> Edge:
         hidden=max(0, len(judged) - WORST),
         risk=_risk(judged, limits),
         layers=tuple(_layers(recorded, stage)),
+        causes=tuple(_causes(recorded, stage)),
         limits=limits,
         snr=tuple(_snr_points(judged)),
     )
@@ -210,12 +220,20 @@ def _or_infinity(value: float | None) -> float:
 def _layers(recorded: Recorded, stage: StageInfo) -> Iterator[Layers]:
     """The findings of this edge, one per clip and component: all differences of a clip share them."""
     seen: set[tuple[str, str]] = set()
-    explanations = (explanation for one in recorded.explanations for explanation in one.found)
-    for explanation in (item for item in explanations if _is_of(item, stage)):
-        for finding in explanation.layers:
-            if (explanation.clip, finding.component) not in seen:
-                seen.add((explanation.clip, finding.component))
-                yield Layers(explanation.clip, finding)
+    for one in recorded.explanations:
+        of_differences = [layer for item in one.found if _is_of(item, stage) for layer in item.layers]
+        for finding in (*of_differences, *(one.layers if one.stage == stage.spec else ())):
+            if (one.clip, finding.component) not in seen:
+                seen.add((one.clip, finding.component))
+                yield Layers(one.clip, finding)
+
+
+def _causes(recorded: Recorded, stage: StageInfo) -> Iterator[Causes]:
+    """The causes that were named on clips of this stage."""
+    for one in recorded.explanations:
+        named = tuple(cause for cause in one.causes if cause.part)
+        if one.stage == stage.spec and named:
+            yield Causes(one.clip, named)
 
 
 def _is_of(explanation: Explanation, stage: StageInfo) -> bool:
