@@ -307,7 +307,9 @@ def main() -> None:
 
 def _short(detection: Detection) -> str:
     blamed = f"{detection.part} {detection.unit}".strip() or "nothing"
-    return f"blamed {blamed}; {detection.finding}" if detection.caught else "pass"
+    if not detection.caught:
+        return "pass"
+    return f"blamed {blamed} in {detection.seconds:.1f} s; {detection.finding}"
 
 
 if __name__ == "__main__":

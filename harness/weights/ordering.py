@@ -1,4 +1,4 @@
-"""Weights in another order that a network does not feel: heads of an attention, neurons of an MLP, each consistently.
+"""Weights in an order that a network does not feel: heads of an attention, hidden channels of an MLP, consistently.
 
     scores    q k^T: the rows of queries and keys in the same order, heads as a whole
     mixing    out v: the rows of values and the columns of the output in the same order, heads as those of the scores
@@ -23,7 +23,7 @@ from whisper_parity.weights.fit import Fit
 
 SUBLAYER = re.compile(r"((?:en|de)coder\.blocks\.\d+\.(?:attn|cross_attn|mlp))\.")
 COLUMNS = ("out.weight", "mlp.2.weight")
-"""Tensors whose columns are in the order of heads or neurons; of the others of a group, the rows are."""
+"""Tensors whose columns are in the order of heads or hidden channels; of the others of a group, the rows are."""
 GROUPS: Mapping[str, Sequence[Sequence[str]]] = {
     "attn": (("query.weight", "query.bias", "key.weight"), ("value.weight", "value.bias", "out.weight")),
     "mlp": (("0.weight", "0.bias", "2.weight"),),
@@ -51,7 +51,7 @@ def settled(finder: Finder, matches: Sequence[Match]) -> tuple[Match, ...]:
 
 
 def _of_sublayer(finder: Finder, sublayer: str, by_tensor: Mapping[str, Match]) -> dict[str, Fit]:
-    """Fits of a sublayer's tensors in the order of its heads or neurons; empty unless it is consistent, and another."""
+    """Fits of a sublayer's tensors in the order of its heads or hidden channels; empty unless that is consistent."""
     kind = "mlp" if sublayer.endswith("mlp") else "attn"
     groups = [[by_tensor[name] for name in _names(sublayer, group) if name in by_tensor] for group in GROUPS[kind]]
     if not any(match.fit.grade is fit.Grade.DIFFERS for group in groups for match in group):

@@ -13,6 +13,9 @@ from whisper_parity.weights import layout
 from whisper_parity.weights.layout import Order
 from whisper_parity.weights.reference import Target
 
+TIMES_ONE_NUMBER = 1e-9
+"""Most of a matrix's energy that is not the other's times one number, for it to be recognised whatever the number."""
+
 T = TypeVar("T")
 
 
@@ -27,7 +30,7 @@ def paired(
         items: what is to be recognised.
         values_of: an item's numbers.
         limit: most error energy, as a part of the target's.
-        apart: how many times further the second-best tensor must be; 0 for any.
+        apart: how many times further the second-best tensor must be; 0 for any, and for what is one times a number.
     """
     near: list[tuple[float, int, int, Order]] = []
     for number, item in enumerate(items):
@@ -40,7 +43,7 @@ def paired(
             near += [
                 (distance, chosen[place], number, order)
                 for order in layout.orders(values.shape)
-                for distance, place in _nearest(wanted, layout.sample(values, order), limit)
+                for distance, place in _nearest(wanted, layout.sample(values, order), limit, scaled=not apart)
                 if not apart or _is_apart(wanted, place, layout.sample(values, order), apart)
             ]
     used: set[Any] = set()
@@ -51,9 +54,19 @@ def paired(
             yield targets[index][0], items[number], order
 
 
-def _nearest(wanted: NDArray[np.float64], sample: Float32, limit: float) -> list[tuple[float, int]]:
+def _nearest(wanted: NDArray[np.float64], sample: Float32, limit: float, *, scaled: bool) -> list[tuple[float, int]]:
     far = distances(wanted, sample)
+    if scaled:
+        far = np.fmin(far, _scaled(wanted, sample))
     return [(float(far[place]), int(place)) for place in np.flatnonzero(far < limit)]
+
+
+def _scaled(wanted: NDArray[np.float64], sample: Float32) -> NDArray[np.float64]:
+    """0 for those that are the sample times one number; NaN for the others."""
+    values = sample.astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        alike = np.square(wanted @ values) / (np.square(wanted).sum(axis=1) * np.square(values).sum())
+    return np.where(1 - alike < TIMES_ONE_NUMBER, 0.0, np.nan)
 
 
 def _is_apart(wanted: NDArray[np.float64], place: int, sample: Float32, apart: float) -> bool:

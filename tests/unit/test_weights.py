@@ -149,6 +149,15 @@ def test_tables_of_another_length(finder):
     assert cut.differences[0].what == "is there in part only: rows 0 to 50999"
 
 
+def test_a_matrix_times_any_number_is_recognised(finder):
+    """Without a name, and however large the number; another matrix is not."""
+    name = "mlp.0.weight"
+    for factor in (0.01, 11.3, -2.0):
+        held = constants(weight(finder, name) * np.float32(factor))
+        assert list(recognised(finder, held)) == [f"{BLOCK}.{name}"]
+    assert not recognised(finder, constants(np.random.default_rng(0).standard_normal(weight(finder, name).shape)))
+
+
 def test_what_is_no_weight_is_not_counted(finder):
     """A mask is no surplus; random numbers are."""
     mask = np.triu(np.full((448, 448), -np.inf, np.float32), 1)
