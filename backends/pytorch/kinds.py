@@ -20,8 +20,10 @@ from whisper_parity.backends.pytorch.units import heads
 BITS = (8.0, 6.0, 5.0, 4.0)
 GROUP = 32
 """Neighbouring columns that share a scale, where groups do."""
-SHARED: tuple[tuple[str, int | None], ...] = (("tensor", None), ("channel", 0), (f"group of {GROUP}", -1))
-"""What shares a scale, and the axis along which every slice has one of its own: -1 for groups of the last axis."""
+SHARED: tuple[tuple[str, int | None, tuple[float, ...]], ...] = (
+    ("tensor", None, BITS), ("channel", 0, (8.0, 4.0)), (f"group of {GROUP}", -1, (8.0, 4.0)),
+)  # fmt: skip
+"""What shares a scale, the axis along which every slice has one of its own (-1: groups of the last), and the bits."""
 LARGEST = 2**21
 """Elements of a matrix whose roundings are tried: a vocabulary's would take seconds, and can be read in the file."""
 LAYERS = (".query", ".key", ".value", ".out", ".hidden", "output")
@@ -59,10 +61,10 @@ def of_precision(chart: Graph) -> Iterator[Kind]:
     weights = matrices(chart)
     if max(chart.value(name).numel() for name in weights or ("hidden",)) > LARGEST:
         return
-    for shared, axis in SHARED:
+    for shared, axis, bits in SHARED:
         for ends in (2.0, 1.0):
             words = f"all weights rounded to {{value:g}} bits, one scale for a {shared}"
-            trial = Trial("bits of all weights", words, BITS)
+            trial = Trial("bits of all weights", words, bits)
             yield Kind(trial, _coarse(chart, weights, axis, ends))
     words = "8-bit weights, and 8-bit activations, one scale for a row"
     yield plain("bits of all weights", words, _eight_bits(chart))
@@ -72,9 +74,9 @@ def of_single_weights(chart: Graph) -> Iterator[Kind]:
     """One matrix of several that is coarser."""
     weights = matrices(chart)
     for name in weights if len(weights) > 1 else ():
-        for shared, axis in SHARED:
+        for shared, axis, bits in SHARED:
             words = f"{name} rounded to {{value:g}} bits, one scale for a {shared}"
-            yield Kind(Trial(f"bits of {name}", words, BITS), _coarse(chart, (name,), axis, 2.0))
+            yield Kind(Trial(f"bits of {name}", words, bits), _coarse(chart, (name,), axis, 2.0))
 
 
 def of_lost_biases(chart: Graph) -> Iterator[Kind]:
