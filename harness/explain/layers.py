@@ -1,9 +1,9 @@
-"""Which layer: the first unit that fails while its inputs pass.
+"""Which layer: the units that fail alone and stand apart.
 
 Every unit (convolutions, positions, a block, a norm, the projection) has two errors, as SNR against the reference:
 *entire*, accumulated from the start of its component on the component's own input, and *single*, of this unit alone,
-fed the reference's hidden state. Both come from probes, real artifacts of the stage; comparing final outputs shows how
-far a probe represents the shipped file.
+fed the reference's hidden state. Both come from copies with taps; comparing final outputs shows how far a copy
+represents the shipped file.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import replace
 from whisper_parity.backend import taps
 from whisper_parity.backend.stage import Edge
 from whisper_parity.clips.clip import Clip
-from whisper_parity.errors import UsageError
+from whisper_parity.errors import ParityError, UsageError
 from whisper_parity.explain import held, trials
 from whisper_parity.explain.bench import Bench
 from whisper_parity.explain.explanation import LayerFinding, PartFinding, UnitError
@@ -41,7 +41,7 @@ def locate(
     detail: bool = False,
     alone: PartFinding | None = None,
 ) -> LayerFinding:
-    """Find the unit of a component at which a candidate departs from a reference.
+    """Find the units of a component at which a candidate departs from a reference.
 
     Args:
         bench: a run.
@@ -66,7 +66,10 @@ def locate(
     edge = tolerance.for_edge(bench.plan.tolerances, Edge(reference, candidate))
     limit_db = (edge.encoder_output_snr_db if component == "encoder" else edge.logits_snr_db).passes
     finding = _measure_all(measurer, limit_db, held.of(bench.weights(candidate), component), alone)
-    return replace(finding, kinds=trials.hypotheses(bench, measurer, finding.culprits, finding.units))
+    try:
+        return replace(finding, kinds=trials.hypotheses(bench, measurer, finding.culprits, finding.units))
+    except ParityError as error:
+        return replace(finding, finding=f"{finding.finding}; what kind of wrong it is was not tried: {error}")
 
 
 def unit_error(unit: str, entire: TapError | None, single: TapError | None, limit_db: float) -> UnitError:

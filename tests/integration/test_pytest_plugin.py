@@ -95,7 +95,11 @@ def test_a_divergence_fails_its_item_and_can_be_run_again(gate, pytester, parity
     assert result.ret == 1
     result.assert_outcomes(passed=4, failed=2)
     result.stdout.fnmatch_lines(
-        ["diverged: weights: token_embedding.npy: *", "parity run --clips one --stages pytorch,torchscript *", "parity diverged: *"]
+        [
+            "diverged: weights: token_embedding.npy: *",
+            "parity run --clips one --stages pytorch,torchscript *",
+            "parity diverged: *",
+        ]
     )
     result.stdout.no_fnmatch_line("*Traceback*")
     gate(f"--parity-artifacts={artifacts}", "--lf").assert_outcomes(failed=2)
