@@ -7,7 +7,6 @@ Ctrl-C, 143 after SIGTERM.
 from __future__ import annotations
 
 import atexit
-import errno
 import gc
 import sys
 import time
@@ -18,8 +17,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from whisper_parity import cli_site, project
-from whisper_parity.errors import MachineError, ParityError, first_line
+from whisper_parity import cli_site, cli_weights, project
+from whisper_parity.cli_group import Group
+from whisper_parity.errors import ParityError
 from whisper_parity.project import Project
 from whisper_parity.report import views
 from whisper_parity.run import options as run_options
@@ -27,7 +27,7 @@ from whisper_parity.run.folder import RunFolder
 from whisper_parity.run.options import Kind, Option
 from whisper_parity.system import cache
 from whisper_parity.system.crash import reported
-from whisper_parity.system.ending import continued_by, exit_code, signals
+from whisper_parity.system.ending import continued_by
 from whisper_parity.system.terminal import document, progress, say, stdout, working
 from whisper_parity.system.threads import side_by_side
 
@@ -37,43 +37,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
-CLICK_ENDS = (click.exceptions.Exit, click.Abort, click.ClickException)
-"""How click ends a command; no errors of a program."""
 VOCABULARIES = click.Choice(["51864", "51865", "51866"])
-
-
-class Group(click.Group):
-    """A group whose commands report errors as one line and the documented exit code; backends add groups of theirs."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """All commands, those of backends too."""
-        from whisper_parity.backend import registry
-
-        return sorted({*super().list_commands(ctx), *registry.commands()})
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """A command by name; a backend's module is imported only for its own."""
-        from whisper_parity.backend import registry
-
-        return super().get_command(ctx, cmd_name) or registry.command(cmd_name)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run a command."""
-        try:
-            with signals(), reported(project.cache() / "crashes", *CLICK_ENDS):
-                return super().invoke(ctx)
-        except KeyboardInterrupt as interruption:
-            how = f"; {interruption.args[0]}" if interruption.args else ""
-            say(f"parity: interrupted{how}", to_stderr=True)
-            ctx.exit(exit_code(interruption))
-        except ParityError as error:
-            say(f"parity: {error}", to_stderr=True)
-            ctx.exit(error.exit_code)
-        except OSError as error:  # a full disk, a name that is too long, a file that went away: wherever it happens
-            if error.errno == errno.EPIPE:  # click ends quietly when a pipe is closed
-                raise
-            say(f"parity: {first_line(error)}", to_stderr=True)
-            ctx.exit(MachineError.exit_code)
 
 
 def options_of(name: str) -> Callable[[F], F]:
@@ -282,37 +246,6 @@ def _explain_rows(
 
 
 @main.command()
-@click.argument("place", type=PATH, metavar="FILE|DIR")
-@click.option("--checkpoint", metavar="NAME|FILE", help="whose weights they are to be [as in parity.toml]")
-@click.option("--json", "as_json", is_flag=True, help="one JSON array, every tensor that differs")
-def weights(place: Path, checkpoint: str | None, as_json: bool) -> None:
-    """Which of a checkpoint's weights do converted files hold, and how do the others differ? Nothing is run.
-
-    Exit codes: 0 all of them, up to the precision of the file's types, 1 some differ, 2 nothing can be read.
-    """
-    from whisper_parity.backend import registry
-    from whisper_parity.model import checkpoint as checkpoints
-    from whisper_parity.system import serial
-    from whisper_parity.weights.looking import Looking, groups
-
-    site = project.find()
-    options = run_options.read({"checkpoint": checkpoint}, site)
-    backends = registry.load(site, options.settings)
-    looking = Looking(checkpoints.resolve(options.checkpoint, options.cache), options.cache)
-    usable = [backends.get(name) for name in backends.names if backends.availability(name).usable]
-    with working(f"reading {place}"):
-        grouped = list(groups(place, usable, looking.checkpoint))
-        looked = [looking.of_files(*group) for group in grouped]
-    if as_json:
-        document(f"[{','.join(map(serial.dumps, looked))}]")
-    else:
-        for (backend, _), one in zip(grouped, looked):
-            for line in one.sentences:
-                say(f"{backend.name}: {line}" if len(looked) > 1 else line)
-    sys.exit(max(one.exit_code for one in looked))
-
-
-@main.command()
 @click.argument("run", type=PATH, required=False)
 @click.option("--format", "form", default="console", type=click.Choice(views.FORMATS), help="[console]")
 @click.option("--out", type=PATH, metavar="FILE", help="[stdout; html: index.html of the run]")
@@ -407,7 +340,7 @@ def history(metric: str | None, stage: str | None) -> None:
     histories.show(histories.rebuild(_reports()), stdout(), metric, stage)
 
 
-for command in (cli_site.doctor, cli_site.backends, cli_site.cache, cli_site.trust):
+for command in (cli_site.doctor, cli_site.backends, cli_site.cache, cli_site.trust, cli_weights.weights):
     main.add_command(command)
 
 

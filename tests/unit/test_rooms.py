@@ -15,7 +15,16 @@ ORDER = (
     "explain", "gate", "report", "faces",
 )  # fmt: skip
 """A room imports only rooms that stand before it."""
-FACES = {"cli", "cli_site", "pytest_plugin", "pytest_request", "pytest_items", "pytest_gate"}
+FACES = {
+    "cli",
+    "cli_group",
+    "cli_site",
+    "cli_weights",
+    "pytest_plugin",
+    "pytest_request",
+    "pytest_items",
+    "pytest_gate",
+}
 HARNESS = CHECKOUT / "harness"
 REPRESENTATIONS = ("torchscript", "tflite", "dla", "litert", "mtk", "neuron")
 
