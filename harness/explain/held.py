@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from whisper_parity.weights.fit import Grade
-from whisper_parity.weights.result import FileWeights, LookUp
+from whisper_parity.weights.lookup import MISPLACED
+from whisper_parity.weights.result import Difference, FileWeights, LookUp
 
 MOST = 0.8
 """Part of a half's tensors from which on all of them differ."""
@@ -52,7 +53,7 @@ def of(look: LookUp | None, component: str) -> Held | None:
     names = tuple(f"{file.name}: " for file in files if not file.is_good)
     return Held(
         units=tuple(dict.fromkeys(unit for file in files for unit in file.units)),
-        everywhere=len(whole.differences) >= MOST * max(1, whole.tensors),
+        everywhere=len(_strange(whole)) >= MOST * max(1, whole.tensors),
         other=2 * _lost(whole) > whole.tensors,
         quantised=2 * whole.counts.get(Grade.QUANTISED.value, 0) > whole.matrices,
         table=any(file.role == TABLE and not file.is_good for file in files),
@@ -60,5 +61,10 @@ def of(look: LookUp | None, component: str) -> Held | None:
     )
 
 
+def _strange(file: FileWeights) -> list[Difference]:
+    """Differences but for the checkpoint's own weights in another place: swapped blocks are no others."""
+    return [difference for difference in file.differences if difference.grade != MISPLACED]
+
+
 def _lost(file: FileWeights) -> int:
-    return sum(difference.snr_db is None or difference.snr_db < LOST_DB for difference in file.differences)
+    return sum(difference.snr_db is None or difference.snr_db < LOST_DB for difference in _strange(file))

@@ -79,17 +79,9 @@ def int8(port: Port) -> None:
                 module.weight.copy_(torch.round(module.weight / scale) * scale)
 
 
-class NoNorm(torch.nn.Module):
-    """A last norm that was lost: another structure, which is not looked into."""
-
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Unchanged."""
-        return hidden
-
-
-def no_last_norm(port: Port) -> None:
-    """Of the encoder."""
-    port.encoder.encoder.ln_post = NoNorm()
+def block_left_out(port: Port) -> None:
+    """Another number of blocks: a structure that is not looked into."""
+    port.encoder.encoder.blocks = port.encoder.encoder.blocks[:-1]
 
 
 BOTH: Named = [("encoder", ""), ("decoder", "")]
@@ -104,6 +96,9 @@ CASES: dict[str, tuple[Spoil, Named, bool]] = {
     "one in each half": (
         faults("encoder-gelu", "decoder-norm"), [("encoder", "encoder.blocks.2"), ("decoder", "decoder.ln")], False,
     ),
+    "two blocks exchanged": (
+        faults("encoder-order"), [("encoder", "encoder.blocks.1"), ("encoder", "encoder.blocks.2")], False,
+    ),
     "noise on every weight": (noise, BOTH, True),
     "8 bits": (int8, BOTH, True),
     "another checkpoint": (strange, BOTH, True),
@@ -112,7 +107,7 @@ CASES: dict[str, tuple[Spoil, Named, bool]] = {
     "decoder positions shifted": (faults("decoder-positions"), [("decoder", "decoder.positions")], False),
     "a small bias of one logit": (small_bias, [("decoder", "decoder.logits")], False),
     "a drift": (a_little, [("encoder", "encoder.blocks.1")], False),
-    "not looked into": (no_last_norm, [("encoder", "")], False),
+    "not looked into": (block_left_out, [("encoder", "")], False),
 }  # fmt: skip
 IN_TFLITE = ("two units of the encoder", "noise on every weight", "a small bias of one logit")
 
