@@ -15,6 +15,7 @@ from hypothesis import settings
 
 from tests.support import sound
 from tests.support.checkout import CHECKOUT
+from whisper_parity import project
 from whisper_parity.backend import trust
 
 SHARED = CHECKOUT.parent / "shared"
@@ -32,10 +33,13 @@ def trusting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
-def cache_dir() -> Path:
-    """Artifacts, features and drafts: keyed by content, so that sessions can share them."""
-    return CHECKOUT / "build" / "test-cache"
+@pytest.fixture(autouse=True, scope="session")
+def cache_dir() -> Iterator[Path]:
+    """Artifacts, features and drafts: keyed by content, so that sessions can share them; of every command's."""
+    folder = CHECKOUT / "build" / "test-cache"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(project.CACHE_VARIABLE, str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")
