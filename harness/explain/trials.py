@@ -47,7 +47,7 @@ ROUNDS = 14
 """Halvings of the distance between two numbers: the fit is as exact as 1 / 16384 of it."""
 MOST_VALUES = 2**20
 """Values of the rows that are tried first: logits have many columns, and fewer rows do."""
-LOOKED_AT = 4
+LOOKED_AT = 2
 """Most culprits whose kind is looked for."""
 RANGES = 3
 """Most ranges of columns that "a bias of the logits" may consist of."""
