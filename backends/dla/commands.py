@@ -149,8 +149,9 @@ def simulate(
                 keys=admitted.accepted,
             )
         )  # fmt: skip
+        interrupted = _interruption()  # before anybody is told that it is there
         _announce(simulated, admitted, sdk)
-        _until_interrupted()
+        interrupted.wait()
 
 
 def _faulty(fault: str | None) -> dict[str, str]:
@@ -183,11 +184,12 @@ def _announce(simulated: SimulatedDevice, admitted: Admission, sdk: Path | None)
     say(f"in another terminal: {' '.join(words)}", to_stderr=True)
 
 
-def _until_interrupted() -> None:
+def _interruption() -> threading.Event:
+    """Set by Ctrl-C or SIGTERM, which are the way to end this and no errors."""
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    stop.wait()
+    return stop
 
 
 def _settings(serial: str | None) -> Settings:

@@ -161,7 +161,7 @@ def simulating(tmp_path: Path) -> Iterator[Callable[..., tuple[str, str]]]:
     yield start
     for process in processes:
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 0
+        assert process.wait(20) == 0
         process.communicate()
 
 
