@@ -22,7 +22,6 @@ from whisper_parity.trace import context
 from whisper_parity.trace.trace import Trace, WindowTrace, share_windows
 
 TENSOR_RUNGS = ("tensor", "logits")
-EMBEDDING_UNIT = causes.FIRST_OF_DECODER
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,10 +161,10 @@ def _is_of_embedding(bench: Bench, pair: Pair, traces: Mapping[str, Trace], insi
 
     Where no unit is named, the decoder is run again with the reference's: then the table is at fault if it passes.
     """
-    if inside is not None and EMBEDDING_UNIT not in inside.culprits and (inside.culprits or inside.spread):
+    if inside is not None and causes.FIRST_OF_DECODER not in inside.culprits and (inside.culprits or inside.spread):
         return False
     table = crossfeed.other_table(bench, pair)
-    if table is None or (inside is not None and EMBEDDING_UNIT in inside.culprits):
+    if table is None or (inside is not None and causes.FIRST_OF_DECODER in inside.culprits):
         return table is not None
     return parts.passes_with_table(bench, pair, (traces[pair.reference], traces[pair.candidate]), table)
 
@@ -179,7 +178,7 @@ def of_weights(bench: Bench, edge: str, candidate: str) -> Iterator[Cause]:
             yield Cause(edge, component, "", (), "; ".join(weights.sentences))
         elif weights is not None:
             for unit in weights.units:
-                part = "embedding" if unit == EMBEDDING_UNIT and weights.table else component
+                part = "embedding" if unit == causes.FIRST_OF_DECODER and weights.table else component
                 yield Cause(edge, part, unit, (), "; ".join(weights.sentences))
 
 
