@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
+from whisper_parity.backend.account import ProgramOutput
 from whisper_parity.backend.artifact import Artifact
 from whisper_parity.backend.constants import Constant
 from whisper_parity.backend.contract import Backend, Float32, Halves, Probing, Program, Transcript
@@ -130,6 +131,24 @@ class Inspectable(Protocol):
 
         Raises:
             UnavailableError: the hidden states of such files cannot be read.
+        """
+
+
+@runtime_checkable
+class Hearing(Program, Protocol):
+    """**Protocol:** a program that reads the sound file itself, and gives an account of more than its text."""
+
+    def hear(self, sound: Path, language: str | None, options: Mapping[str, Any]) -> ProgramOutput:
+        """Run the program on a file.
+
+        Args:
+            sound: the clip's file.
+            language: Whisper code that it is told; None to let it detect one.
+            options: the run's decode policy as `whisper.DecodingOptions`, for a program that takes one.
+
+        Raises:
+            BackendError: it gave no result, whatever its exit code says.
+            InputError: it refuses the file.
         """
 
 

@@ -154,11 +154,16 @@ class Backends:
             raise UsageError(f"stage {spec!r}: {name.backend} has no variant {name.variant!r}", hint=hint)
 
     def _predecessor(self, name: StageName) -> StageName | None:
+        after = self.get(name.backend).after
         if name.variant:
-            return StageName(name.backend)
-        if after := self.get(name.backend).after:
+            same = StageName(StageName.parse(after).backend, name.variant) if after else None
+            return same if same and self._has(same) else StageName(name.backend)
+        if after:
             return StageName.parse(after)
         return None if name.backend in self._up_to_root else StageName(self.root)
+
+    def _has(self, name: StageName) -> bool:
+        return name.variant in self.get(name.backend).variants
 
     @cached_property
     def _up_to_root(self) -> frozenset[str]:

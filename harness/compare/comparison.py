@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from whisper_parity.backend import account
 from whisper_parity.compare import boundaries, columns, logits, recorded, tensor, token
 from whisper_parity.compare.columns import ShiftedColumns
 from whisper_parity.compare.finding import Finding
@@ -25,6 +26,8 @@ from whisper_parity.compare.token import TokenDiff
 from whisper_parity.decode.loop import TeacherForced
 from whisper_parity.model.vocabulary import token_text
 from whisper_parity.trace.trace import Trace, WindowTrace, share_windows
+
+Encoding = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ class Comparison:
     smallest_margin: float | None
     """Smallest margin of the reference over all steps."""
     tokens: TokenDiff | None
-    """None when a premise broke first."""
+    """None when a premise broke first, and where one of the two names no tokens."""
     text: TextDiff | None
     edits_at_boundaries: tuple[int, ...] = ()
     """Indices of the token edits that the decode policy can have moved, not the conversion: marks, or the case of a
@@ -106,14 +109,14 @@ def compare(reference: Trace, candidate: Trace, n_vocab: int, tie_margin: float 
     forced = [(r.teacher_forced, c.teacher_forced) for r, c in windows]
     margins = _joined([logits.margins(r.logits, r.choices, r.runners_up) for r, _ in forced])
     moved = margins - _joined([logits.margins(c.logits, r.choices, r.runners_up) for r, c in forced])
-    tokens = token.token_diff(reference.header.tokens, candidate.header.tokens, n_vocab)
+    tokens = _token_diff(reference, candidate, n_vocab)
     pairs = boundaries.timestamp_pairs(reference.header.timestamped_tokens, n_vocab)
     return Comparison(
         clip=reference.header.clip,
         reference=reference.header.stage,
         candidate=candidate.header.stage,
         broken=None,
-        tensors=tuple(_tensors(windows)),
+        tensors=tuple(_tensors(windows, own_encodings(reference, candidate))),
         logits=tuple(_logits_diff(r.logits, c.logits, n_vocab) for r, c in forced),
         flips=tuple(_flips(windows, n_vocab)),
         noise=math.sqrt(float(np.mean(moved**2))) if moved.size else None,
@@ -122,7 +125,7 @@ def compare(reference: Trace, candidate: Trace, n_vocab: int, tie_margin: float 
         text=compare_texts(
             reference=reference.header.text, hypothesis=candidate.header.text, language=reference.header.language
         ),
-        edits_at_boundaries=boundaries.edits_at(tokens, pairs),
+        edits_at_boundaries=boundaries.edits_at(tokens, pairs) if tokens else (),
         findings=recorded.of_traces(reference, candidate),
         steps=margins.size,
         steps_at_risk=steps_at_risk([r for r, _ in forced], tie_margin),
@@ -142,7 +145,41 @@ def _paired_windows(reference: Trace, candidate: Trace) -> list[tuple[WindowTrac
     return list(zip(reference.windows, candidate.windows))
 
 
+def own_encodings(reference: Trace, candidate: Trace) -> list[tuple[int, Encoding, Encoding]]:
+    """(window, reference's encoder output, candidate's) where one of the two is a program that gives its own.
+
+    A leading axis of one element makes no other tensor: the candidate's has the reference's axes where the rest agrees.
+    """
+    if share_windows(reference, candidate):
+        return []
+    ours, theirs = _encodings(reference), _encodings(candidate)
+    return [(index, ours[index], _like(theirs[index], ours[index])) for index in ours if index in theirs]
+
+
+def _encodings(trace: Trace) -> dict[int, Encoding]:
+    if trace.windows:
+        return {window.header.index: window.encoder_output for window in trace.windows}
+    windows = trace.header.account.windows if trace.header.account else ()
+    names = {index: account.tensor_name(account.ENCODER_OUTPUT, index) for index in range(len(windows))}
+    return {index: trace.tensors[name] for index, name in names.items() if name in trace.tensors}
+
+
+def _like(array: Encoding, other: Encoding) -> Encoding:
+    bare = [tuple(size for size in shape if size != 1) for shape in (array.shape, other.shape)]
+    return array.reshape(other.shape) if bare[0] == bare[1] else array
+
+
+def _token_diff(reference: Trace, candidate: Trace, n_vocab: int) -> TokenDiff | None:
+    """How the tokens differ; None where one of the two gives text alone."""
+    if not (reference.header.names_tokens and candidate.header.names_tokens):
+        return None
+    return token.token_diff(reference.header.tokens, candidate.header.tokens, n_vocab)
+
+
 def _broken_premise(reference: Trace, candidate: Trace) -> BrokenPremise | None:
+    for _, encoding, own in own_encodings(reference, candidate):
+        if premise := _broken_tensor("encoder_output", encoding, own):
+            return premise
     if not share_windows(reference, candidate):
         return None
     ours = {window.header.index for window in reference.windows}
@@ -205,11 +242,13 @@ def _ended_early(reference: Trace, candidate: Trace, broken: BrokenPremise) -> C
     )
 
 
-def _tensors(windows: list[tuple[WindowTrace, WindowTrace]]) -> list[TensorComparison]:
+def _tensors(
+    windows: list[tuple[WindowTrace, WindowTrace]], encodings: list[tuple[int, Encoding, Encoding]]
+) -> list[TensorComparison]:
+    named = [(r.header.index, name, ref, cand) for r, c in windows for name, ref, cand in _named(r, c)]
+    named += [(index, "encoder_output", ours, theirs) for index, ours, theirs in encodings]
     return [
-        TensorComparison(r.header.index, name, tensor.measure(reference=ref, candidate=cand))
-        for r, c in windows
-        for name, ref, cand in _named(r, c)
+        TensorComparison(index, name, tensor.measure(reference=ref, candidate=cand)) for index, name, ref, cand in named
     ]
 
 

@@ -224,7 +224,7 @@ def _column_result(comparison: Comparison, limit: Limit) -> RungResult | None:
 def _token_rung(comparison: Comparison, tolerance: Tolerance) -> RungResult:
     tokens = comparison.tokens
     if tokens is None:
-        return RungResult("token", Grade.NOT_COMPARED, "tokens were not compared")
+        return RungResult("token", Grade.NOT_COMPARED, "the program names no tokens")
     faults = [flip for flip in comparison.flips if flip_kind(flip, comparison, tolerance) == "fault"]
     if comparison.flips:
         first = describe_flip((faults or comparison.flips)[0], comparison, tolerance)

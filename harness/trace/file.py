@@ -18,6 +18,8 @@ from whisper_parity.system.files import replacing
 from whisper_parity.trace.trace import TRACE_VERSION, Trace, TraceHeader, WindowHeader, WindowTrace
 
 AGAIN = "Delete it and run the clip again"
+PROGRAM = "program."
+"""In front of the names of a program's own tensors."""
 
 
 def save(trace: Trace, path: Path) -> None:
@@ -31,6 +33,7 @@ def save(trace: Trace, path: Path) -> None:
     tensors: dict[str, NDArray[Any]] = {}
     for window in trace.windows:
         tensors |= {f"{window.header.index}.{name}": value for name, value in _tensors(window).items()}
+    tensors |= {f"{PROGRAM}{name}": np.ascontiguousarray(value) for name, value in trace.tensors.items()}
     tensors = tensors or {"empty": np.zeros(0, np.float32)}
     facts = {"trace": serial.dumps(trace.header)}
     try:
@@ -61,7 +64,8 @@ def load(path: Path) -> Trace:
             raise ValueError("damaged: its content is not what was written")
         header = serial.loads(TraceHeader, facts["trace"], str(path))
         _require_tokens(header)
-        return Trace(header, tuple(_window(window, tensors) for window in header.windows))
+        own = {name.removeprefix(PROGRAM): value for name, value in tensors.items() if name.startswith(PROGRAM)}
+        return Trace(header, tuple(_window(window, tensors) for window in header.windows), own)
     except Exception as error:  # safetensors, numpy and bad values raise many types
         raise RecordError(f"{path}: not a whole trace ({first_line(error)})", hint=AGAIN) from error
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from whisper_parity.backend.account import Account
 from whisper_parity.backend.contract import CheckedHalves, Float32, Halves, Program, Transcript, Usage
-from whisper_parity.backend.facets import Drafting
+from whisper_parity.backend.facets import Drafting, Hearing
 from whisper_parity.clips import audio
 from whisper_parity.clips.clip import Clip
 from whisper_parity.clips.features import Features, Window
@@ -123,8 +124,18 @@ def detect_language(session: Halves, dims: Dims, encoder_output: Float32) -> str
 
 def _transcribe(recorder: Recorder, session: Program, clip: Clip, features: Features, language: str | None) -> Trace:
     started = time.perf_counter()
+    if isinstance(session, Hearing):
+        output = session.hear(clip.path, language, recorder.policy.options)
+        seconds = time.perf_counter() - started
+        header = _header(recorder, clip, features, _transcript(output.account, language), seconds, ())
+        return Trace(replace(header, account=output.account), (), output.tensors)
     transcript = session.transcribe(audio.load(clip.path), language)
     return Trace(_header(recorder, clip, features, transcript, time.perf_counter() - started, ()), ())
+
+
+def _transcript(account: Account, language: str | None) -> Transcript:
+    """What an account says as a program of openai-whisper's would; prompt and end-of-text are no part of its tokens."""
+    return Transcript(account.text, account.tokens, (), account.language or language)
 
 
 def _decode_windows(

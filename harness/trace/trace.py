@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from whisper_parity.backend.account import Account
 from whisper_parity.backend.contract import Placement, Usage
 from whisper_parity.decode.loop import ENDS, TeacherForced
 
@@ -115,11 +117,18 @@ class TraceHeader:
     """Hash over all that decided it, where it is kept for other runs."""
     placement: tuple[Placement, ...] = ()
     """Where the stage's files ran, as far as it says."""
+    account: Account | None = None
+    """What a program says of itself; None for a stage that our loop decodes, and for one that says nothing."""
 
     def __post_init__(self) -> None:
         """Take n_vocab for a vocabulary that nothing was added to."""
         if not self.vocabulary:
             object.__setattr__(self, "vocabulary", self.n_vocab)
+
+    @property
+    def names_tokens(self) -> bool:
+        """Whether its tokens are known: a program may give text alone."""
+        return self.account is None or self.account.names_tokens
 
     @property
     def window_s(self) -> float:
@@ -134,6 +143,8 @@ class Trace:
     header: TraceHeader
     windows: tuple[WindowTrace, ...]
     """Empty for a stage with text and tokens only."""
+    tensors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    """Of a program, by `account.tensor_name`: its own input features and encoder outputs, as it wrote them."""
 
     @property
     def n_frames(self) -> int | None:
