@@ -74,7 +74,7 @@ class Tolerance:
 HIGHER_IS_BETTER = ("features_snr_db", "encoder_output_snr_db", "logits_snr_db")
 LIMITS = (*HIGHER_IS_BETTER, "kl_max", "top_movement", "text_rate", "lost_words", "punctuation_edits")
 GRADES = ("token_difference", "finding")
-MULTIPLES = (*HIGHER_IS_BETTER, "kl_max", "top_movement", "max_tie_margin")
+MULTIPLES = ("encoder_output_snr_db", "logits_snr_db", "kl_max", "top_movement", "max_tie_margin")
 """Limits that can be multiples of measured noise: "3 x threads"."""
 _OR_MULTIPLES = ', or multiples of noise as "3 x threads"'
 

@@ -71,9 +71,10 @@ class Row:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """Named findings against the parent, or where there is none against the root."""
+        """Named findings: of a program by itself, then against the parent, or where there is none against the root."""
         sides = [side.comparison.findings for side in (self.vs_parent, self.vs_root) if side]
-        return next(filter(None, sides), ())
+        own = self.program.findings if self.program else ()
+        return (*own, *next(filter(None, sides), ()))
 
 
 def row_without_trace(clip: str, stage: str, verdict: Verdict, reproduce: str) -> Row:
