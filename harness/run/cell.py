@@ -11,9 +11,11 @@ from whisper_parity.compare.comparison import compare
 from whisper_parity.compare.normalise import compare_texts
 from whisper_parity.compare.text import TextDiff
 from whisper_parity.errors import ParityError
-from whisper_parity.judge import tolerance, verdict
+from whisper_parity.judge import program, tolerance, verdict
+from whisper_parity.judge.program import ProgramCheck
 from whisper_parity.judge.verdict import Grade, Outcome, RungResult, Verdict
 from whisper_parity.run import options, report
+from whisper_parity.run import program as programs
 from whisper_parity.run.plan import Plan
 from whisper_parity.run.report import Judged, Row
 from whisper_parity.run.traces import Traces
@@ -52,10 +54,12 @@ def judged(plan: Plan, cell: Cell, traces: Traces) -> Row:
     vs_root = _judge(plan, Edge(stage.root, stage.spec), trace, clip, traces) if has_root and stage.root else None
     header = trace.header
     looked = traces.weights(stage.spec)
+    own = _own(plan, stage, clip, trace, traces)
+    whole = laid_before(_worst(vs_parent, vs_root), looked)
     return Row(
         clip=clip.name,
         stage=stage.spec,
-        verdict=_within_context(laid_before(_worst(vs_parent, vs_root), looked), stage, clip, trace, traces),
+        verdict=_within_context(program.laid_around(whole, own) if own else whole, stage, clip, trace, traces),
         label=header.label,
         text=header.text,
         tokens=len(header.tokens),
@@ -72,6 +76,7 @@ def judged(plan: Plan, cell: Cell, traces: Traces) -> Row:
         language=header.language or "",
         token_ids=header.tokens,
         recorded=header.recorded if traces.is_of_another_run(trace) else "",
+        program=own,
     )
 
 
@@ -99,6 +104,13 @@ def _judge(plan: Plan, edge: Edge, candidate: Trace, clip: Clip, traces: Traces)
     fed = context.as_far_as_fed(reference, candidate)
     comparison = compare(*fed, plan.checkpoint.dims.vocabulary, limits.max_tie_margin)
     return Judged(comparison, verdict.judge(comparison, limits))
+
+
+def _own(plan: Plan, stage: Stage, clip: Clip, trace: Trace, traces: Traces) -> ProgramCheck | None:
+    """What a program did by itself, by the limits of its edge."""
+    if trace.header.account is None or stage.root is None or stage.edge is None:
+        return None
+    return programs.check(plan, stage.edge, clip, trace, traces.get(stage.root, clip))
 
 
 def _vs_transcript(clip: Clip, trace: Trace) -> TextDiff | None:
