@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "arguments.h"
@@ -30,8 +31,10 @@ int exit_code(Code code) {
 
 // Several sounds may fail in several ways: what is wrong with the device comes first.
 int worse(int a, int b) {
-  const auto weight = [](int code) { return code == kEnvironment ? 3 : code == kInferenceFailed ? 2 : code == kBadInput ? 1 : 0; };
-  return weight(a) >= weight(b) ? a : b;
+  for (const int code : {kEnvironment, kInferenceFailed, kBadInput}) {
+    if (a == code || b == code) return code;
+  }
+  return kGood;
 }
 
 std::string times(const Seconds& seconds, bool whole) {
@@ -104,18 +107,26 @@ void require_folder(const std::string& folder) {
   throw Failure(Code::kBadRequest, "--dump " + folder + ": " + std::strerror(errno));
 }
 
+// The line of a sound, and its share in the exit code.
+std::pair<std::string, int> outcome(const Program& program, const std::string& sound, size_t index) {
+  const auto failed = [&](const std::string& reason) {
+    if (fault("exit_zero")) return transcript_json(sound, Transcript{});
+    return Object().add("sound", quoted(sound)).add("error", quoted(reason)).json();
+  };
+  try {
+    return {transcript_json(sound, transcribe(program, sound, index)), kGood};
+  } catch (const Failure& failure) {
+    return {failed(failure.what()), exit_code(failure.code())};
+  } catch (const std::exception& error) {
+    return {failed(error.what()), kInferenceFailed};
+  }
+}
+
 int transcribe_all(const Program& program, const Arguments& arguments, std::FILE* out) {
   int code = kGood;
   for (size_t i = 0; i < arguments.sounds.size(); ++i) {
-    const std::string& sound = arguments.sounds[i];
-    std::string line;
-    try {
-      line = transcript_json(sound, transcribe(program, sound, i));
-    } catch (const Failure& failure) {
-      line = Object().add("sound", quoted(sound)).add("error", quoted(failure.what())).json();
-      if (fault("exit_zero")) line = Object().add("sound", quoted(sound)).add("text", "\"\"").json();
-      code = worse(code, exit_code(failure.code()));
-    }
+    const auto [line, share] = outcome(program, arguments.sounds[i], i);
+    code = worse(code, share);
     std::fprintf(out, "%s\n", line.c_str());
     std::fflush(out);
   }

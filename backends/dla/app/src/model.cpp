@@ -9,7 +9,7 @@ namespace {
 
 using stand_in::Json;
 
-constexpr size_t kMaxFile = 1 << 22;
+constexpr size_t kMaxFile = 1 << 22, kMaxValues = 1 << 28;  // bytes, values of a tensor
 
 Json parsed(const std::string& path) {
   const MappedFile file(path);
@@ -96,6 +96,10 @@ Model read_model(const std::string& folder) {
   const Fields fields(json, path), files = fields.object("files"), special = fields.object("special");
   Model model;
   model.dims = dims_of(fields);
+  const Dims& d = model.dims;
+  for (const size_t values : {d.features(), d.encoding(), d.embeddings(), d.logits()}) {
+    if (values > kMaxValues) throw Failure(Code::kLoad, path + ": dimensions of a model that is too large");
+  }
   model.vocabulary_size = fields.number("vocabulary", 1);
   model.paths = {folder + "/" + files.text("encoder"), folder + "/" + files.text("decoder"),
                  folder + "/" + files.text("token_embedding")};

@@ -42,21 +42,21 @@ int phases_of(uint32_t rate) {
 Bank bank_of(uint32_t rate) {
   Bank bank;
   const double factor = std::min(kSampleRate * kCutoff / rate, 1.0);
-  bank.taps = std::max(static_cast<int>(std::ceil(kTaps / factor)), 1);
+  bank.taps = (static_cast<int>(std::ceil(kTaps / factor)) + 1) / 2 * 2;
   bank.phases = phases_of(rate);
   const int64_t step = int64_t{rate} * bank.phases, common = std::gcd(step, int64_t{kSampleRate});
   bank.step = step / common;
   bank.denominator = kSampleRate / common;
   bank.weights.resize(static_cast<size_t>(bank.phases + 1) * static_cast<size_t>(bank.taps));
   const int center = (bank.taps - 1) / 2;
+  double sum = 0;  // of the first phase, which is every phase's measure
   for (int phase = 0; phase <= bank.phases; ++phase) {
     double* row = bank.weights.data() + static_cast<ptrdiff_t>(phase) * bank.taps;
-    double sum = 0;
     for (int i = 0; i < bank.taps; ++i) {
       const double x = M_PI * (i - center - static_cast<double>(phase) / bank.phases) * factor;
       const double w = 2 * x / (factor * bank.taps * M_PI);
       row[i] = (x == 0 ? 1 : std::sin(x) / x) * bessel_i0(kBeta * std::sqrt(std::max(1 - w * w, 0.0)));
-      sum += row[i];
+      if (phase == 0) sum += row[i];
     }
     for (int i = 0; i < bank.taps; ++i) row[i] /= sum;
   }
@@ -86,14 +86,16 @@ struct Fixed {
   }
 };
 
+// Floating point: sums in double, each sample in the type in which libswresample holds it.
+template <typename Number>
 struct Real {
-  using Sample = double;
+  using Sample = Number;
   explicit Real(const Bank&) {}
-  double sample(const Bank& bank, const double* source, int64_t phase, int64_t rest) const {
+  Sample sample(const Bank& bank, const Sample* source, int64_t phase, int64_t rest) const {
     const double here = std::inner_product(source, source + bank.taps, bank.phase(phase), 0.0);
-    if (rest == 0) return here;
+    if (rest == 0) return static_cast<Sample>(here);
     const double there = std::inner_product(source, source + bank.taps, bank.phase(phase + 1), 0.0);
-    return here + (there - here) * static_cast<double>(rest) / static_cast<double>(bank.denominator);
+    return static_cast<Sample>(here + (there - here) * static_cast<double>(rest) / static_cast<double>(bank.denominator));
   }
 };
 
@@ -110,7 +112,10 @@ class Walk {
     source_.insert(source_.end(), channel.begin(), channel.end());
   }
 
+  // Empty where the sound is so short that libswresample never starts.
   std::vector<Sample> run() {
+    const int64_t count = static_cast<int64_t>(source_.size()) - (bank_.taps - 1) / 2;
+    if (count + (std::min<int64_t>(count, bank_.taps) + 1) / 2 <= bank_.taps) return {};
     advance();
     const auto size = static_cast<int64_t>(source_.size());
     const int64_t left = std::max<int64_t>(size - at_, 0);
@@ -158,7 +163,8 @@ int32_t large_sample(const Wav& wav, size_t index) {
   return value;
 }
 
-double real_sample(const Wav& wav, size_t index) {
+template <typename Number>
+Number real_sample(const Wav& wav, size_t index) {
   double value = 0;
   if (wav.encoding == Encoding::kFloat64) {
     std::memcpy(&value, wav.data.data + 8 * index, 8);
@@ -166,14 +172,16 @@ double real_sample(const Wav& wav, size_t index) {
     float narrow;
     std::memcpy(&narrow, wav.data.data + 4 * index, 4);
     value = narrow;
+  } else if (wav.encoding == Encoding::kSigned16) {
+    return static_cast<Number>(small_sample(wav, index) / 32768.0);
   } else {
-    return static_cast<float>(large_sample(wav, index)) / 2147483648.0;
+    return static_cast<Number>(static_cast<float>(large_sample(wav, index)) / 2147483648.0);
   }
   if (!std::isfinite(value)) {
     throw Failure(Code::kBadRequest, "a sample is NaN or infinite (sample " + std::to_string(index / wav.channels) +
                                          "); export it again");
   }
-  return value;
+  return static_cast<Number>(value);
 }
 
 template <typename Sample, typename Read>
@@ -207,12 +215,27 @@ int16_t rounded(double value) {
   return clipped(std::lrint(std::clamp(value, -2.0, 2.0) * 32768));
 }
 
-Pcm mixed(const std::vector<std::vector<double>>& channels) {
+template <typename Sample>
+Pcm mixed(const std::vector<std::vector<Sample>>& channels) {
+  const Sample half = static_cast<Sample>(0.5);
   Pcm pcm(channels[0].size());
   for (size_t i = 0; i < pcm.size(); ++i) {
-    pcm[i] = rounded(channels.size() == 1 ? channels[0][i] : (channels[0][i] + channels[1][i]) / 2);
+    pcm[i] = rounded(channels.size() == 1 ? channels[0][i] : half * channels[0][i] + half * channels[1][i]);
   }
   return pcm;
+}
+
+Pcm converted(const Wav& wav) {
+  const bool is_converted = wav.rate != kSampleRate;
+  if (wav.encoding == Encoding::kUnsigned8 || (wav.encoding == Encoding::kSigned16 && !is_converted)) {
+    return mixed(channels_of<Fixed>(wav, small_sample));
+  }
+  const bool is_whole = wav.encoding == Encoding::kSigned24 || wav.encoding == Encoding::kSigned32;
+  if (is_whole && wav.channels == 1 && !is_converted) {  // ffmpeg cuts the low bits off
+    return channel_of<int16_t>(wav, 0, [](const Wav& w, size_t i) { return static_cast<int16_t>(large_sample(w, i) >> 16); });
+  }
+  if (wav.encoding == Encoding::kFloat64) return mixed(channels_of<Real<double>>(wav, real_sample<double>));
+  return mixed(channels_of<Real<float>>(wav, real_sample<float>));
 }
 
 }  // namespace
@@ -220,14 +243,9 @@ Pcm mixed(const std::vector<std::vector<double>>& channels) {
 Pcm mono_16k(const Wav& given) {
   Wav wav = given;
   if (fault("stereo_as_mono")) wav.channels = 1;
-  if (wav.encoding == Encoding::kUnsigned8 || wav.encoding == Encoding::kSigned16) {
-    return mixed(channels_of<Fixed>(wav, small_sample));
-  }
-  const bool is_whole = wav.encoding == Encoding::kSigned24 || wav.encoding == Encoding::kSigned32;
-  if (is_whole && wav.channels == 1 && wav.rate == kSampleRate) {  // ffmpeg cuts the low bits off
-    return channel_of<int16_t>(wav, 0, [](const Wav& w, size_t i) { return static_cast<int16_t>(large_sample(w, i) >> 16); });
-  }
-  return mixed(channels_of<Real>(wav, real_sample));
+  Pcm pcm = converted(wav);
+  if (pcm.empty()) throw Failure(Code::kBadRequest, "holds no audio samples: too short to be converted to 16 kHz");
+  return pcm;
 }
 
 }  // namespace parity

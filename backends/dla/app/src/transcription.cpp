@@ -55,12 +55,12 @@ class Transcription {
     return mono_16k(wav);
   }
 
+  // A sound that cannot be read is no fault of the machine's.
   static MappedFile opened(const std::string& sound) {
     try {
       return MappedFile(sound);
     } catch (const Failure& failure) {
-      const std::string text = failure.what();  // which names the file, as every error of a sound will
-      throw Failure(Code::kBadRequest, text.compare(0, sound.size() + 2, sound + ": ") == 0 ? text.substr(sound.size() + 2) : text);
+      throw Failure(Code::kBadRequest, failure.what());
     }
   }
 

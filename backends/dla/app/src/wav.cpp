@@ -47,6 +47,14 @@ Encoding encoding_of(uint16_t format, uint16_t bits) {
          (known ? std::to_string(bits) + " bit " : "") + kind + "; convert it to 16-bit PCM");
 }
 
+// Two channels may be other than left and right, which are mixed otherwise.
+void require_stereo(uint32_t channels, uint32_t mask) {
+  constexpr uint32_t kLeftAndRight = 3;
+  if (channels == 2 && mask != 0 && mask != kLeftAndRight) {
+    refuse("two channels that are not left and right (mask " + std::to_string(mask) + "); export it as mono or stereo");
+  }
+}
+
 void parse_format(Bytes chunk, Wav& wav) {
   if (chunk.size < 16) refuse("its fmt chunk has " + std::to_string(chunk.size) + " bytes, at least 16 are needed");
   auto format = number_at<uint16_t>(chunk, 0);
@@ -57,6 +65,7 @@ void parse_format(Bytes chunk, Wav& wav) {
     if (chunk.size < 40) refuse("its extensible fmt chunk has " + std::to_string(chunk.size) + " bytes of 40");
     if (std::memcmp(chunk.data + 26, kGuidTail, sizeof kGuidTail) != 0) refuse("its sub-format is of an unknown kind");
     format = number_at<uint16_t>(chunk, 24);
+    require_stereo(wav.channels, number_at<uint32_t>(chunk, 20));
   }
   wav.encoding = encoding_of(format, number_at<uint16_t>(chunk, 14));
   if (wav.channels != 1 && wav.channels != 2) {
