@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from whisper_parity.errors import OutputError
+from whisper_parity.decode.policy import DecodingPlan
+from whisper_parity.errors import OutputError, UsageError
 from whisper_parity.model import vocabulary
 from whisper_parity.model.dims import Dims
 
@@ -41,6 +42,29 @@ class Rules:
     """Steps of a window, that of end-of-text included; 0: as many as the decoder has room for."""
     prompt: tuple[int, ...] = ()
     """Ids to feed; (): made by the program of language and task."""
+
+
+def rules(plan: DecodingPlan, dims: Dims) -> Rules:
+    """The program's rules that state a policy: what its filters forbid at the first step, and at every other.
+
+    Args:
+        plan: the policy, made concrete for a language; where it has a prompt of its own, that one is fed.
+        dims: of the checkpoint.
+
+    Raises:
+        UsageError: the policy decodes timestamps, which the program does not.
+    """
+    if not plan.options.get("without_timestamps", True):
+        raise UsageError(
+            "parity-whisper decodes without timestamps, the policy asks for them", hint="Use policy whisper or plain"
+        )
+    first, later = (_forbidden(plan, dims.n_vocab, tokens) for tokens in ((), (0,)))
+    return Rules(
+        suppress=tuple(sorted(first & later)),
+        suppress_first=tuple(sorted(first - later)),
+        max_tokens=plan.max_steps,
+        prompt=plan.prompt if plan.options.get("prompt") else (),
+    )
 
 
 def write(folder: Path, dims: Dims, artifacts: Artifacts, *, n_text_ctx: int | None = None) -> None:
@@ -126,6 +150,13 @@ def vocabulary_text(n_vocab: int) -> str:
     words = [encoding.decode_single_token_bytes(token) for token in range(encoding.n_vocab)]
     coded: Sequence[str] = [base64.b64encode(word).decode() or "=" for word in words[:eot]]
     return "".join(f"{i} {word}\n" for i, word in enumerate([*coded, *(word.decode() for word in words[eot:])]))
+
+
+def _forbidden(plan: DecodingPlan, n_vocab: int, tokens: Sequence[int]) -> set[int]:
+    logits = np.zeros(n_vocab, np.float32)
+    for apply in plan.filters:
+        apply(logits, (*plan.prompt, *tokens))
+    return {int(token) for token in np.flatnonzero(np.isneginf(logits))}
 
 
 def _unwritable(path: Path, error: OSError) -> OutputError:
