@@ -23,6 +23,7 @@ from whisper_parity.compare.front_end_search import (
     FLOAT_NOISE_DB,
     MIN_FRAMES,
     SURE_DB,
+    Candidate,
     Search,
     is_explained,
     snr_db,
@@ -145,7 +146,8 @@ def _delay(model: Model) -> int:
     inside = model.sound.frames_inside
     if len(inside) < MIN_FRAMES:
         return 0
-    end = inside[-1] + 1
+    fill = _filled(model.array)
+    end = min(inside[-1] + 1, fill.first if fill else inside[-1] + 1)
     return delay(model.array[:, :end], render(WHISPER, model.sound, model.layout.n_mels)[:, :end])
 
 
@@ -158,7 +160,7 @@ def _searched(model: Model) -> tuple[Model, float]:
         return model, -float("inf")
     before = search.unchanged()
     after = before if before.snr_db >= FLOAT_NOISE_DB else search.best()
-    if is_explained(before.snr_db, after.snr_db):
+    if is_explained(before, after):
         return replace(model, recipe=after.recipe), after.snr_db
     return model, before.snr_db
 
@@ -168,7 +170,7 @@ def _edged(model: Model) -> Model:
     frames = model.sound.frames_at_edges
     fill = _filled(model.array)
     frames = frames[frames < (fill.first if fill else model.array.shape[1])]
-    if not len(frames):
+    if not len(frames) or model.recipe.late:  # what a late sound begins with is anybody's guess
         return model
     ways = [(edges, end) for edges, end in product(EDGES, (False, True))]
     recipes = [replace(model.recipe, edges=edges, is_unpadded=end) for edges, end in ways]
@@ -185,7 +187,8 @@ def _edged(model: Model) -> Model:
     for name in set(changes(best)) - set(changes(model.recipe)):
         if min(level(best), FLOAT_NOISE_DB) - level(without(best, name)) < 10:
             best = without(best, name)
-    return replace(model, recipe=best) if is_explained(before, level(best)) else model
+    is_named = is_explained(Candidate(model.recipe, before), Candidate(best, level(best)))
+    return replace(model, recipe=best) if is_named else model
 
 
 def _padded(model: Model) -> Model:
