@@ -82,7 +82,7 @@ def explained(bench: Bench, clip: Clip, spec: str, traces: Mapping[str, Trace], 
     """
     ours, theirs = traces[reference], traces[spec]
     edge, answers = Edge(reference, spec), Answers([])
-    check = programs.check(bench.plan, edge, clip, theirs, ours)
+    check = programs.checked(bench.plan, edge, clip, theirs, ours)
     assert check is not None  # noqa: S101 - it gives an account
     limits = tolerance.for_edge(bench.plan.tolerances, edge)
     decoding = policy.concrete(bench.plan.policy, bench.plan.checkpoint.dims, ours.header.language)

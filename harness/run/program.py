@@ -1,11 +1,11 @@
-"""From a program's trace to what it did by itself, judged: front end, prompt, detokeniser, end."""
+"""What a program did by itself on a clip: its account and tensors, held against what the harness knows of the clip."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
-from whisper_parity.backend.account import FEATURES, Account, tensor_name
+from whisper_parity.backend import account as accounts
+from whisper_parity.backend.account import Account
 from whisper_parity.backend.stage import Edge
 from whisper_parity.clips.clip import Clip
 from whisper_parity.compare import detokenising, ending, front_end, prompting
@@ -15,49 +15,48 @@ from whisper_parity.decode import policy
 from whisper_parity.judge import program, tolerance
 from whisper_parity.judge.program import ProgramCheck
 from whisper_parity.run.plan import Plan
-from whisper_parity.trace.trace import FRAMES_PER_SECOND, Trace
+from whisper_parity.trace.trace import Trace
 
 
-def check(plan: Plan, edge: Edge, clip: Clip, trace: Trace, reference: Trace) -> ProgramCheck | None:
-    """What a program did by itself on a clip; None for a stage that gives no account.
+def checked(plan: Plan, edge: Edge, clip: Clip, trace: Trace, reference: Trace | None) -> ProgramCheck | None:
+    """A program's own part of a trace, judged; None for a stage that gives no account of itself.
 
     Args:
         plan: of the run.
-        edge: whose limits hold for it.
-        clip: of the run.
+        edge: whose limits hold.
+        clip: the clip.
         trace: of the program.
-        reference: the root's.
-
-    Raises:
-        AudioError: the clip cannot be read.
-        UsageError: the policy does not know the clip's language.
+        reference: the root's trace, whose tokens say what a loop is; None without a root.
     """
-    if trace.header.account is None:
+    account = trace.header.account
+    if account is None:
         return None
-    limits = tolerance.for_edge(plan.tolerances, edge)
-    features = tuple(measured(plan, edge.candidate, clip, trace))
-    return program.checked(features, findings(plan, trace.header.account, reference), limits)
+    findings = dict(_findings(plan, clip, trace, account, reference))
+    return program.checked(_features(plan, clip, trace), findings, tolerance.for_edge(plan.tolerances, edge))
 
 
-def measured(plan: Plan, stage: str, clip: Clip, trace: Trace) -> Iterator[FrontEndDiff]:
-    """The program's own input features, of each window of the clip of which it gave them."""
-    dims, seconds = plan.checkpoint_of(stage).dims, trace.header.audio_s
-    for index in range(math.ceil(round(seconds * FRAMES_PER_SECOND / dims.n_frames, 6)) or 1):
-        if (array := trace.tensors.get(tensor_name(FEATURES, index))) is not None:
-            yield front_end.measure(array, clip.path, index, dims.n_mels, dims.n_frames)
+def _features(plan: Plan, clip: Clip, trace: Trace) -> tuple[FrontEndDiff, ...]:
+    dims = plan.checkpoint_of(trace.header.stage).dims
+    names = {int(name.rpartition(".")[2]): name for name in trace.tensors if name.startswith(accounts.FEATURES)}
+    return tuple(
+        front_end.measure(trace.tensors[names[window]], clip.path, window, dims.n_mels, dims.n_frames)
+        for window in sorted(names)
+    )
 
 
-def findings(plan: Plan, account: Account, reference: Trace) -> dict[str, tuple[Finding, ...]]:
-    """What is found of prompt, detokeniser and end, by rung; a rung of which the program shows nothing is left out."""
-    dims, header = plan.checkpoint.dims, reference.header
-    decoding = policy.concrete(plan.policy, dims, header.language)
-    n_vocab, spoken = dims.vocabulary, header.tokens if header.names_tokens else None
-    named: dict[str, tuple[Finding, ...]] = {}
+def _findings(
+    plan: Plan, clip: Clip, trace: Trace, account: Account, reference: Trace | None
+) -> Iterator[tuple[str, tuple[Finding, ...]]]:
+    """Findings by rung, for what there is evidence of."""
+    dims = plan.checkpoint_of(trace.header.stage).dims
+    language = clip.language or (reference.header.language if reference else trace.header.language)
+    decoding = policy.concrete(plan.policy, dims, language)
     if prompting.shows(account):
-        named[program.PROMPT] = prompting.findings(account, n_vocab, header.language, decoding.prompt)
+        yield program.PROMPT, prompting.findings(account, dims.vocabulary, language, decoding.prompt)
     if detokenising.shows(account):
-        named[program.DETOKENISE] = detokenising.findings(account, n_vocab)
+        yield program.DETOKENISE, detokenising.findings(account, dims.vocabulary)
     printed = ending.warnings(account)
     if ending.shows(account) or printed:
-        named[program.END] = (*ending.findings(account, n_vocab, decoding.max_steps, spoken), *printed)
-    return named
+        tokens = reference.header.tokens if reference and reference.header.names_tokens else None
+        ends = ending.findings(account, dims.vocabulary, decoding.max_steps, tokens)
+        yield program.END, (*ends, *printed)

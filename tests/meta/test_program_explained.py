@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.meta.test_explain_detectors import CLIP
-from tests.support.programs import ALL, PROMPT, TOKENS, Benched, Program
+from tests.support.madeprograms import ALL, PROMPT, TOKENS, Benched, Program
 from whisper_parity import project
 from whisper_parity.backend.account import ENCODER_OUTPUT, FEATURES
 from whisper_parity.explain.explain import explain
