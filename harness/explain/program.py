@@ -27,6 +27,7 @@ from whisper_parity.explain.bench import Bench
 from whisper_parity.explain.differences import changes, overlaps
 from whisper_parity.explain.explanation import Change, CrossFeed, Entry, Explanation, Explanations, Weight
 from whisper_parity.explain.feeds import Feeder, Said
+from whisper_parity.explain.front_end import MARKS
 from whisper_parity.explain.program_parts import Evidence
 from whisper_parity.judge import program, tolerance, verdict
 from whisper_parity.judge.verdict import Grade, Outcome
@@ -219,8 +220,14 @@ def _reads(case: _Case, ours: Sequence[int], theirs: Sequence[int], change: Chan
 def _crossed(case: _Case, change: Change, says: program_parts.Says, *, is_end: bool) -> CrossFeed | None:
     results = {name: says(said) for name, said in case.said.items()}
     tried = tuple((TRIED[name].format(case.evidence.edge.reference), reads) for name, reads in results.items())
-    subject = policies.subject(change)
-    return program_parts.crossed(case.evidence, subject, change, results, tried, is_end=is_end)
+    return program_parts.crossed(case.evidence, _subject(change), change, results, tried, is_end=is_end)
+
+
+def _subject(change: Change) -> str:
+    """The difference as what is reproduced: a mark in place of another one by the name of the one that comes."""
+    come = [mark for mark in change.mark if change.candidate_text.count(mark) > change.reference_text.count(mark)]
+    known = next((MARKS[mark] for mark in come if mark in MARKS), "") if change.edit_class == "punctuation" else ""
+    return known or policies.subject(change)
 
 
 def _weight(case: _Case, margin: float) -> Weight:
