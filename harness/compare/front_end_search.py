@@ -143,7 +143,7 @@ class Search:
         for _ in range(ROUNDS):
             if beam[0].snr_db >= FLOAT_NOISE_DB:
                 break
-            more = {option for one in beam for option in options(one.recipe, self._sound, self._delays)}
+            more = dict.fromkeys(option for one in beam for option in options(one.recipe, self._sound, self._delays))
             grown = _best(beam + self._ranked(list(more)))
             if grown[0].score_db <= beam[0].score_db:
                 if beam[0].snr_db >= SURE_DB or was_stuck:
@@ -152,7 +152,7 @@ class Search:
                 grown = self._ranked([both for one in _best(beam)[:3] for both in spectral_steps(one.recipe)])
             beam = _best([*beam, *grown])[: BEAM // 3]
         if beam[0].snr_db < SURE_DB:
-            beam = _best([*beam, *map(self._stretched, beam)])
+            beam = _best([*beam, *map(self._stretched, [self._measured(WHISPER), *beam])])
         return self._needed(self._told_apart(beam[0]))
 
     def _told_apart(self, candidate: Candidate) -> Candidate:
@@ -219,7 +219,8 @@ def is_explained(before: Candidate, after: Candidate) -> bool:
 
 
 def _best(candidates: list[Candidate]) -> list[Candidate]:
-    return sorted(candidates, key=lambda one: -one.score_db)[:BEAM]
+    different = {candidate.recipe: candidate for candidate in candidates}
+    return sorted(different.values(), key=lambda one: -one.score_db)[:BEAM]
 
 
 def _chosen(array: Floats, sound: Sound, margin: int) -> Frames:
