@@ -136,14 +136,17 @@ class Search:
 
     def best(self) -> Candidate:
         """The recipe that comes nearest, with no change in it that brings less than NEEDED_DB."""
-        beam = self._ranked([self._start, WHISPER])
+        beam = first = self._ranked([self._start, WHISPER])
         if beam[0].recipe not in (self._start, WHISPER) or beam[0].snr_db < ENOUGH_DB:
             beam = self._ranked([*value_steps(), *(replace(step, late=self._start.late) for step in value_steps())])
         was_stuck = False
         for _ in range(ROUNDS):
             if beam[0].snr_db >= FLOAT_NOISE_DB:
                 break
-            more = dict.fromkeys(option for one in beam for option in options(one.recipe, self._sound, self._delays))
+            more = dict.fromkeys(
+                option for one in (*beam, *first) for option in options(one.recipe, self._sound, self._delays)
+            )
+            first = []
             grown = _best(beam + self._ranked(list(more)))
             if grown[0].score_db <= beam[0].score_db:
                 if beam[0].snr_db >= SURE_DB or was_stuck:
