@@ -21,6 +21,7 @@ from whisper_parity.compare import recorded
 from whisper_parity.compare.comparison import compare
 from whisper_parity.compare.finding import Finding, cut
 from whisper_parity.decode import policy
+from whisper_parity.errors import UnavailableError
 from whisper_parity.explain import causes, edges, feeds, policies, program_parts, weight
 from whisper_parity.explain.answers import Answers
 from whisper_parity.explain.bench import Bench
@@ -149,18 +150,26 @@ def _of_tokens(case: _Case, answers: Answers) -> Iterator[Explanation]:
         flips: dict[int, float] | None = None
         if edits and case.feeder:
             with answers.to("margins"):
+                _require_aligned(case)
                 flips = case.feeder.margins(window, case.evidence.chosen(window))
         cause: int | None = None
         for change in edits:
             margin = _margin(change, flips)
             follows = cause if flips is not None and margin is None else None
             cause = index if follows is None else cause
-            passed = case.evidence.passed(window)
+            passed = case.evidence.passed(window) if case.evidence.is_aligned else None
             is_end = flips == {} and change.candidate_span == (len(theirs), len(theirs))
             is_end = is_end or (passed is not None and change.candidate_span[0] >= passed)
             place = _Place(replace(change, follows_from=follows), theirs, margin, is_end)
             yield _explanation(case, place, is_only=count == 1)
             index += 1
+
+
+def _require_aligned(case: _Case) -> None:
+    if not case.evidence.is_aligned:
+        account, count = case.evidence.program.header.account, len(case.reference.windows)
+        theirs = len(account.windows) if account else 0
+        raise UnavailableError(f"its tokens are of {theirs} window(s), the clip has {count}")
 
 
 def _margin(change: Change, flips: Mapping[int, float] | None) -> float | None:
@@ -207,9 +216,7 @@ def _at(case: _Case) -> Entry:
 
 def _says(case: _Case, said: Said, place: _Place) -> bool:
     """Whether what the reference says reads as the program's tokens at the place of a difference."""
-    window = place.change.window
-    ours = case.evidence.alike(window, said[window])
-    return _reads(case, ours, place.tokens, place.change)
+    return _reads(case, case.evidence.of_window(said, place.change.window), place.tokens, place.change)
 
 
 def _reads(case: _Case, ours: Sequence[int], theirs: Sequence[int], change: Change) -> bool:

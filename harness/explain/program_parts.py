@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from whisper_parity.backend.account import Account
 from whisper_parity.backend.stage import Edge
 from whisper_parity.compare import audit, prompting, tensor
 from whisper_parity.compare.comparison import compare
@@ -55,26 +56,27 @@ class Evidence:
 
     @cached_property
     def windows(self) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]:
-        """Tokens of reference and program, window by window; text tokens where one of the two has no timestamps."""
-        pairs = []
-        for index, window in enumerate(self.reference.windows):
-            theirs = self._said(index)
-            pairs.append((self.alike(index, window.header.tokens), self.alike(index, theirs)))
-        return tuple(pairs)
+        """Tokens of reference and program, window by window; all as one where they count windows otherwise."""
+        ours, theirs = (tuple(self.alike(tokens) for tokens in side) for side in (self._references, self._spoken))
+        return tuple(zip(ours, theirs)) if self.is_aligned else ((sum(ours, ()), sum(theirs, ())),)
 
-    def alike(self, window: int, tokens: Sequence[int]) -> tuple[int, ...]:
-        """Tokens of a window as they are compared."""
-        begin = vocabulary.timestamp_begin(self.n_vocab)
-        sides = self.reference.windows[window].header.tokens, self._said(window)
-        both = all(any(token >= begin for token in side) for side in sides)
-        return tuple(tokens) if both else vocabulary.spoken(self.n_vocab, tokens)
+    @property
+    def is_aligned(self) -> bool:
+        """Whether the program counts the windows that the reference does."""
+        return len(self._references) == len(self._spoken)
+
+    def alike(self, tokens: Sequence[int]) -> tuple[int, ...]:
+        """Tokens as they are compared: text tokens where reference or program has no timestamps."""
+        return tuple(tokens) if self._have_timestamps else vocabulary.spoken(self.n_vocab, tokens)
+
+    def of_window(self, said: Said, window: int) -> tuple[int, ...]:
+        """What the reference says of something else in a window, as it is compared."""
+        return self.alike(said[window] if self.is_aligned else [token for tokens in said for token in tokens])
 
     def chosen(self, window: int) -> tuple[int, ...]:
         """The program's tokens of a window as they are compared, end-of-text behind them where it chose it."""
-        account = self.program.header.account
-        said = account.windows[window] if account and window < len(account.windows) else None
-        eot = vocabulary.eot_of(self.n_vocab)
-        is_ended = said is not None and (said.ended == "eot" or eot in (said.tokens or ()))
+        said, eot = self._account.windows[window], vocabulary.eot_of(self.n_vocab)
+        is_ended = said.ended == "eot" or eot in (said.tokens or ())
         return (*self.windows[window][1], *((eot,) if is_ended else ()))
 
     @cached_property
@@ -92,18 +94,30 @@ class Evidence:
 
     def passed(self, window: int) -> int | None:
         """How many of its tokens stand in front of an end-of-text that it passed; None where it passed none."""
-        tokens, eot = self._tokens(window), vocabulary.eot_of(self.n_vocab)
-        places = audit.passed_at(tokens, eot)
-        return len(self.alike(window, tokens[: places[0]])) if places else None
+        tokens = self._account.windows[window].tokens or ()
+        places = audit.passed_at(tokens, vocabulary.eot_of(self.n_vocab))
+        return len(self.alike(tokens[: places[0]])) if places else None
 
-    def _said(self, window: int) -> tuple[int, ...]:
+    @property
+    def _account(self) -> Account:
+        assert self.program.header.account is not None  # noqa: S101 - it is a program
+        return self.program.header.account
+
+    @property
+    def _references(self) -> tuple[tuple[int, ...], ...]:
+        return tuple(window.header.tokens for window in self.reference.windows)
+
+    @property
+    def _spoken(self) -> tuple[tuple[int, ...], ...]:
         eot = vocabulary.eot_of(self.n_vocab)
-        return tuple(token for token in self._tokens(window) if token != eot)
+        windows = (window.tokens or () for window in self._account.windows)
+        return tuple(tuple(token for token in tokens if token != eot) for tokens in windows)
 
-    def _tokens(self, window: int) -> tuple[int, ...]:
-        account = self.program.header.account
-        windows = account.windows if account else ()
-        return (windows[window].tokens or ()) if window < len(windows) else ()
+    @cached_property
+    def _have_timestamps(self) -> bool:
+        begin = vocabulary.timestamp_begin(self.n_vocab)
+        sides = (self._references, self._spoken)
+        return all(any(token >= begin for tokens in side for token in tokens) for side in sides)
 
 
 def crossed(
