@@ -18,8 +18,6 @@ from whisper_parity.project import Project
 
 GROUP = "whisper_parity.backends"
 """Entry-point group in which a package announces a backend, ours included: name = "package.module:Class"."""
-COMMANDS = "whisper_parity.commands"
-"""The same for commands of `parity`: name = "package.module:click command"."""
 
 
 class Backends:
@@ -246,21 +244,6 @@ def programs(tables: Mapping[str, Mapping[str, Any]]) -> tuple[Program, ...]:
 def announced() -> tuple[str, ...]:
     """Names of the installed backends, without importing one."""
     return tuple(sorted(point.name for point in entry_points(group=GROUP)))
-
-
-def commands() -> tuple[str, ...]:
-    """Names of the commands that installed packages add to `parity`."""
-    return tuple(sorted(point.name for point in entry_points(group=COMMANDS)))
-
-
-def command(name: str) -> Any | None:
-    """A command of an installed package; None when no package announces one of that name.
-
-    Raises:
-        UnavailableError: its module does not import.
-    """
-    point = next((point for point in entry_points(group=COMMANDS) if point.name == name), None)
-    return None if point is None else _loaded(point)
 
 
 def _import(point: EntryPoint) -> Backend:

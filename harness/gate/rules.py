@@ -16,7 +16,7 @@ from whisper_parity.errors import ConfigError, ParityError
 from whisper_parity.gate import evidence, measure
 from whisper_parity.gate.evidence import CellEvidence, EdgeEvidence
 from whisper_parity.gate.program_rules import BEFORE, BEHIND
-from whisper_parity.gate.result import RuleResult
+from whisper_parity.gate.result import UNJUDGED, RuleResult
 from whisper_parity.gate.rule import Measured, Rule, counted, number
 from whisper_parity.judge import verdict
 from whisper_parity.judge.tolerance import MULTIPLES, Tolerance
@@ -27,8 +27,6 @@ Table = Mapping[str, Mapping[str, Any]]
 
 FROM_TOLERANCE = "tolerance"
 NOT_JUDGED = "none"
-UNJUDGED = "not judged"
-"""In place of a limit: the rule is switched off on this edge."""
 DEFAULT = "default"
 
 

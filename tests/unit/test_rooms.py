@@ -17,7 +17,12 @@ ORDER = (
 """A room imports only rooms that stand before it."""
 FACES = {
     "cli",
+    "cli_complete",
     "cli_group",
+    "cli_options",
+    "cli_page",
+    "cli_run",
+    "cli_runs",
     "cli_site",
     "cli_weights",
     "pytest_plugin",
