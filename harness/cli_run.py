@@ -16,8 +16,10 @@ from whisper_parity.project import Project
 from whisper_parity.run import options as run_options
 from whisper_parity.run.folder import RunFolder
 from whisper_parity.system import cache
+from whisper_parity.system.activity import Kind, step
 from whisper_parity.system.ending import continued_by
-from whisper_parity.system.terminal import Amount, document, progress, say, stdout, working
+from whisper_parity.system.progress import progress, working
+from whisper_parity.system.terminal import Amount, document, say, stdout
 from whisper_parity.system.threads import side_by_side
 
 
@@ -95,22 +97,24 @@ def _run(given: dict[str, Any], site: Project, amount: Amount, as_json: bool = F
     from whisper_parity.run.collect import collect
     from whisper_parity.system import serial
 
+    quiet = amount is Amount.LINE
     plan = plans.make(run_options.read(given, site), site)
     started = time.perf_counter()
     steps = len(plan.stages) * (len(plan.clips) + 1)
     again = continued_by(f"go on with `{_continuation(plan.folder)}`: what is recorded is kept")
-    with again, schedule.opened(plan) as running, progress(steps) as advance:
-        for _ in running.rows(advance):
-            pass
-    report = collect(plan, time.perf_counter() - started)
-    page = write_page(plan.folder)
+    with again, progress(steps, quiet=quiet) as (advance, watch):
+        with schedule.opened(plan) as running, step(Kind.CLIPS):
+            for _ in running.rows(advance):
+                pass
+        report = collect(plan, time.perf_counter() - started)
+        with step(Kind.PAGE, "writing the page"):
+            page = write_page(plan.folder)
     if as_json:
         document(serial.dumps(report))
     else:
         console.show(report, stdout(), amount)
-    if amount is not Amount.LINE:
-        say(f"report: {plan.folder.report}", to_stderr=True)
-        say(page, to_stderr=True)
+    for line in () if quiet else (f"time:   {watch.spent()}", f"report: {plan.folder.report}", page):
+        say(line, to_stderr=True)
     sys.exit(report.exit_code)
 
 

@@ -15,7 +15,8 @@ from whisper_parity.cli_options import JSON, PATH, VOCABULARIES, amounts, opened
 from whisper_parity.cli_page import say_page
 from whisper_parity.report import views
 from whisper_parity.run.folder import RunFolder
-from whisper_parity.system.terminal import Amount, document, progress, say, stdout
+from whisper_parity.system.progress import progress
+from whisper_parity.system.terminal import Amount, document, say, stdout
 
 if TYPE_CHECKING:
     from whisper_parity.explain.explanation import Explanations
@@ -116,7 +117,7 @@ def _explain_rows(
     from whisper_parity.run import report as records
 
     chosen = explaining.wanted(records.load(run), clips, stage)
-    with progress(len(chosen)) as advance:
+    with progress(len(chosen)) as (advance, _):
         for explanations in explaining.explain_all(run, chosen, advance, detail):
             show(explanations)
 

@@ -7,8 +7,6 @@ three make it printable, and nothing else prints (tests/unit/test_printing.py).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -88,32 +86,3 @@ def unfolded(console: Console) -> Console:
     from rich.console import Console
 
     return console if console.is_terminal else Console(file=console.file, width=500, no_color=True, emoji=False)
-
-
-@contextmanager
-def progress(total: int) -> Iterator[Callable[[str], None]]:
-    """A progress bar on stderr with the current item; nothing when stderr is no terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("starting", total=total)
-        done = -1
-
-        def advance(description: str) -> None:
-            nonlocal done
-            done += 1
-            bar.update(task, completed=done, description=printable(description))
-
-        yield advance
-
-
-@contextmanager
-def working(what: str) -> Iterator[None]:
-    """A spinner on stderr during one long operation."""
-    from rich.console import Console
-
-    with Console(stderr=True).status(printable(what)):
-        yield
