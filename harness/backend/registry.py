@@ -15,6 +15,7 @@ from whisper_parity.backend.stage import Stage, StageName
 from whisper_parity.backend.trust import Program
 from whisper_parity.errors import ConfigError, ParityError, UnavailableError, UsageError, first_line, mapped
 from whisper_parity.project import Project
+from whisper_parity.system import closeness
 
 GROUP = "whisper_parity.backends"
 """Entry-point group in which a package announces a backend, ours included: name = "package.module:Class"."""
@@ -66,7 +67,7 @@ class Backends:
         """
         if name not in self._imported:
             if name not in self._points:
-                raise UsageError(f"no backend called {name!r}", hint=f"Use one of {', '.join(self.names)}")
+                raise UsageError(f"no backend called {name!r}", hint=_hint(name, self.names))
             self._imported[name] = _import(self._points[name])
         return self._imported[name]
 
@@ -149,6 +150,7 @@ class Backends:
         variants = self.get(name.backend).variants
         if ":" in spec and name.variant not in variants and not self.is_window(spec):
             hint = f"Variants: {', '.join(variants)}" if variants else f"Write {name.backend}"
+            hint = closeness.hint(name.variant or "", variants, hint)
             raise UsageError(f"stage {spec!r}: {name.backend} has no variant {name.variant!r}", hint=hint)
 
     def _predecessor(self, name: StageName) -> StageName | None:
@@ -244,6 +246,10 @@ def programs(tables: Mapping[str, Mapping[str, Any]]) -> tuple[Program, ...]:
 def announced() -> tuple[str, ...]:
     """Names of the installed backends, without importing one."""
     return tuple(sorted(point.name for point in entry_points(group=GROUP)))
+
+
+def _hint(name: str, names: Sequence[str]) -> str:
+    return closeness.hint(name, names, f"Use one of {', '.join(names)}")
 
 
 def _import(point: EntryPoint) -> Backend:

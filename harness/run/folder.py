@@ -159,17 +159,20 @@ def recorded(reports: Path) -> list[RunFolder]:
 
 def _no_run(given: Path, reports: Path) -> RecordError:
     """What is there under a name that is no run's, where it was looked for, and what was meant."""
+    names = [run.name for run in recorded(reports)]
+    newest = f"The newest are {', '.join(names[:3])}" if names else "There is none yet: `parity run` makes one"
+    folder = next((place for place in (given, reports / given) if place.is_dir()), None)
+    if folder and RunFolder(folder).options.is_file():
+        again = f"Go on with it: `parity run --run-id {folder.name}` and the options that it was made with"
+        return RecordError(f"{given}: a run that was cut off before its report", hint=again)
+    if folder:
+        what = "an empty folder" if not any(folder.iterdir()) else f"a folder without {REPORT}"
+        return RecordError(f"{given}: no run, {what}", hint=newest)
+    if given.is_file():
+        return RecordError(f"{given}: a file, and no {REPORT} of a run", hint=newest)
     places = f"looked in {Path.cwd() if given == Path(given.name) else given.parent}"
     places += "" if given.is_absolute() else f" and in {reports}"
-    if given.is_dir() or (reports / given).is_dir():
-        folder = given if given.is_dir() else reports / given
-        what = "no run, the folder is empty" if not any(folder.iterdir()) else f"no run, it has no {REPORT}"
-        return RecordError(f"{given}: {what}", hint="Was the run cut off? Continue it with `parity run --run-id NAME`")
-    if given.is_file():
-        return RecordError(f"{given}: a file, and no {REPORT} of a run", hint="Give a run's folder or name")
-    names = [run.name for run in recorded(reports)]
-    latest = f"The newest are {', '.join(names[:3])}" if names else "There is none yet: `parity run` makes one"
-    return RecordError(f"no run called {given}: {places}", hint=closeness.hint(given.name, names, latest))
+    return RecordError(f"no run called {given}: {places}", hint=closeness.hint(given.name, names, newest))
 
 
 def _slug(stage: str) -> str:
