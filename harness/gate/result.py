@@ -7,6 +7,8 @@ from typing import ClassVar
 
 UNJUDGED = "not judged"
 """In place of a limit: the rule is switched off on this edge."""
+NO_RESULT = "no result on"
+"""How a rule's words begin where a clip that it needed has none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from whisper_parity.gate.judging import Judgement
-from whisper_parity.gate.result import UNJUDGED, GateResult, RuleResult, Statistic
+from whisper_parity.gate.result import NO_RESULT, UNJUDGED, GateResult, RuleResult, Statistic
 from whisper_parity.gate.rule import counted
 from whisper_parity.report import numbers
 from whisper_parity.system import terminal
@@ -61,11 +61,25 @@ def _besides(result: GateResult) -> str:
 
 
 def failures(failed: Sequence[RuleResult]) -> list[str]:
-    """Failed rules in a line each; the same finding on several edges is one."""
+    """Failed rules in a line each; the same finding on several edges is one, and so is a result that is missing."""
     groups: dict[tuple[str, ...], list[RuleResult]] = {}
     for rule in failed:
-        groups.setdefault((rule.rule, rule.limit, rule.actual, rule.source), []).append(rule)
-    return [f"FAIL {failure(group)}" for group in groups.values()]
+        cause = _missing(rule)
+        groups.setdefault((cause,) if cause else (rule.rule, rule.limit, rule.actual, rule.source), []).append(rule)
+    return [
+        f"FAIL {_without_result(group, *key) if len(key) == 1 else failure(group)}" for key, group in groups.items()
+    ]
+
+
+def _missing(rule: RuleResult) -> str:
+    """What a rule says of a result that is missing, without what it measured on the others; "" for none."""
+    cause, _, measured = rule.actual.partition("); ")
+    return f"{cause})" if rule.actual.startswith(NO_RESULT) and measured else ""
+
+
+def _without_result(group: Sequence[RuleResult], cause: str) -> str:
+    edges = list(dict.fromkeys(rule.edge for rule in group))
+    return f"{counted(len(group), 'rule')} on {', '.join(edges)}: {cause}"
 
 
 def failure(group: Sequence[RuleResult]) -> str:

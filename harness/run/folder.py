@@ -12,6 +12,8 @@ from whisper_parity.errors import RecordError
 from whisper_parity.system import closeness
 
 REPORT = "report.json"
+RESULTS = (".json", ".jsonl", ".txt", ".srt", ".vtt", ".csv", ".tsv")
+"""Suffixes of files that somebody means by a result, and no run."""
 TRACE_SUFFIX = ".safetensors"
 
 
@@ -170,6 +172,8 @@ def _no_run(given: Path, reports: Path) -> RecordError:
         return RecordError(f"{given}: no run, {what}", hint=newest)
     if given.is_file():
         return RecordError(f"{given}: a file, and no {REPORT} of a run", hint=newest)
+    if given.suffix in RESULTS:
+        return RecordError(f"{given}: no such file", hint="Give two result files, or two runs")
     places = f"looked in {Path.cwd() if given == Path(given.name) else given.parent}"
     places += "" if given.is_absolute() else f" and in {reports}"
     return RecordError(f"no run called {given}: {places}", hint=closeness.hint(given.name, names, newest))

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 EVERY_S = 30.0
 """Longest silence of a command whose output is no terminal."""
+FIRST_S = 3.0
+"""Shorter operations, that are not made of stages, are not worth a line."""
 EARLY = 0.05
 """Share of the work below which nothing is said of the time that remains."""
 
@@ -40,13 +42,14 @@ class Lines:
         self._total = total
         self._done, self._stage, self._item, self._words = -1, "", "", ""
         self._started = self._said = time.monotonic()
+        self._every_s = EVERY_S if total else min(FIRST_S, EVERY_S)
 
     def advance(self, item: str) -> None:
         """See `Screen`."""
         self._done += 1
         self._item, self._words = item, ""
         stage = item.partition(" · ")[0]
-        if stage != self._stage:
+        if stage != self._stage and self._total:
             self._stage = stage
             self._say(stage)
 
@@ -56,7 +59,7 @@ class Lines:
 
     def wait_s(self) -> float:
         """Until the next line is due [s]."""
-        return max(0.0, self._said + EVERY_S - time.monotonic())
+        return max(0.0, self._said + self._every_s - time.monotonic())
 
     def tick(self) -> None:
         """Say what is being done, where nothing was said for long."""
@@ -64,7 +67,7 @@ class Lines:
             self._say(" · ".join(filter(None, (self._item, self._words))) or "starting")
 
     def _say(self, what: str) -> None:
-        self._said = time.monotonic()
+        self._said, self._every_s = time.monotonic(), EVERY_S
         elapsed = self._said - self._started
         done = max(self._done, 0)
         parts = [f"{done} of {self._total}"] if self._total > 1 else []

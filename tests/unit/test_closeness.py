@@ -75,6 +75,7 @@ def reports(tmp_path: Path) -> Path:
         ),
         ("{here}/empty", "{here}/empty: no run, an empty folder. The newest are "),
         ("{here}/reports", "{here}/reports: no run, a folder without report.json. The newest are "),
+        ("gone.json", "gone.json: no such file. Give two result files, or two runs"),
         ("{here}/nowhere", "no run called {here}/nowhere: looked in {here}. The newest are "),
         ("{reports}/cut/options.json", "{reports}/cut/options.json: a file, and no report.json of a run"),
     ],

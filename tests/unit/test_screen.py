@@ -144,6 +144,18 @@ def test_the_gate_says_what_failed_and_counts_the_rest():
     assert max(map(cell_len, shown(judged(RULES, passed=False), Amount.ALL))) <= 80
 
 
+def test_results_that_are_missing_are_one_line_whatever_the_rules():
+    """The cause once, instead of once for each of the twenty rules that needed the result."""
+    actual = "no result on 1 of 3 clips, first one (failed: no device (unplugged)); {} on the others"
+    rules = tuple(
+        RuleResult(name, "a->b", "", "at most 0", actual.format(name), False, ("one",), "default")
+        for name in ("faults", "kl_max", "findings")
+    )
+    lines = shown(judged(rules, passed=False), pipe=True)
+    assert lines[1:-1] == ["FAIL 3 rules on a->b: no result on 1 of 3 clips, first one (failed: no device (unplugged))"]
+    assert sum(line.startswith("FAIL ") for line in shown(judged(rules, passed=False), Amount.ALL, pipe=True)) == 4
+
+
 @pytest.mark.parametrize("width", [20, 34, 80])
 def test_a_folded_line_holds_every_word_once(width: int):
     """In their order, a number beside its unit, Chinese by its width."""
