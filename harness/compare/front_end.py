@@ -11,6 +11,7 @@ and the SNR of a part is 10 log10(sum r^2 / sum (r - c)^2) over its values, r th
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -20,6 +21,10 @@ from whisper_parity.compare import front_end_variants, tensor
 from whisper_parity.compare.front_end_layout import as_bands
 from whisper_parity.compare.front_end_recipe import Floats, Frames, Sound
 from whisper_parity.compare.front_end_search import FLOAT_NOISE_DB
+from whisper_parity.errors import UsageError
+
+PASS_DB = 60.0
+"""Least SNR of each part of features that count as Whisper's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +79,13 @@ def measure(
 
     Raises:
         AudioError: see `clips.audio.read`.
-        ValueError: the sound has no such window.
+        UsageError: the sound has no such window.
     """
     windows = features.compute(sound, n_mels, n_frames=n_frames).windows
     if not 0 <= window < len(windows):
-        raise ValueError(f"{sound}: window {window}, but it has {len(windows)}")
+        raise UsageError(
+            f"{sound}: no window {window}, the sound has {len(windows)}", hint=f"Name one of 0 to {len(windows) - 1}"
+        )
     diff = _measured(candidate, windows[window].input_features[0], Sound(audio.load(sound), window, n_frames))
     if not causes or diff.nonfinite or _is_sound(diff):
         return diff
@@ -114,3 +121,35 @@ def _snr_db(reference: Floats, candidate: Floats) -> float | None:
 def _is_sound(diff: FrontEndDiff) -> bool:
     parts = (diff.whole_db, diff.speech_db, diff.edges_db, diff.padding_db)
     return diff.whole_db is not None and all(part is None or part >= FLOAT_NOISE_DB for part in parts)
+
+
+def is_whispers(diff: FrontEndDiff) -> bool:
+    """Whether features are openai-whisper's up to their precision: rounding to float16 leaves 65 dB and more."""
+    parts = (diff.whole_db, diff.speech_db, diff.edges_db, diff.padding_db)
+    return not diff.nonfinite and diff.whole_db is not None and all(part is None or part >= PASS_DB for part in parts)
+
+
+def lines(diff: FrontEndDiff) -> list[str]:
+    """A diff as lines of plain text, the verdict last."""
+    shape = f"{list(diff.shape)}, expected {list(diff.expected)}"
+    nonfinite = [f"not finite  {diff.nonfinite} values are NaN or infinite"] if diff.nonfinite else []
+    measured = [
+        f"{name:<11} {_decibels(level)}"
+        for name, level in (("whole", diff.whole_db), ("speech", diff.speech_db), ("edges", diff.edges_db),
+                            ("padding", diff.padding_db))
+    ]  # fmt: skip
+    causes = [f"cause       {cause.sentence} ({_decibels(cause.explains_db)} with it)" for cause in diff.causes]
+    return [f"shape       {shape}", *nonfinite, *measured, *causes, f"verdict     {_verdict(diff)}"]
+
+
+def _verdict(diff: FrontEndDiff) -> str:
+    if is_whispers(diff):
+        return "this is Whisper's log-mel"
+    named = "" if diff.causes else "; no known variant of Whisper's front end explains it"
+    return f"this is not Whisper's log-mel{named}"
+
+
+def _decibels(level: float | None) -> str:
+    if level is None:
+        return "not measured"
+    return "identical" if level == math.inf else f"{level:.2f} dB"

@@ -14,6 +14,9 @@ BANDS = (80, 128)
 MAX_FRAMES = 30_000
 """Of what is no window of the size that was expected."""
 
+CLEAR = 0.4
+"""Least correlation of changes in loudness that tells a delay."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -79,14 +82,19 @@ def as_bands(array: Floats, n_mels: int, n_frames: int) -> Floats | None:
 
 
 def delay(array: Floats, reference: Floats, most: int = 100) -> int:
-    """Frames by which an array comes later than its reference, where their loudness is alike; negative for earlier."""
-    one, other = (np.nan_to_num(part.mean(axis=0) - part.mean()) for part in (array, reference))
+    """Frames by which an array comes later than its reference, negative for earlier; 0 where that is not clear.
+
+    By the course of the loudness: the lag at which its changes are most alike, if they are clearly more so than at 0.
+    """
+    one, other = (np.diff(part.mean(axis=0)) for part in (array, reference))
     length = min(len(one), len(other))
     size = 2 ** int(np.ceil(np.log2(2 * length + 1)))
     spectrum = np.fft.rfft(one[:length], size) * np.conj(np.fft.rfft(other[:length], size))
     products = np.fft.irfft(spectrum, size)
     steps = np.arange(-most, most + 1)
-    return int(steps[np.argmax(products[steps])])
+    best = int(steps[np.argmax(products[steps])])
+    energy = float(np.sqrt(np.sum(one[:length] ** 2) * np.sum(other[:length] ** 2)))
+    return best if products[best] > CLEAR * energy and products[best] > 1.5 * products[0] else 0
 
 
 def likeness(array: Floats, reference: Floats) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
@@ -15,9 +16,21 @@ Frames = NDArray[np.intp]
 
 HOP, N_FFT, RATE = 160, 400, 16_000
 HALF = N_FFT // 2
+KEPT_BYTES = 1 << 27
+"""Of spectra that recipes share."""
 REFLECT, SYMMETRIC, ZEROS, REPEATED = "reflect", "symmetric", "zeros", "repeated"
 EDGES = (REFLECT, SYMMETRIC, ZEROS, REPEATED)
 """What stands before the first sample, and behind the last one where a sound is not padded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clamp:
+    """Where values end below."""
+
+    drop: float | None = 8.0
+    """How far below the maximum, in units of the logarithm; None for no clamp."""
+    of: str = "window"
+    """Whose maximum: "window", "frame" or "band"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +65,7 @@ class Recipe:
     """One of LOGARITHMS."""
     floor: float = 1e-10
     """Least value of which a logarithm is taken."""
-    drop: float | None = 8.0
-    """How far below the maximum the values are clamped, in units of the logarithm; None for no clamp."""
-    maximum: str = "window"
-    """Of what: "window", or "frame", "band"."""
+    clamp: Clamp = Clamp()
     scale: str = "(x + 4) / 4"
     """One of SCALES."""
     factor: float = 1.0
@@ -89,6 +99,11 @@ WINDOWS: dict[str, Callable[[], Floats]] = {
     "povey": lambda: _hann(N_FFT - 1) ** 0.85,
     "none": lambda: np.ones(N_FFT),
 }
+CLAMPS = (
+    Clamp(), Clamp(None), Clamp(8, "frame"), Clamp(8, "band"), Clamp(80), Clamp(8 * math.log(10)),
+    Clamp(8 * math.log2(10)),
+)  # fmt: skip
+"""Those that are tried: 80 for decibels, and 8 powers of ten in other logarithms."""
 LOGARITHMS: dict[str, Callable[[Floats], Floats]] = {
     "log10": np.log10,
     "ln": np.log,
@@ -218,12 +233,28 @@ class Sound:
 
     def spectrum(self, recipe: Recipe, frames: Frames) -> Floats:
         """Magnitudes before gain, float64 [n_fft // 2 + 1, len(frames)]; kept, since many recipes share them."""
+        key = (self._key(recipe), frames.tobytes())
+        return self._spectra[key] if key in self._spectra else self._keep(key, self._transformed(recipe, frames))
+
+    @staticmethod
+    def _key(recipe: Recipe) -> tuple[Any, ...]:
         parts = (recipe.offset, recipe.is_centred, recipe.pre_emphasis, recipe.window, recipe.n_fft, recipe.late)
-        key = (*parts, recipe.edges, recipe.is_unpadded, recipe.is_uncut, frames.tobytes())
+        return (*parts, recipe.edges, recipe.is_unpadded, recipe.is_uncut)
+
+    def _keep(self, key: Any, array: Floats) -> Floats:
+        """When too many are kept, all are forgotten."""
+        size = sum(kept.nbytes for kept in self._spectra.values()) + array.nbytes
+        if size > KEPT_BYTES:
+            self._spectra.clear()
+        self._spectra[key] = array
+        return array
+
+    def mels(self, recipe: Recipe, n_mels: int, frames: Frames) -> Floats:
+        """Mel spectrogram before gain, float64 [n_mels, len(frames)]; kept as well."""
+        key = (self._key(recipe), recipe.filters, recipe.power, n_mels, frames.tobytes())
         if key not in self._spectra:
-            if len(self._spectra) > 64:
-                self._spectra.clear()
-            self._spectra[key] = self._transformed(recipe, frames)
+            bank = filters(recipe.filters, n_mels, recipe.n_fft)
+            return self._keep(key, _product(bank, self.spectrum(recipe, frames) ** recipe.power))
         return self._spectra[key]
 
     def _transformed(self, recipe: Recipe, frames: Frames) -> Floats:
@@ -249,6 +280,12 @@ class Sound:
         return _between_edges(samples, recipe.edges), -HALF
 
 
+def _product(bank: Floats, spectrum: Floats) -> Floats:
+    """A few frames at a time: a larger product wakes other threads, and waits for them longer than it takes."""
+    pieces = [bank @ spectrum[:, at : at + 12] for at in range(0, spectrum.shape[1], 12)]
+    return np.concatenate([np.zeros((len(bank), 0)), *pieces], axis=1)
+
+
 def _between_edges(samples: Floats, edges: str) -> Floats:
     modes = {REFLECT: "reflect", SYMMETRIC: "symmetric", ZEROS: "constant", REPEATED: "edge"}
     return np.pad(samples, HALF, mode=modes[edges])  # type: ignore[call-overload, no-any-return]
@@ -266,8 +303,7 @@ def render(recipe: Recipe, sound: Sound, n_mels: int, n_frames: int | None = Non
 
 def mel(recipe: Recipe, sound: Sound, n_mels: int, frames: Frames) -> Floats:
     """Mel spectrogram of frames, float64 [n_mels, len(frames)]."""
-    spectrum = sound.spectrum(recipe, frames)
-    return np.asarray(filters(recipe.filters, n_mels, recipe.n_fft) @ (recipe.gain * spectrum) ** recipe.power)
+    return np.asarray(recipe.gain**recipe.power * sound.mels(recipe, n_mels, frames))
 
 
 def values(recipe: Recipe, mels: Floats, peak: float | None = None) -> Floats:
@@ -280,10 +316,10 @@ def values(recipe: Recipe, mels: Floats, peak: float | None = None) -> Floats:
     """
     logarithm = LOGARITHMS[recipe.logarithm]
     logs = logarithm(np.maximum(mels, recipe.floor))
-    if recipe.drop is not None:
-        axis = {"window": None, "frame": 0, "band": 1}[recipe.maximum]
+    if (drop := recipe.clamp.drop) is not None:
+        axis = {"window": None, "frame": 0, "band": 1}[recipe.clamp.of]
         top = logs.max(axis=axis, keepdims=True) if peak is None else logarithm(np.maximum(peak, recipe.floor))
-        logs = np.maximum(logs, top - recipe.drop)
+        logs = np.maximum(logs, top - drop)
     return np.asarray(SCALES[recipe.scale](logs) * recipe.factor + recipe.shift)
 
 

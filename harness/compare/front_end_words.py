@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import numpy as np
-
+from whisper_parity.compare.front_end_gain import named, slope
 from whisper_parity.compare.front_end_recipe import FILTERS, HOP, Recipe, Sound
 
 KINDS = (
@@ -15,8 +14,6 @@ KINDS = (
     "padding", "cut",
 )  # fmt: skip
 """Of causes, in the order of the flow."""
-NEAR = 1e-3
-"""Two gains within this share of each other are the same one."""
 
 _EDGES = {
     "symmetric": "edges mirrored with the sample at the edge, where Whisper mirrors without it (reflect)",
@@ -54,10 +51,13 @@ def _filters(recipe: Recipe) -> str:
     return f"{what}{hertz}{norm}, where Whisper has normalised Slaney filters from 0 to 8000 Hz"
 
 
-def _drop(recipe: Recipe) -> str:
-    if recipe.drop is None:
+def _clamp(recipe: Recipe) -> str:
+    clamp = recipe.clamp
+    if clamp.drop is None:
         return "no clamp at 8 below the maximum"
-    return f"clamped at {recipe.drop:.3g} below the maximum, where Whisper clamps at 8"
+    if clamp.of != "window":
+        return f"clamped below the maximum of each {clamp.of}, where Whisper takes that of the window"
+    return f"clamped at {clamp.drop:.3g} below the maximum, where Whisper clamps at 8"
 
 
 def _logarithm(recipe: Recipe) -> str:
@@ -85,49 +85,22 @@ _SENTENCES: dict[str, tuple[str, str | Callable[[Recipe], str]]] = {
     "filters": ("filters", _filters),
     "logarithm": ("logarithm", _logarithm),
     "floor": ("floor", lambda recipe: f"logarithm of at least {recipe.floor:g}, where Whisper has 1e-10"),
-    "drop": ("clamp", _drop),
-    "maximum": ("clamp", lambda recipe: f"clamped below the maximum of each {recipe.maximum}, not of the window"),
+    "clamp": ("clamp", _clamp),
     "scale": ("scale", _scale),
 }
 
 
 def sentence(name: str, recipe: Recipe, sound: Sound) -> tuple[str, str]:
     """(kind, words) of what a recipe does in one of its fields."""
+    if name == "gain":
+        return "gain", _gain(recipe, sound)
     if name in ("shift", "factor"):
-        return _constants(recipe, sound)
+        return "affine", f"values are {recipe.factor:.4g} times Whisper's, plus {recipe.shift:.4g}"
     kind, words = _SENTENCES[name]
     return kind, words if isinstance(words, str) else words(recipe)
 
 
-def _constants(recipe: Recipe, sound: Sound) -> tuple[str, str]:
-    if recipe.factor != 1:
-        return "affine", f"values are {recipe.factor:.4g} times Whisper's, plus {recipe.shift:.4g}"
-    base = {"log10": (10.0, 1), "ln": (math.e, 1), "log2": (2.0, 1), "10 log10": (10.0, 10), "20 log10": (10.0, 20)}
-    if recipe.logarithm not in base:
-        return "affine", f"{recipe.shift:.4g} is added to every value"
-    number, times = base[recipe.logarithm]
-    slope = 0.25 if recipe.scale.endswith("4") and "/" in recipe.scale else 1.0
-    exponent = recipe.shift / (slope * times * recipe.power)
-    if abs(exponent * math.log(number)) > 30:
-        return "affine", f"{recipe.shift:.4g} is added to every value"
-    return "gain", _gain(number**exponent, recipe.shift, sound)
-
-
-def _gain(gain: float, shift: float, sound: Sound) -> str:
-    for number, words in _gains(sound):
-        if abs(gain / number - 1) < NEAR:
-            return words
-    return f"every value is off by {shift:.4g}, as by a gain of {gain:.4g} of the samples"
-
-
-def _gains(sound: Sound) -> list[tuple[float, str]]:
-    samples = sound.samples
-    gains = [
-        (32768.0, "samples are the int16 numbers, where Whisper divides them by 32768"),
-        (1 / 32768, "samples are divided by 32768 twice"),
-    ]
-    if samples.any():
-        gains.append((1 / float(np.abs(samples).max()), "the sound is scaled to a peak of 1"))
-    if samples.std() > 0:
-        gains.append((1 / float(samples.std()), "the sound is scaled to a deviation of 1"))
-    return gains
+def _gain(recipe: Recipe, sound: Sound) -> str:
+    constant = slope(recipe) * math.log(recipe.gain)
+    unnamed = f"every value is off by {constant:.4g}, as by a gain of {recipe.gain:.4g} of the samples"
+    return named(recipe.gain, sound) or unnamed

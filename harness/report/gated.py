@@ -66,9 +66,8 @@ def failures(failed: Sequence[RuleResult]) -> list[str]:
     for rule in failed:
         cause = _missing(rule)
         groups.setdefault((cause,) if cause else (rule.rule, rule.limit, rule.actual, rule.source), []).append(rule)
-    return [
-        f"FAIL {_without_result(group, *key) if len(key) == 1 else failure(group)}" for key, group in groups.items()
-    ]
+    lines = (_without_result(group, *key) if len(key) == 1 else failure(group) for key, group in groups.items())
+    return [f"FAIL {line}" for line in lines]
 
 
 def _missing(rule: RuleResult) -> str:

@@ -18,6 +18,7 @@ ORDER = (
 FACES = {
     "cli",
     "cli_complete",
+    "cli_features",
     "cli_group",
     "cli_options",
     "cli_page",
