@@ -26,7 +26,7 @@ ENDS = {"missing end": " (the text goes on)", "extra end": " (the text stops ear
 def show(explanations: Explanations, console: Console) -> None:
     """Print the explanations of one clip and stage."""
     for line in lines(explanations):
-        terminal.line(console, line)
+        terminal.line(console, line, indent=13)
 
 
 def lines(explanations: Explanations) -> list[str]:
