@@ -1,28 +1,36 @@
-"""Audio in the page: the clip's unchanged file, where the page has room for it."""
+"""Sound in the page: what the model heard, mono at 16 kHz, compressed by Opus, as far as the page has room for it."""
 
 from __future__ import annotations
 
 import base64
-import hashlib
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
+from whisper_parity.clips import audio
 from whisper_parity.clips.clip import Clip
+from whisper_parity.clips.recording import SAMPLE_RATE, Pcm
+from whisper_parity.errors import AudioError
 from whisper_parity.report.html.names import place
-from whisper_parity.system.files import exists
+from whisper_parity.system.files import exists, file_sha256
 
-CLIP_LIMIT = 400_000
-"""Bytes: a larger file is not inlined. 30 s of FLAC of clean speech have about this size."""
-MIME = {
-    ".wav": "audio/wav", ".flac": "audio/flac", ".mp3": "audio/mpeg", ".ogg": "audio/ogg", ".opus": "audio/ogg",
-    ".m4a": "audio/mp4", ".mp4": "audio/mp4", ".aac": "audio/aac", ".webm": "audio/webm",
-}  # fmt: skip
+BITS_PER_SECOND = 16_000
+"""Of speech that is still clear: 2 kB a second, a sixteenth of the samples."""
+SHORTEST_S = 5.0
+"""A clip of which less than this has room is not inlined."""
+BYTES_PER_SECOND = 1.1 * BITS_PER_SECOND / 8 * 4 / 3
+"""In the page: base64 makes four characters of three bytes, and the encoder keeps its rate on average only."""
+MIME = "audio/webm"
+"""Of a container that browsers have played with Opus in it the longest."""
+CHUNK = SAMPLE_RATE * 30
+"""Samples that are handed to the encoder at once: an hour of sound must not be copied whole."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """A clip's audio as a URI, or a note on where it is."""
+    """A clip's sound as a URI, or a note on where it is; a note beside a URI says what is left out."""
 
     uri: str
     note: str
@@ -49,22 +57,52 @@ def inlined(
     return sounds
 
 
-def _sound(path: Path, recorded: str, left: int) -> Sound:
-    kind = MIME.get(path.suffix.lower())
-    if kind is None:
-        return Sound("", f"not inlined (browsers may not play {path.suffix or 'it'}): {place(path)}")
+def compressed(pcm: Pcm) -> bytes:
+    """Samples as Opus in a WebM container, by FFmpeg.
+
+    Args:
+        pcm: int16 [n_samples], mono, 16 kHz.
+    """
+    import av
+
+    file = io.BytesIO()
+    with av.open(file, "w", format="webm") as container:
+        stream = container.add_stream("libopus", rate=SAMPLE_RATE, layout="mono")
+        stream.bit_rate = BITS_PER_SECOND
+        stream.options = {"application": "voip", "compression_level": "1", "frame_duration": "60"}
+        for start, chunk in _chunks(pcm):
+            frame = av.AudioFrame.from_ndarray(chunk[None], format="s16", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = SAMPLE_RATE, start, Fraction(1, SAMPLE_RATE)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return file.getvalue()
+
+
+def _chunks(pcm: Pcm) -> Iterator[tuple[int, Pcm]]:
+    for start in range(0, len(pcm), CHUNK):
+        yield start, pcm[start : start + CHUNK]
+
+
+def _sound(path: Path, recorded: str, room: int) -> Sound:
     if not exists(path):
         return NOT_FOUND
-    if not path.is_file():  # opening a pipe would wait for ever
-        return Sound("", f"not inlined (no regular file): {place(path)}")
+    seconds = room / BYTES_PER_SECOND
+    if seconds < SHORTEST_S:
+        return Sound("", f"not inlined (the page's room for sound is used up): {place(path)}")
     try:
-        size = path.stat().st_size
-        if size > CLIP_LIMIT or size * 4 / 3 + 64 > left:  # base64 makes four characters of three bytes
-            why = "larger than the page inlines" if size > CLIP_LIMIT else "the page's room for audio is used up"
-            return Sound("", f"not inlined ({size / 1e6:.2f} MB, {why}): {place(path)}")
-        content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() != recorded:
+        audio.require(path)
+        if file_sha256(path) != recorded:
             return Sound("", f"not inlined (not the audio that this run recorded): {place(path)}")
-        return Sound(f"data:{kind};base64,{base64.b64encode(content).decode()}", "")
-    except OSError as error:
-        return Sound("", f"not inlined ({error.strerror}): {place(path)}")
+        content, note = _fitting(path, seconds)
+    except (AudioError, OSError) as error:
+        return Sound("", f"not inlined ({error})")
+    return Sound(f"data:{MIME};base64,{base64.b64encode(content).decode()}", note)
+
+
+def _fitting(path: Path, seconds: float) -> tuple[bytes, str]:
+    """The compressed sound, and what of it is left out."""
+    pcm = audio.read(path).pcm
+    fitting = pcm[: int(seconds * SAMPLE_RATE)]
+    whole, kept = (f"{len(samples) / SAMPLE_RATE:.0f} s" for samples in (pcm, fitting))
+    note = f"the first {kept} of {whole}: {place(path)}" if len(fitting) < len(pcm) else ""
+    return compressed(fitting), note
