@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from whisper_parity.compare.comparison import Comparison
-from whisper_parity.compare.text import TextEdit
+from whisper_parity.compare.text import TextDiff, TextEdit
 from whisper_parity.explain.explanation import Cause, Explanations
 from whisper_parity.judge.verdict import Grade, Outcome, RungResult
 from whisper_parity.run.report import Judged, Report, Row, StageInfo
@@ -27,6 +27,14 @@ KINDS = {
     "special tokens": "shows special tokens",
 }
 """What a stage does that shows a finding of a kind; of lost and invented text the words are counted."""
+
+
+DONE: Mapping[str, Callable[[TextEdit], bool]] = {
+    "loses": lambda edit: not edit.hypothesis,
+    "invents": lambda edit: not edit.reference,
+    "changes": lambda edit: bool(edit.reference and edit.hypothesis),
+}
+"""What an edit does to a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,16 +119,17 @@ def opening(report: Report, explanations: Sequence[Explanations] = ()) -> Openin
 def first_failing(row: Row) -> RungResult | None:
     """The first rung of a row that fails, in the order of the flow; None where none does."""
     failing = [rung for rung in row.verdict.rungs if rung.grade is Grade.FAIL]
-    return min(failing, key=lambda rung: _place(rung.rung), default=None)
+    return min(failing, key=lambda rung: place(rung.rung), default=None)
 
 
 def decided_by(row: Row) -> Judged | None:
-    """The comparison that made a row diverge: the one against the parent where both do; else that against the parent."""
+    """The comparison that made a row diverge, against the parent first; that against the parent where none did."""
     sides = [side for side in (row.vs_parent, row.vs_root) if side]
     return next((side for side in sides if side.verdict.outcome is Outcome.DIVERGED), next(iter(sides), None))
 
 
-def _place(rung: str) -> int:
+def place(rung: str) -> int:
+    """Sort key of rungs in the order of the flow."""
     return FLOW.index(rung) if rung in FLOW else len(FLOW)
 
 
@@ -148,6 +157,7 @@ def _broken(report: Report, stage: StageInfo, explanations: Sequence[Explanation
 def _diverged(stage: StageInfo, rows: list[Row], count: int, explanations: Sequence[Explanations]) -> Broken:
     decided = [(row, side) for row in rows if (side := decided_by(row))]
     changes = [change for row, side in decided for change in _changes(row, side.comparison)]
+    changes.sort(key=lambda change: change.edit_class in ("punctuation", "case"))
     clips = tuple(row.clip for row in rows)
     does = _damage([side.comparison for _, side in decided], rows)
     return Broken(
@@ -170,15 +180,17 @@ def _is_inherited(row: Row) -> bool:
 
 
 def _first_rungs(rows: Sequence[Row]) -> Iterator[tuple[str, str, int]]:
-    first: dict[str, list[RungResult]] = {}
-    for rung in filter(None, map(first_failing, rows)):
-        first.setdefault(rung.rung, []).append(rung)
-    for name in sorted(first, key=_place):
-        yield name, first[name][0].reason, len(first[name])
+    first: dict[str, list[tuple[str, RungResult]]] = {}
+    for row in rows:
+        if rung := first_failing(row):
+            first.setdefault(rung.rung, []).append((row.clip, rung))
+    for name in sorted(first, key=place):
+        clip, rung = first[name][0]
+        yield name, f"{clip}: {rung.reason}" if len(rows) > 1 else rung.reason, len(first[name])
 
 
 def _changes(row: Row, comparison: Comparison) -> Iterator[Changed]:
-    """Runs of changed units, words before marks."""
+    """Runs of changed units."""
     edits = comparison.text.edits if comparison.text else ()
     joiner = "" if comparison.text and comparison.text.leading == "cer" else " "
     runs: list[list[TextEdit]] = []
@@ -187,7 +199,7 @@ def _changes(row: Row, comparison: Comparison) -> Iterator[Changed]:
             runs[-1].append(edit)
         else:
             runs.append([edit])
-    for run in sorted(runs, key=lambda run: run[0].edit_class == "punctuation"):
+    for run in runs:
         texts = [joiner.join(filter(None, side)) for side in zip(*((edit.reference, edit.hypothesis) for edit in run))]
         yield Changed(row.clip, row.stage, texts[0], texts[1], run[0].edit_class)
 
@@ -202,20 +214,27 @@ def _damage(comparisons: Sequence[Comparison], rows: Sequence[Row]) -> str:
     """What the rows have in common, in words."""
     texts = [comparison.text for comparison in comparisons if comparison.text]
     edits = [edit for text in texts for edit in text.edits]
-    of_words = [edit for edit in edits if edit.edit_class == "word"]
-    noun = "character" if texts and all(text.leading == "cer" for text in texts) else "word"
-    counts = (
-        ("loses", sum(not edit.hypothesis for edit in of_words), noun),
-        ("invents", sum(not edit.reference for edit in of_words), noun),
-        ("changes", sum(bool(edit.reference and edit.hypothesis) for edit in of_words), noun),
-        ("changes", sum(edit.edit_class == "number" for edit in edits), "number"),
-    )
-    told = [f"{verb} {_counted(count, what)}" for verb, count, what in counts if count]
+    told = list(filter(None, (_told(verb, done, texts) for verb, done in DONE.items())))
+    if numbers := sum(edit.edit_class == "number" for edit in edits):
+        told.append(f"changes {_counted(numbers, 'number')}")
     told = [*dict.fromkeys(KINDS[kind] for row in rows for kind in _kinds(row) if kind in KINDS), *told]
     marks = sum(edit.edit_class in ("punctuation", "case") for edit in edits)
     if not told and marks:
         told = [f"changes {_counted(marks, 'mark')} or capital letters"]
     return _listed(told) or _without_words(rows)
+
+
+def _told(verb: str, done: Callable[[TextEdit], bool], texts: Sequence[TextDiff]) -> str:
+    """As in "loses 2 words and 3 characters": of words that no blanks separate, characters are counted."""
+    counts = {"word": 0, "character": 0}
+    for text in texts:
+        noun = "character" if text.leading == "cer" else "word"
+        counts[noun] += sum(edit.edit_class == "word" and done(edit) for edit in text.edits)
+    return (
+        f"{verb} {_listed(told)}"
+        if (told := [_counted(count, noun) for noun, count in counts.items() if count])
+        else ""
+    )
 
 
 def _kinds(row: Row) -> list[str]:
