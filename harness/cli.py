@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from whisper_parity import cli_site, cli_weights, project
+from whisper_parity import cli_features, cli_site, cli_weights, project
 from whisper_parity.cli_group import Group
 from whisper_parity.errors import ParityError
 from whisper_parity.project import Project
@@ -340,7 +340,14 @@ def history(metric: str | None, stage: str | None) -> None:
     histories.show(histories.rebuild(_reports()), stdout(), metric, stage)
 
 
-for command in (cli_site.doctor, cli_site.backends, cli_site.cache, cli_site.trust, cli_weights.weights):
+for command in (
+    cli_site.doctor,
+    cli_site.backends,
+    cli_site.cache,
+    cli_site.trust,
+    cli_weights.weights,
+    cli_features.features,
+):
     main.add_command(command)
 
 

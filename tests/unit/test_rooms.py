@@ -17,6 +17,7 @@ ORDER = (
 """A room imports only rooms that stand before it."""
 FACES = {
     "cli",
+    "cli_features",
     "cli_group",
     "cli_site",
     "cli_weights",
