@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import json
+import re
 import shutil
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +33,7 @@ from whisper_parity.gate.result import GateResult, RuleResult, Statistic
 from whisper_parity.judge import verdict
 from whisper_parity.judge.verdict import Outcome, Verdict
 from whisper_parity.project import Project
+from whisper_parity.report.html import later
 from whisper_parity.run import options as run_options
 from whisper_parity.run import report as records
 from whisper_parity.run.collect import written_limits
@@ -99,6 +104,16 @@ def mostly_sound(folder: Path, cache: Path, clips: int) -> Path:
 
 def _renamed(original: Trace, clip: str) -> Trace:
     return Trace(dataclasses.replace(original.header, clip=clip), original.windows)
+
+
+def whole(path: Path) -> str:
+    """A page's text, with that of the clips that it unpacks on demand."""
+    text = path.read_text("utf-8")
+    data = re.search(r'<script type="application/json" id="later">(.*?)</script>', text, re.DOTALL)
+    assert data
+    packs = json.loads(data[1])["packs"]
+    unpacked = [json.loads(zlib.decompress(base64.b64decode(pack), later.RAW)) for pack in packs]
+    return "\n".join([text, *(body for pack in unpacked for body in pack.values())])
 
 
 def report(rows: list[Row]) -> Report:

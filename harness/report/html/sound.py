@@ -71,7 +71,7 @@ def compressed(pcm: Pcm, bit_rate: int = BEST) -> bytes:
     import av
 
     file = io.BytesIO()
-    with av.open(file, "w", format="webm") as container:
+    with av.open(file, "w", format="webm", options={"fflags": "+bitexact"}) as container:  # without random ids
         stream = container.add_stream("libopus", rate=SAMPLE_RATE, layout="mono")
         stream.bit_rate = bit_rate
         stream.options = {"application": "voip", "compression_level": "1", "frame_duration": "60"}
