@@ -59,8 +59,13 @@ class RunComparison:
         return 1 if self.missing or any(change.is_worse for change in self.changes) else 0
 
 
-def compare_runs(first: RunFolder, second: RunFolder) -> RunComparison:
+def compare_runs(first: RunFolder, second: RunFolder, *, with_traces: bool = True) -> RunComparison:
     """Compare two runs cell by cell: verdicts, texts, and traces where both kept them.
+
+    Args:
+        first: the earlier one.
+        second: the later one.
+        with_traces: False for what the reports say alone, which reads no tensor.
 
     Raises:
         RecordError: one of them is no run, or they have no cell in common.
@@ -74,8 +79,9 @@ def compare_runs(first: RunFolder, second: RunFolder) -> RunComparison:
         if other is None:
             missing.append(_named(cell))
         else:
-            traces = _trace(first, before, cell), _trace(second, after, other)
-            changes.append(Change(cell.clip, cell.stage, cell, other, _judge_traces(*traces, table)))
+            ours = _trace(first, before, cell) if with_traces else None
+            theirs = _trace(second, after, other) if with_traces else None
+            changes.append(Change(cell.clip, cell.stage, cell, other, _judge_traces(ours, theirs, table)))
     if not changes:
         raise RecordError(
             f"{first.path} and {second.path} have no cell in common: {_content(before)}, and {_content(after)}",

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
+from tests.support import pages
 from tests.support.checkout import CHECKOUT
 from whisper_parity.explain import explain as explaining
 from whisper_parity.explain.explanation import Explanations
@@ -64,7 +65,7 @@ def test_a_word_is_explained_down_to_the_layer(run, explain):
     assert (found.spread, found.answered) == (True, True)
     assert each.layers[0].faithful
     assert 0 < each.weight.margin < 0.1 < each.weight.flip_probability < 0.5
-    page = (run / "index.html").read_text("utf-8")
+    page = pages.whole(run / "index.html")
     assert "the encoder of tflite:int8 alone reproduces it" in page
 
 
