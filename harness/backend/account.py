@@ -39,8 +39,8 @@ class AccountWindow:
 class Account:
     """Everything that a program says of one sound, beside its tensors."""
 
-    text: str
-    """Exactly as it was written, blanks at its ends included."""
+    text: str | None
+    """Exactly as it was written, blanks at its ends included; None where only tensors were handed over."""
     windows: tuple[AccountWindow, ...]
     language: str | None = None
     """The Whisper code that it says it decoded; None where it does not say."""

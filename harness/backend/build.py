@@ -129,7 +129,7 @@ def _obtained(workshop: Workshop, stage: str) -> Artifact:
         files = _given(workshop, backend, name)
         if files is not None:
             return files
-        if not workshop.build_missing:
+        if not workshop.build_missing and given.has_halves(backend, workshop.checkpoint, name):
             raise given.missing(workshop.given, backend, workshop.checkpoint, name)
     return _cached_or_built(workshop, backend, name, _obtained(replace(workshop, build_missing=True), source))
 

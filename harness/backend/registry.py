@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from whisper_parity.backend import settings, trust
 from whisper_parity.backend.contract import Availability, Backend
-from whisper_parity.backend.facets import Configurable, Limited, Spreading, Table
+from whisper_parity.backend.facets import Borrowing, Configurable, Limited, Spreading, Table
 from whisper_parity.backend.stage import Stage, StageName
 from whisper_parity.backend.trust import Program
 from whisper_parity.errors import ConfigError, ParityError, UnavailableError, UsageError, first_line, mapped
@@ -37,6 +37,7 @@ class Backends:
         self._points = {point.name: point for point in entry_points(group=GROUP)}
         self._imported: dict[str, Backend] = {}
         self._settings: dict[str, Any] = {}
+        self._lent: set[str] = set()
         for name, table in (tables or {}).items():
             if name not in self._points:
                 raise ConfigError(f"[backends.{name}]: no such backend", hint=f"Known: {', '.join(self.names)}")
@@ -70,7 +71,11 @@ class Backends:
             if name not in self._points:
                 raise UsageError(f"no backend called {name!r}", hint=f"Use one of {', '.join(self.names)}")
             self._imported[name] = _import(self._points[name])
-        return self._imported[name]
+        backend = self._imported[name]
+        if isinstance(backend, Borrowing) and name not in self._lent:
+            self._lent.add(name)
+            self._imported[name] = backend = backend.lent(self.get(backend.borrows))
+        return backend
 
     def of(self, stage: str) -> Backend:
         """The backend of a stage."""

@@ -24,7 +24,7 @@ from whisper_parity.compare.tensor import TensorDiff
 from whisper_parity.compare.text import TextDiff
 from whisper_parity.compare.token import TokenDiff
 from whisper_parity.decode.loop import TeacherForced
-from whisper_parity.model.vocabulary import token_text
+from whisper_parity.model.vocabulary import eot_of, token_text
 from whisper_parity.trace.trace import Trace, WindowTrace, share_windows
 
 Encoding = NDArray[np.float32]
@@ -48,6 +48,20 @@ class TensorComparison:
     name: str
     """"encoder_output" or "logits"."""
     diff: TensorDiff
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Where the tokens of a program that gives no logits leave the reference's, under the same tokens before."""
+
+    window: int
+    step: int
+    reference_token: int
+    candidate_token: int
+    reference_text: str
+    candidate_text: str
+    margin: float
+    """Reference logit of its own choice minus that of the candidate's choice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +98,8 @@ class Comparison:
     """Steps whose margin is that of a tie on this edge: near flips, flipped or not."""
     findings: tuple[Finding, ...] = ()
     """Named findings of the texts, worst first: loops, lost and invented text."""
+    split: Split | None = None
+    """The first step of a program without logits that differs; None where none does, or the reference has no logits."""
     columns: tuple[ShiftedColumns, ...] = ()
     """Columns of the logits that are off by the same at every step, the largest shift first."""
 
@@ -122,13 +138,12 @@ def compare(reference: Trace, candidate: Trace, n_vocab: int, tie_margin: float 
         noise=math.sqrt(float(np.mean(moved**2))) if moved.size else None,
         smallest_margin=float(margins.min()) if margins.size else None,
         tokens=tokens,
-        text=compare_texts(
-            reference=reference.header.text, hypothesis=candidate.header.text, language=reference.header.language
-        ),
+        text=_text_diff(reference, candidate),
         edits_at_boundaries=boundaries.edits_at(tokens, pairs) if tokens else (),
-        findings=recorded.of_traces(reference, candidate),
+        findings=recorded.of_traces(reference, candidate) if candidate.header.has_text else (),
         steps=margins.size,
         steps_at_risk=steps_at_risk([r for r, _ in forced], tie_margin),
+        split=_split(reference, candidate, n_vocab),
         columns=columns.shifted([(r.logits, c.logits) for r, c in forced], n_vocab),
     )
 
@@ -174,6 +189,29 @@ def _token_diff(reference: Trace, candidate: Trace, n_vocab: int) -> TokenDiff |
     if not (reference.header.names_tokens and candidate.header.names_tokens):
         return None
     return token.token_diff(reference.header.tokens, candidate.header.tokens, n_vocab)
+
+
+def _text_diff(reference: Trace, candidate: Trace) -> TextDiff | None:
+    """How the texts differ; None where one of the two has none."""
+    ours, theirs = reference.header, candidate.header
+    if not (ours.has_text and theirs.has_text):
+        return None
+    return compare_texts(reference=ours.text, hypothesis=theirs.text, language=ours.language)
+
+
+def _split(reference: Trace, candidate: Trace, n_vocab: int) -> Split | None:
+    account = candidate.header.account
+    if account is None or not account.names_tokens:
+        return None
+    eot = eot_of(n_vocab)
+    for ours, theirs in zip(reference.windows, account.windows):
+        forced, chosen = ours.teacher_forced, (*(theirs.tokens or ()), eot)
+        for step, (choice, token_id) in enumerate(zip(map(int, forced.choices), chosen)):
+            if choice != token_id:
+                margin = float(forced.logits[step, choice]) - float(forced.logits[step, token_id])
+                texts = (token_text(n_vocab, [choice]), token_text(n_vocab, [token_id]))
+                return Split(ours.header.index, step, choice, token_id, *texts, margin)
+    return None
 
 
 def _broken_premise(reference: Trace, candidate: Trace) -> BrokenPremise | None:

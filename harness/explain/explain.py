@@ -16,7 +16,7 @@ from whisper_parity.compare import boundaries, recorded
 from whisper_parity.compare.comparison import compare
 from whisper_parity.compare.results import ResultComparison
 from whisper_parity.errors import ParityError, RecordError, UnavailableError, UsageError
-from whisper_parity.explain import causes, crossfeed, edges, layers, moved, parts, policies, weight
+from whisper_parity.explain import causes, crossfeed, edges, layers, moved, parts, policies, program, weight
 from whisper_parity.explain.answers import Answers
 from whisper_parity.explain.bench import Bench
 from whisper_parity.explain.bench import bench as opened_bench
@@ -65,6 +65,11 @@ def explain(bench: Bench, clip: Clip, spec: str, *, detail: bool = False) -> Exp
     reference = edges.reference_of(bench.plan.stages, bench.plan.root_of(spec) or bench.plan.root, spec)
     if reference is None or reference not in traces:
         return Explanations(clip.name, spec, (), (), (*missing, _no_reference(spec, reference)), compared=False)
+    if traces[spec].header.account is not None and traces[reference].windows:
+        result = program.explained(bench, clip, spec, traces, reference)
+        result = replace(result, missing=(*missing, *result.missing))
+        serial.write(bench.plan.folder.explanation(clip.name, spec), result)
+        return result
     if not _is_of_window(traces[reference], traces[spec]):
         missing += _unpaired(traces[reference], traces[spec])
     changed = differences(traces[reference], traces[spec])

@@ -216,7 +216,7 @@ def worse_metrics(expected: Approved, edge: evidence.EdgeEvidence, worse_by_db: 
     return worse, compared
 
 
-COMPARED = ("encoder_output_snr_db", "logits_snr_db", "flips", "errors")
+COMPARED = ("features_snr_db", "encoder_output_snr_db", "logits_snr_db", "flips", "errors")
 """Metrics of an approved cell that a run may not worsen."""
 
 

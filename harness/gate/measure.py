@@ -8,9 +8,11 @@ from whisper_parity.compare import logits, tensor, text
 from whisper_parity.compare.comparison import Comparison
 from whisper_parity.compare.normalise import compare_texts
 from whisper_parity.compare.text import ErrorCounts
+from whisper_parity.judge import program
 from whisper_parity.run.report import Judged, Row
 
 HIGHER_IS_BETTER: dict[str, bool] = {
+    "features_snr_db": tensor.HIGHER_IS_BETTER["snr_db"],
     "encoder_output_snr_db": tensor.HIGHER_IS_BETTER["snr_db"],
     "logits_snr_db": tensor.HIGHER_IS_BETTER["snr_db"],
     "kl_max": logits.HIGHER_IS_BETTER["kl_max"],
@@ -30,6 +32,9 @@ HIGHER_IS_BETTER: dict[str, bool] = {
     "punctuation_per_thousand": text.HIGHER_IS_BETTER["punctuation"],
     "no_regression_rate": True,
     "findings": False,
+    "prompt_faults": False,
+    "detokenise_faults": False,
+    "end_faults": False,
     "seconds": False,
 }
 """Direction of every judged or charted figure, from the metric's own module where it has one."""
@@ -43,6 +48,13 @@ def within(name: str, value: float, limit: float) -> bool:
 def goodness(name: str, value: float) -> float:
     """A figure with its sign turned so that higher is better."""
     return value if HIGHER_IS_BETTER[name] else -value
+
+
+def features_snr_db(cell: Row) -> float | None:
+    """Lowest SNR of the input features that a program computed itself, over all windows and their parts [dB]."""
+    diffs = cell.program.features if cell.program else ()
+    lowest = [program.lowest_db(diff) for diff in diffs]
+    return min((value for value in lowest if value is not None), default=None)
 
 
 def encoder_output_snr_db(comparison: Comparison) -> float | None:
@@ -108,6 +120,7 @@ def cell(cell: Row) -> dict[str, float]:
             "steps_at_risk": comparison.steps_at_risk if comparison.steps else None,
             "punctuation": punctuation(comparison),
         }
+    figures["features_snr_db"] = features_snr_db(cell)
     if cell.vs_transcript:
         figures["errors"] = cell.vs_transcript.leading_counts.errors
     return {name: value for name, value in figures.items() if value is not None and not math.isnan(value)}

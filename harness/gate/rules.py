@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,9 @@ from whisper_parity.compare.text import total
 from whisper_parity.errors import ConfigError, ParityError
 from whisper_parity.gate import evidence, measure
 from whisper_parity.gate.evidence import CellEvidence, EdgeEvidence
+from whisper_parity.gate.program_rules import BEFORE, BEHIND
 from whisper_parity.gate.result import RuleResult
+from whisper_parity.gate.rule import Measured, Rule, counted, number
 from whisper_parity.judge import verdict
 from whisper_parity.judge.tolerance import MULTIPLES, Tolerance
 
@@ -28,30 +30,6 @@ NOT_JUDGED = "none"
 UNJUDGED = "not judged"
 """In place of a limit: the rule is switched off on this edge."""
 DEFAULT = "default"
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """A rule's measurement on an edge."""
-
-    value: float | None
-    """None when nothing could be measured, which fails any limit."""
-    words: str
-    clips: tuple[str, ...]
-    """The deciding clips, worst first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One rule: its measurement and the wording of its limit."""
-
-    name: str
-    rung: str
-    limit: str
-    """Wording with {} for the number: "at least {} dB"."""
-    measure: Callable[[str, Sequence[CellEvidence], Tolerance], Measured]
-    by_language: bool = False
-    """Judged per language even where no language has its own limit: WER and CER are never mixed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +73,24 @@ def limit(table: Table, edge: EdgeEvidence, name: str, language: str = "") -> Li
 
 
 def judge(edge: EdgeEvidence, table: Table) -> list[RuleResult]:
-    """Every rule on one edge, in the order of the ladder."""
+    """Every rule on one edge, in the order of the ladder; those of programs where a program shows what they judge."""
+    rules = (*_of_programs(edge, BEFORE), *RULES, *_of_programs(edge, BEHIND))
     return [
-        _apply(rule, edge, pairs, language, table) for rule in RULES for language, pairs in _groups(rule, edge, table)
+        _apply(rule, edge, pairs, language, table) for rule in rules for language, pairs in _groups(rule, edge, table)
     ]
+
+
+def _of_programs(edge: EdgeEvidence, rules: Sequence[Rule]) -> list[Rule]:
+    """Rules of the rungs that a clip of this edge has."""
+    rungs = {rung.rung for pair in edge.pairs if pair.row and pair.row.program for rung in pair.row.program.rungs}
+    return [rule for rule in rules if rule.rung in rungs]
 
 
 def premises(edge: EdgeEvidence) -> RuleResult:
     """Names, shapes, dtypes and finiteness hold on every clip; behind a broken premise nothing was compared."""
     broken = {pair.clip: pair.comparison.broken for pair in edge.pairs if pair.judged and pair.comparison.broken}
     reasons = [f"{b.tensor}: {b.premise} broken on {clip}: {b.reason}" for clip, b in broken.items() if b]
-    words = f"{len(reasons)} broken; {reasons[0]}" if reasons else f"all hold on {_count(len(edge.pairs), 'clip')}"
+    words = f"{len(reasons)} broken; {reasons[0]}" if reasons else f"all hold on {counted(len(edge.pairs), 'clip')}"
     measured = Measured(None, words, tuple(broken))
     limit = "names, shapes, dtypes and finiteness hold"
     kept = not broken and bool(edge.pairs)
@@ -155,17 +140,10 @@ def _result(
     first = missing[0]
     reason = first.missing or "a premise is broken"
     words = (
-        f"no result on {len(missing)} of {_count(len(pairs), 'clip')}, first {first.clip} ({reason}); {measured.words}"
+        f"no result on {len(missing)} of {counted(len(pairs), 'clip')}, first {first.clip} ({reason}); {measured.words}"
     )
     clips = (*(pair.clip for pair in missing), *measured.clips)
     return RuleResult(name, edge.name, language, limit, words, False, tuple(dict.fromkeys(clips)), source)
-
-
-def number(name: str, value: float) -> str:
-    """A limit or actual for display: rates in per cent, the rest with three digits."""
-    if name in ("text_rate", "text_delta", "no_regression_rate"):
-        return f"{value:.2%}"
-    return f"{value:.3g}"
 
 
 def _worst_clip(name: str, pairs: Sequence[CellEvidence], _: Tolerance) -> Measured:
@@ -174,7 +152,7 @@ def _worst_clip(name: str, pairs: Sequence[CellEvidence], _: Tolerance) -> Measu
     values = {pair.clip: figure(pair.comparison) for pair in pairs}
     unknown = tuple(clip for clip, value in values.items() if value is None)
     if unknown or not values:
-        return Measured(None, f"not measured on {_count(len(unknown), 'clip')}" if unknown else "no clip", unknown)
+        return Measured(None, f"not measured on {counted(len(unknown), 'clip')}" if unknown else "no clip", unknown)
     ranked = sorted(values, key=lambda clip: measure.goodness(name, values[clip]))
     worst = values[ranked[0]]
     unit = {"kl_max": " nat", "top_movement": " logit"}.get(name, " dB")
@@ -212,7 +190,7 @@ def _no_steps(pairs: Sequence[CellEvidence]) -> Measured | None:
     """An unknown measurement where a clip has no logits: flips cannot be counted there."""
     unknown = tuple(pair.clip for pair in pairs if not pair.comparison.steps)
     if unknown or not pairs:
-        return Measured(None, f"no logits on {_count(len(unknown), 'clip')}" if unknown else "no clip", unknown)
+        return Measured(None, f"no logits on {counted(len(unknown), 'clip')}" if unknown else "no clip", unknown)
     return None
 
 
@@ -228,7 +206,7 @@ def _text_rate(name: str, pairs: Sequence[CellEvidence], _: Tolerance) -> Measur
 def _text_delta(name: str, pairs: Sequence[CellEvidence], _: Tolerance) -> Measured:
     unknown = tuple(pair.clip for pair in pairs if not pair.truth)
     if unknown or not pairs:
-        return Measured(None, f"nothing to count errors against on {_count(len(unknown), 'clip')}", unknown)
+        return Measured(None, f"nothing to count errors against on {counted(len(unknown), 'clip')}", unknown)
     errors = {
         pair.clip: 0 if pair.expected else pair.truth[0].errors - pair.truth[1].errors for pair in pairs if pair.truth
     }
@@ -247,12 +225,12 @@ def _punctuation(_: str, pairs: Sequence[CellEvidence], __: Tolerance) -> Measur
 def _no_regression(name: str, pairs: Sequence[CellEvidence], _: Tolerance) -> Measured:
     unknown = tuple(pair.clip for pair in pairs if not pair.truth)
     if unknown or not pairs:
-        return Measured(None, f"nothing to count errors against on {_count(len(unknown), 'clip')}", unknown)
+        return Measured(None, f"nothing to count errors against on {counted(len(unknown), 'clip')}", unknown)
     more = {pair.clip: 0 if pair.expected else pair.truth[0].errors - pair.truth[1].errors
             for pair in pairs if pair.truth}  # fmt: skip
     worse = sorted((clip for clip, count in more.items() if count > 0), key=lambda clip: -more[clip])
     share = 1 - len(worse) / len(more)
-    return Measured(share, f"{number(name, share)}: {len(worse)} of {_count(len(more), 'clip')} worse", tuple(worse))
+    return Measured(share, f"{number(name, share)}: {len(worse)} of {counted(len(more), 'clip')} worse", tuple(worse))
 
 
 def _findings(_: str, pairs: Sequence[CellEvidence], tolerance: Tolerance) -> Measured:
@@ -261,14 +239,14 @@ def _findings(_: str, pairs: Sequence[CellEvidence], tolerance: Tolerance) -> Me
     }
     worst = [(clip, items[0]) for clip, items in by_clip.items() if items]
     ranked = sorted(worst, key=lambda at: (KINDS.index(at[1].kind), -at[1].count))
-    words = _count(len(ranked), "clip") + (f", {ranked[0][0]}: {ranked[0][1].sentence}" if ranked else "")
+    words = counted(len(ranked), "clip") + (f", {ranked[0][0]}: {ranked[0][1].sentence}" if ranked else "")
     return Measured(len(ranked), words, tuple(clip for clip, _ in ranked))
 
 
 def _summed(counts: Mapping[str, int], scale: float, what: str) -> Measured:
     count: int = sum(counts.values())
     worst = sorted((clip for clip, count in counts.items() if count > 0), key=lambda clip: -counts[clip])
-    return Measured(count * scale, _count(count, what), tuple(worst))
+    return Measured(count * scale, counted(count, what), tuple(worst))
 
 
 def _per_thousand(counts: Mapping[str, int], length: int, what: str, unit: str) -> Measured:
@@ -277,7 +255,7 @@ def _per_thousand(counts: Mapping[str, int], length: int, what: str, unit: str) 
     if not length and summed.clips:
         return Measured(None, f"{summed.words} in 0 {unit}s", summed.clips)
     return Measured(
-        summed.value, f"{summed.value:.3g} per thousand: {summed.words} in {_count(length, unit)}", summed.clips
+        summed.value, f"{summed.value:.3g} per thousand: {summed.words} in {counted(length, unit)}", summed.clips
     )
 
 
@@ -286,16 +264,13 @@ def _rate(name: str, errors: Mapping[str, int], length: int, sign: str = "") -> 
     count = sum(errors.values())
     worst = sorted((clip for clip, count in errors.items() if count > 0), key=lambda clip: -errors[clip])
     if not length:
-        return Measured(0.0 if count <= 0 else None, f"n/a: {_count(count, 'error')} against empty texts", tuple(worst))
+        return Measured(
+            0.0 if count <= 0 else None, f"n/a: {counted(count, 'error')} against empty texts", tuple(worst)
+        )
     rate = count / length
     percent = f"{rate:{sign}.2%}" if sign else number(name, rate)
-    counted = f"{count:+d}" if sign else str(count)
-    return Measured(rate, f"{percent} ({counted} of {length})", tuple(worst))
-
-
-def _count(count: int, what: str) -> str:
-    head, _, rest = what.partition(" ")
-    return f"{count} {what}" if count == 1 else f"{count} {head}s{' ' + rest if rest else ''}"
+    errors_shown = f"{count:+d}" if sign else str(count)
+    return Measured(rate, f"{percent} ({errors_shown} of {length})", tuple(worst))
 
 
 RULES = (
@@ -313,7 +288,7 @@ RULES = (
     Rule("findings", "text", "at most {} clips", _findings),
 )
 
-KEYS = frozenset({rule.name for rule in RULES} | {"worse_by_db"})
+KEYS = frozenset({rule.name for rule in (*BEFORE, *RULES, *BEHIND)} | {"worse_by_db"})
 
 
 def _look_up(table: Table, edge: EdgeEvidence, name: str, language: str) -> tuple[Any, str]:
@@ -352,7 +327,7 @@ def _sourced(edge: str, values: Mapping[str, Any], source: str, where: str) -> d
 def _check_value(edge: str, key: str, value: Any, where: str) -> None:
     if key not in KEYS:
         raise ConfigError(f"{where}: gate edge {edge!r}: no rule {key!r}", hint=f"Known: {', '.join(sorted(KEYS))}")
-    can_borrow = key in MULTIPLES and key in KEYS
+    can_borrow = key in (*MULTIPLES, "features_snr_db") and key in KEYS
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
     if not is_number and value != NOT_JUDGED and not (can_borrow and value == FROM_TOLERANCE):
         words = '"none" or "tolerance"' if can_borrow else '"none"'

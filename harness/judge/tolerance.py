@@ -48,6 +48,8 @@ class Limit:
 class Tolerance:
     """The limits of one edge."""
 
+    features_snr_db: Limit
+    """Of the input features that a program computed itself."""
     encoder_output_snr_db: Limit
     logits_snr_db: Limit
     kl_max: Limit
@@ -69,10 +71,10 @@ class Tolerance:
         return self.max_tie_margin / TIE_SIGMAS
 
 
-HIGHER_IS_BETTER = ("encoder_output_snr_db", "logits_snr_db")
+HIGHER_IS_BETTER = ("features_snr_db", "encoder_output_snr_db", "logits_snr_db")
 LIMITS = (*HIGHER_IS_BETTER, "kl_max", "top_movement", "text_rate", "lost_words", "punctuation_edits")
 GRADES = ("token_difference", "finding")
-MULTIPLES = (*HIGHER_IS_BETTER, "kl_max", "top_movement", "max_tie_margin")
+MULTIPLES = ("encoder_output_snr_db", "logits_snr_db", "kl_max", "top_movement", "max_tie_margin")
 """Limits that can be multiples of measured noise: "3 x threads"."""
 _OR_MULTIPLES = ', or multiples of noise as "3 x threads"'
 

@@ -156,10 +156,16 @@ def failing_findings(comparison: Comparison, tolerance: Tolerance) -> tuple[Find
 def _fails(item: Finding, tolerance: Tolerance) -> bool:
     if Grade(tolerance.finding) is not Grade.FAIL:
         return False
-    return item.kind not in OF_WORDS or _grade(item.count, tolerance.lost_words) is Grade.FAIL
+    return item.kind not in OF_WORDS or graded(item.count, tolerance.lost_words) is Grade.FAIL
 
 
-def _grade(value: float, limit: Limit) -> Grade:
+def worse(grade: Grade) -> int:
+    """Sort key of grades, from good to bad; what was not compared comes first."""
+    return _WORSE.index(grade)
+
+
+def graded(value: float, limit: Limit) -> Grade:
+    """Grade of a figure by its limit; NaN fails."""
     sign = 1 if limit.higher_is_better else -1
     if sign * value >= sign * limit.passes:
         return Grade.PASS
@@ -174,7 +180,7 @@ def _snr_result(rung: str, comparison: Comparison, name: str, limit: Limit) -> R
     worst = comparison.worst(name)
     if worst is None:
         return RungResult(rung, Grade.NOT_COMPARED, "text and tokens only")
-    grade = _grade(worst.snr_db, limit)
+    grade = graded(worst.snr_db, limit)
     reason = (
         f"{name} SNR {worst.snr_db:.1f} dB (pass from {limit.passes:g}, drift from {limit.drifts:g}), "
         f"largest error {worst.max_abs_err:.3g} of {worst.max_abs_ref:.3g} at {list(worst.max_abs_err_index)}"
@@ -197,7 +203,7 @@ def _logits_rung(comparison: Comparison, tolerance: Tolerance) -> RungResult:
 def _kl_result(comparison: Comparison, limit: Limit) -> RungResult:
     kl = max(diff.kl_max for diff in comparison.logits)
     reason = f"largest KL of a step {kl:.3g} nat (pass to {limit.passes:g}, drift to {limit.drifts:g})"
-    return RungResult("logits", _grade(kl, limit), reason)
+    return RungResult("logits", graded(kl, limit), reason)
 
 
 def _top_result(comparison: Comparison, limit: Limit) -> RungResult:
@@ -206,7 +212,7 @@ def _top_result(comparison: Comparison, limit: Limit) -> RungResult:
         f"of the top tokens, {diff.top_movement_text!r} moved by {diff.top_movement:.3g} "
         f"at step {diff.top_movement_step} (pass to {limit.passes:g}, drift to {limit.drifts:g})"
     )
-    return RungResult("logits", _grade(diff.top_movement, limit), reason)
+    return RungResult("logits", graded(diff.top_movement, limit), reason)
 
 
 def _column_result(comparison: Comparison, limit: Limit) -> RungResult | None:
@@ -218,7 +224,7 @@ def _column_result(comparison: Comparison, limit: Limit) -> RungResult | None:
         return None
     size = abs(comparison.columns[0].shift)
     reason = f"{columns.describe(comparison.columns)} (pass to {limit.passes:g}, drift to {limit.drifts:g})"
-    return RungResult("logits", _grade(size, limit), reason)
+    return RungResult("logits", graded(size, limit), reason)
 
 
 def _token_rung(comparison: Comparison, tolerance: Tolerance) -> RungResult:
@@ -232,8 +238,25 @@ def _token_rung(comparison: Comparison, tolerance: Tolerance) -> RungResult:
         return RungResult("token", Grade.FAIL if faults else Grade.DRIFT, f"{counts}: {first}")
     if tokens.equal:
         return RungResult("token", Grade.PASS, f"{tokens.candidate_count} tokens identical")
+    if comparison.split:
+        return _split_result(comparison, tolerance)
     grade = Grade.FAIL if comparison.logits else Grade(tolerance.token_difference)
     return RungResult("token", grade, _token_difference(comparison))
+
+
+def _split_result(comparison: Comparison, tolerance: Tolerance) -> RungResult:
+    """Tokens of a program without logits: what follows the first difference follows from it."""
+    split = comparison.split
+    assert split is not None  # noqa: S101 - narrowed by the caller
+    is_tie = 0 <= split.margin <= tolerance.max_tie_margin and not failing_tensors(comparison, tolerance)
+    kind = "a tie" if is_tie else "a fault"
+    where = f"step {split.step}" if split.window == 0 else f"window {split.window}, step {split.step}"
+    return RungResult(
+        "token",
+        Grade.DRIFT if is_tie else Grade.FAIL,
+        f"{where} {split.reference_text!r} -> {split.candidate_text!r} (margin {split.margin:.3g} of the reference, "
+        f"a tie on this edge up to {tolerance.max_tie_margin:.2g}: {kind})",
+    )
 
 
 def _token_difference(comparison: Comparison) -> str:
@@ -255,7 +278,7 @@ def _text_rung(comparison: Comparison, tolerance: Tolerance) -> RungResult:
     counts = text.leading_counts
     by_rate = _rate_grade(counts, tolerance.text_rate)
     marks = text.count("punctuation") + text.count("case")
-    by_marks = _grade(marks, tolerance.punctuation_edits)
+    by_marks = graded(marks, tolerance.punctuation_edits)
     shown = any(item.is_fault and item.kind in LEADING for item in comparison.findings)
     by_findings = Grade.FAIL if failing_findings(comparison, tolerance) else Grade.DRIFT if shown else Grade.PASS
     grade = max(by_rate, by_marks, by_findings, key=_WORSE.index)
@@ -273,7 +296,7 @@ def _rate_grade(counts: ErrorCounts, limit: Limit) -> Grade:
     if not counts.errors:
         return Grade.PASS
     if counts.rate is not None and counts.errors >= FEW:
-        return _grade(counts.rate, limit)
+        return graded(counts.rate, limit)
     return Grade.DRIFT if limit.drifts > limit.passes else Grade.FAIL
 
 

@@ -64,6 +64,11 @@ def spoken(n_vocab: int, tokens: Sequence[int]) -> tuple[int, ...]:
     return tuple(token for token in tokens if token < eot)
 
 
+def eot_of(n_vocab: int) -> int:
+    """The end-of-text token."""
+    return int(tokenizer(n_vocab).eot)
+
+
 def timestamp_begin(n_vocab: int) -> int:
     """The first timestamp token."""
     return int(tokenizer(n_vocab).timestamp_begin)

@@ -10,7 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from whisper_parity.compare.text import TextDiff, total
-from whisper_parity.judge.verdict import Outcome
+from whisper_parity.judge import program
+from whisper_parity.judge.program import ProgramCheck
+from whisper_parity.judge.verdict import Outcome, RungResult, worse
 from whisper_parity.report import numbers
 from whisper_parity.report.numbers import rate
 from whisper_parity.run import order, placement
@@ -112,6 +114,7 @@ def lines(report: Report) -> list[Line]:
         *_transcripts(report),
         *_risks(report),
         *_weights(report),
+        *_programs(report),
         *_placed(report),
         *_states(report),
         *_limits(report),
@@ -219,6 +222,29 @@ def _weights(report: Report) -> list[Line]:
         if not weights.is_good or not weights.was_read:
             lines += [Line(f"weights: {spec}: {sentence}", "yellow") for sentence in weights.sentences[:SENTENCES]]
     return lines
+
+
+def _programs(report: Report) -> list[Line]:
+    """What each program showed of itself: its rungs, the worst clip of each."""
+    lines = []
+    for stage in report.stages:
+        checks = [row.program for row in report.rows if row.stage == stage.spec and row.program]
+        worst: dict[str, RungResult] = {}
+        for rung in (rung for check in checks for rung in check.rungs):
+            worst[rung.rung] = max(worst.get(rung.rung, rung), rung, key=lambda result: worse(result.grade))
+        parts = [f"{name} {result.grade.value}{_lowest(name, checks)}" for name, result in worst.items()]
+        if parts:
+            lines.append(Line(f"program {stage.spec}: {' · '.join(parts)}", "dim"))
+    return lines
+
+
+def _lowest(rung: str, checks: Sequence[ProgramCheck]) -> str:
+    """Of the features their lowest SNR, in brackets."""
+    values = (
+        [program.lowest_db(diff) for check in checks for diff in check.features] if rung == program.FEATURES else []
+    )
+    known = [value for value in values if value is not None]
+    return f" (at least {numbers.decibels(min(known), 1)})" if known else ""
 
 
 def _placed(report: Report) -> list[Line]:

@@ -38,8 +38,8 @@ SAME = 1e-9
 
 HIGHER_IS_BETTER = {
     name: measure.HIGHER_IS_BETTER[name]
-    for name in ("encoder_output_snr_db", "logits_snr_db", "kl_max", "top_movement", "argmax_agreement", "flips",
-                 "steps_at_risk", "punctuation", "wer", "cer", "seconds")
+    for name in ("features_snr_db", "encoder_output_snr_db", "logits_snr_db", "kl_max", "top_movement",
+                 "argmax_agreement", "flips", "steps_at_risk", "punctuation", "wer", "cer", "seconds")
 } | {"wer_to_parent": measure.HIGHER_IS_BETTER["wer"], "cer_to_parent": measure.HIGHER_IS_BETTER["cer"]}  # fmt: skip
 """The figures of a stage over all clips: worst SNR and KL, mean agreement, sums, and corpus rates: `wer` and `cer`
 against the transcripts, `wer_to_parent` and `cer_to_parent` against the parent's texts."""
@@ -156,8 +156,8 @@ def figures(report: Report, stage: StageInfo) -> dict[str, float]:
     stage_cells = [cell for cell in report.rows if cell.stage == stage.spec and cell.label]
     cells = [measure.cell(cell) for cell in stage_cells]
     totals: dict[str, float] = {}
-    for name, combine in (("encoder_output_snr_db", min), ("logits_snr_db", min), ("kl_max", max),
-                          ("top_movement", max), ("flips", sum), ("steps_at_risk", sum),
+    for name, combine in (("features_snr_db", min), ("encoder_output_snr_db", min), ("logits_snr_db", min),
+                          ("kl_max", max), ("top_movement", max), ("flips", sum), ("steps_at_risk", sum),
                           ("punctuation", sum)):  # fmt: skip
         if values := [cell[name] for cell in cells if name in cell]:
             totals[name] = float(combine(values))

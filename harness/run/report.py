@@ -11,6 +11,7 @@ from whisper_parity.compare.comparison import Comparison
 from whisper_parity.compare.finding import Finding
 from whisper_parity.compare.text import TextDiff
 from whisper_parity.errors import RecordError
+from whisper_parity.judge.program import ProgramCheck
 from whisper_parity.judge.verdict import Outcome, Verdict
 from whisper_parity.run.folder import RunFolder
 from whisper_parity.system import serial
@@ -60,6 +61,8 @@ class Row:
     """The text tokens themselves; `tokens` of them."""
     recorded: str = ""
     """When an earlier run recorded it, in `seconds`, and the cache kept it; "" where this run did."""
+    program: ProgramCheck | None = None
+    """What a program did by itself: front end, prompt, detokeniser, end; None for a stage that our loop decodes."""
 
     @property
     def judged(self) -> Judged | None:
@@ -68,9 +71,10 @@ class Row:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """Named findings against the parent, or where there is none against the root."""
+        """Named findings: of a program by itself, then against the parent, or where there is none against the root."""
         sides = [side.comparison.findings for side in (self.vs_parent, self.vs_root) if side]
-        return next(filter(None, sides), ())
+        own = self.program.findings if self.program else ()
+        return (*own, *next(filter(None, sides), ()))
 
 
 def row_without_trace(clip: str, stage: str, verdict: Verdict, reproduce: str) -> Row:

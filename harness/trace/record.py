@@ -135,7 +135,7 @@ def _transcribe(recorder: Recorder, session: Program, clip: Clip, features: Feat
 
 def _transcript(account: Account, language: str | None) -> Transcript:
     """What an account says as a program of openai-whisper's would; prompt and end-of-text are no part of its tokens."""
-    return Transcript(account.text, account.tokens, (), account.language or language)
+    return Transcript(account.text or "", account.tokens, (), account.language or language)
 
 
 def _decode_windows(

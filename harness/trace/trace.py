@@ -131,6 +131,11 @@ class TraceHeader:
         return self.account is None or self.account.names_tokens
 
     @property
+    def has_text(self) -> bool:
+        """Whether its text is known: of a program tensors alone may have been handed over."""
+        return self.account is None or self.account.text is not None
+
+    @property
     def window_s(self) -> float:
         """Length of a window [s]."""
         return self.n_frames / FRAMES_PER_SECOND

@@ -9,8 +9,14 @@ import pytest
 
 from tests.support import runs, traces
 from tests.support.gates import EDGE, failed, noisy, rule
+from whisper_parity.backend.stage import Edge
+from whisper_parity.compare.finding import finding
+from whisper_parity.compare.front_end import FrontEndCause, FrontEndDiff
 from whisper_parity.gate.result import RuleResult
 from whisper_parity.gate.rules import UNJUDGED
+from whisper_parity.judge import tolerance
+from whisper_parity.judge.program import ProgramCheck, checked
+from whisper_parity.project import read_toml
 from whisper_parity.run.report import OrderCheck, Report
 
 pytestmark = pytest.mark.usefixtures("not_in_ci")
@@ -195,3 +201,53 @@ def test_a_stateful_stage(gate):
     found = gate(runs.report(states=(check,)))
     assert failed(found) == [("stateless", "", "")]
     assert rule(found, "stateless", "").actual == "tflite, A B A: logits differ by 0.3"
+
+
+SOUND = FrontEndDiff(0, (1, 80, 3000), (1, 80, 3000), 120.0, 121.0, None, 119.0)
+PADDED = replace(SOUND, padding_db=0.3, causes=(FrontEndCause("padding", "spectrogram padded with 0.0", 120.0),))
+
+
+def of_program(check: dict[str, ProgramCheck]) -> Report:
+    """A run whose last stage is a program: what it did by itself, by clip."""
+    whole = runs.report()
+    for clip in ("one", "two", "three"):
+        sound = checked((SOUND,), {"prompt": (), "detokenise": (), "end": ()}, LIMITS)
+        whole = runs.with_row(whole, clip, "tflite", program=check.get(clip, sound))
+    return whole
+
+
+LIMITS = tolerance.for_edge(read_toml(tolerance.FILE), Edge.parse(EDGE))
+
+
+def test_a_sound_program_passes(gate):
+    """Its four rules are there, and kept."""
+    result = gate(of_program({})).result
+    assert result.passed
+    names = ("features_snr_db", "prompt_faults", "detokenise_faults", "end_faults")
+    assert {name: rule(gate(of_program({})), name).passed for name in names} == dict.fromkeys(names, True)
+
+
+def test_a_front_end_that_is_not_whispers(gate):
+    """The lowest part decides, on the worst clip."""
+    found = gate(of_program({"two": checked((SOUND, PADDED), {}, LIMITS)}))
+    result = rule(found, "features_snr_db")
+    assert (result.passed, result.limit, result.actual) == (False, "at least 40 dB", "0.3 dB on two")
+    assert result.clips[0] == "two"
+
+
+def test_features_that_a_clip_lacks(gate):
+    """A program that wrote none for one clip is not judged by the others."""
+    found = gate(of_program({"three": checked((), {"prompt": ()}, LIMITS)}))
+    result = rule(found, "features_snr_db")
+    assert (result.passed, result.actual, result.clips) == (False, "not measured on 1 clip", ("three",))
+
+
+@pytest.mark.parametrize("rung", ["prompt", "detokenise", "end"])
+def test_a_fault_of_a_program(gate, rung: str):
+    """Each rung has a rule of its own."""
+    fault = finding("wrong prompt", "translate for transcribe")
+    found = gate(of_program({"one": checked((SOUND,), {rung: (fault,)}, LIMITS)}))
+    result = rule(found, f"{rung}_faults")
+    assert (result.passed, result.limit, result.actual, result.clips) == (
+        False, "at most 0 clips", f"1 clip, one: {fault.sentence}", ("one",),
+    )  # fmt: skip

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from whisper_parity.backend import account
 from whisper_parity.clips.clip import Clip
 from whisper_parity.clips.features import Features, clip_features
 from whisper_parity.errors import ParityError
@@ -60,6 +61,15 @@ def picture(clip: Clip | None, recorded: Trace | None, folder: Path | None) -> P
     return _none("no log-mel picture: the audio file is not the one that this run recorded")
 
 
+def own_picture(trace: Trace) -> Picture | None:
+    """The log-mel that a program computed itself, its first window with all frames; None where it is no picture."""
+    values = trace.tensors.get(account.tensor_name(account.FEATURES, 0))
+    plain = None if values is None else np.squeeze(values)
+    if plain is None or plain.ndim != 2 or plain.shape[0] not in MEL_BANDS or not np.isfinite(plain).all():
+        return None
+    return _drawn(plain, plain.shape[1])
+
+
 def png(levels: NDArray[np.uint8]) -> bytes:
     """Shades 0 to LEVELS - 1, uint8 [height, width], as a PNG with a palette; encoded by FFmpeg."""
     import av
@@ -74,7 +84,11 @@ def png(levels: NDArray[np.uint8]) -> bytes:
 
 def _draw(features: Features) -> Picture:
     mel = np.concatenate([window.input_features[0] for window in features.windows], axis=1)
-    frames = min(mel.shape[1], max(1, round(features.seconds * FRAMES_PER_SECOND)))
+    return _drawn(mel, min(mel.shape[1], max(1, round(features.seconds * FRAMES_PER_SECOND))))
+
+
+def _drawn(mel: NDArray[np.float32], frames: int) -> Picture:
+    """The first frames of a log-mel, float32 [n_mels, n_frames]."""
     pool = -(-frames // MAX_WIDTH)
     usable = max(1, frames // pool) * pool
     pooled = mel[::-1, :usable].reshape(mel.shape[0], -1, pool).max(axis=2)  # low frequencies below

@@ -9,14 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whisper_parity.explain.explanation import Explanation
-from whisper_parity.judge.verdict import Outcome
+from whisper_parity.judge.program import FEATURES
+from whisper_parity.judge.verdict import Grade, Outcome
 from whisper_parity.model import vocabulary
 from whisper_parity.report.html import edges, strip
 from whisper_parity.report.html.alignment import Alignment, align
 from whisper_parity.report.html.edges import Point
 from whisper_parity.report.html.names import Cell, cell, clip_anchor, css_class, worst
 from whisper_parity.report.html.recorded import Recorded, Traces
-from whisper_parity.report.html.spectrogram import Picture, picture
+from whisper_parity.report.html.spectrogram import Picture, own_picture, picture
 from whisper_parity.report.html.strip import Strip
 from whisper_parity.run.report import Row, StageInfo
 from whisper_parity.trace.trace import Trace
@@ -39,6 +40,8 @@ class Stop:
     cell: Cell | None
     strip: Strip | None
     explanations: tuple[Explanation, ...]
+    own_features: Picture | None = None
+    """The log-mel that a program computed itself, where it is not Whisper's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,7 @@ class Gathered:
         """Estimated bytes of the stories in the page, without their sounds."""
         pictures = sum(len(story.picture.uri) for story in self.stories)
         stops = [stop for story in self.stories for stop in story.stops]
+        pictures += sum(len(stop.own_features.uri) for stop in stops if stop.own_features)
         strips = sum(len(stop.strip.data) for stop in stops if stop.strip)
         flips = sum(len(stop.strip.differences) for stop in stops if stop.strip)
         return pictures + STRIP_BYTES * strips + FLIP_BYTES * flips + STOP_BYTES * len(stops)
@@ -152,7 +156,16 @@ def _stop(recorded: Recorded, name: str, stage: StageInfo, traces: Traces, sampl
             drawn = strip.strip(reference, candidate, row.vs_parent.comparison, limits, _speaker(reference))
             share = max(1, edges.SAMPLES // len(recorded.clip_names))
             samples[stage.spec].extend(edges.sample(reference, candidate, share))
-    return Stop(stage, row, cell(row) if row else None, drawn, explained)
+    return Stop(stage, row, cell(row) if row else None, drawn, explained, _own_features(row, traces))
+
+
+def _own_features(row: Row | None, traces: Traces) -> Picture | None:
+    """A picture of a program's features where their rung is not green."""
+    rungs = row.program.rungs if row and row.program else ()
+    if row is None or not any(rung.rung == FEATURES and rung.grade is not Grade.PASS for rung in rungs):
+        return None
+    trace = traces.get(row.clip, row.stage)
+    return own_picture(trace) if trace else None
 
 
 def _speaker(trace: Trace) -> strip.TokenText:
