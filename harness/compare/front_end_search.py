@@ -82,7 +82,7 @@ def options(recipe: Recipe, sound: Sound, delays: tuple[int, ...]) -> Iterator[R
         "floor": (1e-5, 1e-6, 1e-8, 1e-12),
         "scale": tuple(SCALES),
     }
-    if len(sound.whole) > sound.n_frames * 160:
+    if sound.may_be_uncut:
         several["is_uncut"] = (True,)
     for name, choices in several.items():
         for choice in choices:

@@ -199,7 +199,7 @@ def _edged(model: Model) -> Model:
         return model
     ways = [(edges, end) for edges, end in product(EDGES, (False, True))]
     recipes = [replace(model.recipe, edges=edges, is_unpadded=end) for edges, end in ways]
-    if len(model.sound.whole) > len(model.sound.samples):
+    if model.sound.may_be_uncut:
         recipes.append(replace(model.recipe, is_uncut=True))
 
     def level(recipe: Recipe) -> float:
