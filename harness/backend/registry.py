@@ -15,11 +15,10 @@ from whisper_parity.backend.stage import Stage, StageName
 from whisper_parity.backend.trust import Program
 from whisper_parity.errors import ConfigError, ParityError, UnavailableError, UsageError, first_line, mapped
 from whisper_parity.project import Project
+from whisper_parity.system import closeness
 
 GROUP = "whisper_parity.backends"
 """Entry-point group in which a package announces a backend, ours included: name = "package.module:Class"."""
-COMMANDS = "whisper_parity.commands"
-"""The same for commands of `parity`: name = "package.module:click command"."""
 
 
 class Backends:
@@ -69,7 +68,7 @@ class Backends:
         """
         if name not in self._imported:
             if name not in self._points:
-                raise UsageError(f"no backend called {name!r}", hint=f"Use one of {', '.join(self.names)}")
+                raise UsageError(f"no backend called {name!r}", hint=_hint(name, self.names))
             self._imported[name] = _import(self._points[name])
         backend = self._imported[name]
         if isinstance(backend, Borrowing) and name not in self._lent:
@@ -156,6 +155,7 @@ class Backends:
         variants = self.get(name.backend).variants
         if ":" in spec and name.variant not in variants and not self.is_window(spec):
             hint = f"Variants: {', '.join(variants)}" if variants else f"Write {name.backend}"
+            hint = closeness.hint(name.variant or "", variants, hint)
             raise UsageError(f"stage {spec!r}: {name.backend} has no variant {name.variant!r}", hint=hint)
 
     def _predecessor(self, name: StageName) -> StageName | None:
@@ -253,19 +253,8 @@ def announced() -> tuple[str, ...]:
     return tuple(sorted(point.name for point in entry_points(group=GROUP)))
 
 
-def commands() -> tuple[str, ...]:
-    """Names of the commands that installed packages add to `parity`."""
-    return tuple(sorted(point.name for point in entry_points(group=COMMANDS)))
-
-
-def command(name: str) -> Any | None:
-    """A command of an installed package; None when no package announces one of that name.
-
-    Raises:
-        UnavailableError: its module does not import.
-    """
-    point = next((point for point in entry_points(group=COMMANDS) if point.name == name), None)
-    return None if point is None else _loaded(point)
+def _hint(name: str, names: Sequence[str]) -> str:
+    return closeness.hint(name, names, f"Use one of {', '.join(names)}")
 
 
 def _import(point: EntryPoint) -> Backend:
