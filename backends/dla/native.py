@@ -126,6 +126,11 @@ def build_id() -> str:
     return hashlib.sha256(listing.encode()).hexdigest()[:16]
 
 
+def app_id() -> str:
+    """Hash of the sources of `parity-whisper`: 12 hexadecimal digits."""
+    return _key(_sources(APP_SOURCE), ())
+
+
 def _options(sanitize: str) -> tuple[str, ...]:
     return (f"-DPARITY_SANITIZE={sanitize}",) if sanitize else ()
 

@@ -19,7 +19,7 @@ from typing import ClassVar
 from whisper_parity.clips import audio, features
 from whisper_parity.compare import front_end_variants, tensor
 from whisper_parity.compare.front_end_layout import as_bands
-from whisper_parity.compare.front_end_recipe import Floats, Frames, Sound
+from whisper_parity.compare.front_end_recipe import HOP, Floats, Frames, Sound
 from whisper_parity.compare.front_end_search import FLOAT_NOISE_DB
 from whisper_parity.errors import UsageError
 
@@ -81,12 +81,13 @@ def measure(
         AudioError: see `clips.audio.read`.
         UsageError: the sound has no such window.
     """
-    windows = features.compute(sound, n_mels, n_frames=n_frames).windows
-    if not 0 <= window < len(windows):
-        raise UsageError(
-            f"{sound}: no window {window}, the sound has {len(windows)}", hint=f"Name one of 0 to {len(windows) - 1}"
-        )
-    diff = _measured(candidate, windows[window].input_features[0], Sound(audio.load(sound), window, n_frames))
+    samples = audio.load(sound)
+    length = n_frames * HOP
+    count = -(-len(samples) // length)
+    if not 0 <= window < count:
+        raise UsageError(f"{sound}: no window {window}, the sound has {count}", hint=f"Name one of 0 to {count - 1}")
+    reference = features.of_samples(samples[window * length : (window + 1) * length], n_mels, n_frames)
+    diff = _measured(candidate, reference, Sound(samples, window, n_frames))
     if not causes or diff.nonfinite or _is_sound(diff):
         return diff
     explained = front_end_variants.explain(candidate, sound, window, n_mels, n_frames)

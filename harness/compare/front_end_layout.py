@@ -88,6 +88,9 @@ def delay(array: Floats, reference: Floats, most: int = 100) -> int:
     """
     one, other = (np.diff(part.mean(axis=0)) for part in (array, reference))
     length = min(len(one), len(other))
+    most = min(most, length - 1)
+    if most < 1:
+        return 0
     size = 2 ** int(np.ceil(np.log2(2 * length + 1)))
     spectrum = np.fft.rfft(one[:length], size) * np.conj(np.fft.rfft(other[:length], size))
     products = np.fft.irfft(spectrum, size)

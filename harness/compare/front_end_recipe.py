@@ -16,6 +16,8 @@ Frames = NDArray[np.intp]
 
 HOP, N_FFT, RATE = 160, 400, 16_000
 HALF = N_FFT // 2
+MAX_UNCUT = 600 * RATE
+"""Samples of a sound whose whole spectrogram is taken: ten minutes have 200 MB."""
 KEPT_BYTES = 1 << 27
 """Of spectra that recipes share."""
 REFLECT, SYMMETRIC, ZEROS, REPEATED = "reflect", "symmetric", "zeros", "repeated"
@@ -202,6 +204,11 @@ class Sound:
     n_frames: int = 3000
     """Of a window."""
     _spectra: dict[Any, Floats] = field(default_factory=dict, repr=False)
+
+    @property
+    def may_be_uncut(self) -> bool:
+        """Whether there is more than the window, and not so much that its spectrogram would fill the memory."""
+        return len(self.samples) < len(self.whole) <= MAX_UNCUT
 
     @property
     def n_frames_of_sound(self) -> int:

@@ -82,7 +82,7 @@ def options(recipe: Recipe, sound: Sound, delays: tuple[int, ...]) -> Iterator[R
         "floor": (1e-5, 1e-6, 1e-8, 1e-12),
         "scale": tuple(SCALES),
     }
-    if len(sound.whole) > sound.n_frames * 160:
+    if sound.may_be_uncut:
         several["is_uncut"] = (True,)
     for name, choices in several.items():
         for choice in choices:
@@ -136,14 +136,17 @@ class Search:
 
     def best(self) -> Candidate:
         """The recipe that comes nearest, with no change in it that brings less than NEEDED_DB."""
-        beam = self._ranked([self._start, WHISPER])
+        beam = first = self._ranked([self._start, WHISPER])
         if beam[0].recipe not in (self._start, WHISPER) or beam[0].snr_db < ENOUGH_DB:
             beam = self._ranked([*value_steps(), *(replace(step, late=self._start.late) for step in value_steps())])
         was_stuck = False
         for _ in range(ROUNDS):
             if beam[0].snr_db >= FLOAT_NOISE_DB:
                 break
-            more = {option for one in beam for option in options(one.recipe, self._sound, self._delays)}
+            more = dict.fromkeys(
+                option for one in (*beam, *first) for option in options(one.recipe, self._sound, self._delays)
+            )
+            first = []
             grown = _best(beam + self._ranked(list(more)))
             if grown[0].score_db <= beam[0].score_db:
                 if beam[0].snr_db >= SURE_DB or was_stuck:
@@ -152,7 +155,7 @@ class Search:
                 grown = self._ranked([both for one in _best(beam)[:3] for both in spectral_steps(one.recipe)])
             beam = _best([*beam, *grown])[: BEAM // 3]
         if beam[0].snr_db < SURE_DB:
-            beam = _best([*beam, *map(self._stretched, beam)])
+            beam = _best([*beam, *map(self._stretched, [self._measured(WHISPER), *beam])])
         return self._needed(self._told_apart(beam[0]))
 
     def _told_apart(self, candidate: Candidate) -> Candidate:
@@ -219,7 +222,8 @@ def is_explained(before: Candidate, after: Candidate) -> bool:
 
 
 def _best(candidates: list[Candidate]) -> list[Candidate]:
-    return sorted(candidates, key=lambda one: -one.score_db)[:BEAM]
+    different = {candidate.recipe: candidate for candidate in candidates}
+    return sorted(different.values(), key=lambda one: -one.score_db)[:BEAM]
 
 
 def _chosen(array: Floats, sound: Sound, margin: int) -> Frames:

@@ -19,8 +19,8 @@ from whisper_parity.system import inputs
 Samples = NDArray[np.float32]
 MAX_BYTES = 64 * inputs.MIB
 """Of files that are read in wrong ways: half an hour of mono sound at 16 kHz has 58 MB."""
-HEADER = 44
-"""Bytes in front of the samples of the plainest WAV file."""
+HEADERS = (44, 40)
+"""Bytes in front of the samples of the plainest WAV file, and in front of its last number, which some take for them."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,10 @@ def readings(path: Path) -> Iterator[Reading]:
 
 def _raw(content: bytes, form: _Form) -> Iterator[Reading]:
     """The bytes of a file as 16-bit samples."""
-    if form.start > HEADER:
-        extra = f"{form.start - HEADER} bytes of the file's header read as samples: they begin at byte {form.start}"
-        yield Reading(_int16(content[HEADER : form.end]), "header", f"{extra}, not {HEADER}")
+    for header in HEADERS:
+        if form.start > header:
+            extra = f"{form.start - header} bytes of the file's header read as samples: they begin at byte {form.start}"
+            yield Reading(_int16(content[header : form.end]), "header", f"{extra}, not {header}")
     yield Reading(_int16(content[: form.end]), "header", f"the {form.start} bytes of the file's header read as samples")
     if form.bits != 16:
         sentence = f"{form.bits}-bit samples read as 16-bit ones"
@@ -96,13 +97,14 @@ def _mixes(channels: Samples) -> Iterator[tuple[Samples, str]]:
         yield channels.T.reshape(-1), f"{count} read as mono, sample by sample in turn"
         yield channels[0], f"the first of {len(channels)} channels alone, where Whisper mixes them"
         yield channels[1], f"the second of {len(channels)} channels alone, where Whisper mixes them"
-        yield channels.sum(axis=0), f"{len(channels)} channels added up, where Whisper takes their mean"
 
 
 def _rates(samples: Samples, rate: int) -> Iterator[tuple[Samples, str]]:
     yield samples, f"{rate} Hz read as {SAMPLE_RATE} Hz"
     places = np.arange(0, len(samples) - 1, rate / SAMPLE_RATE)
     yield samples[places.astype(int)], f"{rate} Hz made {SAMPLE_RATE} Hz by leaving out samples, without a filter"
+    if rate % SAMPLE_RATE == 0:
+        return
     linear = np.interp(places, np.arange(len(samples)), samples).astype(np.float32)
     yield linear, f"{rate} Hz made {SAMPLE_RATE} Hz by straight lines between samples, without a filter"
 

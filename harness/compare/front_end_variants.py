@@ -18,7 +18,17 @@ import numpy as np
 
 from whisper_parity.compare import front_end_words as words
 from whisper_parity.compare.front_end_layout import Layout, delay, layouts, likeness
-from whisper_parity.compare.front_end_recipe import EDGES, WHISPER, Floats, Recipe, Sound, changes, render, without
+from whisper_parity.compare.front_end_recipe import (
+    EDGES,
+    WHISPER,
+    Clamp,
+    Floats,
+    Recipe,
+    Sound,
+    changes,
+    render,
+    without,
+)
 from whisper_parity.compare.front_end_search import (
     FLOAT_NOISE_DB,
     MIN_FRAMES,
@@ -36,6 +46,8 @@ LIKE = 0.5
 MAX_HYPOTHESES = 3
 HEARD_DB = 20.0
 """SNR inside the sound from which on it is sure that the features are this sound's, so that padding is judged."""
+NORMAL = 1e-3
+"""How far mean and deviation of a normalised spectrogram are from 0 and 1 at most."""
 
 
 class Explanation(NamedTuple):
@@ -96,10 +108,14 @@ def explain(array: Floats, path: Path, window: int, n_mels: int, n_frames: int) 
         AudioError: see `clips.audio.read`.
     """
     if array.size and np.ptp(array) == 0:
-        yield Explanation("constant", f"every value is {array.flat[0]:g}: nothing was computed", float("inf"))
+        yield Explanation(
+            "constant", f"every value is {float(array.flat[0]) + 0.0:g}: nothing was computed", float("inf")
+        )
         return
     model = _heard(array, path, window, n_mels, n_frames)
-    if model is not None:
+    if model is not None and (level := _by_band(model)) >= SURE_DB:
+        yield Explanation("scale", "every mel band is normalised to mean 0 and deviation 1", level)
+    elif model is not None:
         yield from _ordered(_padded(_edged(model)), n_mels, n_frames)
 
 
@@ -165,6 +181,15 @@ def _searched(model: Model) -> tuple[Model, float]:
     return model, before.snr_db
 
 
+def _by_band(model: Model) -> float:
+    """SNR over Whisper's features with every band normalised [dB]; -inf for features that are not."""
+    if np.abs(model.array.mean(axis=1)).max() > NORMAL or np.abs(model.array.std(axis=1) - 1).max() > NORMAL:
+        return -float("inf")
+    bands = replace(model, recipe=WHISPER).rendered()
+    deviation = bands.std(axis=1, keepdims=True)
+    return snr_db((bands - bands.mean(axis=1, keepdims=True)) / np.where(deviation > 0, deviation, 1), model.array)
+
+
 def _edged(model: Model) -> Model:
     """With what it does at the edges of the sound."""
     frames = model.sound.frames_at_edges
@@ -174,7 +199,7 @@ def _edged(model: Model) -> Model:
         return model
     ways = [(edges, end) for edges, end in product(EDGES, (False, True))]
     recipes = [replace(model.recipe, edges=edges, is_unpadded=end) for edges, end in ways]
-    if len(model.sound.whole) > len(model.sound.samples):
+    if model.sound.may_be_uncut:
         recipes.append(replace(model.recipe, is_uncut=True))
 
     def level(recipe: Recipe) -> float:
@@ -194,18 +219,35 @@ def _edged(model: Model) -> Model:
 def _padded(model: Model) -> Model:
     """With what it does behind the sound."""
     rendered = model.rendered()
+    fill = _filled(model.array)
+    end = fill.first if fill else model.array.shape[1]
     inside = model.sound.frames_inside
-    inside = inside[inside < model.array.shape[1]]
+    inside = inside[inside < end]
     if not len(inside) or snr_db(rendered[:, inside], model.array[:, inside]) < HEARD_DB:
-        fill = None
-    else:
-        fill = _filled(model.array)
-    if fill is None:
         return model
-    inside = inside[inside < fill.first]
-    rest = float(np.sqrt(np.mean(np.square(model.array[:, inside] - rendered[:, inside])))) if len(inside) else 0.0
-    off = np.abs(rendered[:, fill.first :] - fill.column)
-    return replace(model, fill=fill) if float(off.max()) > max(1e-4, 5 * rest) else model
+    if fill is None:
+        return _repeating(model)
+    rest = float(np.sqrt(np.mean(np.square(model.array[:, inside] - rendered[:, inside]))))
+    limit = max(1e-4, 5 * rest)
+
+    def fits(supposed: Model) -> bool:
+        return bool(np.abs(supposed.rendered()[:, end:] - fill.column).max() <= limit)
+
+    if fits(model):
+        return model
+    unclamped = replace(model, recipe=replace(model.recipe, clamp=Clamp(None)))
+    if fits(unclamped) and float(np.abs(unclamped.rendered()[:, inside] - rendered[:, inside]).max()) <= limit:
+        return unclamped  # a sound without a quiet place tells nothing of the clamp, the silence behind it does
+    return replace(model, fill=fill)
+
+
+def _repeating(model: Model) -> Model:
+    """With the sound played again, where that is what stands behind it."""
+    behind = model.sound.frames_behind
+    behind = behind[behind < model.array.shape[1]]
+    other = replace(model, repeats=True)
+    is_so = len(behind) and snr_db(other.rendered()[:, behind], model.array[:, behind]) >= HEARD_DB
+    return other if is_so and snr_db(model.rendered()[:, behind], model.array[:, behind]) < HEARD_DB / 2 else model
 
 
 def _filled(array: Floats) -> Fill | None:
@@ -224,13 +266,13 @@ def _repeated(sound: Sound) -> Sound:
 def _ordered(model: Model, n_mels: int, n_frames: int) -> Iterator[Explanation]:
     """The causes in the order in which they bring the features nearest, each on top of those before it."""
     if model.layout.sentence:
-        plain = replace(model, reading=model.reading, recipe=WHISPER, fill=None)
+        plain = replace(model, recipe=WHISPER, fill=None, repeats=False)
         level = snr_db(plain.rendered(), model.array)
         yield Explanation(_layout_kind(model, n_mels, n_frames), model.layout.sentence, level)
     if model.reading.sentence:
-        level = snr_db(replace(model, recipe=WHISPER, fill=None).rendered(), model.array)
+        level = snr_db(replace(model, recipe=WHISPER, fill=None, repeats=False).rendered(), model.array)
         yield Explanation(model.reading.kind, model.reading.sentence, level)
-    supposed = replace(model, recipe=WHISPER, fill=None)
+    supposed = replace(model, recipe=WHISPER, fill=None, repeats=False)
     steps = dict(_steps(model))
     while steps:
         levels = {name: snr_db(add(supposed).rendered(), model.array) for name, add in steps.items()}
@@ -249,8 +291,8 @@ def _steps(model: Model) -> Iterator[tuple[str, Callable[[Model], Model]]]:
     for name in names:
         fields = ("factor", "shift") if name == "factor" else (name,)
         yield name, _setting({field: getattr(model.recipe, field) for field in fields})
-    if model.fill:
-        yield "fill", lambda supposed: replace(supposed, fill=model.fill)
+    if model.fill or model.repeats:
+        yield "fill", lambda supposed: replace(supposed, fill=model.fill, repeats=model.repeats)
 
 
 def _setting(values: dict[str, float | str | bool]) -> Callable[[Model], Model]:
@@ -260,7 +302,7 @@ def _setting(values: dict[str, float | str | bool]) -> Callable[[Model], Model]:
 def _padding(model: Model) -> tuple[str, str]:
     fill = model.fill
     if fill is None:
-        raise ValueError("nothing is filled")
+        return "padding", "the sound is played again and again up to 30 s, where Whisper pads it with silence"
     sound = model.sound.n_frames_of_sound
     if fill.first < sound - 3:
         return "cut", f"the features end at frame {fill.first}, the sound at frame {sound}"

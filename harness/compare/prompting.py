@@ -47,17 +47,17 @@ def findings(
         expected_prompt: of the run's policy in this vocabulary.
     """
     prompts = [(index, window.prompt) for index, window in enumerate(account.windows) if window.prompt is not None]
-    wrong = [(index, prompt, _wrong(index, prompt, n_vocab, language, expected_prompt)) for index, prompt in prompts]
-    wrong = [item for item in wrong if item[2]]
-    if wrong:
-        index, prompt, reason = wrong[0]
+    reasons = [(index, prompt, wrong(index, prompt, n_vocab, language, expected_prompt)) for index, prompt in prompts]
+    named = [item for item in reasons if item[2]]
+    if named:
+        index, prompt, reason = named[0]
         expected = _expected(prompt, n_vocab, language, expected_prompt)
-        where = f"window {index}" + (f" (and {len(wrong) - 1} more)" if wrong[1:] else "") + ": "
+        where = f"window {index}" + (f" (and {len(named) - 1} more)" if named[1:] else "") + ": "
         words = (
             f"{where if len(account.windows) > 1 else ''}{reason}: {_ids(prompt, n_vocab)} in a vocabulary of "
             f"{n_vocab}, where {_ids(expected, n_vocab)} is expected"
         )
-        return (finding("wrong prompt", words, count=len(wrong), step=0),)
+        return (finding("wrong prompt", words, count=len(named), step=0),)
     return tuple(_echo(account.language, n_vocab, language, fed={_language(p, n_vocab) for _, p in prompts}))
 
 
@@ -108,9 +108,7 @@ def _expected(
     return tuple(chosen if chosen is not None and token in codes else token for token in expected_prompt)
 
 
-def _wrong(
-    index: int, prompt: Sequence[int], n_vocab: int, language: str | None, expected_prompt: Sequence[int]
-) -> str:
+def wrong(index: int, prompt: Sequence[int], n_vocab: int, language: str | None, expected_prompt: Sequence[int]) -> str:
     """What is wrong with the prompt of a window, in words; "" where nothing is."""
     expected = _expected(prompt, n_vocab, language, expected_prompt)
     ours, theirs = head(expected, n_vocab), head(prompt, n_vocab)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from whisper_parity.errors import ArtifactError, UsageError
 from whisper_parity.model import vocabulary
 from whisper_parity.model.dims import Dims
+from whisper_parity.system import closeness
 
 LogitFilter = Callable[[NDArray[np.float32], Sequence[int]], None]
 """Forbids tokens in place: (logits float32 [n_vocab], prompt and tokens so far)."""
@@ -98,7 +99,7 @@ def named(name: str, custom: Mapping[str, Mapping[str, Any]] | None = None) -> P
                 raise UsageError(f"policy {name!r}: {key} cannot be {value!r:.60}", hint=f"Give {kinds}, not negative")
         return Policy(name, {**base.options, **own})
     if name not in BUILT_IN:
-        raise UsageError(f"no policy called {name!r}", hint=f"Use one of {', '.join((*BUILT_IN, *custom))}")
+        raise UsageError(f"no policy called {name!r}", hint=_hint(name, (*BUILT_IN, *custom)))
     return BUILT_IN[name]
 
 
@@ -153,10 +154,17 @@ def check_language(language: str | None) -> None:
     """
     if language is None:
         return
-    from whisper.tokenizer import LANGUAGES  # which imports torch
+    from whisper.tokenizer import LANGUAGES, TO_LANGUAGE_CODE  # which imports torch
 
     if language not in LANGUAGES:
-        raise UsageError(f"unknown language {language!r}", hint="Use a Whisper code such as en, zh or de")
+        codes = {**{code: code for code in LANGUAGES}, **TO_LANGUAGE_CODE}
+        near = codes.get(closeness.closest(language, codes))
+        hint = " ".join([*([f"Did you mean {near}?"] if near else []), "Use a Whisper code such as en, zh or de"])
+        raise UsageError(f"unknown language {language!r}", hint=hint)
+
+
+def _hint(name: str, names: Sequence[str]) -> str:
+    return closeness.hint(name, names, f"Use one of {', '.join(names)}")
 
 
 def _described(dims: Dims) -> Any:

@@ -18,7 +18,7 @@ from whisper_parity.report.numbers import snr
 from whisper_parity.run import fit, report
 from whisper_parity.run.folder import RunFolder
 from whisper_parity.run.report import Report, Row
-from whisper_parity.system import inputs, terminal
+from whisper_parity.system import closeness, inputs, terminal
 from whisper_parity.trace import file
 from whisper_parity.trace.trace import Trace
 
@@ -50,6 +50,8 @@ class RunComparison:
     changes: tuple[Change, ...]
     missing: tuple[str, ...]
     """Cells of the first that the second lacks."""
+    added: tuple[str, ...] = ()
+    """Cells of the second that the first lacks."""
 
     @property
     def exit_code(self) -> int:
@@ -75,16 +77,19 @@ def compare_runs(first: RunFolder, second: RunFolder, *, with_traces: bool = Tru
     for cell in before.rows:
         other = cells.get((cell.clip, cell.stage))
         if other is None:
-            missing.append(f"{cell.clip} · {cell.stage}")
+            missing.append(_named(cell))
         else:
             ours = _trace(first, before, cell) if with_traces else None
             theirs = _trace(second, after, other) if with_traces else None
             changes.append(Change(cell.clip, cell.stage, cell, other, _judge_traces(ours, theirs, table)))
     if not changes:
         raise RecordError(
-            f"{first.path} and {second.path} have no cell in common", hint="Run the same clips and stages twice"
+            f"{first.path} and {second.path} have no cell in common: {_content(before)}, and {_content(after)}",
+            hint="Run the same clips and stages twice",
         )
-    return RunComparison(before, after, tuple(changes), tuple(missing))
+    both = {(change.clip, change.stage) for change in changes}
+    added = tuple(_named(cell) for cell in after.rows if (cell.clip, cell.stage) not in both)
+    return RunComparison(before, after, tuple(changes), tuple(missing), added)
 
 
 def show_runs(runs: RunComparison, console: Console) -> None:
@@ -101,10 +106,29 @@ def show_runs(runs: RunComparison, console: Console) -> None:
         *filter(None, map(_change_line, runs.changes)),
     ):
         print_line(line)
-    for name in runs.missing:
-        print_line(f"missing in the second: {name}")
-    worse = sum(change.is_worse for change in runs.changes) + len(runs.missing)
-    print_line(f"{len(runs.changes)} rows compared, {worse} worse")
+    for place, names in (("first", runs.missing), ("second", runs.added)):
+        left_out = f"only in the {place}: {{}} more rows"
+        for line in numbers.folded([f"only in the {place}: {name}" for name in names], left_out.format):
+            print_line(line)
+    print_line(closing(runs))
+
+
+def closing(runs: RunComparison) -> str:
+    """How many rows both have, how many of them are worse, and how many only one of them has."""
+    worse = sum(change.is_worse for change in runs.changes)
+    alone = [f"{len(names)} only in the {place}" for place, names in (("first", runs.missing), ("second", runs.added))
+             if names]  # fmt: skip
+    return ", ".join([f"{len(runs.changes)} rows compared, {worse} worse", *alone])
+
+
+def _named(cell: Row) -> str:
+    return " · ".join(filter(None, (cell.clip, cell.stage)))
+
+
+def _content(report: Report) -> str:
+    """What a run was made of: its stages, its first clips."""
+    clips = list(dict.fromkeys(cell.clip for cell in report.rows))
+    return f"{closeness.listed(stage.spec for stage in report.stages)} on {closeness.listed(clips) or 'no clip'}"
 
 
 def _change_line(change: Change) -> str:

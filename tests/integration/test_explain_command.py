@@ -121,9 +121,9 @@ def test_a_trace_that_is_gone_is_recorded_again(run, explain):
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["nobody"], 2, "parity: run one has no clip nobody. `parity report` lists them"),
+        (["nobody"], 2, "parity: run one has no clip nobody. It has "),
         (["--stage", "dla"], 2, "parity: run one has no stage 'dla'. It has whisper, pytorch, tflite, tflite:int8"),
-        (["--run", "nowhere"], 2, "parity: nowhere: neither a run nor a result file"),
+        (["--run", "nowhere"], 2, "parity: no run called nowhere: looked in "),
         ([__file__, __file__, "--stage", "dla"], 2, "parity: --run, --stage and --detail are for clips of a run"),
     ],
 )

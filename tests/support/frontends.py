@@ -32,7 +32,7 @@ class FrontEnd:
     n_mels: int = 80
 
     def features(self, samples: np.ndarray, window: int = 0, n_frames: int = 3000) -> np.ndarray:
-        """float32 [n_mels, n_frames] of int16 samples."""
+        """The log-mel, float32 [n_mels, n_frames] of int16 samples."""
         x = samples.astype(np.float64)
         if self.cuts:
             x = x[window * n_frames * 160 : (window + 1) * n_frames * 160]
@@ -40,10 +40,7 @@ class FrontEnd:
         x = x / 2 if self.halved else x
         x = x - np.mean(x) if self.minus_mean else x
         if self.emphasis:
-            y = x.copy()
-            for lag in (1,):
-                y[lag:] -= self.emphasis * x[:-lag]
-            x = y
+            x = np.concatenate([x[:1], x[1:] - self.emphasis * x[:-1]])
         if self.pads_sound:
             extra = n_frames * 160 if not self.cuts else n_frames * 160 - len(x)
             x = np.concatenate([x, np.zeros(extra)])
@@ -74,6 +71,8 @@ class FrontEnd:
             "symmetric": np.sin(np.pi * n / 399) ** 2,
             "hamming": 0.54 - 0.46 * np.cos(2 * np.pi * n / 400),
             "none": np.ones(400),
+            "gauss": np.exp(-0.5 * ((n - 199.5) / 80) ** 2),
+            "bartlett": 1 - np.abs(n - 200) / 200,
         }[self.window]
         bank = bank_of(self.filters, self.n_mels)
         mels = np.empty((self.n_mels, n_frames))

@@ -91,7 +91,7 @@ def probes(host: HostProbe, device: DeviceProbe, file: FileProbe) -> tuple[Probi
     return host, device, file
 
 
-def fleets(fleet: DeviceFleet) -> Fleet[DeviceSession]:
+def fleets(fleet: DeviceFleet[DeviceSession]) -> Fleet[DeviceSession]:
     return fleet
 
 

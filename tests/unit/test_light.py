@@ -8,9 +8,11 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
+import click
 import pytest
 
-from whisper_parity import cli, pytest_plugin
+from whisper_parity import cli, cli_run, pytest_plugin
+from whisper_parity.cli_group import announced
 from whisper_parity.errors import ConfigError
 from whisper_parity.project import Project
 from whisper_parity.run import options as run_options
@@ -45,11 +47,42 @@ def test_importing_the_harness_imports_nothing_heavy(statement):
     assert imported_by(statement) == set()
 
 
+OF_HELP = {"cli", "cli_group", "errors", "backends.sentences", "system.waiting"}
+"""Modules of ours that `parity --help` may import, beside packages of which these are parts."""
+
+
+def test_the_list_of_commands_imports_no_command():
+    """Its sentences stand in a table: `parity --help` takes at most four times as long as Python takes to start."""
+    code = (
+        "import sys; from whisper_parity import cli; sys.argv = ['parity', '--help']\n"
+        "try: cli.main()\nexcept SystemExit: pass\n"
+        "print(*(name for name in sys.modules if name.startswith('whisper_parity.') or name in ('numpy', 'rich')))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    *_, last = ended.stdout.splitlines()
+    imported = {name.removeprefix("whisper_parity.") for name in last.split()}
+    assert imported <= OF_HELP | {name.rpartition(".")[0] for name in OF_HELP}
+    assert all(f"  {name} " in ended.stdout for name in cli.COMMANDS)
+
+
+@pytest.mark.parametrize("name", [*cli.COMMANDS, *announced()])
+def test_the_list_names_every_command_that_is_there(name):
+    """Each one can be imported under its name, and what the list says fits a line of 80 columns."""
+    context = click.Context(cli.main)
+    command = cli.main.get_command(context, name)
+    assert command is not None
+    assert command.name == name
+    sentence = cli.main.sentence(context, name)
+    assert 10 < len(sentence) <= 64
+    assert sentence[0].isupper()
+
+
 def test_every_face_of_a_run_offers_the_same_options():
     """Command line, pytest and parity.toml are read from one table; defaults stand there alone."""
-    assert {option.name for option in cli.main.commands["run"].params} == set(OPTIONS)
+    offered = cli_run.run
+    assert {option.name for option in offered.params} == {*OPTIONS, "quiet", "verbose", "as_json"}
     assert set(OPTIONS) == {field.name for field in fields(RunOptions)}
-    assert not any(isinstance(option.default, (str, int, Path)) for option in cli.main.commands["run"].params)
+    assert not any(isinstance(option.default, (str, int, Path)) for option in offered.params)
     parser = pytest.Parser(_ispytest=True)
     pytest_plugin.pytest_addoption(parser)
     added = {option.dest for option in parser.getgroup("parity").options}
