@@ -155,7 +155,8 @@ def _broken(report: Report, stage: StageInfo, explanations: Sequence[Explanation
     if not lost and (stage.available or rows):
         return None
     reason = lost[0].verdict.reason if lost else stage.reason
-    words = f"could not be judged: {reason}" if reason else "could not be judged"
+    share = f" on {len(lost)} of {_counted(len(rows), 'clip')}" if len(lost) < len(rows) else ""
+    words = ": ".join(filter(None, (f"could not be judged{share}", reason)))
     return Broken(stage.spec, "", words, (), tuple(row.clip for row in lost), (), 0, (), was_judged=False)
 
 
@@ -322,7 +323,8 @@ def _unbroken(report: Report, lost: Sequence[Broken], sound: Sequence[Sound]) ->
     parts += [f"{item.stage} can ship: {item.words}" for item in drifting[:2]]
     if others := [item.stage for item in drifting[2:]]:
         parts.append(f"{_listed(others)} can ship, within the limits")
-    parts += [f"{item.stage} {item.words}" for item in lost[:2]]
+    for words in list(dict.fromkeys(item.words for item in lost))[:2]:
+        parts.append(f"{_listed([item.stage for item in lost if item.words == words])} {words}")
     if unusable:
         parts.append(f"{_counted(unusable, 'clip')} cannot be used")
     return "; ".join(parts) or report.summary

@@ -135,6 +135,9 @@ def test_what_could_not_be_judged_is_not_passed():
     assert told.sentence == (
         "torchscript can ship: the same model as pytorch on 1 clip; tflite:int8 could not be judged: no converter"
     )
+    stages = [records.row_without_trace("b", stage, failed.verdict, "") for stage in CHAIN[1:]]
+    told = opening(a_report(*clips(a=TEXT), row("b", "pytorch"), *stages))
+    assert told.sentence == "torchscript and tflite:int8 could not be judged on 1 of 2 clips: no converter"
     state = OrderCheck("torchscript", "A B A", ("a",), stateful=True, reason="the third differs from the first")
     assert opening(a_report(*rows, states=(state,))).sentence.startswith(
         "torchscript must not ship: it remembers what ran before"
