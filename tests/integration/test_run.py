@@ -203,14 +203,3 @@ def test_the_reproducing_command_runs(parity, clip, finished):
     words = shlex.split(row.reproduce)
     assert words[:2] == ["parity", "run"]
     assert parity(*words[1:]).exit_code == 0
-
-
-def test_a_clip_in_which_nothing_is_said_has_an_empty_draft(parity, tmp_path):
-    """openai-whisper's ranking divides by the number of tokens: with blanks allowed, silence may have none."""
-    result = parity(
-        "run", "--clips", "silence-03s", "--stages", "whisper,pytorch", "--policy", "plain", "--no-state",
-        "--run-id", "silent",
-    )  # fmt: skip
-    assert result.exit_code == 0, result.output
-    report = records.load(RunFolder(tmp_path / "reports" / "silent"))
-    assert [row.text for row in report.rows] == ["", ""]
