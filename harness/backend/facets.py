@@ -15,6 +15,7 @@ from whisper_parity.backend.artifact import Artifact
 from whisper_parity.backend.constants import Constant
 from whisper_parity.backend.contract import Backend, Float32, Halves, Probing, Program, Transcript
 from whisper_parity.backend.interface import Interface
+from whisper_parity.backend.layout import Fitted
 from whisper_parity.model.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class Legible(Protocol):
 class Readable(Protocol):
     """**Protocol:** a backend whose files say how they take and give numbers: window, context, order, types."""
 
-    def interface(self, artifact: Artifact) -> Interface | None:
+    def interface(self, artifact: Artifact) -> Interface | Fitted | None:
         """What the halves of a given artifact take and give; they are untrusted. None: what loads them will say.
 
         Raises:

@@ -45,13 +45,13 @@ def find(folder: Path, backend: Backend, checkpoint: Checkpoint, name: StageName
 
 
 def _with_interface(artifact: Artifact, backend: Backend, usual: Mapping[str, str]) -> Artifact:
-    """The artifact with what its files take and give; those that look tokens up by themselves need no table."""
+    """The artifact with what its files take and give, and the tables in which these have their rows looked up."""
     ports = None
     if isinstance(backend, Readable):
         ports = backend.interface(artifact)
-    files = artifact.files
-    if TABLE in usual and not (ports and ports.takes_ids) and TABLE not in files:
-        files = files | artifacts.describe(artifact.folder, {TABLE: usual[TABLE]})
+    needed = ports.tables if ports else (TABLE,)
+    tables = {role: usual[role] for role in needed if role in usual and role not in artifact.files}
+    files = artifact.files | artifacts.describe(artifact.folder, tables)
     notes = (*artifact.notes, *(ports.notes if ports else ()))
     return replace(artifact, files=files, interface=ports, notes=notes)
 
