@@ -21,6 +21,8 @@ from whisper_parity.errors import ArtifactError
 from whisper_parity.model.dims import Dims
 
 FEWEST_SLOTS = 4
+PLAIN_INPUTS = 2
+"""Of a decoder without a cache."""
 KEYS, VALUES = re.compile(r"(?<![a-z])k(ey)?s?(?![a-z])", re.I), re.compile(r"(?<![a-z])v(al|alue)?s?(?![a-z])", re.I)
 CROSS, POSITION = re.compile(r"cross|memory|xa(?![a-z])", re.I), re.compile(r"pos|offset", re.I)
 NUMBER = re.compile(r"[0-9]{1,4}")

@@ -18,6 +18,7 @@ from whisper_parity.backends.split.embedding import TokenEmbedding
 from whisper_parity.backends.split.stepping import Encode, Steps
 from whisper_parity.errors import BackendError
 
+ONE_A_CALL = "one token a call: a clip at parity takes as many decoder calls as its prompt and its tokens, and no more"
 ROWS = {"token_embedding": "token", "position_embedding": "position"}
 """Inputs of the decoder by the table that their rows are looked up in."""
 
@@ -38,7 +39,7 @@ class SlottedSession:
         self._encoded: tuple[Float32, Mapping[str, Float32]] | None = None
         notes = tuple(note for table in self._tables.values() for note in table.notes)
         solved = (NOTE,) if fitted.layout.tensor("encoder_outputs", "encoder_output") is None else ()
-        self.facts = Facts(facts.label, (*facts.notes, *notes, *solved), facts.placement)
+        self.facts = Facts(facts.label, (*facts.notes, ONE_A_CALL, *notes, *solved), facts.placement)
 
     def usage(self) -> None:
         """It runs on this machine."""

@@ -10,13 +10,12 @@ from whisper_parity.backend.interface import Interface, Port
 from whisper_parity.backend.layout import Fitted, Layout
 from whisper_parity.backends.split import fitting
 from whisper_parity.backends.split import interface as split
+from whisper_parity.backends.split.fitting import PLAIN_INPUTS
 from whisper_parity.backends.split.interface import Choices
 from whisper_parity.backends.tflite.mtkext import flatfile, tensors
 from whisper_parity.errors import ArtifactError, UnavailableError
 from whisper_parity.model.dims import Dims
 
-PLAIN_INPUTS = 2
-"""Of a decoder without a cache."""
 QUANTISED = ("int8", "uint8", "int16", "int32")
 """Types of inputs and outputs that may stand for other numbers."""
 

@@ -104,7 +104,14 @@ class TorchScriptBackend:
         """Found by running the files on zeros, in a confined child process: they state no shapes."""
         if is_cached(artifact):
             return given.read_stepped(self.settings, artifact)
-        return given.read(self.settings, artifact)
+        try:
+            return given.read(self.settings, artifact)
+        except ArtifactError as error:
+            decoder = artifact.path("decoder")
+            if self.recognise(decoder, artifact.checkpoint, KV) != "decoder":
+                raise
+            reason = f"{decoder}: this decoder takes as many inputs as one with a KV cache, not two"
+            raise ArtifactError(reason, hint="Name the stage torchscript:kv") from error
 
     def build(self, parent: Artifact, out: Path, variant: str, options: BuildOptions) -> None:
         """Trace both halves in a worker process.

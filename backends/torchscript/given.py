@@ -16,6 +16,7 @@ from whisper_parity.backend.layout import Fitted, Layout, expanded
 from whisper_parity.backends import provenance
 from whisper_parity.backends.split import fitting, inside, layouts
 from whisper_parity.backends.split import interface as split
+from whisper_parity.backends.split.fitting import PLAIN_INPUTS
 from whisper_parity.backends.split.interface import Choices
 from whisper_parity.backends.split.remote import RemoteSteps
 from whisper_parity.backends.split.stepping import Encode, Steps
@@ -29,9 +30,8 @@ from whisper_parity.system.child import Child, Limits
 
 WORKER = "whisper_parity.backends.torchscript.worker"
 TYPES = ("float32", "float16", "int32", "int64")
-PLAIN_INPUTS = 2
-"""Of a decoder without a cache."""
 MOST_INPUTS = 300
+"""Of any decoder: four of each of 64 layers, and some."""
 CODE = (
     "backend.interface", "backend.layout", "backends.split.fitting", "backends.split.interface",
     "backends.torchscript.trials", "backends.torchscript.scripts",

@@ -19,7 +19,16 @@ from torch import Tensor
 from whisper_parity.backend.interface import Half, Port
 from whisper_parity.backend.layout import Bound, Fitted, Layout, expanded
 from whisper_parity.backends.split import interface as split
-from whisper_parity.backends.split.fitting import HINT, SEVERAL, by_names, fitting_of, subsets, values, whole
+from whisper_parity.backends.split.fitting import (
+    HINT,
+    PLAIN_INPUTS,
+    SEVERAL,
+    by_names,
+    fitting_of,
+    subsets,
+    values,
+    whole,
+)
 from whisper_parity.backends.split.interface import Choices
 from whisper_parity.errors import ArtifactError
 from whisper_parity.model.dims import Dims
@@ -170,6 +179,9 @@ def _unfitted(
     if fitting:
         several = ", ".join(fitted.layout.name for fitted in fitting)
         return ArtifactError(f"{where}: its inputs and outputs fit several layouts: {several}", hint=SEVERAL)
+    if len(names) == PLAIN_INPUTS:
+        reason = f"{where}: this decoder has no KV cache: it has 2 inputs"
+        return ArtifactError(reason, hint="Name the stage torchscript")
     counts = {layout: len(expanded(layout.inputs, dims.n_text_layer, layout.order)) for layout in layouts}
     nearest = min(counts, key=lambda layout: abs(counts[layout] - len(names)))
     roles = [
