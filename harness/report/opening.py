@@ -142,10 +142,19 @@ def _broken(report: Report, stage: StageInfo, explanations: Sequence[Explanation
     diverged = [row for row in rows if row.verdict.outcome is Outcome.DIVERGED]
     if diverged:
         return _diverged(stage, diverged, len(rows), explanations)
-    if states := [check for check in report.states if check.stage == stage.spec and check.stateful]:
+    if states := [check for check in report.states if check.stage == stage.spec and check.failed]:
         clips = tuple(dict.fromkeys(clip for check in states for clip in check.clips))
         rungs = (("state", f"{states[0].sequence}: {states[0].reason}", len(clips)),)
-        return Broken(stage.spec, "", "remembers what ran before", rungs, clips, (), 0, ())
+        return Broken(
+            stage.spec,
+            "",
+            "remembers what ran before" if states[0].stateful else "keeps its cache wrongly",
+            rungs,
+            clips,
+            (),
+            0,
+            (),
+        )
     lost = [row for row in rows if row.verdict.outcome.exit_code]
     if not lost and (stage.available or rows):
         return None
