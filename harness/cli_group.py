@@ -13,6 +13,8 @@ from typing import Any
 
 import click
 
+from whisper_parity.system import announced as packages
+
 Resolved = tuple[str | None, click.Command | None, list[str]]
 COMMANDS = "whisper_parity.commands"
 """Entry-point group in which a package announces a command of `parity`: name = "package.module:click command"."""
@@ -47,7 +49,7 @@ class Group(click.Group):
             module, _, attribute = self.lazy[cmd_name][0].partition(":")
             command: click.Command = getattr(import_module(f"whisper_parity.{module}"), attribute)
             return command
-        return super().get_command(ctx, cmd_name) or _plugged_in(COMMANDS, cmd_name)
+        return super().get_command(ctx, cmd_name) or _plugged_in(cmd_name)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -72,11 +74,11 @@ class Group(click.Group):
         from whisper_parity.errors import ParityError
 
         try:
-            announced = None if name in self.commands else _plugged_in(SENTENCES, name)
-            command = None if announced else self.get_command(ctx, name)
+            sentence = "" if name in self.commands else _sentence(name)
+            command = None if sentence else self.get_command(ctx, name)
         except ParityError as error:
             return str(error)
-        return str(announced) if announced else command.get_short_help_str(80) if command else ""
+        return sentence or (command.get_short_help_str(80) if command else "")
 
     def main(self, *words: Any, **options: Any) -> Any:
         """As click's; where the shell asks for completion, bash is answered in our way."""
@@ -112,20 +114,27 @@ class Group(click.Group):
 
 def announced() -> list[str]:
     """Names of the commands of other packages, without importing one."""
-    from importlib.metadata import entry_points
-
-    return [point.name for point in entry_points(group=COMMANDS)]
+    return list(packages.values(COMMANDS))
 
 
-def _plugged_in(group: str, name: str) -> Any | None:
-    """What an installed package announces under a name; None where none does.
+def _sentence(name: str) -> str:
+    """What a package announces of its command; "" where it announces nothing that can be read."""
+    module, _, attribute = packages.values(SENTENCES).get(name, "").partition(":")
+    try:
+        return str(getattr(import_module(module), attribute)) if module else ""
+    except Exception:  # noqa: BLE001 - a foreign package may raise anything; then the command itself is asked
+        return ""
+
+
+def _plugged_in(name: str) -> Any | None:
+    """The command that an installed package announces under a name; None where none does.
 
     Raises:
         UnavailableError: its module does not import.
     """
     from importlib.metadata import entry_points
 
-    point = next(iter(entry_points(group=group, name=name)), None)
+    point = next(iter(entry_points(group=COMMANDS, name=name)), None)
     try:
         return point.load() if point else None
     except Exception as error:  # a foreign package may raise anything while it is imported

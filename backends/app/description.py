@@ -98,7 +98,7 @@ def _described(table: Mapping[str, Any]) -> Description:
     _require_argv(argv)
     output = table.get("output")
     if output is not None:
-        _require_inside("output", str(output))
+        _require_inside("[backends.app] output", str(output))
     return Description(
         program=table.get("program"),
         argv=argv,

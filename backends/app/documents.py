@@ -96,7 +96,7 @@ def _embedded(text: str) -> list[Any]:
 
 def _parsed(text: str) -> Any:
     try:
-        value = json.loads(text)
+        value = json.loads(text, strict=False)  # a line break in a string, as programs print it
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, (Mapping, list)) else None

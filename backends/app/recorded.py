@@ -81,7 +81,7 @@ class Records:
             names = ", ".join(file.name for file in behind[:SHOWN])
             raise UnavailableError(
                 f"several files for clip {clip}: {names}",
-                hint=f'Say which: recorded = "{self.folder}/{behind[0].name.replace(clip, CLIP)}"',
+                hint=f'Say which: recorded = "{self.folder}/{_with_clip(behind[0], clip)}"',
             )
         return self._some(inside or self._longest(own, clip, flat) or behind, clip, f"{clip}/, {clip}.* or {clip}_*")
 
@@ -137,7 +137,7 @@ class RecordedSession:
             raise UnavailableError(
                 f"no output in {', '.join(file.name for file in files[:SHOWN])} of clip {sound.stem}"
             )
-        outputs = [self._output(file) for file in printed]
+        outputs = list(self._outputs(printed))
         return self._merged([*outputs, Output(tensors=arrays)] if arrays else outputs, sound.stem)
 
     def transcribe(self, samples: Float32, language: str | None) -> Transcript:
@@ -163,10 +163,14 @@ class RecordedSession:
     def _read(self, file: Path) -> bytes:
         return inputs.read(file, self.largest)
 
-    def _output(self, file: Path) -> Output:
-        content = self._read(file)
-        is_result = file.suffix in (".json", ".jsonl")
-        return Output(b"" if is_result else content, result=content if is_result else None)
+    def _outputs(self, files: Sequence[Path]) -> Iterator[Output]:
+        """What was printed, as one; and once with each file of JSON."""
+        results = [file for file in files if file.suffix in (".json", ".jsonl")]
+        printed = b"\n".join(self._read(file) for file in files if file not in results)
+        for file in results:
+            yield Output(printed, result=self._read(file))
+        if printed and not results:
+            yield Output(printed)
 
     def _merged(self, outputs: Sequence[Output], clip: str) -> ProgramOutput:
         """One account of all files: the one with a result, with the others' warnings and errors."""
@@ -193,10 +197,19 @@ class RecordedSession:
                 yield error
 
 
+def _with_clip(file: Path, clip: str) -> str:
+    """The file's name with {clip} for the clip's at its end."""
+    return f"{file.stem[: -len(clip)]}{CLIP}{file.suffix}"
+
+
 def _with_lines(account: Account, others: Sequence[Account]) -> Account:
     warnings = tuple(line for other in others for line in other.warnings)
     errors = tuple(line for other in others for line in other.errors)
-    return replace(account, warnings=(*account.warnings, *warnings), errors=(*account.errors, *errors))
+    return replace(
+        account,
+        warnings=tuple(dict.fromkeys((*account.warnings, *warnings))),
+        errors=tuple(dict.fromkeys((*account.errors, *errors))),
+    )
 
 
 def _is_printed(file: Path) -> bool:

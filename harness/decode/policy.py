@@ -28,6 +28,9 @@ class Policy:
     """Fields of `whisper.DecodingOptions`; sample_len 0 means up to the end of the context."""
 
 
+SPECIALS = "specials"
+"""As `suppress_tokens`: every id behind end-of-text, whatever the vocabulary."""
+
 BUILT_IN = {
     "whisper": Policy(
         "whisper", {"without_timestamps": True, "suppress_blank": True, "suppress_tokens": "-1", "sample_len": None}
@@ -35,8 +38,12 @@ BUILT_IN = {
     "plain": Policy(
         "plain", {"without_timestamps": True, "suppress_blank": False, "suppress_tokens": None, "sample_len": 0}
     ),
+    "app": Policy(
+        "app", {"without_timestamps": True, "suppress_blank": False, "suppress_tokens": SPECIALS, "sample_len": 444}
+    ),
 }
-"""`whisper`: the filters of `whisper.decode`, no timestamps. `plain`: argmax to end-of-text, as a C++ port does."""
+"""`whisper`: the filters of `whisper.decode`, no timestamps. `plain`: argmax to end-of-text, as a C++ port does. `app`:
+argmax over text and end-of-text alone, 444 steps, as the C++ programs of KV-cache ports do."""
 
 CONFIGURABLE: Mapping[str, tuple[type, ...]] = {
     "without_timestamps": (bool,),
@@ -119,6 +126,8 @@ def concrete(policy: Policy, dims: Dims, language: str | None, n_text_ctx: int |
     from whisper.decoding import DecodingOptions, DecodingTask
 
     options = {**policy.options, "language": language, "fp16": False}
+    if options["suppress_tokens"] == SPECIALS:
+        options["suppress_tokens"] = list(range(vocabulary.eot_of(dims.vocabulary) + 1, dims.n_vocab))
     options["sample_len"] = dims.n_text_ctx if options["sample_len"] == 0 else options["sample_len"]
     try:
         task = DecodingTask(_described(dims), DecodingOptions(**options))  # type: ignore[arg-type]

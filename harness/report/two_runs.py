@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -21,6 +21,9 @@ from whisper_parity.run.report import Report, Row
 from whisper_parity.system import closeness, inputs, terminal
 from whisper_parity.trace import file
 from whisper_parity.trace.trace import Trace
+
+SEPARATOR = " · "
+"""Between a clip and its stage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +110,8 @@ def show_runs(runs: RunComparison, console: Console) -> None:
     ):
         print_line(line)
     for place, names in (("first", runs.missing), ("second", runs.added)):
-        left_out = f"only in the {place}: {{}} more rows"
-        for line in numbers.folded([f"only in the {place}: {name}" for name in names], left_out.format):
+        left_out = f"only in the {place}: {{}} more clips"
+        for line in numbers.folded([f"only in the {place}: {clip}" for clip in _by_clip(names)], left_out.format):
             print_line(line)
     print_line(closing(runs))
 
@@ -121,8 +124,17 @@ def closing(runs: RunComparison) -> str:
     return ", ".join([f"{len(runs.changes)} rows compared, {worse} worse", *alone])
 
 
+def _by_clip(names: Sequence[str]) -> list[str]:
+    """Cells as a line for each clip, with its stages."""
+    stages: dict[str, list[str]] = {}
+    for name in names:
+        clip, _, stage = name.partition(SEPARATOR)
+        stages.setdefault(clip, []).append(stage)
+    return [SEPARATOR.join(filter(None, (clip, ", ".join(named)))) for clip, named in stages.items()]
+
+
 def _named(cell: Row) -> str:
-    return " · ".join(filter(None, (cell.clip, cell.stage)))
+    return SEPARATOR.join(filter(None, (cell.clip, cell.stage)))
 
 
 def _content(report: Report) -> str:
@@ -135,7 +147,7 @@ def _change_line(change: Change) -> str:
     parts = []
     before, after = change.before.verdict.outcome, change.after.verdict.outcome
     if before is not after:
-        parts.append(f"{before.value} -> {after.value}: {change.after.verdict.reason}")
+        parts.append(f"{before.value} -> {after.value}: {change.after.verdict.reason}".rstrip(": "))
     if change.before.text != change.after.text:
         parts.append(f"text {change.before.text!r} -> {change.after.text!r}")
     if change.traces and change.traces.outcome is not Outcome.PASS:

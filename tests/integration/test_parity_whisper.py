@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
 import io
 import os
@@ -286,6 +287,42 @@ def test_rules_of_decoding(tmp_path, small):
     file.write_text('{"suppress": [51865]}')
     said = hear_small(small, sound_file, options=["--decode", file])
     assert (said.code, "id 51865 is outside a model of 51865" in said.reason) == (2, True)
+
+
+WORDS = (
+    b" a ", b"\xe2\x80\x83x\xe3\x80\x80", b"\x1c\x85\xc2\x85 \xc2\xa0", b"a\xe2\x80\xa8b\xe2\x80\xa9c\xc2\x85d",
+    b"\xe4\xbd", b"\xa0\xff", b"\xf0\x9f\x98", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe0\x80\x80",
+    b'"\\\n\x00', b"\xef\xbf\xbd", b"",
+)  # fmt: skip
+"""Blanks of many kinds, and bytes that are no whole character by themselves or behind each other."""
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_bytes_become_text_as_in_python(tmp_path, word):
+    """Joined over tokens, decoded with replacement, stripped."""
+    folder, rules = small_folder(tmp_path / "model"), tmp_path / "decode.json"
+    app_tables.write_rules(rules, app_tables.Rules(max_tokens=1))
+    options = ["--language", "en", "--decode", rules]
+    (chosen,) = hear_small(folder, good(tmp_path), options=options).lines[0]["windows"][0]["tokens"]
+    lines = (folder / "vocab.txt").read_text().splitlines()
+    lines[chosen] = f"{chosen} {base64.b64encode(word).decode() or '='}"
+    (folder / "vocab.txt").write_text("\n".join(lines) + "\n")
+    (line,) = hear_small(folder, good(tmp_path), options=["--language", "en"]).lines
+    wanted = b"".join(word if token == chosen else spelled(lines[token]) for token in line["windows"][0]["tokens"])
+    assert line["text"] == wanted.decode("utf-8", "replace").strip()
+
+
+def spelled(line: str) -> bytes:
+    return base64.b64decode(line.split(" ")[1])
+
+
+def test_names_that_are_no_text(tmp_path, small):
+    """Any bytes in a sound's name come out as JSON, with replacement."""
+    rng = np.random.default_rng(0)
+    names = [bytes(rng.integers(1, 256, 12, np.uint8)).replace(b"/", b"") for _ in range(300)]
+    sounds = [os.fsencode(tmp_path) + b"/" + name for name in names]
+    said = hear_small(small, *map(os.fsdecode, sounds), options=["--language", "en"])
+    assert [line["sound"] for line in said.lines] == [path.decode("utf-8", "replace") for path in sounds]
 
 
 @pytest.mark.parametrize(

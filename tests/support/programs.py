@@ -48,7 +48,7 @@ class Said:
 
 
 def hear(
-    folder: Path, *sounds: Path, options: Sequence[object] = (), env: Mapping[str, str] | None = None,
+    folder: Path, *sounds: Path | str, options: Sequence[object] = (), env: Mapping[str, str] | None = None,
     binary: Path | None = None, library: Path | None = None,
 ) -> Said:  # fmt: skip
     """Run the program on sounds; `env` holds what the stand-in runtime and the faulty build read."""
@@ -91,7 +91,7 @@ def micro_folder(parity_in: Callable[[Path], Callable[..., Any]], folder: Path) 
     return folder / "model"
 
 
-def hear_small(folder: Path, *sounds: Path, env: Mapping[str, str] | None = None, **how: Any) -> Said:
+def hear_small(folder: Path, *sounds: Path | str, env: Mapping[str, str] | None = None, **how: Any) -> Said:
     """`hear` with the stand-in's arithmetic in place of a model."""
     return hear(folder, *sounds, env={**ARITHMETIC, **(env or {})}, **how)
 

@@ -6,17 +6,20 @@ import inspect
 import subprocess
 import sys
 from dataclasses import fields
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from whisper_parity import cli, cli_run, pytest_plugin
-from whisper_parity.cli_group import announced
+from whisper_parity.cli_group import COMMANDS, SENTENCES, announced
 from whisper_parity.errors import ConfigError
 from whisper_parity.project import Project
 from whisper_parity.run import options as run_options
 from whisper_parity.run.options import OPTIONS, Kind, RunOptions
+from whisper_parity.system import announced as packages
 
 HEAVY = ("torch", "whisper", "av", "litert_torch", "ai_edge_litert", "safetensors", "pydantic", "scipy")
 PLOTTING = ("altair", "jinja2", "vl_convert", "playwright")
@@ -47,7 +50,7 @@ def test_importing_the_harness_imports_nothing_heavy(statement):
     assert imported_by(statement) == set()
 
 
-OF_HELP = {"cli", "cli_group", "errors", "backends.sentences", "system.waiting"}
+OF_HELP = {"system.announced", "cli", "cli_group", "errors", "backends.sentences", "system.waiting"}
 """Modules of ours that `parity --help` may import, beside packages of which these are parts."""
 
 
@@ -63,6 +66,28 @@ def test_the_list_of_commands_imports_no_command():
     imported = {name.removeprefix("whisper_parity.") for name in last.split()}
     assert imported <= OF_HELP | {name.rpartition(".")[0] for name in OF_HELP}
     assert all(f"  {name} " in ended.stdout for name in cli.COMMANDS)
+
+
+@pytest.mark.parametrize("group", [COMMANDS, SENTENCES, "whisper_parity.backends", "console_scripts", "pytest11", "x"])
+def test_what_packages_announce_is_read_as_the_library_reads_it(group):
+    """Names and values of every installed package."""
+    assert packages.values(group) == {point.name: point.value for point in entry_points(group=group)}
+
+
+def test_a_broken_package_does_not_break_the_list(tmp_path, monkeypatch):
+    """Its sentence is asked of the command, and a command that cannot be imported says so in its place."""
+    records = tmp_path / "odd-1.dist-info"
+    records.mkdir()
+    (records / "METADATA").write_text("Name: odd\nVersion: 1\n")
+    (records / "entry_points.txt").write_text(
+        f"# a remark\n[{COMMANDS}]\nodd = no_such_module:command\n\n[{SENTENCES}]\nodd=no_such_module:TEXT\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    result = CliRunner().invoke(cli.main, ["--help"])
+    assert result.exit_code == 0
+    assert "odd (no_such_module:command) cannot be imported" in " ".join(result.stdout.split())
+    refused = CliRunner().invoke(cli.main, ["odd"])
+    assert (refused.exit_code, refused.stderr.startswith("parity: odd (no_such_module:command) cannot be")) == (3, True)
 
 
 @pytest.mark.parametrize("name", [*cli.COMMANDS, *announced()])

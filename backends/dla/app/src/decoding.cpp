@@ -76,8 +76,8 @@ std::string detect_language(const Model& model, Decoder& decoder) {
 
 Decoded decode(const Model& model, const Rules& rules, const std::vector<int32_t>& prompt, Decoder& decoder) {
   if (prompt.size() > decoder.room()) {
-    throw Failure(Code::kBadRequest, "a prompt of " + std::to_string(prompt.size()) + " ids, the decoder has room for " +
-                                         std::to_string(decoder.room()));
+    throw Failure(Code::kBadRequest, "a prompt of " + std::to_string(prompt.size()) +
+                                         " ids, the decoder has room for " + std::to_string(decoder.room()));
   }
   // The last position still predicts one token.
   uint32_t limit = decoder.room() - static_cast<uint32_t>(prompt.size()) + 1;

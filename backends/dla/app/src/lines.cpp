@@ -1,10 +1,29 @@
 #include "lines.h"
 
 #include <cstdio>
+#include <cstring>
+#include <utility>
 
 #include "unicode.h"
 
 namespace parity {
+
+namespace {
+
+// What some readers take for the end of a line, though JSON does not: U+0085, U+2028, U+2029.
+constexpr std::pair<const char*, const char*> kLineEnds[] = {
+    {"\xC2\x85", "\\u0085"}, {"\xE2\x80\xA8", "\\u2028"}, {"\xE2\x80\xA9", "\\u2029"}};
+
+std::string one_line(std::string text) {
+  for (const auto& [bytes, escape] : kLineEnds) {
+    for (size_t at = text.find(bytes); at != std::string::npos; at = text.find(bytes, at)) {
+      text.replace(at, std::strlen(bytes), escape);
+    }
+  }
+  return text;
+}
+
+}  // namespace
 
 std::string quoted(const std::string& text) {
   std::string json = "\"";
@@ -20,7 +39,7 @@ std::string quoted(const std::string& text) {
       json += c;
     }
   }
-  return json + "\"";
+  return one_line(json + "\"");
 }
 
 std::string number(double value) {

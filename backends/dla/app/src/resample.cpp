@@ -95,7 +95,8 @@ struct Real {
     const double here = std::inner_product(source, source + bank.taps, bank.phase(phase), 0.0);
     if (rest == 0) return static_cast<Sample>(here);
     const double there = std::inner_product(source, source + bank.taps, bank.phase(phase + 1), 0.0);
-    return static_cast<Sample>(here + (there - here) * static_cast<double>(rest) / static_cast<double>(bank.denominator));
+    const double part = static_cast<double>(rest) / static_cast<double>(bank.denominator);
+    return static_cast<Sample>(here + (there - here) * part);
   }
 };
 
@@ -232,7 +233,9 @@ Pcm converted(const Wav& wav) {
   }
   const bool is_whole = wav.encoding == Encoding::kSigned24 || wav.encoding == Encoding::kSigned32;
   if (is_whole && wav.channels == 1 && !is_converted) {  // ffmpeg cuts the low bits off
-    return channel_of<int16_t>(wav, 0, [](const Wav& w, size_t i) { return static_cast<int16_t>(large_sample(w, i) >> 16); });
+    return channel_of<int16_t>(wav, 0, [](const Wav& sound, size_t i) {
+      return static_cast<int16_t>(large_sample(sound, i) >> 16);
+    });
   }
   if (wav.encoding == Encoding::kFloat64) return mixed(channels_of<Real<double>>(wav, real_sample<double>));
   return mixed(channels_of<Real<float>>(wav, real_sample<float>));

@@ -107,7 +107,8 @@ class Transcription {
     const std::string path = program_.dump + "/" + std::to_string(index_) + "." + window + "." + name + ".f32";
     std::FILE* file = std::fopen(path.c_str(), "wb");
     const bool written = file != nullptr && std::fwrite(bytes.data, 1, bytes.size, file) == bytes.size;
-    if ((file != nullptr && std::fclose(file) != 0) || !written) throw Failure(Code::kLoad, path + ": cannot be written");
+    const bool closed = file != nullptr && std::fclose(file) == 0;
+    if (!written || !closed) throw Failure(Code::kLoad, path + ": cannot be written");
   }
 
   void add_up() {

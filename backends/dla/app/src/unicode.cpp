@@ -18,8 +18,8 @@ Character character_at(const std::string& bytes, size_t at) {
   const auto byte = [&](size_t i) { return static_cast<uint8_t>(bytes[i]); };
   const uint8_t first = byte(at);
   if (first < 0x80) return {first, 1, true};
-  const size_t more = first >= 0xC2 && first <= 0xDF ? 1 : first >= 0xE0 && first <= 0xEF ? 2 : first >= 0xF0 && first <= 0xF4 ? 3 : 0;
-  if (more == 0) return {0, 1, false};
+  if (first < 0xC2 || first > 0xF4) return {0, 1, false};
+  const size_t more = first < 0xE0 ? 1 : first < 0xF0 ? 2 : 3;
   uint8_t low = first == 0xE0 ? 0xA0 : first == 0xF0 ? 0x90 : 0x80;
   uint8_t high = first == 0xED ? 0x9F : first == 0xF4 ? 0x8F : 0xBF;
   Character result{first & (0x3Fu >> more), 1, false};

@@ -34,7 +34,12 @@ inline void mutate(Input& input) {
       if (!input.empty()) input[at] = static_cast<uint8_t>(random_below(256));
       break;
     case 2: input.resize(at); break;
-    case 3: input.insert(input.begin() + static_cast<ptrdiff_t>(at), random_below(40), static_cast<uint8_t>(random_below(256))); break;
+    case 3: {
+      const uint64_t count = random_below(40);
+      const auto value = static_cast<uint8_t>(random_below(256));
+      input.insert(input.begin() + static_cast<ptrdiff_t>(at), count, value);
+      break;
+    }
     case 4: {
       const uint32_t value = kTelling[random_below(sizeof kTelling / sizeof *kTelling)];
       if (input.size() >= 4) std::memcpy(&input[random_below(input.size() - 3)], &value, 4);
