@@ -5,6 +5,7 @@ Each one is a pair (encoder, decoder) with example inputs in the order of its fi
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -229,9 +230,27 @@ def write(name: str, checkpoint: Path, folder: Path) -> None:
     written = port(name, model)
     folder.mkdir(parents=True, exist_ok=True)
     features, _ = modules.example_inputs(Dims(**vars(model.dims)))
-    with modules.explicit_attention():
+    with modules.explicit_attention(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         for module, inputs, file in (
             (written.encoder, features, "first.pt"), (written.decoder, written.inputs, "second.pt"),
         ):  # fmt: skip
             torch.jit.trace(module, inputs, check_trace=False).save(str(folder / file))
+    write_tables(model, folder)
+
+
+def convert(name: str, checkpoint: Path, folder: Path) -> None:
+    """TFLite files of a layout, as LiteRT converts them, under names that tell nothing."""
+    import litert_torch
+
+    model = modules.load_model(checkpoint)
+    written = port(name, model)
+    folder.mkdir(parents=True, exist_ok=True)
+    features, _ = modules.example_inputs(Dims(**vars(model.dims)))
+    litert_torch.config.show_progress = False
+    with modules.explicit_attention():
+        for module, inputs, file in (
+            (written.encoder, features, "first.tflite"), (written.decoder, written.inputs, "second.tflite"),
+        ):  # fmt: skip
+            litert_torch.convert(module, inputs).export(str(folder / file))
     write_tables(model, folder)
