@@ -189,6 +189,12 @@ class Written:
 
 def port(name: str, model: Any) -> Written:
     """The port of a layout, of a model."""
+    written = _port(name, model)
+    # An exporter takes one tensor that is given twice for one input, and the file then reads one cache for all layers.
+    return Written(written.encoder, written.decoder, tuple(one.clone() for one in written.inputs))
+
+
+def _port(name: str, model: Any) -> Written:
     d = Dims(**vars(model.dims))
     n, state, heads, slots, rows = d.n_text_layer, d.n_text_state, d.n_text_head, d.n_text_ctx, d.n_audio_ctx
     zeros, encoder = torch.zeros, modules.SplitEncoder(model.encoder).eval()
