@@ -5,47 +5,107 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from whisper_parity import project
+from whisper_parity.cli_options import JSON
 from whisper_parity.errors import UsageError
+from whisper_parity.project import Project
 from whisper_parity.system import amounts
 from whisper_parity.system import cache as caching
 from whisper_parity.system.cache import Entry
-from whisper_parity.system.terminal import say
+from whisper_parity.system.terminal import document, line, say, stdout
 
 if TYPE_CHECKING:
     from whisper_parity.backend.trust import Program
     from whisper_parity.run.options import RunOptions
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A backend's answer, or that it was not asked."""
+
+    name: str
+    state: str
+    """"available", "unavailable", "not asked"."""
+    reason: str
+    """Versions, or what is missing and how to get it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkup:
+    """What `parity doctor` finds."""
+
+    backends: tuple[Asked, ...]
+    programs: tuple[str, ...]
+    """What parity.toml names for execution."""
+    trusted: bool
+    """Whether that may run."""
+    usable: bool
+    """Whether the stages of a run that names none can run."""
+    next: str
+    """What to do now."""
+
+
 @click.command()
-def doctor() -> None:
-    """List every backend: available or not, and why, with what to install; and the programs that parity.toml names."""
+@JSON
+def doctor(as_json: bool) -> None:
+    """List every backend: available or not, and why, with what to install; and the programs that parity.toml names.
+
+    The last line says what to do next.
+    """
+    from whisper_parity.system import serial
+
+    site = project.find()
+    checkup = _checkup(site)
+    if as_json:
+        document(serial.dumps(checkup))
+        sys.exit(0 if checkup.usable else 3)
+    console = stdout()
+    for asked in checkup.backends:
+        line(console, f"{asked.name:<12} {asked.state:<11}  {asked.reason}", indent=26)
+    for program in checkup.programs:
+        state = "runs" if checkup.trusted else "would run, once trusted: `parity trust`"
+        line(console, f"{site.file} {program}: {state}")
+    line(console, f"next: {checkup.next}", indent=6)
+    sys.exit(0 if checkup.usable else 3)
+
+
+def _checkup(site: Project) -> Checkup:
+    """Ask every backend that may be asked."""
     from whisper_parity.backend import registry, trust
     from whisper_parity.backend.stage import StageName
 
-    site = project.find()
     programs = registry.programs_in(site)
     is_trusted = not programs or trust.is_trusted(site.file, programs)
     backends = registry.Backends(site.backends)
     unasked = set() if is_trusted else {program.key.partition(".")[0] for program in programs}
-    usable = set()
+    answers = []
     for name in backends.names:
         if name in unasked:
-            say(f"{name:<12} not asked    {site.file} is not trusted: see below")
+            answers.append(Asked(name, "not asked", f"{site.file} is not trusted: see below"))
             continue
         availability = backends.availability(name)
-        usable |= {name} if availability.usable else set()
-        say(f"{name:<12} {'available  ' if availability.usable else 'unavailable'}  {availability.reason}")
-    for program in programs:
-        state = "runs" if is_trusted else "would run, once trusted: `parity trust`"
-        say(f"{site.file} {program}: {state}")
+        answers.append(Asked(name, "available" if availability.usable else "unavailable", availability.reason))
     needed = {StageName.parse(stage).backend for stage in backends.default_stages if ":" not in stage}
-    sys.exit(0 if needed <= usable else 3)
+    missing = [asked for asked in answers if asked.name in needed and asked.state != "available"]
+    words = tuple(map(str, programs))
+    return Checkup(tuple(answers), words, is_trusted, not missing, _next(site, missing, is_trusted=is_trusted))
+
+
+def _next(site: Project, missing: Sequence[Asked], *, is_trusted: bool) -> str:
+    """The one thing to do now."""
+    if not is_trusted:
+        return f"read what {site.file} names above, then `parity trust`"
+    if missing:
+        return f"{missing[0].name}: {missing[0].reason}"
+    if site.has_file:
+        return f"`parity run` judges what {site.file} names; then `parity gate`"
+    return "`parity run --clips FOLDER` judges your recordings; `parity demo` tries it on clips of its own"
 
 
 @click.command("backends")

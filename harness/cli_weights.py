@@ -9,7 +9,8 @@ import click
 
 from whisper_parity import project
 from whisper_parity.run import options as run_options
-from whisper_parity.system.terminal import document, say, working
+from whisper_parity.system.progress import working
+from whisper_parity.system.terminal import document, say
 
 
 @click.command()

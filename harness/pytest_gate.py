@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from whisper_parity.errors import printable
-from whisper_parity.gate.result import RuleResult
-from whisper_parity.gate.rules import UNJUDGED
+from whisper_parity.gate.result import UNJUDGED, RuleResult
 
 GATE_FILE = "parity-gate"
 """Where the gate's items seem to stand; they are no functions."""

@@ -320,9 +320,10 @@ class ParityRun:
 
         screen = Console(file=terminalreporter._tw._file, emoji=False)
         terminalreporter.section("parity")
-        console.show(report, screen)
+        amount = terminal.Amount.ALL if self.config.option.verbose > 0 else terminal.Amount.SCREEN
+        console.show(report, screen, amount)
         if self._judgement:
-            gated.show(self._judgement, screen)
+            gated.show(self._judgement, screen, amount)
         if self.config.option.parity_explain:
             terminalreporter.section("parity explain")
             self._explain(report, screen)

@@ -26,7 +26,7 @@ from whisper_parity.errors import ParityError
 from whisper_parity.model.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
-    from whisper_parity.backends.dla.fleet import DeviceFleet
+    from whisper_parity.backends.dla.fleet import DeviceFleet, DeviceSession
 
 SIMULATED = "simulated"
 ROLES = ("encoder", "decoder")
@@ -148,7 +148,7 @@ class DLABackend:
             link_or_copy_token_embedding(parent, out)
 
     @contextmanager
-    def open(self, artifact: Artifact, threads: int) -> Iterator[DeviceFleet]:
+    def open(self, artifact: Artifact, threads: int) -> Iterator[DeviceFleet[DeviceSession]]:
         """Reach the devices, push what they lack, start what runs there.
 
         Raises:

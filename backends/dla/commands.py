@@ -16,7 +16,8 @@ import click
 
 from whisper_parity.errors import ArtifactError, ParityError, UsageError
 from whisper_parity.system import inputs
-from whisper_parity.system.terminal import say, working
+from whisper_parity.system.progress import working
+from whisper_parity.system.terminal import say
 
 if TYPE_CHECKING:
     from whisper_parity.backends.dla.link.adb import Adb

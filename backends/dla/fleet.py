@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from numpy.typing import NDArray
 
@@ -20,19 +20,18 @@ from whisper_parity.backends.dla.link.device import Device, Meter
 from whisper_parity.backends.dla.link.device import Facts as DeviceFacts
 from whisper_parity.backends.dla.link.faults import LINK_FAULTS, DeviceError, Fault
 from whisper_parity.backends.dla.sessions import running
-from whisper_parity.backends.dla.sessions.probe import NeuronrtProbe
-from whisper_parity.backends.dla.sessions.running import Running
 from whisper_parity.backends.dla.settings import Settings
 
 R = TypeVar("R")
+D = TypeVar("D", bound="DeviceLink")
 CLOCK_SLACK_S = 86_400
 AWAY = LINK_FAULTS | {Fault.NO_DEVICE, Fault.UNAUTHORIZED, Fault.BUSY}
 """Faults after which a device is not used while others are available."""
 
 
 @dataclass(eq=False)
-class DeviceSession:
-    """An artifact on one device. A link fault gets one retry once the device is back, and a note."""
+class DeviceLink:
+    """An artifact on one device, whatever runs it. A link fault gets one retry once the device is back, and a note."""
 
     device: Device
     artifact: Artifact
@@ -40,7 +39,7 @@ class DeviceSession:
     lost: bool = False
     """It did not come back in time: from now on probe it, do not wait for it."""
     _stack: ExitStack = field(default_factory=ExitStack)
-    _running: Running | NeuronrtProbe | None = None
+    _running: Any = None
     _device_facts: DeviceFacts | None = None
     _notes: list[str] = field(default_factory=list)
 
@@ -55,14 +54,6 @@ class DeviceSession:
         name = self._device_facts.name if self._device_facts else "device not reached"
         via = self._running.via if self._running else "not started"
         return f"{self.artifact.stage} ({name} via {via})"
-
-    def encode(self, input_features: Float32) -> Float32:
-        """float32 [1, n_mels, 3000] -> encoder_output float32 [1, n_audio_ctx, n_audio_state]."""
-        return self._retry_once(lambda session: session.encode(input_features))
-
-    def decode(self, tokens: Sequence[int], encoder_output: Float32, rows: Sequence[int]) -> Float32:
-        """Logits float32 [len(rows), n_vocab] of the requested positions."""
-        return self._retry_once(lambda session: session.decode(tokens, encoder_output, rows))
 
     def usage(self) -> Usage:
         """What was used since the last call."""
@@ -83,8 +74,8 @@ class DeviceSession:
         if self._running is None:
             self._retry_once(lambda session: session.via)
 
-    def open(self) -> Running | NeuronrtProbe:
-        """Start the runner or neuronrt on the device, unless it runs.
+    def open(self) -> Any:
+        """Start what runs the artifact on the device, unless it runs.
 
         Raises:
             DeviceError: the device cannot be reached, is used by another harness, or refuses the files.
@@ -94,12 +85,16 @@ class DeviceSession:
             try:
                 facts = self._device_facts = self._note_changes(device.facts(self.device))
                 self._stack.enter_context(lock.held(self.device, facts))
-                self._running = self._stack.enter_context(running.started(self.device, facts, self.artifact))
+                self._running = self._stack.enter_context(self._started(facts))
                 self._notes += self._running.notes
             except BaseException:
                 self.close()
                 raise
         return self._running
+
+    def _started(self, facts: DeviceFacts) -> AbstractContextManager[Any]:
+        """What runs the artifact, started: the runner or neuronrt."""
+        return running.started(self.device, facts, self.artifact)
 
     def close(self) -> None:
         """Stop what runs there and release the device."""
@@ -151,6 +146,18 @@ class DeviceSession:
         return DeviceError(first.fault, self.device.serial, f"{first.message}; not back within {limit_s:.0f} s")
 
 
+class DeviceSession(DeviceLink):
+    """The halves on one device."""
+
+    def encode(self, input_features: Float32) -> Float32:
+        """float32 [1, n_mels, 3000] -> encoder_output float32 [1, n_audio_ctx, n_audio_state]."""
+        return self._retry_once(lambda session: session.encode(input_features))
+
+    def decode(self, tokens: Sequence[int], encoder_output: Float32, rows: Sequence[int]) -> Float32:
+        """Logits float32 [len(rows), n_vocab] of the requested positions."""
+        return self._retry_once(lambda session: session.decode(tokens, encoder_output, rows))
+
+
 class DeviceProbe(DeviceSession):
     """A probe on one device, with the same retry."""
 
@@ -159,13 +166,13 @@ class DeviceProbe(DeviceSession):
         return self._retry_once(lambda session: session.tapped(component, inputs))
 
 
-class DeviceFleet:
+class DeviceFleet(Generic[D]):
     """The sessions of all devices of a run."""
 
-    def __init__(self, sessions: Sequence[DeviceSession]) -> None:
+    def __init__(self, sessions: Sequence[D]) -> None:
         """Take unopened sessions: each one opens with its first clip."""
         self._sessions = tuple(sessions)
-        self._busy: list[DeviceSession] = []
+        self._busy: list[D] = []
         self._changed = threading.Condition()
 
     @property
@@ -174,7 +181,7 @@ class DeviceFleet:
         return len(self._sessions)
 
     @contextmanager
-    def lease(self) -> Iterator[DeviceSession]:
+    def lease(self) -> Iterator[D]:
         """A device for one clip; a lost one only if no other is left.
 
         Raises:
@@ -189,7 +196,7 @@ class DeviceFleet:
         finally:
             self._give_back(session)
 
-    def _usable(self, session: DeviceSession) -> bool:
+    def _usable(self, session: D) -> bool:
         """Whether it runs. One that does not is marked lost while there are others, or it would fail their clips."""
         try:
             session.ready()
@@ -202,20 +209,20 @@ class DeviceFleet:
             return False
         return True
 
-    def _take(self) -> DeviceSession:
+    def _take(self) -> D:
         with self._changed:
             self._changed.wait_for(lambda: self._candidates)
             session = self._candidates[0]
             self._busy.append(session)
             return session
 
-    def _give_back(self, session: DeviceSession) -> None:
+    def _give_back(self, session: D) -> None:
         with self._changed:
             self._busy.remove(session)
             self._changed.notify_all()
 
     @property
-    def _candidates(self) -> list[DeviceSession]:
+    def _candidates(self) -> list[D]:
         """Free sessions that may be used now."""
         free = [session for session in self._sessions if session not in self._busy]
         available = [session for session in self._sessions if not session.lost]
@@ -228,7 +235,9 @@ class DeviceFleet:
 
 
 @contextmanager
-def opened(settings: Settings, artifact: Artifact, *, simulated: bool, threads: int) -> Iterator[DeviceFleet]:
+def opened(
+    settings: Settings, artifact: Artifact, *, simulated: bool, threads: int
+) -> Iterator[DeviceFleet[DeviceSession]]:
     """The devices of the settings, or a simulated one, ready for an artifact.
 
     Raises:
@@ -238,10 +247,19 @@ def opened(settings: Settings, artifact: Artifact, *, simulated: bool, threads: 
     with ExitStack() as stack:
         client, serials = stack.enter_context(attached(settings, simulated=simulated, threads=threads))
         kind = DeviceProbe if (artifact.options or {}).get(taps.OPTION) else DeviceSession
-        sessions = [kind(Device(client, serial, settings), artifact, threads) for serial in serials]
-        fleet = DeviceFleet(sessions)
-        stack.callback(fleet.close)
+        yield stack.enter_context(
+            of_links([kind(Device(client, serial, settings), artifact, threads) for serial in serials])
+        )
+
+
+@contextmanager
+def of_links(sessions: Sequence[D]) -> Iterator[DeviceFleet[D]]:
+    """A fleet of unopened sessions, which are closed in the end."""
+    fleet = DeviceFleet(sessions)
+    try:
         yield fleet
+    finally:
+        fleet.close()
 
 
 @contextmanager

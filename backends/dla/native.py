@@ -20,6 +20,7 @@ from whisper_parity.system.files import locked
 HERE = Path(__file__).resolve().parent
 RUNNER_SOURCE = HERE / "runner"
 STAND_IN_SOURCE = HERE / "simulator" / "runtime"
+APP_SOURCE = HERE / "app"
 TARGETS = ("host", "aarch64", "android")
 
 GLIBC = "2.31"
@@ -57,6 +58,34 @@ def checks(*, sanitize: str = "", folder: Path | None = None) -> Path:
         BuildError: the build failed.
     """
     return _built(RUNNER_SOURCE, "checks", "host", ("-DPARITY_CHECKS=ON", *_options(sanitize)), folder)
+
+
+def app(target: str = "host", *, sanitize: str = "", faults: bool = False, folder: Path | None = None) -> Path:
+    """`parity-whisper` for a target, built unless cached.
+
+    Args:
+        target: as for `runner`.
+        sanitize: as for `runner`.
+        faults: build `parity-whisper-faulty` instead, for tests: PARITY_FAULT in its environment names a fault.
+        folder: where builds are kept; None for the cache.
+
+    Raises:
+        UnavailableError: no cross compiler, or no CMake.
+        BuildError: the build failed.
+    """
+    options = (*_options(sanitize), *(("-DPARITY_FAULTS=ON",) if faults else ()))
+    kind = "app-faulty" if faults else "app"
+    return _built(APP_SOURCE, kind, target, options, folder) / ("parity-whisper-faulty" if faults else "parity-whisper")
+
+
+def app_checks(*, sanitize: str = "", folder: Path | None = None) -> Path:
+    """Build `parity-whisper` and `wav-fuzz` for this machine; return their folder.
+
+    Raises:
+        UnavailableError: no CMake.
+        BuildError: the build failed.
+    """
+    return _built(APP_SOURCE, "app-checks", "host", ("-DPARITY_CHECKS=ON", *_options(sanitize)), folder)
 
 
 def stand_in_runtime(api: str | None = None, target: str = "host", *, folder: Path | None = None) -> Path:
@@ -97,6 +126,11 @@ def build_id() -> str:
     return hashlib.sha256(listing.encode()).hexdigest()[:16]
 
 
+def app_id() -> str:
+    """Hash of the sources of `parity-whisper`: 12 hexadecimal digits."""
+    return _key(_sources(APP_SOURCE), ())
+
+
 def _options(sanitize: str) -> tuple[str, ...]:
     return (f"-DPARITY_SANITIZE={sanitize}",) if sanitize else ()
 
@@ -104,7 +138,7 @@ def _options(sanitize: str) -> tuple[str, ...]:
 def _built(source: Path, kind: str, target: str, options: Sequence[str], folder: Path | None) -> Path:
     """The folder of a finished build, which gets its name only once complete."""
     toolchain = _toolchain(target)
-    key = _key(source, (*options, *toolchain.arguments, toolchain.identity))
+    key = _key(_sources(source), (*options, *toolchain.arguments, toolchain.identity))
     folder = folder or project.cache() / "native"
     out = folder / f"{kind}-{target}-{key}"
     if out.is_dir():
@@ -115,11 +149,17 @@ def _built(source: Path, kind: str, target: str, options: Sequence[str], folder:
     return out
 
 
-def _key(source: Path, options: Sequence[str]) -> str:
+def _sources(source: Path) -> tuple[Path, ...]:
+    """The folders whose files a build reads: the program is made of the runner's sources and the stand-in's JSON."""
+    return (source, RUNNER_SOURCE, STAND_IN_SOURCE / "src") if source == APP_SOURCE else (source,)
+
+
+def _key(sources: Sequence[Path], options: Sequence[str]) -> str:
     """Hash of everything that determines the binaries."""
     digest = hashlib.sha256("\n".join(options).encode())
-    for path in sorted(path for path in source.rglob("*") if path.is_file() and path.suffix != ".md"):
-        digest.update(f"{path.relative_to(source)}\n".encode() + hashlib.sha256(path.read_bytes()).digest())
+    for folder in sources:
+        for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".md"):
+            digest.update(f"{path.relative_to(folder)}\n".encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:12]
 
 

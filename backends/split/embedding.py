@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -214,11 +215,15 @@ def write_metadata(checkpoint: Checkpoint, out: Path) -> None:
 
 def link_or_copy_token_embedding(parent: Artifact, out: Path) -> None:
     """Put the parent's token_embedding.npy into `out`: a hard link if the file system can, else a copy."""
-    source, target = parent.path("token_embedding"), out / TOKEN_EMBEDDING
+    link_or_copy(parent.path("token_embedding"), out / TOKEN_EMBEDDING)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Have a file under another name: a hard link if the file system can, else a copy."""
     try:
         target.hardlink_to(source)
     except OSError:
-        target.write_bytes(source.read_bytes())
+        shutil.copyfile(source, target)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ import click
 
 from whisper_parity.errors import UnavailableError
 from whisper_parity.system import cores
-from whisper_parity.system.terminal import document, say
+from whisper_parity.system.terminal import document, line, say, stdout
 
 if TYPE_CHECKING:
     from whisper_parity.backends.tflite.mediatek.checking import Fit
@@ -27,18 +27,25 @@ SHOWN = 20
 
 @click.command()
 @click.argument("file", type=FILE)
+@click.option("--soc", metavar="CODE", help="SoC of the verdict [that of parity.toml, else MT8371]")
 @click.option("--json", "as_json", is_flag=True, help="everything, as JSON")
-def inspect(file: Path, as_json: bool) -> None:
-    """Say what a TFLite file holds, and what an NPU minds of it: custom ops, constants beyond float16, token inputs."""
-    from whisper_parity.backends.tflite.mtkext import inspection
+def inspect(file: Path, soc: str | None, as_json: bool) -> None:
+    """Say what a TFLite file holds, and what an NPU minds of it: custom ops, constants beyond float16, token inputs.
+
+    The last line is the verdict for a SoC.
+    """
+    from whisper_parity.backends.tflite.mtkext import inspection, readiness
     from whisper_parity.system import serial
 
     content = inspection.inspect(file)
     if as_json:
         document(serial.dumps(content))
         return
+    verdict = readiness.sentence(content, *_target(soc))
+    console = stdout()
     for name, value in _facts(content):
-        say(f"{name:<12} {value}".rstrip())
+        line(console, f"{name:<12} {value}".rstrip(), indent=13)
+    line(console, verdict)
 
 
 @click.command("mtk-check")
@@ -95,6 +102,21 @@ def executor(file: Path) -> AbstractContextManager[Executor]:
     table = site.backends.get("tflite", {})
     registry.require_trust(site)
     return mtk.executor(reading.read(table), {"file": file}, foreign=True)
+
+
+def _target(code: str | None) -> tuple[str, str]:
+    """A SoC's code and its engines: the one that was named, that of parity.toml, or the default.
+
+    Raises:
+        ConfigError: no such SoC, or settings that cannot be used.
+    """
+    from whisper_parity import project
+    from whisper_parity.backends.dla import settings
+    from whisper_parity.backends.dla import soc as profiles
+
+    own = settings.read(project.find().backends.get("dla", {}))
+    chosen = profiles.named(code) if code else own.profile
+    return chosen.code, chosen.arch
 
 
 def _words(changes: Mapping[str, Any]) -> str:

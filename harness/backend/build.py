@@ -22,6 +22,7 @@ from whisper_parity.errors import ArtifactError, BuildError, OutputError, Parity
 from whisper_parity.model import reduced
 from whisper_parity.model.checkpoint import Checkpoint
 from whisper_parity.system import cache
+from whisper_parity.system.activity import Kind, step
 from whisper_parity.system.files import locked
 
 
@@ -129,7 +130,7 @@ def _obtained(workshop: Workshop, stage: str) -> Artifact:
         files = _given(workshop, backend, name)
         if files is not None:
             return files
-        if not workshop.build_missing:
+        if not workshop.build_missing and given.has_halves(backend, workshop.checkpoint, name):
             raise given.missing(workshop.given, backend, workshop.checkpoint, name)
     return _cached_or_built(workshop, backend, name, _obtained(replace(workshop, build_missing=True), source))
 
@@ -213,7 +214,7 @@ def _build(workshop: Workshop, backend: Backend, name: StageName, parent: Artifa
     started = time.perf_counter()
     try:
         partial.mkdir(parents=True)
-        with mapped(BuildError, f"building {name} failed"):
+        with step(Kind.BUILD, f"building {name}"), mapped(BuildError, f"building {name} failed"):
             backend.build(parent, partial, name.variant, workshop.options)
         files = artifacts.describe(partial, _file_names(workshop, backend, name.variant))
         built = Artifact(

@@ -37,6 +37,17 @@ class Configurable(Protocol):
 
 
 @runtime_checkable
+class Borrowing(Protocol):
+    """**Protocol:** a backend that works with another one's settings: the device that it reaches, say."""
+
+    borrows: str
+    """Name of the other one."""
+
+    def lent(self, other: Backend) -> Backend:
+        """The same backend with the other one, which has its settings."""
+
+
+@runtime_checkable
 class Limited(Protocol):
     """**Protocol:** a backend that brings limits for the edges to its stages."""
 

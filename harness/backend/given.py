@@ -56,6 +56,11 @@ def _with_interface(artifact: Artifact, backend: Backend, usual: Mapping[str, st
     return replace(artifact, files=files, interface=ports, notes=notes)
 
 
+def has_halves(backend: Backend, checkpoint: Checkpoint, name: StageName) -> bool:
+    """Whether a stage has files that a folder can hold: a program of the settings has none."""
+    return bool(set(HALVES) & set(backend.file_names(checkpoint, name.variant)))
+
+
 def require_folder(folder: Path) -> None:
     """Refuse a folder that is not there.
 

@@ -10,16 +10,15 @@ from typing import Any, cast
 
 from whisper_parity.backend import settings, trust
 from whisper_parity.backend.contract import Availability, Backend
-from whisper_parity.backend.facets import Configurable, Limited, Spreading, Table
+from whisper_parity.backend.facets import Borrowing, Configurable, Limited, Spreading, Table
 from whisper_parity.backend.stage import Stage, StageName
 from whisper_parity.backend.trust import Program
 from whisper_parity.errors import ConfigError, ParityError, UnavailableError, UsageError, first_line, mapped
 from whisper_parity.project import Project
+from whisper_parity.system import closeness
 
 GROUP = "whisper_parity.backends"
 """Entry-point group in which a package announces a backend, ours included: name = "package.module:Class"."""
-COMMANDS = "whisper_parity.commands"
-"""The same for commands of `parity`: name = "package.module:click command"."""
 
 
 class Backends:
@@ -37,6 +36,7 @@ class Backends:
         self._points = {point.name: point for point in entry_points(group=GROUP)}
         self._imported: dict[str, Backend] = {}
         self._settings: dict[str, Any] = {}
+        self._lent: set[str] = set()
         for name, table in (tables or {}).items():
             if name not in self._points:
                 raise ConfigError(f"[backends.{name}]: no such backend", hint=f"Known: {', '.join(self.names)}")
@@ -68,9 +68,13 @@ class Backends:
         """
         if name not in self._imported:
             if name not in self._points:
-                raise UsageError(f"no backend called {name!r}", hint=f"Use one of {', '.join(self.names)}")
+                raise UsageError(f"no backend called {name!r}", hint=_hint(name, self.names))
             self._imported[name] = _import(self._points[name])
-        return self._imported[name]
+        backend = self._imported[name]
+        if isinstance(backend, Borrowing) and name not in self._lent:
+            self._lent.add(name)
+            self._imported[name] = backend = backend.lent(self.get(backend.borrows))
+        return backend
 
     def of(self, stage: str) -> Backend:
         """The backend of a stage."""
@@ -151,6 +155,7 @@ class Backends:
         variants = self.get(name.backend).variants
         if ":" in spec and name.variant not in variants and not self.is_window(spec):
             hint = f"Variants: {', '.join(variants)}" if variants else f"Write {name.backend}"
+            hint = closeness.hint(name.variant or "", variants, hint)
             raise UsageError(f"stage {spec!r}: {name.backend} has no variant {name.variant!r}", hint=hint)
 
     def _predecessor(self, name: StageName) -> StageName | None:
@@ -248,19 +253,8 @@ def announced() -> tuple[str, ...]:
     return tuple(sorted(point.name for point in entry_points(group=GROUP)))
 
 
-def commands() -> tuple[str, ...]:
-    """Names of the commands that installed packages add to `parity`."""
-    return tuple(sorted(point.name for point in entry_points(group=COMMANDS)))
-
-
-def command(name: str) -> Any | None:
-    """A command of an installed package; None when no package announces one of that name.
-
-    Raises:
-        UnavailableError: its module does not import.
-    """
-    point = next((point for point in entry_points(group=COMMANDS) if point.name == name), None)
-    return None if point is None else _loaded(point)
+def _hint(name: str, names: Sequence[str]) -> str:
+    return closeness.hint(name, names, f"Use one of {', '.join(names)}")
 
 
 def _import(point: EntryPoint) -> Backend:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from whisper_parity.clips import audio
 from whisper_parity.clips.clip import Clip
-from whisper_parity.clips.recording import Recording
+from whisper_parity.clips.recording import Recording, Samples
 from whisper_parity.errors import AudioError, OutputError
 from whisper_parity.system import cache, serial
 from whisper_parity.system.files import file_sha256, replacing
@@ -76,6 +76,20 @@ def compute(path: Path, n_mels: int, audio_sha256: str | None = None, n_frames: 
     )
 
 
+def of_samples(samples: Samples, n_mels: int, n_frames: int = FRAMES) -> InputFeatures:
+    """Openai-whisper's log-mel of one window, float32 [n_mels, n_frames], padded with silence or cut.
+
+    Args:
+        samples: float32 [n_samples], mono, 16 kHz.
+        n_mels: mel bands.
+        n_frames: of the window, each of 10 ms.
+    """
+    from whisper.audio import HOP_LENGTH, log_mel_spectrogram, pad_or_trim
+
+    mel: InputFeatures = log_mel_spectrogram(pad_or_trim(samples, n_frames * HOP_LENGTH), n_mels).numpy()
+    return mel
+
+
 def array_sha256(array: NDArray[Any]) -> str:
     """SHA-256 of an array's bytes in C order."""
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
@@ -83,12 +97,12 @@ def array_sha256(array: NDArray[Any]) -> str:
 
 def _windows(recording: Recording, n_mels: int, n_frames: int) -> tuple[Window, ...]:
     """All windows in one array: results of torch one by one leave three hours of sound in fragments of a gigabyte."""
-    from whisper.audio import HOP_LENGTH, log_mel_spectrogram, pad_or_trim
+    from whisper.audio import HOP_LENGTH
 
     length = n_frames * HOP_LENGTH
     mels = np.empty((-(-len(recording.pcm) // length), 1, n_mels, n_frames), np.float32)
     for mel, samples in zip(mels, recording.windows(length)):
-        mel[0] = log_mel_spectrogram(pad_or_trim(samples, length), n_mels).numpy()
+        mel[0] = of_samples(samples, n_mels, n_frames)
     return tuple(Window(i, mel, array_sha256(mel)) for i, mel in enumerate(mels))
 
 

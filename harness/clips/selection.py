@@ -12,6 +12,7 @@ from whisper_parity.clips.clip import Clip, ClipSet
 from whisper_parity.clips.manifest import read_manifest
 from whisper_parity.clips.naming import unique_names
 from whisper_parity.errors import UsageError
+from whisper_parity.system import closeness
 from whisper_parity.system.files import exists
 
 DEFAULT_TAG = "default"
@@ -74,5 +75,9 @@ def _unknown(word: str, listed: ClipSet, manifest: Path) -> UsageError:
     tags = sorted({tag for clip in listed.clips for tag in clip.tags})
     return UsageError(
         f"no clip, tag or audio file called {word!r}",
-        hint=f"Use default, all, a file, one of the tags {', '.join(tags) or '(none)'} or a name in {manifest}",
+        hint=closeness.hint(
+            word,
+            (*tags, *(clip.name for clip in listed.clips), "default", "all"),
+            f"Use default, all, a file, one of the tags {', '.join(tags) or '(none)'} or a name in {manifest}",
+        ),
     )

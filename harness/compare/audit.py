@@ -7,6 +7,7 @@ from itertools import pairwise, zip_longest
 
 from whisper_parity.compare import languages, vocabularies
 from whisper_parity.compare.finding import Finding, cut, finding
+from whisper_parity.compare.prompting import names, whole_in
 from whisper_parity.compare.result import SPECIAL, Result
 from whisper_parity.model import vocabulary
 from whisper_parity.model.vocabulary import ENGLISH_ONLY
@@ -27,7 +28,7 @@ def own_text(result: Result, n_vocab: int | None) -> Finding | None:
         words = "none of Whisper's vocabularies decodes its tokens to its text; texts alone are compared"
         return finding("text against tokens", f"{result.name}: {words}")
     decoded = "".join(vocabulary.token_text(n_vocab, vocabulary.spoken(n_vocab, part)) for part in result.parts)
-    written, said = _differing(SPECIAL.sub("", result.text), decoded)
+    written, said = differing(SPECIAL.sub("", result.text), decoded)
     return finding(
         "text against tokens", f"{result.name}: its text says {cut(written)!r} where its tokens decode to {cut(said)!r}"
     )
@@ -40,7 +41,7 @@ def own_segments(result: Result) -> Finding | None:
         return None
     if vocabularies.bare(result.text) == vocabularies.bare(parts):
         return None
-    written, said = _differing(result.text, " ".join(segment.text for segment in result.segments))
+    written, said = differing(result.text, " ".join(segment.text for segment in result.segments))
     words = f"{result.name}: its text says {cut(written)!r} where its segments say {cut(said)!r}"
     return finding("text against tokens", words)
 
@@ -67,7 +68,7 @@ def endings(result: Result, n_vocab: int) -> Iterator[Finding]:
     passed, first, length = 0, None, 0
     eot = vocabulary.tokenizer(n_vocab).eot
     for part in _windows(result, n_vocab):
-        inside = _passed(part, eot)
+        inside = passed_at(part, eot)
         if inside and first is None:
             first, length = inside[0], len(part)
         passed += len(inside)
@@ -119,7 +120,7 @@ def _taken_apart(part: tuple[int, ...], n_vocab: int) -> list[tuple[int, ...]]:
     return windows if whole else [part]
 
 
-def _passed(part: Sequence[int], eot: int) -> list[int]:
+def passed_at(part: Sequence[int], eot: int) -> list[int]:
     """Places of end-of-text tokens with another token behind them; padding at the end is none."""
     last = max((i for i, token in enumerate(part) if token != eot), default=-1)
     return [i for i, token in enumerate(part[:last]) if token == eot]
@@ -152,19 +153,18 @@ def _wrong_prompt(part: Sequence[int], n_vocab: int, language: str | None) -> st
     following = vocabularies.body(part, n_vocab)[:1]
     has_times = bool(following) and following[0] >= words.timestamp_begin
     if words.no_timestamps in head and has_times:
-        return f"{_shown(head, n_vocab)}: it asks for no timestamps, and {_shown(following, n_vocab)} follows"
+        return f"{names(head, n_vocab)}: it asks for no timestamps, and {names(following, n_vocab)} follows"
     if head in (expected, expected[:-1]):  # with timestamps a prompt ends with the task
         return ""
     return (
-        f"{_shown(head, n_vocab)} in a vocabulary of {n_vocab}, where {_shown(expected, n_vocab)} is expected"
+        f"{names(head, n_vocab)} in a vocabulary of {n_vocab}, where {names(expected, n_vocab)} is expected"
         f"{_of_another(part[: len(expected)], n_vocab)}"
     )
 
 
 def _of_another(head: Sequence[int], n_vocab: int) -> str:
     """The vocabulary whose whole prompt some ids are, in words; "" for none."""
-    others = (n for n in (vocabulary.MULTILINGUAL, vocabulary.LARGE_V3) if n != n_vocab)
-    other = next((n for n in others if tuple(head) == _expected(head, n, None)), None)
+    other = next((n for n in whole_in(head) if n != n_vocab), None) if n_vocab != ENGLISH_ONLY else None
     return f"; {' '.join(map(str, head))} is the prompt of a vocabulary of {other}" if other else ""
 
 
@@ -189,18 +189,13 @@ def _foreign_start(part: Sequence[int], n_vocab: int, language: str | None) -> s
             head = [token for token in part[:4] if token > theirs.eot]
             if n_vocab == ENGLISH_ONLY or (part[1] >= theirs.no_timestamps or part[1] < theirs.eot):
                 return (
-                    f"it begins with {_shown(head, other)} of a vocabulary of {other}; its text is of {n_vocab}, where "
-                    f"{_shown(_expected((), n_vocab, language), n_vocab)} is expected"
+                    f"it begins with {names(head, other)} of a vocabulary of {other}; its text is of {n_vocab}, where "
+                    f"{names(_expected((), n_vocab, language), n_vocab)} is expected"
                 )
     return ""
 
 
-def _shown(tokens: Sequence[int], n_vocab: int) -> str:
-    """Ids with their names."""
-    return " ".join(f"{token} {vocabulary.token_text(n_vocab, [token])}" for token in tokens)
-
-
-def _differing(written: str, said: str) -> tuple[str, str]:
+def differing(written: str, said: str) -> tuple[str, str]:
     """Both texts from the first word in which they differ."""
     ours, theirs = written.split(), said.split()
     first = next((i for i, pair in enumerate(zip_longest(ours, theirs)) if pair[0] != pair[1]), 0)

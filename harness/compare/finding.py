@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 KINDS = (
-    "text against tokens", "vocabulary", "wrong prompt", "language", "repetition loop", "end-of-text passed",
-    "token limit", "other text", "lost beginning", "lost end", "lost text", "invented text", "special tokens",
+    "text against tokens", "vocabulary", "wrong prompt", "language", "detokeniser", "repetition loop",
+    "end-of-text passed", "token limit", "empty result", "program error",
+    "other text", "lost beginning", "lost end", "lost text", "invented text", "special tokens",
     "script variant",
-    "changed words",
+    "changed words", "program warning",
 )  # fmt: skip
 """Worst first: what makes all that follows doubtful, then what was said too often, too little, too much, otherwise."""
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from whisper_parity.errors import ArtifactError, UsageError
 from whisper_parity.model import vocabulary
 from whisper_parity.model.dims import Dims
+from whisper_parity.system import closeness
 
 LogitFilter = Callable[[NDArray[np.float32], Sequence[int]], None]
 """Forbids tokens in place: (logits float32 [n_vocab], prompt and tokens so far)."""
@@ -27,6 +28,9 @@ class Policy:
     """Fields of `whisper.DecodingOptions`; sample_len 0 means up to the end of the context."""
 
 
+SPECIALS = "specials"
+"""As `suppress_tokens`: every id behind end-of-text, whatever the vocabulary."""
+
 BUILT_IN = {
     "whisper": Policy(
         "whisper", {"without_timestamps": True, "suppress_blank": True, "suppress_tokens": "-1", "sample_len": None}
@@ -34,8 +38,12 @@ BUILT_IN = {
     "plain": Policy(
         "plain", {"without_timestamps": True, "suppress_blank": False, "suppress_tokens": None, "sample_len": 0}
     ),
+    "app": Policy(
+        "app", {"without_timestamps": True, "suppress_blank": False, "suppress_tokens": SPECIALS, "sample_len": 444}
+    ),
 }
-"""`whisper`: the filters of `whisper.decode`, no timestamps. `plain`: argmax to end-of-text, as a C++ port does."""
+"""`whisper`: the filters of `whisper.decode`, no timestamps. `plain`: argmax to end-of-text, as a C++ port does. `app`:
+argmax over text and end-of-text alone, 444 steps, as the C++ programs of KV-cache ports do."""
 
 CONFIGURABLE: Mapping[str, tuple[type, ...]] = {
     "without_timestamps": (bool,),
@@ -98,7 +106,7 @@ def named(name: str, custom: Mapping[str, Mapping[str, Any]] | None = None) -> P
                 raise UsageError(f"policy {name!r}: {key} cannot be {value!r:.60}", hint=f"Give {kinds}, not negative")
         return Policy(name, {**base.options, **own})
     if name not in BUILT_IN:
-        raise UsageError(f"no policy called {name!r}", hint=f"Use one of {', '.join((*BUILT_IN, *custom))}")
+        raise UsageError(f"no policy called {name!r}", hint=_hint(name, (*BUILT_IN, *custom)))
     return BUILT_IN[name]
 
 
@@ -118,6 +126,8 @@ def concrete(policy: Policy, dims: Dims, language: str | None, n_text_ctx: int |
     from whisper.decoding import DecodingOptions, DecodingTask
 
     options = {**policy.options, "language": language, "fp16": False}
+    if options["suppress_tokens"] == SPECIALS:
+        options["suppress_tokens"] = list(range(vocabulary.eot_of(dims.vocabulary) + 1, dims.n_vocab))
     options["sample_len"] = dims.n_text_ctx if options["sample_len"] == 0 else options["sample_len"]
     try:
         task = DecodingTask(_described(dims), DecodingOptions(**options))  # type: ignore[arg-type]
@@ -153,10 +163,17 @@ def check_language(language: str | None) -> None:
     """
     if language is None:
         return
-    from whisper.tokenizer import LANGUAGES  # which imports torch
+    from whisper.tokenizer import LANGUAGES, TO_LANGUAGE_CODE  # which imports torch
 
     if language not in LANGUAGES:
-        raise UsageError(f"unknown language {language!r}", hint="Use a Whisper code such as en, zh or de")
+        codes = {**{code: code for code in LANGUAGES}, **TO_LANGUAGE_CODE}
+        near = codes.get(closeness.closest(language, codes))
+        hint = " ".join([*([f"Did you mean {near}?"] if near else []), "Use a Whisper code such as en, zh or de"])
+        raise UsageError(f"unknown language {language!r}", hint=hint)
+
+
+def _hint(name: str, names: Sequence[str]) -> str:
+    return closeness.hint(name, names, f"Use one of {', '.join(names)}")
 
 
 def _described(dims: Dims) -> Any:

@@ -16,7 +16,7 @@ from whisper_parity.compare import boundaries, recorded
 from whisper_parity.compare.comparison import compare
 from whisper_parity.compare.results import ResultComparison
 from whisper_parity.errors import ParityError, RecordError, UnavailableError, UsageError
-from whisper_parity.explain import causes, crossfeed, edges, layers, moved, parts, policies, weight
+from whisper_parity.explain import causes, crossfeed, edges, layers, moved, parts, policies, program, weight
 from whisper_parity.explain.answers import Answers
 from whisper_parity.explain.bench import Bench
 from whisper_parity.explain.bench import bench as opened_bench
@@ -39,7 +39,7 @@ from whisper_parity.judge.verdict import Outcome
 from whisper_parity.model import vocabulary
 from whisper_parity.run.folder import RunFolder
 from whisper_parity.run.report import Report, Row
-from whisper_parity.system import inputs, serial
+from whisper_parity.system import closeness, inputs, serial
 from whisper_parity.trace import file
 from whisper_parity.trace.trace import Trace, WindowTrace, share_windows
 
@@ -65,6 +65,11 @@ def explain(bench: Bench, clip: Clip, spec: str, *, detail: bool = False) -> Exp
     reference = edges.reference_of(bench.plan.stages, bench.plan.root_of(spec) or bench.plan.root, spec)
     if reference is None or reference not in traces:
         return Explanations(clip.name, spec, (), (), (*missing, _no_reference(spec, reference)), compared=False)
+    if traces[spec].header.account is not None and traces[reference].windows:
+        result = program.explained(bench, clip, spec, traces, reference)
+        result = replace(result, missing=(*missing, *result.missing))
+        serial.write(bench.plan.folder.explanation(clip.name, spec), result)
+        return result
     if not _is_of_window(traces[reference], traces[spec]):
         missing += _unpaired(traces[reference], traces[spec])
     changed = differences(traces[reference], traces[spec])
@@ -121,6 +126,11 @@ def _of_text(results: ResultComparison) -> Iterator[Explanation]:
         yield Explanation("", *names, change, None, None, (), None, (NO_TENSORS,))
 
 
+def _hint(name: str, names: Sequence[str]) -> str:
+    """What a run has, and which of it was meant."""
+    return closeness.hint(name, names, f"It has {closeness.listed(names)}")
+
+
 def wanted(report: Report, clips: Sequence[str], stage: str | None) -> list[tuple[str, str]]:
     """(clip, stage) of the cells that have something to explain, in the order of the report.
 
@@ -129,11 +139,12 @@ def wanted(report: Report, clips: Sequence[str], stage: str | None) -> list[tupl
     Raises:
         UsageError: the run has no such clip or stage.
     """
-    if unknown := sorted(set(clips) - {cell.clip for cell in report.rows}):
-        raise UsageError(f"run {report.run} has no clip {', '.join(unknown)}", hint="`parity report` lists them")
+    names = list(dict.fromkeys(cell.clip for cell in report.rows))
+    if unknown := sorted(set(clips) - set(names)):
+        raise UsageError(f"run {report.run} has no clip {', '.join(unknown)}", hint=_hint(unknown[0], names))
     stages = [run_stage.spec for run_stage in report.stages]
     if stage is not None and stage not in stages:
-        raise UsageError(f"run {report.run} has no stage {stage!r}", hint=f"It has {', '.join(stages)}")
+        raise UsageError(f"run {report.run} has no stage {stage!r}", hint=_hint(stage, stages))
     cells = [cell for cell in report.rows if cell.stage and (not clips or cell.clip in clips)]
     if stage is not None:
         return [(cell.clip, cell.stage) for cell in cells if cell.stage == stage]

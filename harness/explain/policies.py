@@ -7,7 +7,7 @@ from typing import Any
 
 from whisper_parity.compare.boundaries import timestamp_pairs
 from whisper_parity.compare.finding import cut
-from whisper_parity.decode.policy import Policy
+from whisper_parity.decode.policy import SPECIALS, Policy
 from whisper_parity.explain.differences import changes, overlaps
 from whisper_parity.explain.explanation import Change, PolicyPart
 from whisper_parity.trace.trace import Trace
@@ -41,7 +41,8 @@ def switches(policy: Policy) -> dict[str, Switches]:
     if options.get("without_timestamps"):
         parts = {"timestamps": {"without_timestamps": True}, **parts}
     if options.get("suppress_tokens") != "-1":
-        parts["suppressed tokens"] = {"suppress_tokens": options.get("suppress_tokens")}
+        own = options.get("suppress_tokens")  # without specials the text's tokens are all allowed, as with no filter
+        parts["suppressed tokens"] = {"suppress_tokens": None if own == SPECIALS else own}
     if not options.get("suppress_blank"):
         parts["blank suppression"] = {"suppress_blank": False}
     if options.get("prompt"):

@@ -10,7 +10,7 @@ from whisper_parity import project
 from whisper_parity.gate import approved, evidence, expected, paired, rules
 from whisper_parity.gate.approved import Approved, Difference
 from whisper_parity.gate.evidence import EdgeEvidence
-from whisper_parity.gate.result import GateResult, RuleResult, Statistic
+from whisper_parity.gate.result import UNJUDGED, GateResult, RuleResult, Statistic
 from whisper_parity.gate.settings import Settings
 from whisper_parity.run import report as records
 from whisper_parity.run.folder import RunFolder
@@ -25,6 +25,8 @@ class Judgement:
     result: GateResult
     diff: tuple[str, ...]
     """Lines of the difference to the approved result; empty when equal."""
+    has_approved: bool = True
+    """Whether there is an approved result: without one every line of the difference is new."""
 
 
 def gate(folder: RunFolder, settings: Settings, name: str | None = None) -> Judgement:
@@ -56,7 +58,7 @@ def judge(report: Report, settings: Settings, name: str | None = None) -> Judgem
     ]
     _save_obtained(file, report, changed=not results[2].passed)
     result = _result(report, results, [statistic for edge in edges for statistic in paired.describe(edge)], listed)
-    return Judgement(result, tuple(approved.diff(file, differences)))
+    return Judgement(result, tuple(approved.diff(file, differences)), signed is not None)
 
 
 def _per_edge(
@@ -71,7 +73,8 @@ def _per_edge(
 def _result(
     report: Report, results: Sequence[RuleResult], numbers: Sequence[Statistic], listed: expected.Matched
 ) -> GateResult:
-    judged = [rule for rule in results if rule.limit != rules.UNJUDGED]
+    counts = {outcome: sum(rule.outcome == outcome for rule in results) for outcome in ("passed", "failed", UNJUDGED)}
+    judged = [rule for rule in results if rule.outcome != UNJUDGED]
     failed = [rule for rule in judged if not rule.passed]
     causes = [f"{rule.rule}{f' on {rule.edge}' if rule.edge else ''}: {rule.actual}" for rule in failed[:3]]
     more = f"; and {len(failed) - 3} more" if len(failed) > 3 else ""
@@ -89,6 +92,7 @@ def _result(
         rules=tuple(results),
         statistics=tuple(numbers),
         expected=(*occurred, *elsewhere),
+        counts=counts,
     )
 
 
@@ -125,7 +129,7 @@ def _stateless(report: Report) -> RuleResult:
     if bad:
         actual = f"{bad[0].stage}, {bad[0].sequence}: {bad[0].reason}"
     clips = tuple(dict.fromkeys(clip for check in bad for clip in check.clips))
-    return RuleResult("stateless", "", "", "no result depends on what ran before" if checked else rules.UNJUDGED,
+    return RuleResult("stateless", "", "", "no result depends on what ran before" if checked else UNJUDGED,
                       actual, not bad, clips, rules.DEFAULT)  # fmt: skip
 
 
@@ -149,7 +153,7 @@ def _not_worse(edge: EdgeEvidence, settings: Settings, signed: Approved | None, 
     allowed = rules.limit(settings.table, edge, "worse_by_db")
     name = "not_worse_than_approved"
     if allowed.value is None:
-        return RuleResult(name, edge.name, "", rules.UNJUDGED, rules.NOT_JUDGED, True, (), allowed.source)
+        return RuleResult(name, edge.name, "", UNJUDGED, rules.NOT_JUDGED, True, (), allowed.source)
     limit = f"flips and errors as approved, SNR at most {allowed.value:g} dB below"
     missing = [pair.clip for pair in edge.pairs if pair.missing]
     if signed is None or missing:

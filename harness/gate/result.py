@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
+
+UNJUDGED = "not judged"
+"""In place of a limit: the rule is switched off on this edge."""
+NO_RESULT = "no result on"
+"""How a rule's words begin where a clip that it needed has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +30,11 @@ class RuleResult:
     """The deciding clips, worst first."""
     source: str
     """Where the limit comes from: "default", "parity.toml", "fixtures/approved/NAME.json"."""
+
+    @property
+    def outcome(self) -> str:
+        """Every view counts by it: "passed", "failed" or "not judged"."""
+        return UNJUDGED if self.limit == UNJUDGED else "passed" if self.passed else "failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +71,9 @@ class GateResult:
     statistics: tuple[Statistic, ...]
     expected: tuple[str, ...]
     """Expected divergences that occurred, in words."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """How many rules passed, failed, were not judged; {} in a file of before this was written."""
+
+    def rules_that(self, outcome: str) -> tuple[RuleResult, ...]:
+        """The rules of one outcome: "passed", "failed" or "not judged"."""
+        return tuple(rule for rule in self.rules if rule.outcome == outcome)

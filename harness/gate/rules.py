@@ -16,7 +16,7 @@ from whisper_parity.errors import ConfigError, ParityError
 from whisper_parity.gate import evidence, measure
 from whisper_parity.gate.evidence import CellEvidence, EdgeEvidence
 from whisper_parity.gate.program_rules import BEFORE, BEHIND
-from whisper_parity.gate.result import RuleResult
+from whisper_parity.gate.result import NO_RESULT, UNJUDGED, RuleResult
 from whisper_parity.gate.rule import Measured, Rule, counted, number
 from whisper_parity.judge import verdict
 from whisper_parity.judge.tolerance import MULTIPLES, Tolerance
@@ -27,8 +27,6 @@ Table = Mapping[str, Mapping[str, Any]]
 
 FROM_TOLERANCE = "tolerance"
 NOT_JUDGED = "none"
-UNJUDGED = "not judged"
-"""In place of a limit: the rule is switched off on this edge."""
 DEFAULT = "default"
 
 
@@ -140,7 +138,7 @@ def _result(
     first = missing[0]
     reason = first.missing or "a premise is broken"
     words = (
-        f"no result on {len(missing)} of {counted(len(pairs), 'clip')}, first {first.clip} ({reason}); {measured.words}"
+        f"{NO_RESULT} {len(missing)} of {counted(len(pairs), 'clip')}, first {first.clip} ({reason}); {measured.words}"
     )
     clips = (*(pair.clip for pair in missing), *measured.clips)
     return RuleResult(name, edge.name, language, limit, words, False, tuple(dict.fromkeys(clips)), source)

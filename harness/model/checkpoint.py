@@ -14,6 +14,7 @@ from whisper_parity.model.formats import canonical, folders, openai, pickled, so
 from whisper_parity.model.formats.source import Source
 from whisper_parity.model.formats.weights import Weights
 from whisper_parity.system import cache as caching
+from whisper_parity.system import closeness
 from whisper_parity.system.files import exists, locked, sources_sha256
 
 MICRO = project.packaged("micro", "micro.pt")
@@ -107,7 +108,7 @@ def _by_name(name: str) -> Path:
         return cached
     raise CheckpointError(
         f"{name}: neither a file or folder, nor a Whisper name, nor in Hugging Face's cache",
-        hint=f"Names: {', '.join(whisper.available_models())}",
+        hint=closeness.hint(name, whisper.available_models(), f"Names: {', '.join(whisper.available_models())}"),
     )
 
 

@@ -17,13 +17,19 @@ ANNOTATIONS = 10
 """A job page shows no more per step."""
 
 
-def announce(report: Report, gate: GateResult | None) -> None:
-    """Append the summary to the file of GITHUB_STEP_SUMMARY, and print annotations where GITHUB_ACTIONS is set."""
+def announce(report: Report, gate: GateResult | None, *, to_stderr: bool = False) -> None:
+    """Append the summary to the file of GITHUB_STEP_SUMMARY, and print annotations where GITHUB_ACTIONS is set.
+
+    Args:
+        report: the run.
+        gate: what judged it.
+        to_stderr: print them there, since stdout is a document.
+    """
     if target := os.environ.get("GITHUB_STEP_SUMMARY"):
         _append(Path(target), markdown.render(report, gate))
     if os.environ.get("GITHUB_ACTIONS"):
         for line in commands(report, gate):
-            click.echo(line)  # a command on purpose, its texts escaped as commands have them
+            click.echo(line, err=to_stderr)  # a command on purpose, its texts escaped as commands have them
 
 
 def commands(report: Report, gate: GateResult | None) -> list[str]:

@@ -1,34 +1,22 @@
-"""The table at the terminal."""
+"""A run at the terminal: the verdict, its tables, and what needs attention."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
-from whisper_parity.compare.text import TextDiff, total
 from whisper_parity.judge import program
 from whisper_parity.judge.program import ProgramCheck
 from whisper_parity.judge.verdict import Outcome, RungResult, worse
 from whisper_parity.report import numbers
-from whisper_parity.report.numbers import rate
+from whisper_parity.report.tables import STYLES, cell_table, rates, stage_table
 from whisper_parity.run import order, placement
 from whisper_parity.run.report import OrderCheck, Report, Row
 from whisper_parity.system import terminal
-
-STYLES = {
-    Outcome.PASS: "green",
-    Outcome.DRIFT: "yellow",
-    Outcome.REFERENCE: "dim",
-    Outcome.DIVERGED: "bold red",
-    Outcome.NOT_COMPARED: "magenta",
-    Outcome.INVALID_INPUT: "bold magenta",
-    Outcome.FAILED: "bold magenta",
-}
-
+from whisper_parity.system.terminal import Amount
 
 SENTENCES = 4
 """Of a stage's weights; the report has all."""
@@ -36,20 +24,30 @@ SENTENCES = 4
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line under the table: a failure, and how to reproduce it."""
+    """One line under the tables."""
 
     text: str
     style: str
+    command: str = ""
+    """Repeats the cell that failed; "" for what is no failure."""
+    is_detail: bool = False
+    """It says what is as it should be."""
 
 
-def show(report: Report, console: Console) -> None:
-    """Print table, failures and verdict, unfolded when the output is a pipe."""
-    console = terminal.unfolded(console)
-    terminal.line(console, heading(report), "bold")
-    console.print(table(report))
-    for line in lines(report):
-        terminal.line(console, line.text, line.style)
+def show(report: Report, console: Console, amount: Amount = Amount.SCREEN) -> None:
+    """Print verdict, tables and what needs attention; sentences unfolded when the output is a pipe."""
+    screen, console = console, terminal.unfolded(console)
     terminal.line(console, f"parity {report.summary}", STYLES[report.verdict])
+    if amount is Amount.LINE:
+        return
+    everything = amount is Amount.ALL
+    terminal.line(console, heading(report), "bold")
+    console.print(stage_table(report))
+    if grid := cell_table(report, screen, everything=everything):
+        console.print(grid)
+    all_lines = lines(report)
+    for line in all_lines if everything else shortened(all_lines):
+        _print(console, line)
 
 
 def heading(report: Report) -> str:
@@ -60,41 +58,32 @@ def heading(report: Report) -> str:
     return f"run {report.run}: checkpoint {report.checkpoint}{note}, policy {report.policy}, {duration}{state}"
 
 
-def table(report: Report) -> Table:
-    """Clips x stages: verdict, error rate against the parent, first divergence, worst SNR, time; corpus rates below."""
-    grid = Table(box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False)
-    stages = [stage.spec for stage in report.stages]
-    grid.add_column("clip", footer="all clips", overflow="fold")
-    for stage in report.stages:
-        footer = terminal.cell(_corpus([entry for entry in report.rows if entry.stage == stage.spec]))
-        fell_back = any(placed.fell_back for placed in stage.placement)
-        title = f"{stage.spec} ({stage.source})" if stage.source else stage.spec
-        grid.add_column(terminal.cell(title), footer=f"{footer}[yellow] fell back[/]" if fell_back else footer)
-    rendered = {(entry.clip, entry.stage): cell(entry) for entry in report.rows}
-    for clip in dict.fromkeys(entry.clip for entry in report.rows):
-        whole = rendered.get((clip, ""))
-        columns = (
-            [whole or "", *[""] * (len(stages) - 1)] if whole else [rendered.get((clip, s), "not run") for s in stages]
-        )
-        grid.add_row(terminal.cell(clip), *columns)
-    return grid
+def shortened(lines: Sequence[Line]) -> list[Line]:
+    """What needs attention: without what is as it should be, long lists of cells folded."""
+    shown: list[Line] = []
+    for what, group in groupby((line for line in lines if not line.is_detail), key=_list_of):
+        of_kind = list(group)
+        shown += _folded(of_kind, what) if what else of_kind
+    details = sum(line.is_detail for line in lines)
+    return [*shown, *([Line(f"{details} more lines on what is as it should be: with -v", "dim")] if details else [])]
 
 
-def cell(cell: Row) -> str:
-    """One cell, with markup."""
-    parts = [cell.verdict.outcome.value]
-    if cell.judged:
-        comparison = cell.judged.comparison
-        if comparison.text:
-            parts.append(f"{comparison.text.leading.upper()} {rate(comparison.text.leading_counts)}")
-        if comparison.tokens and comparison.tokens.first_divergence is not None:
-            parts.append(f"@{comparison.tokens.first_divergence}")
-        if comparison.tensors:
-            parts.append(numbers.decibels(min(item.diff.snr_db for item in comparison.tensors)))
-    if cell.seconds:
-        parts.append(numbers.seconds(cell.seconds))
-    style = STYLES[cell.verdict.outcome]
-    return f"[{style}]{terminal.cell(parts[0])}[/] {terminal.cell(' '.join(parts[1:]))}".rstrip()
+def _list_of(line: Line) -> str:
+    """The list of cells that a line belongs to; "" for none."""
+    return "failed" if line.command else "drift" if line.text.startswith("drift: ") else ""
+
+
+def _folded(lines: Sequence[Line], what: str) -> list[Line]:
+    return numbers.folded(lines, lambda count: Line(f"{what}: {count} more cells, all of them with -v", "yellow"))
+
+
+def _print(console: Console, line: Line) -> None:
+    """A line and its command: behind it in a pipe, at a terminal below it, where it can be copied."""
+    if not line.command or not console.is_terminal:
+        terminal.line(console, f"{line.text}{f'  →  {line.command}' if line.command else ''}", line.style)
+        return
+    terminal.line(console, line.text, line.style)
+    terminal.command(console, f"  → {line.command}", "dim")
 
 
 def lines(report: Report) -> list[Line]:
@@ -103,8 +92,8 @@ def lines(report: Report) -> list[Line]:
     for cell in report.rows:
         outcome, where = cell.verdict.outcome, f"{cell.clip} · {cell.stage}" if cell.stage else cell.clip
         if outcome.exit_code:
-            command = f"  →  {cell.reproduce}" if cell.reproduce else ""
-            failures.append(Line(f"{outcome.value}: {where}: {cell.verdict.reason}{command}", STYLES[outcome]))
+            text = f"{outcome.value}: {where}: {cell.verdict.reason}"
+            failures.append(Line(text, STYLES[outcome], command=cell.reproduce))
         elif outcome is Outcome.DRIFT:
             failures.append(Line(f"drift: {where}: {cell.verdict.reason}", STYLES[outcome]))
     summary = [
@@ -120,13 +109,18 @@ def lines(report: Report) -> list[Line]:
         *_limits(report),
     ]
     return [
-        *(Line(f"window: {text}", "yellow") for text in report.windows),
         *_findings(report),
+        *sorted(failures, key=lambda line: not line.command),
+        *(Line(f"window: {text}", "yellow") for text in report.windows),
         *summary,
         *_devices(report),
-        *failures,
         *_notes(report),
     ]
+
+
+def _detail(text: str) -> Line:
+    """A line on what is as it should be."""
+    return Line(text, "dim", is_detail=True)
 
 
 def _findings(report: Report) -> list[Line]:
@@ -153,7 +147,7 @@ def _kept(report: Report) -> list[Line]:
             rows.setdefault(row.stage, []).append(row)
     parts = [f"{stage} {len(kept)} clips, {numbers.seconds(sum(row.seconds for row in kept), 1)} then"
              for stage, kept in rows.items()]  # fmt: skip
-    return [Line(f"recorded before, and kept in the cache: {' · '.join(parts)}", "dim")] if parts else []
+    return [_detail(f"recorded before, and kept in the cache: {' · '.join(parts)}")] if parts else []
 
 
 def _threads(report: Report) -> list[Line]:
@@ -161,7 +155,7 @@ def _threads(report: Report) -> list[Line]:
     if not report.threads:
         return []
     machine = report.machine
-    line = Line(f"threads: {report.threads} for every runtime, {machine.cores} of {machine.cpus} cores usable", "dim")
+    line = _detail(f"threads: {report.threads} for every runtime, {machine.cores} of {machine.cpus} cores usable")
     if not machine.waiting.startswith("active"):
         return [line]
     return [line, Line(f"warning: threads that wait keep their core ({machine.waiting})", "yellow")]
@@ -182,21 +176,14 @@ def _notes(report: Report) -> list[Line]:
     return [*(Line(f"note: {note}", "dim") for note in report.clip_notes), *on_clips]
 
 
-def _corpus(cells: Sequence[Row]) -> str:
-    """Corpus rates of a stage against its parent, and its time."""
-    texts = [cell.judged.comparison.text for cell in cells if cell.judged]
-    seconds = numbers.seconds(sum(cell.seconds for cell in cells), 1)
-    return " ".join([*_rates([text for text in texts if text]), seconds]) if cells else ""
-
-
 def _transcripts(report: Report) -> list[Line]:
     """Corpus rates of every stage against the clips' transcripts: quality, not parity."""
     texts = {
         stage.spec: [cell.vs_transcript for cell in report.rows if cell.stage == stage.spec and cell.vs_transcript]
         for stage in report.stages
     }
-    parts = [f"{spec} {' '.join(_rates(diffs))}" for spec, diffs in texts.items() if diffs]
-    return [Line(f"against the transcripts: {' · '.join(parts)}", "dim")] if parts else []
+    parts = [f"{spec} {' '.join(rates(diffs))}" for spec, diffs in texts.items() if diffs]
+    return [_detail(f"against the transcripts: {' · '.join(parts)}")] if parts else []
 
 
 def _risks(report: Report) -> list[Line]:
@@ -208,7 +195,7 @@ def _risks(report: Report) -> list[Line]:
             at_risk = sum(comparison.steps_at_risk for comparison in comparisons)
             flips = sum(len(comparison.flips) for comparison in comparisons)
             parts.append(f"{stage.spec} {at_risk} of {steps} ({100 * at_risk / steps:.1f} %), {flips} flipped")
-    return [Line(f"steps at risk: {' · '.join(parts)}", "dim")] if parts else []
+    return [_detail(f"steps at risk: {' · '.join(parts)}")] if parts else []
 
 
 def _weights(report: Report) -> list[Line]:
@@ -217,7 +204,7 @@ def _weights(report: Report) -> list[Line]:
     good = [
         f"{spec} {weights.sentences[-1]}" for spec, weights in looked.items() if weights.was_read and weights.is_good
     ]
-    lines = [Line(f"weights: {' · '.join(good)}", "dim")] if good else []
+    lines = [_detail(f"weights: {' · '.join(good)}")] if good else []
     for spec, weights in looked.items():
         if not weights.is_good or not weights.was_read:
             lines += [Line(f"weights: {spec}: {sentence}", "yellow") for sentence in weights.sentences[:SENTENCES]]
@@ -250,7 +237,7 @@ def _lowest(rung: str, checks: Sequence[ProgramCheck]) -> str:
 def _placed(report: Report) -> list[Line]:
     """Where the stages ran, and a warning for each file that fell back in part."""
     where = placement.of_report(report)
-    lines = [Line(f"placement: {' · '.join(where)}", "dim")] if where else []
+    lines = [_detail(f"placement: {' · '.join(where)}")] if where else []
     fallbacks = [line for info in report.stages for line in placement.fallbacks(info)]
     lines += [Line(f"warning: {line}", "yellow") for line in fallbacks if line not in report.misplaced]
     return lines + [Line(f"placement required: {line}", "bold magenta") for line in report.misplaced]
@@ -264,7 +251,7 @@ def _states(report: Report) -> list[Line]:
             sequence = f"{check.sequence}, checked before" if check.recorded else check.sequence
             steady.setdefault(sequence, []).append(check.stage)
     parts = [f"{sequence} ({', '.join(stages)})" for sequence, stages in steady.items()]
-    lines = [Line(f"state: nothing depends on what ran before: {' · '.join(parts)}", "dim")] if parts else []
+    lines = [_detail(f"state: nothing depends on what ran before: {' · '.join(parts)}")] if parts else []
     others = [check for check in report.states if check.reason]
     return lines + [Line(order.describe(check), _state_style(check)) for check in others]
 
@@ -300,9 +287,3 @@ def _spent(cells: Sequence[Row]) -> str:
     heat = "" if temperature is None else f", up to {temperature:.0f} degrees Celsius"
     times = f"{numbers.seconds(compute)} of its own compute, {numbers.seconds(overhead)} beside it"
     return f"{len(cells)} clips, {times}, {transferred:.1f} MB over the link with what was pushed{heat}"
-
-
-def _rates(texts: Sequence[TextDiff]) -> list[str]:
-    """Corpus WER where WER leads, CER elsewhere: sums of counts, never mixed."""
-    counts = {name: [text.leading_counts for text in texts if text.leading == name] for name in ("wer", "cer")}
-    return [f"{name.upper()} {rate(total(errors))}" for name, errors in counts.items() if errors]

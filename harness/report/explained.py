@@ -16,6 +16,8 @@ from whisper_parity.system import terminal
 UNITS_SHOWN = 12
 SPREAD = "spread over all units"
 UNANSWERED = "why it diverged: no part of it and nothing outside it could be named"
+OF_PROGRAM = frozenset({"features", "prompt", "detokenise", "end"})
+"""Parts of a program that our loop has for every other stage."""
 LONGEST = 120
 """Characters of one side of a difference."""
 ENDS = {"missing end": " (the text goes on)", "extra end": " (the text stops early)"}
@@ -24,7 +26,7 @@ ENDS = {"missing end": " (the text goes on)", "extra end": " (the text stops ear
 def show(explanations: Explanations, console: Console) -> None:
     """Print the explanations of one clip and stage."""
     for line in lines(explanations):
-        terminal.line(console, line)
+        terminal.line(console, line, indent=13)
 
 
 def lines(explanations: Explanations) -> list[str]:
@@ -40,12 +42,22 @@ def lines(explanations: Explanations) -> list[str]:
     layers = [f"  layer      {line}" for finding in explanations.layers for line in _layer(finding)]
     kinds = [f"  kind       {kind.finding}" for finding in explanations.layers for kind in finding.kinds]
     label = _label(explanations)
-    blamed = [f"  {label:<10} {_cause(cause, explanations)}" for cause in explanations.causes if cause.part]
+    blamed = [line for cause in explanations.causes if cause.part for line in _blamed(cause, explanations, label)]
     findings = [f"  finding    {item.sentence}" for item in explanations.findings if item.kind != "changed words"]
     unknown = [f"  not known  {reason}" for reason in explanations.missing]
     if not explanations.answered:
         unknown.append(f"  not known  {UNANSWERED}")
     return [head, *findings, *_folded(body), *parts, *layers, *kinds, *blamed, *_reconciled(explanations), *unknown]
+
+
+def _blamed(cause: Cause, explanations: Explanations, label: str) -> list[str]:
+    """One thing that is wrong; of a program's own parts with what was measured, where no difference says it."""
+    line = f"  {label:<10} {_cause(cause, explanations)}"
+    named = {item.cross_feed.finding for item in explanations.found if item.cross_feed}
+    named |= {part.finding for part in explanations.parts}
+    return (
+        [line, f"             {cause.finding}"] if cause.part in OF_PROGRAM and cause.finding not in named else [line]
+    )
 
 
 def _cause(cause: Cause, explanations: Explanations) -> str:
@@ -68,7 +80,7 @@ def _counted(explanations: Explanations) -> str:
         return "not explained"
     if not explanations.found:
         return "no token differs"
-    by_text = any(item.change.step is None and item.entry is None for item in explanations.found)
+    by_text = any(item.change.step is None and item.change.edit_class != "language" for item in explanations.found)
     return f"{len(explanations.found)} difference(s) in {'texts' if by_text else 'tokens'}"
 
 

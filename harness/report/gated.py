@@ -1,74 +1,129 @@
-"""The gate at the terminal: every rule with its limit and its actual, the statistics, the sentence last."""
+"""The gate at the terminal: the verdict, what failed, and one line of what passed; all rules and figures on demand."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from whisper_parity.gate.judging import Judgement
-from whisper_parity.gate.result import GateResult, RuleResult, Statistic
-from whisper_parity.gate.rules import UNJUDGED
+from whisper_parity.gate.result import NO_RESULT, UNJUDGED, GateResult, RuleResult, Statistic
+from whisper_parity.gate.rule import counted
 from whisper_parity.report import numbers
 from whisper_parity.system import terminal
+from whisper_parity.system.terminal import Amount
 
-LINES = 40
+LINES = {Amount.SCREEN: 12, Amount.ALL: 40}
 """Lines of the difference to the approved result that are printed."""
+CLIPS = 5
+FIGURES = ("rate", "reference", "difference", "no regression", "MAPSSWE p", "McNemar p", "could be seen from",
+           "clips for 1%", "clips for 0.1%")  # fmt: skip
+"""The statistics of an edge, in the order in which the gate writes them."""
 
 
-def show(judged: Judgement, console: Console) -> None:
+def show(judged: Judgement, console: Console, amount: Amount = Amount.SCREEN) -> None:
     """Print the gate's result, unfolded when the output is a pipe."""
     console = terminal.unfolded(console)
     result = judged.result
-    console.print(rules_table(result))
-    if result.statistics:
-        console.print(statistics_table(result.statistics))
-    for line in (*_head(judged.diff), *result.expected):
+    style = "green" if result.passed else "bold red"
+    if amount is Amount.LINE:
+        terminal.line(console, f"gate {result.sentence}", style)
+        return
+    if result.passed and amount is Amount.SCREEN:
+        terminal.line(console, f"gate {heading(result)}{_besides(result)}", style)
+        return
+    terminal.line(console, f"gate {heading(result)}", style)
+    for text in failures(result.rules_that("failed")):
+        terminal.line(console, text, "bold red", indent=5)
+    for line in _head(judged.diff, LINES[amount]) if judged.has_approved else ():
         terminal.line(console, line, _style_of(line))
-    for rule in [rule for rule in result.rules if not rule.passed]:
-        terminal.line(console, f"FAIL {failure(rule)}", "bold red")
-    terminal.line(console, f"gate {result.sentence}", "green" if result.passed else "bold red")
+    for line in result.expected if amount is Amount.ALL else ():
+        terminal.line(console, line, "dim")
+    if amount is Amount.ALL:
+        _show_all(result, console)
+    else:
+        terminal.line(console, f"passed: {len(result.rules_that('passed'))} rules{_besides(result)}", "dim")
 
 
-def rules_table(result: GateResult) -> Table:
-    """One line per rule."""
-    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("", "rule", "edge", "language", "limit", "actual", "from"):
-        grid.add_column(name, overflow="fold")
+def heading(result: GateResult) -> str:
+    """The verdict with its counts: "failed: 7 of 92 rules on 6 edges"."""
+    failed, passed = len(result.rules_that("failed")), len(result.rules_that("passed"))
+    edges = len({rule.edge for rule in result.rules if rule.edge and rule.outcome != UNJUDGED})
+    share = f"{failed} of {failed + passed}" if failed else f"{passed}"
+    return f"{'failed' if failed else 'passed'}: {share} rules on {counted(edges, 'edge')}"
+
+
+def _besides(result: GateResult) -> str:
+    """What else there is to read."""
+    parts = [f"{len(result.rules_that(UNJUDGED))} not judged"] if result.rules_that(UNJUDGED) else []
+    parts += [counted(len(result.expected), "expected divergence")] if result.expected else []
+    return f", {', '.join(parts)}: each of them with -v" if parts else ": each of them with -v"
+
+
+def failures(failed: Sequence[RuleResult]) -> list[str]:
+    """Failed rules in a line each; the same finding on several edges is one, and so is a result that is missing."""
+    groups: dict[tuple[str, ...], list[RuleResult]] = {}
+    for rule in failed:
+        cause = _missing(rule)
+        groups.setdefault((cause,) if cause else (rule.rule, rule.limit, rule.actual, rule.source), []).append(rule)
+    lines = (_without_result(group, *key) if len(key) == 1 else failure(group) for key, group in groups.items())
+    return [f"FAIL {line}" for line in lines]
+
+
+def _missing(rule: RuleResult) -> str:
+    """What a rule says of a result that is missing, without what it measured on the others; "" for none."""
+    cause, _, measured = rule.actual.partition("); ")
+    return f"{cause})" if rule.actual.startswith(NO_RESULT) and measured else ""
+
+
+def _without_result(group: Sequence[RuleResult], cause: str) -> str:
+    edges = list(dict.fromkeys(rule.edge for rule in group))
+    return f"{counted(len(group), 'rule')} on {', '.join(edges)}: {cause}"
+
+
+def failure(group: Sequence[RuleResult]) -> str:
+    """A rule that failed alike at one or more places, with the deciding clips."""
+    rule = group[0]
+    places = [" ".join(filter(None, (one.edge, one.language))) for one in group]
+    place = f"{len(group)} times ({', '.join(places)})" if len(group) > 1 else places[0]
+    clips = list(dict.fromkeys(clip for one in group for clip in one.clips))
+    named = f"; clips {', '.join(clips[:CLIPS])}" if clips else ""
+    more = f" and {len(clips) - CLIPS} more" if len(clips) > CLIPS else ""
+    return f"{rule.rule} {place}".rstrip() + f": {rule.actual}; limit {rule.limit} ({rule.source}){named}{more}"
+
+
+def _show_all(result: GateResult, console: Console) -> None:
     for rule in result.rules:
         mark, style = outcome(rule)
-        cells = (rule.rule, rule.edge, rule.language, rule.limit, rule.actual, rule.source)
-        grid.add_row(f"[{style}]{mark}[/]", *map(terminal.cell, cells))
-    return grid
+        terminal.line(console, f"{mark:<4} {measured(rule)}", style, indent=5)
+    if result.statistics:
+        terminal.line(console, "candidate - reference, paired:")
+        for line in statistics(result.statistics):
+            terminal.line(console, line, indent=4)
 
 
-def statistics_table(statistics: Sequence[Statistic]) -> Table:
-    """One line per edge and language, one column per figure."""
-    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="candidate - reference, paired", title_justify="left")
-    for name in ("edge", "language", "rate", "reference", "difference", "no regression", "MAPSSWE p", "McNemar p",
-                 "could be seen from", "clips for 1%", "clips for 0.1%"):  # fmt: skip
-        grid.add_column(name, overflow="fold")
-    for edge, language in dict.fromkeys((statistic.edge, statistic.language) for statistic in statistics):
-        figures = [statistic for statistic in statistics if (statistic.edge, statistic.language) == (edge, language)]
-        grid.add_row(terminal.cell(edge), terminal.cell(language), *(figure(statistic) for statistic in figures))
-    return grid
+def measured(rule: RuleResult) -> str:
+    """A rule in one line: where, what was measured, the limit and where that comes from."""
+    place = " ".join(filter(None, (rule.rule, rule.edge, rule.language)))
+    if rule.outcome == UNJUDGED:
+        return f"{place}: {UNJUDGED} ({rule.source})"
+    return f"{place}: {rule.actual}; limit {rule.limit} ({rule.source})"
 
 
 def outcome(result: RuleResult) -> tuple[str, str]:
     """A rule's mark and its style."""
-    if result.limit == UNJUDGED:
-        return UNJUDGED, "dim"
-    return ("pass", "green") if result.passed else ("FAIL", "bold red")
+    return {"passed": ("pass", "green"), "failed": ("FAIL", "bold red")}.get(result.outcome, ("-", "dim"))
 
 
-def failure(rule: RuleResult) -> str:
-    """A failed rule in one line, with the deciding clips."""
-    place = " ".join(part for part in (rule.edge, rule.language) if part)
-    clips = f"; clips {', '.join(rule.clips[:5])}" if rule.clips else ""
-    more = f" and {len(rule.clips) - 5} more" if len(rule.clips) > 5 else ""
-    return f"{rule.rule} {place}".rstrip() + f": {rule.actual}; limit {rule.limit} ({rule.source}){clips}{more}"
+def statistics(found: Sequence[Statistic]) -> list[str]:
+    """One line per edge and language, with every figure and its name."""
+    figures: dict[tuple[str, str], list[str]] = {}
+    for statistic in found:
+        figures.setdefault((statistic.edge, statistic.language), []).append(figure(statistic))
+    return [
+        f"  {' '.join(filter(None, place))}: " + ", ".join(f"{name} {value}" for name, value in zip(FIGURES, values))
+        for place, values in figures.items()
+    ]
 
 
 def figure(statistic: Statistic) -> str:
@@ -87,10 +142,10 @@ def figure(statistic: Statistic) -> str:
     )
 
 
-def _head(lines: Sequence[str]) -> list[str]:
+def _head(lines: Sequence[str], most: int) -> list[str]:
     """The first lines of the difference; the rest is in the two files."""
-    remaining = len(lines) - LINES
-    return [*lines[:LINES], *([f"and {remaining} lines more: compare the two files"] if remaining > 0 else [])]
+    remaining = len(lines) - most
+    return [*lines[:most], *([f"and {remaining} lines more: compare the two files"] if remaining > 0 else [])]
 
 
 def _style_of(line: str) -> str:

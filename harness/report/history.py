@@ -15,6 +15,7 @@ from rich.table import Table
 from whisper_parity.compare.text import TextDiff, total
 from whisper_parity.errors import OutputError, ParityError, UsageError, printable
 from whisper_parity.gate import measure
+from whisper_parity.gate.rule import counted
 from whisper_parity.report import numbers
 from whisper_parity.run import report as records
 from whisper_parity.run.folder import RunFolder
@@ -122,25 +123,31 @@ def skipped(file: Path) -> list[tuple[str, str]]:
 
 
 def show(file: Path, console: Console, metric: str | None = None, stage: str | None = None) -> None:
-    """Print the trends; damaged runs are named below."""
+    """Print the trends, a table for each stage and series; below each what changed, below all what is no run."""
     console = terminal.unfolded(console)
-    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("stage", "metric", "runs of", "trend", "latest", "better", "last change"):
-        grid.add_column(name, overflow="fold")
+    tables: dict[tuple[str, str, int], list[Trend]] = {}
     for trend in trends(file, metric, stage):
-        direction = "higher" if HIGHER_IS_BETTER[trend.metric] else "lower"
-        values = [point.value for point in trend.points]
-        cells = (
-            trend.stage,
-            trend.metric,
-            f"{trend.series} ({len(values)} run{'' if len(values) == 1 else 's'})",
-            sparkline(values),
-        )
-        latest = numbers.figure(values[-1])
-        grid.add_row(*map(terminal.cell, (*cells, latest, direction, trend.cause)))
-    console.print(grid)
+        tables.setdefault((trend.stage, trend.series, len(trend.points)), []).append(trend)
+    for (spec, series, count), found in tables.items():
+        terminal.line(console, f"{spec}: {series}, {counted(count, 'run')}", "bold")
+        console.print(trend_table(found))
+        for trend in found:
+            if trend.cause:
+                terminal.line(console, f"{trend.metric} changed in {trend.cause}")
     for folder, reason in skipped(file):
         terminal.line(console, f"skipped {folder}: {reason}", "magenta")
+
+
+def trend_table(found: Sequence[Trend]) -> Table:
+    """One line for each figure: its bars, its latest value, its direction."""
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("metric", "trend", "latest", "better"):
+        grid.add_column(name, no_wrap=True)
+    for trend in found:
+        values = [point.value for point in trend.points]
+        direction = "higher" if HIGHER_IS_BETTER[trend.metric] else "lower"
+        grid.add_row(*map(terminal.cell, (trend.metric, sparkline(values), numbers.figure(values[-1]), direction)))
+    return grid
 
 
 def sparkline(values: Sequence[float]) -> str:

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree as ET
 
 from whisper_parity.errors import printable
-from whisper_parity.gate.result import GateResult, RuleResult
-from whisper_parity.gate.rules import UNJUDGED
+from whisper_parity.gate.result import UNJUDGED, GateResult, RuleResult
 from whisper_parity.judge.verdict import Outcome
 from whisper_parity.run.report import Report, Row
 

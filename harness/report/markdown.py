@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from whisper_parity.errors import printable
-from whisper_parity.gate.result import GateResult, RuleResult, Statistic
-from whisper_parity.gate.rules import UNJUDGED
+from whisper_parity.gate.result import UNJUDGED, GateResult, RuleResult, Statistic
 from whisper_parity.judge.verdict import Outcome
 from whisper_parity.report import numbers
 from whisper_parity.run.report import Report, Row

@@ -6,18 +6,27 @@ import math
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from whisper_parity.judge.noise import Noise, TensorNoise
 from whisper_parity.report import numbers
 from whisper_parity.system import terminal
 
+NAMES = ("source", "tensor", "worst SNR", "rmse", "kl_max", "movement", "top movement", "steps at risk", "flips")
+"""Columns."""
+
 
 def show(noise: Noise, console: Console) -> None:
     """Print the measured stage, the table, and a description of each source."""
     console = terminal.unfolded(console)
     terminal.line(console, heading(noise), "bold")
-    console.print(table(noise))
+    grid = table(noise)
+    if Measurement.get(console, console.options.update(width=1000), grid).maximum <= console.width:
+        console.print(grid)
+    else:
+        for line in lines(noise):
+            terminal.line(console, line, indent=4)
     for source in noise.sources:
         terminal.line(console, f"{source.source}: {source.how}", "dim")
 
@@ -32,13 +41,22 @@ def heading(noise: Noise) -> str:
 def table(noise: Noise) -> Table:
     """Sources x tensors: SNR, error, KL, movement, steps at risk, flips."""
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    names = ("source", "tensor", "worst SNR", "rmse", "kl_max", "movement", "top movement", "steps at risk", "flips")
-    for name in names:
+    for name in NAMES:
         grid.add_column(name)
     for source in noise.sources:
         for tensor in source.tensors:
             grid.add_row(terminal.cell(source.source), *map(terminal.cell, cells(tensor)))
     return grid
+
+
+def lines(noise: Noise) -> list[str]:
+    """The table's rows, where it is wider than the screen: each figure with its name."""
+    return [
+        f"{source.source}: "
+        + ", ".join(f"{name} {value}" for name, value in zip(NAMES[1:], cells(tensor)) if value).removeprefix("tensor ")
+        for source in noise.sources
+        for tensor in source.tensors
+    ]
 
 
 def cells(tensor: TensorNoise) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -18,9 +18,12 @@ from whisper_parity.report.numbers import snr
 from whisper_parity.run import fit, report
 from whisper_parity.run.folder import RunFolder
 from whisper_parity.run.report import Report, Row
-from whisper_parity.system import inputs, terminal
+from whisper_parity.system import closeness, inputs, terminal
 from whisper_parity.trace import file
 from whisper_parity.trace.trace import Trace
+
+SEPARATOR = " · "
+"""Between a clip and its stage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,8 @@ class RunComparison:
     changes: tuple[Change, ...]
     missing: tuple[str, ...]
     """Cells of the first that the second lacks."""
+    added: tuple[str, ...] = ()
+    """Cells of the second that the first lacks."""
 
     @property
     def exit_code(self) -> int:
@@ -57,8 +62,13 @@ class RunComparison:
         return 1 if self.missing or any(change.is_worse for change in self.changes) else 0
 
 
-def compare_runs(first: RunFolder, second: RunFolder) -> RunComparison:
+def compare_runs(first: RunFolder, second: RunFolder, *, with_traces: bool = True) -> RunComparison:
     """Compare two runs cell by cell: verdicts, texts, and traces where both kept them.
+
+    Args:
+        first: the earlier one.
+        second: the later one.
+        with_traces: False for what the reports say alone, which reads no tensor.
 
     Raises:
         RecordError: one of them is no run, or they have no cell in common.
@@ -70,15 +80,19 @@ def compare_runs(first: RunFolder, second: RunFolder) -> RunComparison:
     for cell in before.rows:
         other = cells.get((cell.clip, cell.stage))
         if other is None:
-            missing.append(f"{cell.clip} · {cell.stage}")
+            missing.append(_named(cell))
         else:
-            traces = _trace(first, before, cell), _trace(second, after, other)
-            changes.append(Change(cell.clip, cell.stage, cell, other, _judge_traces(*traces, table)))
+            ours = _trace(first, before, cell) if with_traces else None
+            theirs = _trace(second, after, other) if with_traces else None
+            changes.append(Change(cell.clip, cell.stage, cell, other, _judge_traces(ours, theirs, table)))
     if not changes:
         raise RecordError(
-            f"{first.path} and {second.path} have no cell in common", hint="Run the same clips and stages twice"
+            f"{first.path} and {second.path} have no cell in common: {_content(before)}, and {_content(after)}",
+            hint="Run the same clips and stages twice",
         )
-    return RunComparison(before, after, tuple(changes), tuple(missing))
+    both = {(change.clip, change.stage) for change in changes}
+    added = tuple(_named(cell) for cell in after.rows if (cell.clip, cell.stage) not in both)
+    return RunComparison(before, after, tuple(changes), tuple(missing), added)
 
 
 def show_runs(runs: RunComparison, console: Console) -> None:
@@ -95,17 +109,45 @@ def show_runs(runs: RunComparison, console: Console) -> None:
         *filter(None, map(_change_line, runs.changes)),
     ):
         print_line(line)
-    for name in runs.missing:
-        print_line(f"missing in the second: {name}")
-    worse = sum(change.is_worse for change in runs.changes) + len(runs.missing)
-    print_line(f"{len(runs.changes)} rows compared, {worse} worse")
+    for place, names in (("first", runs.missing), ("second", runs.added)):
+        left_out = f"only in the {place}: {{}} more clips"
+        for line in numbers.folded([f"only in the {place}: {clip}" for clip in _by_clip(names)], left_out.format):
+            print_line(line)
+    print_line(closing(runs))
+
+
+def closing(runs: RunComparison) -> str:
+    """How many rows both have, how many of them are worse, and how many only one of them has."""
+    worse = sum(change.is_worse for change in runs.changes)
+    alone = [f"{len(names)} only in the {place}" for place, names in (("first", runs.missing), ("second", runs.added))
+             if names]  # fmt: skip
+    return ", ".join([f"{len(runs.changes)} rows compared, {worse} worse", *alone])
+
+
+def _by_clip(names: Sequence[str]) -> list[str]:
+    """Cells as a line for each clip, with its stages."""
+    stages: dict[str, list[str]] = {}
+    for name in names:
+        clip, _, stage = name.partition(SEPARATOR)
+        stages.setdefault(clip, []).append(stage)
+    return [SEPARATOR.join(filter(None, (clip, ", ".join(named)))) for clip, named in stages.items()]
+
+
+def _named(cell: Row) -> str:
+    return SEPARATOR.join(filter(None, (cell.clip, cell.stage)))
+
+
+def _content(report: Report) -> str:
+    """What a run was made of: its stages, its first clips."""
+    clips = list(dict.fromkeys(cell.clip for cell in report.rows))
+    return f"{closeness.listed(stage.spec for stage in report.stages)} on {closeness.listed(clips) or 'no clip'}"
 
 
 def _change_line(change: Change) -> str:
     parts = []
     before, after = change.before.verdict.outcome, change.after.verdict.outcome
     if before is not after:
-        parts.append(f"{before.value} -> {after.value}: {change.after.verdict.reason}")
+        parts.append(f"{before.value} -> {after.value}: {change.after.verdict.reason}".rstrip(": "))
     if change.before.text != change.after.text:
         parts.append(f"text {change.before.text!r} -> {change.after.text!r}")
     if change.traces and change.traces.outcome is not Outcome.PASS:

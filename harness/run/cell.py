@@ -12,8 +12,9 @@ from whisper_parity.compare.normalise import compare_texts
 from whisper_parity.compare.text import TextDiff
 from whisper_parity.errors import ParityError
 from whisper_parity.judge import tolerance, verdict
+from whisper_parity.judge.program import ProgramCheck, laid_around
 from whisper_parity.judge.verdict import Grade, Outcome, RungResult, Verdict
-from whisper_parity.run import options, report
+from whisper_parity.run import options, program, report
 from whisper_parity.run.plan import Plan
 from whisper_parity.run.report import Judged, Row
 from whisper_parity.run.traces import Traces
@@ -52,10 +53,14 @@ def judged(plan: Plan, cell: Cell, traces: Traces) -> Row:
     vs_root = _judge(plan, Edge(stage.root, stage.spec), trace, clip, traces) if has_root and stage.root else None
     header = trace.header
     looked = traces.weights(stage.spec)
+    check = _by_itself(plan, stage, clip, trace, traces)
+    edges = _worst(vs_parent, vs_root)
     return Row(
         clip=clip.name,
         stage=stage.spec,
-        verdict=_within_context(laid_before(_worst(vs_parent, vs_root), looked), stage, clip, trace, traces),
+        verdict=_within_context(
+            laid_before(laid_around(edges, check) if check else edges, looked), stage, clip, trace, traces
+        ),
         label=header.label,
         text=header.text,
         tokens=len(header.tokens),
@@ -71,8 +76,17 @@ def judged(plan: Plan, cell: Cell, traces: Traces) -> Row:
         usage=header.usage,
         language=header.language or "",
         token_ids=header.tokens,
+        program=check,
         recorded=header.recorded if traces.is_of_another_run(trace) else "",
     )
+
+
+def _by_itself(plan: Plan, stage: Stage, clip: Clip, trace: Trace, traces: Traces) -> ProgramCheck | None:
+    """What a program did by itself; None for other stages, and for one that is judged against nothing."""
+    if trace.header.account is None or stage.parent is None:
+        return None
+    reference = traces.get(stage.root, clip) if stage.root else None
+    return program.checked(plan, Edge(stage.parent, stage.spec), clip, trace, reference)
 
 
 def of_error(plan: Plan, cell: Cell, error: ParityError) -> Row:

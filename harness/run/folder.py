@@ -9,8 +9,11 @@ from pathlib import Path
 
 from whisper_parity.backend.stage import StageName
 from whisper_parity.errors import RecordError
+from whisper_parity.system import closeness
 
 REPORT = "report.json"
+RESULTS = (".json", ".jsonl", ".txt", ".srt", ".vtt", ".csv", ".tsv")
+"""Suffixes of files that somebody means by a result, and no run."""
 TRACE_SUFFIX = ".safetensors"
 
 
@@ -34,16 +37,14 @@ class RunFolder:
                 return cls(path.parent).without_links()
             if (path / REPORT).is_file():
                 return cls(path).without_links()
-        raise RecordError(
-            f"{given}: neither a run nor a result file", hint=f"Give a folder with {REPORT}, or two JSON results"
-        )
+        raise _no_run(given, reports)
 
     @classmethod
     def _newest(cls, reports: Path) -> RunFolder:
-        paths = sorted(reports.glob(f"*/{REPORT}"), key=lambda path: path.stat().st_mtime)
-        if not paths:
+        runs = recorded(reports)
+        if not runs:
             raise RecordError(f"{reports}: no run yet", hint="Run `parity run` first")
-        return cls(paths[-1].parent).without_links()
+        return runs[0].without_links()
 
     def without_links(self) -> RunFolder:
         """The same folder; one from elsewhere must not direct what is written into it to another place.
@@ -111,6 +112,10 @@ class RunFolder:
         """One judged cell."""
         return self.path / "rows" / f"{_cell(clip, stage)}.json"
 
+    def clips(self) -> list[str]:
+        """Names of its clips, by the names of its files."""
+        return list(dict.fromkeys(path.stem.rpartition("--")[0] for path in self.rows()))
+
     def rows(self) -> Iterator[Path]:
         """All judged cells, by name."""
         return iter(sorted((self.path / "rows").glob("*.json")))
@@ -146,6 +151,32 @@ class RunFolder:
     def is_page_alone(self) -> bool:
         """Whether nothing lies in it but a page that was written elsewhere, as in the sample."""
         return [path.name for path in self.path.iterdir()] == [self.page.name]
+
+
+def recorded(reports: Path) -> list[RunFolder]:
+    """The runs in a folder, the newest first."""
+    paths = sorted(reports.glob(f"*/{REPORT}"), key=lambda path: path.stat().st_mtime, reverse=True)
+    return [RunFolder(path.parent) for path in paths]
+
+
+def _no_run(given: Path, reports: Path) -> RecordError:
+    """What is there under a name that is no run's, where it was looked for, and what was meant."""
+    names = [run.name for run in recorded(reports)]
+    newest = f"The newest are {', '.join(names[:3])}" if names else "There is none yet: `parity run` makes one"
+    folder = next((place for place in (given, reports / given) if place.is_dir()), None)
+    if folder and RunFolder(folder).options.is_file():
+        again = f"Go on with it: `parity run --run-id {folder.name}` and the options that it was made with"
+        return RecordError(f"{given}: a run that was cut off before its report", hint=again)
+    if folder:
+        what = "an empty folder" if not any(folder.iterdir()) else f"a folder without {REPORT}"
+        return RecordError(f"{given}: no run, {what}", hint=newest)
+    if given.is_file():
+        return RecordError(f"{given}: a file, and no {REPORT} of a run", hint=newest)
+    if given.suffix in RESULTS:
+        return RecordError(f"{given}: no such file", hint="Give two result files, or two runs")
+    places = f"looked in {Path.cwd() if given == Path(given.name) else given.parent}"
+    places += "" if given.is_absolute() else f" and in {reports}"
+    return RecordError(f"no run called {given}: {places}", hint=closeness.hint(given.name, names, newest))
 
 
 def _slug(stage: str) -> str:

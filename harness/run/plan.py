@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -27,6 +27,7 @@ from whisper_parity.run import options as run_options
 from whisper_parity.run import threads, windows
 from whisper_parity.run.folder import RunFolder
 from whisper_parity.run.options import RunOptions
+from whisper_parity.system import closeness
 from whisper_parity.system.files import safe_name
 
 
@@ -86,8 +87,9 @@ class Plan:
         for stage in self.stages:
             if stage.spec == spec:
                 return stage
-        names = ", ".join(stage.spec for stage in self.stages)
-        raise UsageError(f"run {self.folder.name} has no stage {spec!r}", hint=f"It has {names}")
+        raise UsageError(
+            f"run {self.folder.name} has no stage {spec!r}", hint=_hint(spec, [stage.spec for stage in self.stages])
+        )
 
     def clip(self, name: str) -> Clip:
         """A clip of this run by name.
@@ -98,8 +100,14 @@ class Plan:
         for clip in self.clips:
             if clip.name == name:
                 return clip
-        names = ", ".join(clip.name for clip in self.clips)
-        raise UsageError(f"run {self.folder.name} has no clip {name!r}", hint=f"It has {names}")
+        raise UsageError(
+            f"run {self.folder.name} has no clip {name!r}", hint=_hint(name, [clip.name for clip in self.clips])
+        )
+
+
+def _hint(name: str, names: Sequence[str]) -> str:
+    """What the run has, and which of it was meant."""
+    return closeness.hint(name, names, f"It has {closeness.listed(names)}")
 
 
 def make(options: RunOptions, project: Project) -> Plan:

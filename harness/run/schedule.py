@@ -17,6 +17,7 @@ from whisper_parity.run.report import OrderCheck, Row
 from whisper_parity.run.sessions import Sessions
 from whisper_parity.run.traces import Traces
 from whisper_parity.system import cache, serial
+from whisper_parity.system.activity import Kind, step
 from whisper_parity.system.crash import reported
 from whisper_parity.system.threads import side_by_side
 
@@ -99,7 +100,7 @@ class Schedule:
                 advance(str(cell))
                 yield self.row(cell)
             if work:
-                advance(f"{stage.spec} · state and order")
+                advance(f"{stage.spec} · all clips")
                 self.order_checks(stage)
 
     def row(self, cell: Cell) -> Row:
@@ -117,7 +118,8 @@ class Schedule:
 
     def order_checks(self, stage: Stage) -> tuple[OrderCheck, ...]:
         """Whether a stage's results depend on what ran before; asked once its cells have run."""
-        return order_checks.of_stage(self.plan, self.sessions, self.traces, stage)
+        with step(Kind.STATE, "state check"):
+            return order_checks.of_stage(self.plan, self.sessions, self.traces, stage)
 
     def _cells(self, stage: Stage) -> list[Cell]:
         return [cell for cell in self._selection if cell.stage == stage]
@@ -147,7 +149,8 @@ class Schedule:
         self._met.add(stage.spec)
         if self._lanes.at_once:
             self.sessions.close()  # what is open here is not another process's to close
-            self._lanes.wait(stage, meanwhile=self._ready_beside(stage))
+            with step(Kind.CLIPS, "recorded by a process beside this one"):
+                self._lanes.wait(stage, meanwhile=self._ready_beside(stage))
             self._lanes.start(self._ready_beside(stage))
 
     def _ready_beside(self, stage: Stage) -> list[Stage]:

@@ -15,6 +15,7 @@ from whisper_parity.run import placement
 from whisper_parity.run.plan import Plan
 from whisper_parity.run.report import StageInfo
 from whisper_parity.system import serial
+from whisper_parity.system.activity import Kind, step
 from whisper_parity.weights.looking import Looking
 from whisper_parity.weights.result import LookUp
 
@@ -55,7 +56,8 @@ class Sessions:
         """
         if stage not in self._artifacts:
             try:
-                self._artifacts[stage] = build.obtain(self.plan.workshop_of(stage), stage)
+                with step(Kind.BUILD, "finding its files"):
+                    self._artifacts[stage] = build.obtain(self.plan.workshop_of(stage), stage)
             except ParityError as error:
                 self._artifacts[stage] = error
             if self._write_stages:
@@ -155,7 +157,9 @@ class Sessions:
             self.close()
             with mapped(BackendError, f"{stage} cannot be opened"):
                 self.openings += 1
-                self._current = (stage, self._stack.enter_context(self._opening(self.artifact(stage))))
+                artifact = self.artifact(stage)
+                with step(Kind.LOAD, "loading"):
+                    self._current = (stage, self._stack.enter_context(self._opening(artifact)))
         return self._current[1]
 
     @contextmanager

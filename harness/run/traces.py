@@ -69,6 +69,8 @@ class Traces:
         self._in_hand: OrderedDict[tuple[str, str], Trace] = OrderedDict()
         self._lock = Lock()
         self._recorded_by: dict[tuple[str, str], tuple[int, int]] = {}
+        self._programs: dict[str, bool] = {}
+        """By stage, whether its sessions are programs: a device that is in use has no second session to ask."""
 
     def weights(self, stage: str) -> LookUp | None:
         """What a stage's given files hold of the checkpoint; None for files that were built here."""
@@ -112,6 +114,7 @@ class Traces:
 
     def of_session(self, stage: str, clip: Clip, session: Session) -> Trace | None:
         """The trace that this very session has recorded in this process; None for one of another session."""
+        self._programs[stage] = isinstance(session, Program)
         same = self._recorded_by.get((stage, clip.name)) == (self._sessions.openings, id(session))
         return self.get(stage, clip) if same else None
 
@@ -155,8 +158,10 @@ class Traces:
         """Whether a stage gives text alone; what stands before the root does, others are opened and asked."""
         if stage == self.plan.stage(self.plan.root).parent:
             return True
-        with self._sessions.session(stage) as session:
-            return isinstance(session, Program)
+        if stage not in self._programs:
+            with self._sessions.session(stage) as session:
+                self._programs[stage] = isinstance(session, Program)
+        return self._programs[stage]
 
     def prepare(self, stage: str, clip: Clip) -> Task:
         """What a stage needs for a clip; the root may be run for it.

@@ -6,8 +6,8 @@ three make it printable, and nothing else prints (tests/unit/test_printing.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import re
+from enum import Enum
 from typing import TYPE_CHECKING
 
 import click
@@ -16,6 +16,19 @@ from whisper_parity.errors import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+_GLUE = "\ue000"
+"""Stands for a blank that no line is folded at: a character of no meaning, which no printable text holds."""
+_UNIT = re.compile(r"(\d|WER|CER) (dB|s|%|nat|logit|steps?|clips?|rules?|tokens?|[KMG]i?B|\d|n/a)(?![A-Za-z])")
+
+
+class Amount(Enum):
+    """How much of a result is shown."""
+
+    LINE = "its verdict, in one line (-q)"
+    SCREEN = "what needs attention"
+    ALL = "everything (-v)"
 
 
 def say(*columns: object, to_stderr: bool = False) -> None:
@@ -28,8 +41,29 @@ def document(text: str) -> None:
     click.echo(text, nl=not text.endswith("\n"))
 
 
-def line(console: Console, text: str, style: str = "") -> None:
-    """Print one line, neither folded nor taken for markup."""
+def line(console: Console, text: str, style: str = "", indent: int = 2) -> None:
+    """Print one line, not taken for markup; at a terminal folded between words, the rest indented."""
+    whole = printable(text)
+    for part in folded(whole, console, indent) if console.is_terminal else [whole]:
+        console.print(part, style=style, highlight=False, soft_wrap=True, markup=False, emoji=False)
+
+
+def folded(text: str, console: Console, indent: int) -> list[str]:
+    """A line as lines of the console's width; a number and its unit stay together."""
+    from rich.text import Text
+
+    def lines(part: str, width: int) -> list[str]:
+        return [str(line).rstrip() for line in Text(part).wrap(console, max(12, width))]
+
+    glued = _UNIT.sub(rf"\1{_GLUE}\2", text)
+    first = lines(glued, console.width)[0]
+    rest = glued[len(first) :].lstrip()
+    wrapped = [first, *(" " * indent + part for part in lines(rest, console.width - indent) if rest)]
+    return [part.replace(_GLUE, " ") for part in wrapped]
+
+
+def command(console: Console, text: str, style: str = "") -> None:
+    """Print a command: whole, on lines of its own, so that it can be copied."""
     console.print(printable(text), style=style, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
@@ -52,32 +86,3 @@ def unfolded(console: Console) -> Console:
     from rich.console import Console
 
     return console if console.is_terminal else Console(file=console.file, width=500, no_color=True, emoji=False)
-
-
-@contextmanager
-def progress(total: int) -> Iterator[Callable[[str], None]]:
-    """A progress bar on stderr with the current item; nothing when stderr is no terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("starting", total=total)
-        done = -1
-
-        def advance(description: str) -> None:
-            nonlocal done
-            done += 1
-            bar.update(task, completed=done, description=printable(description))
-
-        yield advance
-
-
-@contextmanager
-def working(what: str) -> Iterator[None]:
-    """A spinner on stderr during one long operation."""
-    from rich.console import Console
-
-    with Console(stderr=True).status(printable(what)):
-        yield

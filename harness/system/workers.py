@@ -25,6 +25,7 @@ from typing import IO, Any, cast
 
 from whisper_parity import errors
 from whisper_parity.errors import BuildError, ParityError
+from whisper_parity.system.activity import Kind, step
 from whisper_parity.system.forkserver import last_line
 from whisper_parity.system.process import exit_status, python_module
 
@@ -88,9 +89,10 @@ class Workers:
         """
         started = {self._start(job.task): job for job in jobs}
         try:
-            yield
-            for run, job in started.items():
-                self._check(job, self._running[run])
+            with step(Kind.BUILD, f"converting {', '.join(job.path.name for job in jobs)}"):
+                yield
+                for run, job in started.items():
+                    self._check(job, self._running[run])
         finally:
             for run in started:
                 self._abandon(run)

@@ -20,6 +20,7 @@ from whisper_parity.decode.policy import DecodingPlan, Policy
 from whisper_parity.errors import BackendError, RecordError
 from whisper_parity.model import vocabulary
 from whisper_parity.model.dims import Dims
+from whisper_parity.system.activity import Kind, step
 from whisper_parity.trace.trace import TRACE_VERSION, Trace, TraceHeader, WindowHeader, WindowTrace
 
 Drafts = Callable[[str, DecodingPlan, Callable[[], list[int]]], list[int]]
@@ -58,7 +59,8 @@ def record(recorder: Recorder, clip: Clip, features: Features, reference: Trace 
     session = recorder.session
     before = session.usage()
     if isinstance(session, Program):
-        trace = _transcribe(recorder, session, clip, features, language)
+        with step(Kind.CLIPS, "transcribing"):
+            trace = _transcribe(recorder, session, clip, features, language)
     else:
         checked = CheckedHalves(session, recorder.stage, recorder.dims)
         trace = _decode_windows(recorder, checked, clip, features, reference, language)
@@ -150,11 +152,13 @@ def _decode_windows(
     windows: list[WindowTrace] = []
     for window in features.windows:
         encode_started = time.perf_counter()
-        encoder_output = session.encode(window.input_features)
+        with step(Kind.CLIPS, f"encoding{_of(window, features)}"):
+            encoder_output = session.encode(window.input_features)
         encode_s = time.perf_counter() - encode_started
         if language is None:
             language = detect_language(session, recorder.dims, encoder_output)
-        windows.append(_decode_window(recorder, session, window, encoder_output, encode_s, reference, language))
+        with step(Kind.CLIPS, f"decoding{_of(window, features)}"):
+            windows.append(_decode_window(recorder, session, window, encoder_output, encode_s, reference, language))
     headers = tuple(window.header for window in windows)
     decoded = tuple(token for window in headers for token in window.tokens)
     size, seconds = recorder.dims.vocabulary, time.perf_counter() - started
@@ -162,6 +166,12 @@ def _decode_windows(
     texts = [words.decode(list(vocabulary.spoken(size, window.tokens))).strip() for window in headers]
     transcript = Transcript(" ".join(filter(None, texts)), decoded, (), language)
     return Trace(_header(recorder, clip, features, transcript, seconds, headers), tuple(windows))
+
+
+def _of(window: Window, features: Features) -> str:
+    """Which window of a long clip: " (2 of 5)"; "" for the only one."""
+    count = len(features.windows)
+    return f" ({window.index + 1} of {count})" if count > 1 else ""
 
 
 def _decode_window(

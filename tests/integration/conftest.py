@@ -57,6 +57,12 @@ def runner_built() -> None:
         pytest.skip(f"no runner can be built here: {error}")
 
 
+@pytest.fixture(scope="session")
+def app_built(runner_built: None) -> None:
+    """parity-whisper, compiled before any time is taken; a machine without a compiler says so once."""
+    native.app()
+
+
 @pytest.fixture
 def models(tmp_path: Path) -> Models:
     """Small files to start a runner on, for the stand-in runtime without a model."""

@@ -131,7 +131,7 @@ def bad_audio(parity_in, tmp_path_factory) -> Finished:
     names = ("good-first.wav", "silent.wav", *BAD_AUDIO, "good-last.wav")
     manifest = folder / "manifest.jsonl"
     manifest.write_text("".join(f'{{"audio_filepath": "{name}", "name": "{name}"}}\n' for name in names), "utf-8")
-    result = parity_in(folder)(*RUN, "--clips", "all", "--manifest", manifest, "--run-id", "bad-audio")
+    result = parity_in(folder)(*RUN, "--clips", "all", "--manifest", manifest, "--run-id", "bad-audio", "-v")
     return Finished(folder, result, folder / "reports" / "bad-audio")
 
 

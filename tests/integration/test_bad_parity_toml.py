@@ -44,7 +44,7 @@ BAD_TOML: dict[str, tuple[str, str]] = {
     "mask of a wrong type": ("[run]\nmask_value = true\n", "parity.toml [run] mask_value: expected text, found True"),
     "policy that is unknown": (
         "[run]\npolicy = 'x'\n[policies.y]\n",
-        "no policy called 'x'. Use one of whisper, plain, y",
+        "no policy called 'x'. Use one of whisper, plain, app, y",
     ),
     "option of a policy": ("[run]\npolicy = 'x'\n[policies.x]\nbeam = 5\n", "policy 'x': unknown option beam. Options"),
     "option of a wrong type": (

@@ -153,7 +153,7 @@ def test_rows_of_a_prefix_do_not_change(session: Halves, workshop: Workshop, enc
     assert rows_are_invariant(session, plan(workshop), encoder_output)
 
 
-@pytest.mark.parametrize("name", ["whisper", "plain"])
+@pytest.mark.parametrize("name", ["whisper", "plain", "app"])
 @pytest.mark.parametrize("kind", WRONG_DRAFTS)
 def test_any_draft_gives_the_tokens_of_step_by_step_decoding(
     session: Halves, workshop: Workshop, encoder_output: np.ndarray, stepwise: dict, name: str, kind: str
@@ -208,4 +208,4 @@ def test_a_cache_that_is_not_rewound_fails_the_check_of_rows():
 def test_every_registered_backend_is_in_this_suite():
     """A new backend cannot stay outside: those that give no tensors are named here."""
     tested = {stage.partition(":")[0] for stage in STAGES if stage != STEPPER}
-    assert set(sites.backends().names) == tested | {"whisper"}
+    assert set(sites.backends().names) == tested | {"whisper", "app"}

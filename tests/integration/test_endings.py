@@ -16,7 +16,7 @@ import pytest
 
 from tests.support import sound
 from tests.support.commands import RUN
-from tests.support.refusals import line_of, require_line, require_no_traceback, rows_of
+from tests.support.refusals import besides_progress, line_of, require_line, require_no_traceback, rows_of
 from whisper_parity.judge.verdict import Outcome
 
 MAIN = """
@@ -63,7 +63,7 @@ def test_an_interrupted_run_says_how_to_go_on(started, tmp_path: Path, number: s
         process.send_signal(number)
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == code, stderr
-    (line,) = stderr.splitlines()
+    (line,) = besides_progress(stderr)
     (run,) = (tmp_path / "reports").iterdir()
     assert line.startswith("parity: interrupted; go on with `parity run ")
     assert line.endswith(f" --run-id {run.name}`: what is recorded is kept")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
+from tests.support import pages
 from tests.support.checkout import CHECKOUT
 from whisper_parity.explain import explain as explaining
 from whisper_parity.explain.explanation import Explanations
@@ -64,7 +65,7 @@ def test_a_word_is_explained_down_to_the_layer(run, explain):
     assert (found.spread, found.answered) == (True, True)
     assert each.layers[0].faithful
     assert 0 < each.weight.margin < 0.1 < each.weight.flip_probability < 0.5
-    page = (run / "index.html").read_text("utf-8")
+    page = pages.whole(run / "index.html")
     assert "the encoder of tflite:int8 alone reproduces it" in page
 
 
@@ -120,9 +121,9 @@ def test_a_trace_that_is_gone_is_recorded_again(run, explain):
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["nobody"], 2, "parity: run one has no clip nobody. `parity report` lists them"),
+        (["nobody"], 2, "parity: run one has no clip nobody. It has "),
         (["--stage", "dla"], 2, "parity: run one has no stage 'dla'. It has whisper, pytorch, tflite, tflite:int8"),
-        (["--run", "nowhere"], 2, "parity: nowhere: neither a run nor a result file"),
+        (["--run", "nowhere"], 2, "parity: no run called nowhere: looked in "),
         ([__file__, __file__, "--stage", "dla"], 2, "parity: --run, --stage and --detail are for clips of a run"),
     ],
 )

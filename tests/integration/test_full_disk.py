@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import checkpoints
-from tests.support.refusals import rows_of
+from tests.support.refusals import besides_progress, rows_of
 from whisper_parity.judge.verdict import Outcome
 
 PARITY = (sys.executable, "-m", "whisper_parity.cli")
@@ -41,7 +41,7 @@ def line_of(process: subprocess.CompletedProcess[str]) -> str:
     """The one line that it says, with exit code 3 and no partial folder left."""
     assert process.returncode == 3, process.stderr
     assert process.stdout == ""
-    (line,) = process.stderr.splitlines()
+    (line,) = besides_progress(process.stderr)
     assert line.startswith("parity: ")
     return line
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support import hearing, sound
+from tests.support import hearing, pages, sound
 from tests.support.commands import RUN
 from tests.support.refusals import require_no_traceback, rows_of
 from whisper_parity.clips import audio, features
@@ -210,7 +210,7 @@ def test_the_report_says_what_was_mixed_down(parity, tmp_path):
     run = tmp_path / "reports" / "mixed"
     assert all(row.notes[0] == note for row in rows_of(run).values())
     assert result.stdout.count(note) == 1
-    assert f"Note: <bdi>{note}</bdi>" in (run / "index.html").read_text("utf-8")
+    assert f"Note: <bdi>{note}</bdi>" in pages.whole(run / "index.html")
 
 
 def test_sound_that_changes_its_form_is_heard_to_its_end(tmp_path):

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support import sound
 from tests.support.commands import Finished
-from tests.support.refusals import require_line, require_no_traceback, rows_of
+from tests.support.refusals import besides_progress, require_line, require_no_traceback, rows_of
 from whisper_parity.judge.verdict import Outcome
 from whisper_parity.run import report as records
 from whisper_parity.run.folder import RunFolder
@@ -93,7 +93,7 @@ def test_a_file_of_a_hostile_name_is_refused_on_one_printable_line(hostile: Fini
     Path(name).touch()
     result = parity("run", "--stages", "pytorch", "--clips", name, "--run-id", "one")
     require_no_traceback(result, 2)
-    report, page = result.stderr.splitlines()
+    _, report, page = besides_progress(result.stderr)
     assert page.startswith("page: ")
     (row,) = rows_of(Path(report.removeprefix("report: ")).parent).values()
     assert row.verdict.reason.endswith("the file is empty (0 bytes). Copy it again")

@@ -48,7 +48,11 @@ def open_page(chromium: Any, written: Path) -> Iterator[Visitor]:
 def test_it_loads_in_silence_and_alone(open_page: Visitor):
     """No message on the console, no request, and the verdict is the first thing on it."""
     seen = open_page()
-    assert seen.page.locator("h1").inner_text() == "failed: 1 of 2 rules: flips"
+    assert seen.page.locator("h1").inner_text() == (
+        "tflite:int8 must not ship: it invents 4 words in 4 of 4 clips; dla could not be judged; "
+        "everything before it is the same model"
+    )
+    assert "failed: 1 of 2 rules: flips" in seen.page.locator("#verdict .lead").first.inner_text()
     assert seen.page.evaluate("performance.getEntriesByType('resource').map((e) => e.name)"
                               ".filter((name) => !name.startsWith('data:'))") == []  # fmt: skip
 
@@ -101,7 +105,12 @@ def test_the_filter_takes_words_and_verdicts(open_page: Visitor):
 )  # fmt: skip
 def test_plots_are_drawn(open_page: Visitor, plot: str, colour: str):
     """Pixels of the marks' colours, and not only a few."""
-    picture = pixels(open_page().page.locator(f"#plot-{plot}").screenshot())
+    place = open_page().page.locator(f"#plot-{plot}")
+    card = place.locator("xpath=ancestor::details[contains(@class, 'card')]")
+    if card.count() and not card.evaluate("(e) => e.open"):
+        card.locator("summary").first.click()
+    place.locator("svg").wait_for()
+    picture = pixels(place.screenshot())
     assert share_near(picture, colour) > 2e-4
 
 
@@ -187,7 +196,7 @@ def test_hostile_text_is_shown_and_not_run(open_page: Visitor):
     body = seen.locator("main").inner_text()
     for text in (pages.NAMES[1], pages.NAMES[2], f"not JSON: {pages.SCRIPT}", f"1 fault on {pages.SCRIPT}"):
         assert text in body
-    summary = seen.locator("details.clip").nth(1).locator("summary").first.inner_text()
+    summary = seen.locator("details.clip", has_text="window.ran=1>old").locator("summary").first.inner_text()
     assert f"{pages.SCRIPT} </script> \\u2028 {{{{ 7*7 }}}}" in summary
     assert "\\u202eevil" in body
     assert "\u202e" not in seen.content()
@@ -217,6 +226,6 @@ def test_it_reads_without_script(chromium: Any, written: Path):
     context = chromium.new_context(java_script_enabled=False)
     seen = context.new_page()
     seen.goto(f"{written.as_uri()}#cell-warble--torchscript")
-    assert seen.locator("#cell-warble--torchscript h4").is_visible()
+    assert seen.locator("#cell-warble--torchscript > summary").is_visible()
     assert seen.locator(".grid td a").count() > 10
     context.close()

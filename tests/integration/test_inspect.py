@@ -125,7 +125,57 @@ def test_inspect_prints_a_short_report(tmp_path):
     assert "ops          MTKEXT_LAYER_NORMALIZATION 1, MTKEXT_GELU 1, ADD 1" in lines
     assert "custom       1 x MTKEXT_GELU (1 inputs; no options), first at operator 1" in lines
     assert "fp16         2 beyond 65504, 3 -inf, 1 NaN of 64 in mask, taken by 2 ADD" in lines
+    assert lines[-1] == "ready for MT8371: no: 1 constant beyond float16"
     assert len(lines) < 20
+
+
+def adding(path: Path, added: np.ndarray, **ports: Any) -> Path:
+    """A file that adds a constant to its input."""
+    held = {"x": Given((2, WIDTH), **ports), "mask": added.astype(np.float32), "y": Given((2, WIDTH))}
+    return mtkfiles.write(path, [Node("ADD", ["x", "mask"], ["y"])], held, ["x"], ["y"])
+
+
+def mask(value: float) -> np.ndarray:
+    """Zeros, and a value for what is not seen."""
+    return np.where(np.arange(WIDTH) % 2, value, 0.0)
+
+
+UNKNOWN = "ready for MT8390: not known: what an NPU refuses is known for mdla5.3 alone, and it has "
+ADVICE = "; build it with --mask-value -10000, or with that number in the mask of your own exporter"
+
+
+@pytest.mark.parametrize(
+    ("added", "soc", "verdict"),
+    [
+        (mask(-np.inf), None, f"ready for MT8371: no: 1 mask beyond float16{ADVICE}"),
+        (mask(-1e9), "MT8391", f"ready for MT8391: no: 1 mask beyond float16{ADVICE}"),
+        (mask(-1e4), None, "ready for MT8371: yes, as far as is known without ncc-tflite, which has the last word"),
+        (mask(np.inf), None, "ready for MT8371: no: 1 constant beyond float16"),
+        (mask(-1e9) + 1, None, "ready for MT8371: no: 1 constant beyond float16"),
+        (mask(-1e4), "MT8390", f"{UNKNOWN}mdla3.0"),
+    ],
+)  # fmt: skip
+def test_the_last_line_is_a_verdict_for_the_soc(tmp_path, monkeypatch, added, soc, verdict):
+    """The mask is told from other constants by its values, since it has a way out of its own."""
+    monkeypatch.chdir(tmp_path)
+    result = call("inspect", adding(tmp_path / "f.tflite", added), *(["--soc", soc] if soc else []))
+    require_no_traceback(result, 0)
+    assert result.stdout.splitlines()[-1] == verdict
+
+
+def test_the_verdict_names_the_ops_and_the_soc_of_the_project(tmp_path, monkeypatch):
+    """Ops that are refused, ids, custom ops, axes: each is counted and named."""
+    held = {"tokens": Given((1, 4), "int64"), "table": normal(10, 8), "rows": Given((1, 4, 8)),
+            "wide": Given((1, 1, 1, 4, 8))}  # fmt: skip
+    nodes = [Node("GATHER", ["table", "tokens"], ["rows"]), Node("MTKEXT_WARP", ["rows"], ["wide"], {"by": 2})]
+    path = mtkfiles.write(tmp_path / "file.tflite", nodes, held, ["tokens"], ["wide"])
+    (tmp_path / "parity.toml").write_text('[backends.dla]\nsoc = "MT8391"\n')
+    monkeypatch.chdir(tmp_path)
+    assert call("inspect", path).stdout.splitlines()[-1] == (
+        "ready for MT8391: no: 1 op that it does not run (GATHER), token ids as input (in_tokens): look them up "
+        "outside, 1 custom op not understood (MTKEXT_WARP), 1 tensor of more than 4 axes"
+    )
+    assert "SoC 'MT1': expected one of MT8371" in line_of(call("inspect", path, "--soc", "MT1"), 2)
 
 
 def test_inspect_writes_json(tmp_path):

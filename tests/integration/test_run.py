@@ -95,7 +95,7 @@ def test_the_table_is_printed_again_from_the_report(parity, finished):
     result = parity("report", finished)
     assert result.exit_code == 0
     assert "torchscript" in result.stdout
-    assert result.stdout.splitlines()[-1].startswith("parity ")
+    assert result.stdout.splitlines()[0].startswith("parity ")
 
 
 def test_stdout_is_data_and_stderr_is_talk(parity, clip):

@@ -49,7 +49,7 @@ def stale(monkeypatch):
 
 def test_every_run_checks_the_small_set_and_the_whole_one_on_request(run, tmp_path):
     """One more window for each stage, the run itself recorded the rest; then the whole set, and no more."""
-    result = run("--fresh")
+    result = run("--fresh", "-v")
     assert result.exit_code == 0, result.output
     assert "state: nothing depends on what ran before: A B A (pytorch, torchscript)" in result.stdout
     states = records.load(RunFolder(tmp_path / "reports" / "s")).states
@@ -82,16 +82,16 @@ def test_a_run_without_the_check_says_so(run, stale, tmp_path):
     assert "stateful" not in result.stdout
     states = records.load(RunFolder(tmp_path / "reports" / "s")).states
     assert [(check.checked, check.runs) for check in states] == [(False, 0), (False, 0)]
-    assert run().stdout.splitlines()[-1].endswith("; stateful: torchscript (A B A)")
+    assert run().stdout.splitlines()[0].endswith("; stateful: torchscript (A B A)")
     assert run("--state", "--no-state").exit_code == 2
 
 
 def test_a_stateful_stage_fails_the_run(run, stale, tmp_path):
-    """Exit code 1, the stage and the sequence in the last line, the tensor and the place in a line of its own."""
+    """Exit code 1, the stage and the sequence in the first line, the tensor and the place in a line of its own."""
     result = run()
     report = records.load(RunFolder(tmp_path / "reports" / "s"))
     assert (result.exit_code, report.exit_code) == (1, 1)
-    assert result.stdout.splitlines()[-1].endswith("; stateful: torchscript (A B A)")
+    assert result.stdout.splitlines()[0].endswith("; stateful: torchscript (A B A)")
     assert "stateful: torchscript: A B A: logits of one (run 3, after two) differs by" in result.stdout
     assert [(check.stage, check.stateful) for check in report.states] == [("pytorch", False), ("torchscript", True)]
 

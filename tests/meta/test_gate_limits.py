@@ -14,7 +14,7 @@ from whisper_parity.compare import logits, tensor, text
 from whisper_parity.errors import ConfigError, UsageError
 from whisper_parity.gate import measure
 from whisper_parity.gate import settings as gate_settings
-from whisper_parity.gate.rules import UNJUDGED
+from whisper_parity.gate.result import UNJUDGED
 from whisper_parity.project import Project
 
 pytestmark = pytest.mark.usefixtures("not_in_ci")

@@ -94,3 +94,37 @@ def test_a_link_without_target_is_seen(chromium, tmp_path, text):
         ".filter((id) => !document.getElementById(id))"
     )
     assert set(dead) == {"cell-warble--torchscript"}
+
+
+def test_a_pack_that_cannot_be_read_is_said(chromium, tmp_path, cache_dir):
+    """Where a clip that passes should be there are words, and not nothing."""
+    whole = page.write(RunFolder(pages.mostly_sound(tmp_path / "run", cache_dir, clips=2))).read_text("utf-8")
+    broken = re.sub(r'"packs": \["[^"]{40}', '"packs": ["' + "A" * 40, whole)
+    assert broken != whole
+    seen = opened(chromium, tmp_path, broken).page
+    seen.locator("#clip-clip-0001 > summary").click()
+    seen.locator("#clip-clip-0001", has_text="Not shown").wait_for()
+
+
+def test_a_script_in_packed_data_is_stopped_by_the_policy_and_said(chromium, tmp_path, cache_dir, monkeypatch):
+    """The second line of defence where nothing is escaped."""
+    monkeypatch.setattr(page.environment(), "autoescape", False)
+    page.environment().cache.clear()
+    try:
+        path = page.write(RunFolder(pages.mostly_sound(tmp_path / "run", cache_dir, clips=2)))
+    finally:
+        page.environment().cache.clear()
+    found = visit(chromium, path, drawn=False)
+    found.page.locator("#clip-clip-0001").evaluate("(e) => { e.open = true }")
+    found.page.wait_for_timeout(500)
+    assert found.ran is False
+    assert any("Content Security Policy" in line for line in found.said)
+
+
+def test_a_sound_that_cannot_be_played_is_seen(chromium, tmp_path, cache_dir):
+    """What the test of sounds waits for does not come where the sound is damaged."""
+    whole = page.write(RunFolder(pages.mostly_sound(tmp_path / "run", cache_dir, clips=2))).read_text("utf-8")
+    broken = re.sub(r'(src="data:audio/webm;base64,)[^"]+', r"\1AAAA", whole)
+    seen = opened(chromium, tmp_path, broken).page
+    seen.wait_for_function("document.querySelector('#clip-clip-0000 audio').error !== null")
+    assert seen.evaluate("document.querySelector('#clip-clip-0000 audio').readyState") == 0

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import json
+import re
 import shutil
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +33,7 @@ from whisper_parity.gate.result import GateResult, RuleResult, Statistic
 from whisper_parity.judge import verdict
 from whisper_parity.judge.verdict import Outcome, Verdict
 from whisper_parity.project import Project
+from whisper_parity.report.html import later
 from whisper_parity.run import options as run_options
 from whisper_parity.run import report as records
 from whisper_parity.run.collect import written_limits
@@ -72,6 +77,45 @@ def write(folder: Path, cache: Path, *, gate: bool = True, explained: bool = Tru
     return run
 
 
+def mostly_sound(folder: Path, cache: Path, clips: int) -> Path:
+    """A run in which one clip loses a comma with its word, and all others pass; each has 10 s of a wandering tone."""
+    run = folder / "reports" / "mostly-sound"
+    (folder / "audio").mkdir(parents=True)
+    first = sound.write(folder / "audio" / "clip-0000.wav", sound.warble(10.0), 16_000, "pcm_s16le", "s16")
+    heard = features.compute(first, 80)
+    base = changed(_named(trace("pytorch"), "clip-0000", "pytorch", heard), segments=((1.0, 9.0, TEXT),))
+    chain = [base, *(_named(trace(spec, noise=1e-6), "clip-0000", spec, heard) for spec, _ in STAGES[1:])]
+    rows = _saved(run, [*chain[:2], changed(chain[2], text=TEXT.replace(" my fellow Americans,", ""))], TEXT)
+    rows = [dataclasses.replace(row, audio_s=10.0) for row in rows]
+    hostile = [changed(_renamed(one, "clip-0001"), text=f"{TEXT} {SCRIPT}") for one in chain]
+    calm = _saved(run, hostile, TEXT)
+    for i in range(1, clips):
+        name = f"clip-{i:04}"
+        shutil.copy(first, folder / "audio" / f"{name}.wav")
+        rows += [dataclasses.replace(row, clip=name, audio_s=10.0) for row in calm]
+        for row in calm if i > 1 else ():
+            whole = file.load(RunFolder(run).trace("clip-0001", row.stage))
+            file.save(_renamed(whole, name), RunFolder(run).trace(name, row.stage))
+    made = dataclasses.replace(report(rows), run="mostly-sound")
+    serial.write(RunFolder(run).report, dataclasses.replace(made, stages=made.stages[: len(STAGES)]))
+    run_options.write(RunOptions(clips=(str(folder / "audio"),)), RunFolder(run).options, Project(folder))
+    return run
+
+
+def _renamed(original: Trace, clip: str) -> Trace:
+    return Trace(dataclasses.replace(original.header, clip=clip), original.windows)
+
+
+def whole(path: Path) -> str:
+    """A page's text, with that of the clips that it unpacks on demand."""
+    text = path.read_text("utf-8")
+    data = re.search(r'<script type="application/json" id="later">(.*?)</script>', text, re.DOTALL)
+    assert data
+    packs = json.loads(data[1])["packs"]
+    unpacked = [json.loads(zlib.decompress(base64.b64decode(pack), later.RAW)) for pack in packs]
+    return "\n".join([text, *(body for pack in unpacked for body in pack.values())])
+
+
 def report(rows: list[Row]) -> Report:
     """A report of these rows."""
     stages = tuple(StageInfo(spec, parent, True, f"{spec} 1.0", "built", sha256=spec * 8) for spec, parent in STAGES)
@@ -107,6 +151,7 @@ def _rows(run: Path, name: str, heard: Features) -> list[Row]:
     close = base.windows[0].teacher_forced.logits.copy()
     close[3, 13], close[5, 13] = close[3].max() - 0.01, close[5].max() - 2
     base, near = changed(base, logits=close), changed(near, logits=close + 1e-6)
+    base = changed(base, segments=((0.2, 1.8, TEXTS[name]),))
     far = changed(_named(trace("tflite:int8", noise=0.02), name, "tflite:int8", heard), logits=close)
     far = flipped(flipped(far, 3, 13, 0.01), 5, 13, 0.1)
     far = changed(far, text=TEXTS[name].replace("Americans,", "americans") + " more")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,15 @@ def require_no_traceback(result: Result, exit_code: int) -> None:
     assert "Traceback" not in result.output
 
 
+def besides_progress(stderr: str) -> list[str]:
+    """Lines on stderr, without those that say how far a command is: "parity: tflite: 3 of 9, 6 s so far"."""
+    return [line for line in stderr.splitlines() if not re.match(r"parity: .*\d s so far(, about .* left)?$", line)]
+
+
 def line_of(result: Result, exit_code: int) -> str:
     """The one line on stderr of a command that refused, without its prefix."""
     require_no_traceback(result, exit_code)
-    (line,) = result.stderr.splitlines()
+    (line,) = besides_progress(result.stderr)
     assert line.startswith("parity: ")
     return line.removeprefix("parity: ")
 

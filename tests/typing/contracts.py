@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from whisper_parity.backend.contract import Backend, Fleet, Halves, Probing, Program, Stepper
 from whisper_parity.backend.facets import (
+    Borrowing,
     Configurable,
     Drafting,
+    Hearing,
     Hypothetical,
     Limited,
     Perturbable,
@@ -16,6 +18,9 @@ from whisper_parity.backend.facets import (
     Tappable,
     Transparent,
 )
+from whisper_parity.backends.app import AppBackend
+from whisper_parity.backends.app.recorded import RecordedSession
+from whisper_parity.backends.app.session import DeviceApp, HostApp
 from whisper_parity.backends.dla import DLABackend
 from whisper_parity.backends.dla.fleet import DeviceFleet, DeviceProbe, DeviceSession
 from whisper_parity.backends.pytorch import PyTorchBackend, PyTorchSession
@@ -31,17 +36,26 @@ from whisper_parity.run.schedule import Executor, Serial, SideBySide
 
 
 def backends(
-    whisper: WhisperBackend, pytorch: PyTorchBackend, script: TorchScriptBackend, tflite: TFLiteBackend, dla: DLABackend
+    whisper: WhisperBackend,
+    pytorch: PyTorchBackend,
+    script: TorchScriptBackend,
+    tflite: TFLiteBackend,
+    dla: DLABackend,
+    app: AppBackend,
 ) -> tuple[Backend, ...]:
-    return whisper, pytorch, script, tflite, dla
+    return whisper, pytorch, script, tflite, dla, app
 
 
-def configurable(tflite: TFLiteBackend, dla: DLABackend) -> tuple[Configurable, ...]:
-    return tflite, dla
+def configurable(tflite: TFLiteBackend, dla: DLABackend, app: AppBackend) -> tuple[Configurable, ...]:
+    return tflite, dla, app
 
 
-def limited(pytorch: PyTorchBackend, tflite: TFLiteBackend, dla: DLABackend) -> tuple[Limited, ...]:
-    return pytorch, tflite, dla
+def borrowing(app: AppBackend) -> Borrowing:
+    return app
+
+
+def limited(pytorch: PyTorchBackend, tflite: TFLiteBackend, dla: DLABackend, app: AppBackend) -> tuple[Limited, ...]:
+    return pytorch, tflite, dla, app
 
 
 def recognising(script: TorchScriptBackend, tflite: TFLiteBackend) -> tuple[Recognising, ...]:
@@ -64,8 +78,8 @@ def preparable(tflite: TFLiteBackend) -> Preparable:
     return tflite
 
 
-def spreading(dla: DLABackend) -> Spreading:
-    return dla
+def spreading(dla: DLABackend, app: AppBackend) -> tuple[Spreading, ...]:
+    return dla, app
 
 
 def halves(
@@ -87,11 +101,15 @@ def programs(whisper: WhisperSession) -> tuple[Program, Switchable]:
     return whisper, whisper
 
 
+def hearing(host: HostApp, device: DeviceApp, recorded: RecordedSession) -> tuple[Hearing, ...]:
+    return host, device, recorded
+
+
 def probes(host: HostProbe, device: DeviceProbe, file: FileProbe) -> tuple[Probing, ...]:
     return host, device, file
 
 
-def fleets(fleet: DeviceFleet) -> Fleet[DeviceSession]:
+def fleets(fleet: DeviceFleet[DeviceSession]) -> Fleet[DeviceSession]:
     return fleet
 
 

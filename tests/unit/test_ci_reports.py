@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 import jsonschema
 import pytest
 import yaml
-from click import Group
+from click import Context, Group
 
 from tests.support import runs
 from tests.support.checkout import CHECKOUT
@@ -156,7 +156,9 @@ def test_workflow_files_parse_and_name_commands_that_exist(file):
     commands = [words for line in lines for words in re.findall(r"\bparity ([a-z]+)([^|&;]*)", line)]
     assert isinstance(main, Group)
     for name, options in commands:
-        known = {option for each in main.commands[name].params for option in each.opts}
+        command = main.get_command(Context(main), name)
+        assert command is not None, name
+        known = {option for each in command.params for option in each.opts}
         assert set(re.findall(r"--[a-z-]+", options)) <= known, (name, options)
     gates = [line for line in lines if "--parity-gate" in line]
     assert len(gates) == 1

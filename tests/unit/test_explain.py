@@ -124,7 +124,7 @@ def test_what_differs_or_left_its_limits_is_wanted(clips, stage, expected):
 @pytest.mark.parametrize(
     ("clips", "stage", "said"),
     [
-        (("a", "d"), None, r"run made has no clip d\. `parity report` lists them"),
+        (("a", "d"), None, r"run made has no clip d\. It has a, b, c"),
         ((), "dla", r"run made has no stage 'dla'\. It has pytorch, torchscript, tflite"),
     ],
 )

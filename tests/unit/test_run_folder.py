@@ -42,7 +42,7 @@ def test_without_a_name_the_newest_run_is_meant(reports: Path):
 
 
 def test_what_is_no_run_is_refused(reports: Path):
-    with pytest.raises(RecordError, match="neither a run nor a result file"):
+    with pytest.raises(RecordError, match=r"no run called nowhere: looked in .* and in .*The newest are new, old"):
         RunFolder.open(Path("nowhere"), reports)
     with pytest.raises(RecordError, match="no run yet"):
         RunFolder.open(None, reports / "empty")

@@ -109,6 +109,8 @@ class Inspection:
     """What such an NPU is known to refuse."""
     unread: tuple[str, ...]
     """Constants that could not be read, and why."""
+    wide_tensors: int = 0
+    """Tensors of more axes than such an NPU has."""
 
 
 def inspect(path: Path) -> Inspection:
@@ -134,6 +136,7 @@ def inspect(path: Path) -> Inspection:
         fatal_constants=fatal,
         npu_findings=tuple(_findings(model, custom)),
         unread=unread,
+        wide_tensors=len(_wide(model)),
     )
 
 
@@ -237,6 +240,10 @@ def _fatal(tensor: Any, values: NDArray[Any], ops: tuple[str, ...]) -> FatalCons
     return FatalConstant(tensors.text(tensor.name), ops, flat.size, beyond, minus, plus, nan, *limits)
 
 
+def _wide(model: Any) -> list[Any]:
+    return [tensor for graph in model.subgraphs for tensor in graph.tensors if len(tensor.shape) > RANK_LARGEST]
+
+
 def _findings(model: Any, custom: tuple[Op, ...]) -> Iterator[str]:
     for port in _ports(model, "inputs"):
         if port.dtype in ("int32", "int64"):
@@ -244,8 +251,7 @@ def _findings(model: Any, custom: tuple[Op, ...]) -> Iterator[str]:
     for name, count in _histogram(model).items():
         if name in REFUSED:
             yield f"{name}: {count} of an op that MDLA 5.3 does not run"
-    wide = [tensor for graph in model.subgraphs for tensor in graph.tensors if len(tensor.shape) > RANK_LARGEST]
-    if wide:
+    if wide := _wide(model):
         yield f"{len(wide)} tensors of more than {RANK_LARGEST} axes, such as {tensors.describe(wide[0])}"
     for op in custom:
         if op.problem:

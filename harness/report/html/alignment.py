@@ -1,132 +1,142 @@
-"""Transcripts of all stages under each other, unit by unit, each edit marked by its class."""
+"""The texts of a clip: what the reference says, and of each text that differs, its edits in place with both sides."""
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby, zip_longest
 
-from rapidfuzz.distance import Indel
+from whisper_parity.compare.text import EDIT_CLASSES, classify, gaps, units
+from whisper_parity.report.html.timing import UNKNOWN, Times, places_of
 
-from whisper_parity.compare.text import TextEdit, classify, is_mark, units
-
-LINE_WIDTH = 64
-"""Columns of characters before an alignment continues in another block; CJK characters count two."""
-MAX_UNITS = 1200
-"""Longer texts are cut here with a note: nobody reads an hour of aligned speech."""
+NEAR = 14
+"""Units that stay in sight on either side of an edit; the others are folded."""
+MAX_UNITS = 4000
+"""Longer texts are cut here with a note: nobody reads an hour of marked speech."""
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
-    """One unit of one text in its column."""
+class Piece:
+    """A stretch of a text: the same in both, or an edit."""
 
     text: str
-    """"" where this text has nothing in this column."""
-    edit_class: str
-    """"" where it agrees with the first text; else one of `whisper_parity.compare.text.EDIT_CLASSES`."""
+    """Of the candidate, as it stands there, blanks between its units included; "" where it has nothing."""
     was: str
-    """The first text's unit there."""
+    """Of the reference; "" where it has nothing."""
+    edit_class: str
+    """"" where both agree; else one of `whisper_parity.compare.text.EDIT_CLASSES`."""
+    blank: bool
+    """Whether a blank stands in front of it."""
+    second: float | None = None
+    """When the reference says it [s]."""
+    is_far: bool = False
+    """Far from every edit: folded until all is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One text, or several equal ones."""
+    """One text, or several equal ones, that differs from the reference's."""
 
     names: tuple[str, ...]
-    units: tuple[Unit, ...]
+    pieces: tuple[Piece, ...]
+    edits: int
+    cut: int
+    """Units that are not shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """All texts of a clip."""
+    """All texts of a clip; the reference is the first."""
 
-    blocks: tuple[tuple[Line, ...], ...]
-    """Consecutive pieces, each narrow enough for a line; within one, all lines have the same number of units."""
-    edits: tuple[tuple[str, TextEdit], ...]
-    """(names of the text, edit), against the first text."""
-    cut: int
-    """Number of columns not shown."""
-
-
-Pair = tuple[str, str]
+    reference: tuple[str, ...]
+    """Stages that say exactly what the reference says, itself first."""
+    text: str
+    lines: tuple[Line, ...]
+    source: str = ""
+    """Where the seconds come from: "cross-attention", "segments", or ""."""
 
 
-def align(texts: Mapping[str, str], language: str | None) -> Alignment:
+def align(texts: Mapping[str, str], language: str | None, times: Times = UNKNOWN) -> Alignment:
     """Align texts with the first of them.
 
-    Each is aligned with the first by a longest common subsequence of units, as in
-    `whisper_parity.compare.text.classify`; insertions get columns of their own, shared by all texts that insert there.
+    Units are aligned by a longest common subsequence, as in `whisper_parity.compare.text.classify`.
 
     Args:
-        texts: name -> text, the one that the others are marked against first.
+        texts: name -> text, the one that the others are held against first.
         language: a Whisper code; determines the units.
+        times: when the first text is spoken.
     """
     grouped = _grouped(texts)
-    base = units(next(iter(grouped)), language)
-    rows = [list(pairs(base, units(text, language))) for text in grouped]
-    columns = list(_columns(base, rows))
-    shown = columns[:MAX_UNITS]
-    lines = [
-        Line(names, tuple(_unit(column[0], column[i], language) for column in shown))
-        for i, names in enumerate(grouped.values())
-    ]
-    return Alignment(tuple(_blocks(lines)), _edits(grouped, language), len(columns) - len(shown))
+    first, *others = grouped
+    lines = tuple(_line(grouped[text], first, text, language, times) for text in others)
+    return Alignment(grouped[first], first, lines, times.source if times.characters else "")
 
 
-def pairs(base: Sequence[str], other: Sequence[str]) -> Iterator[Pair]:
-    """(unit of base, unit of other) in reading order; "" on the side that has none.
-
-    Within a gap, units of one kind (words, marks) are paired in order as long as no pair crosses another.
-    """
-    for equal, run in groupby(Indel.opcodes(base, other), key=lambda block: block.tag == "equal"):
-        blocks = list(run)
-        ours = base[blocks[0].src_start : blocks[-1].src_end]
-        theirs = other[blocks[0].dest_start : blocks[-1].dest_end]
-        yield from zip(ours, theirs) if equal else _gap(list(ours), list(theirs))
+def _line(names: tuple[str, ...], base: str, text: str, language: str | None, times: Times) -> Line:
+    pieces = list(_pieces(_Spans(base, language), _Spans(text, language), language, times))
+    cut = sum(1 for _ in pieces[MAX_UNITS:])
+    shown = tuple(pieces[:MAX_UNITS])
+    return Line(names, shown, sum(bool(piece.edit_class) for piece in pieces), cut)
 
 
-def _gap(ours: list[str], theirs: list[str]) -> Iterator[Pair]:
-    while ours and theirs:
-        if is_mark(ours[0][0]) == is_mark(theirs[0][0]):
-            yield ours.pop(0), theirs.pop(0)
-        elif any(is_mark(unit[0]) == is_mark(ours[0][0]) for unit in theirs):
-            yield "", theirs.pop(0)
-        else:
-            yield ours.pop(0), ""
-    yield from zip_longest(ours, [], fillvalue="")
-    yield from zip_longest([], theirs, fillvalue="")
+class _Spans:
+    """A text and where its units stand in it."""
+
+    def __init__(self, text: str, language: str | None) -> None:
+        self.text, self.units = text, units(text, language)
+        self._starts: list[int] = []
+        at = 0
+        for unit in self.units:
+            at = text.index(unit, at)
+            self._starts.append(at)
+            at += len(unit)
+
+    def slice(self, start: int, end: int) -> str:
+        """The text from one unit up to another, blanks between them included."""
+        if start >= end:
+            return ""
+        return self.text[self._starts[start] : self._starts[end - 1] + len(self.units[end - 1])]
+
+    def blank_before(self, unit: int) -> bool:
+        """Whether a blank stands in front of a unit, or of the end."""
+        if not 0 < unit < len(self.units):
+            return False
+        return self.text[self._starts[unit] - 1].isspace()
 
 
-def _columns(base: Sequence[str], rows: Sequence[Sequence[Pair]]) -> Iterator[list[str]]:
-    """One column per unit of the base, and before it as many as the longest insertion there needs."""
-    split = [_by_base_unit(row) for row in rows]
-    for at in range(len(base) + 1):
-        inserted = [row[at][0] for row in split]
-        for column in zip_longest(*inserted, fillvalue=""):
-            yield list(column)
-        if at < len(base):
-            yield [row[at][1] for row in split]
+def _pieces(ours: _Spans, theirs: _Spans, language: str | None, times: Times) -> Iterator[Piece]:
+    places = places_of(ours.units)
+    at, other = 0, 0
+    for start, end, other_start, other_end in [*gaps(ours.units, theirs.units), _end(ours, theirs)]:
+        yield from _same(theirs, other, other_start, is_first=at == 0, is_last=start == len(ours.units) == end)
+        if (start, other_start) != (end, other_end):
+            was, text = ours.slice(start, end), theirs.slice(other_start, other_end)
+            blank = theirs.blank_before(other_start) if text else ours.blank_before(start)
+            yield Piece(text, was, _class(was, text, language), blank, times.second(places[start]))
+        at, other = end, other_end
 
 
-def _by_base_unit(row: Sequence[Pair]) -> list[tuple[list[str], str]]:
-    """For each unit of the base: (units inserted before it, its counterpart); one more entry for the end."""
-    aligned: list[tuple[list[str], str]] = []
-    inserted: list[str] = []
-    for ours, theirs in row:
-        if ours:
-            aligned.append((inserted, theirs))
-            inserted = []
-        else:
-            inserted.append(theirs)
-    return [*aligned, (inserted, "")]
+def _end(ours: _Spans, theirs: _Spans) -> tuple[int, int, int, int]:
+    return len(ours.units), len(ours.units), len(theirs.units), len(theirs.units)
 
 
-def _unit(ours: str, theirs: str, language: str | None) -> Unit:
-    if ours == theirs:
-        return Unit(theirs, "", ours)
-    edit = classify(reference=ours, hypothesis=theirs, language=language)
-    return Unit(theirs, edit[0].edit_class if edit else "word", ours)
+def _same(spans: _Spans, start: int, end: int, *, is_first: bool, is_last: bool) -> Iterator[Piece]:
+    """What both say; the part of it that is far from every edit by itself."""
+    near_from = start if is_first else min(end, start + NEAR)
+    near_to = end if is_last else max(start, end - NEAR)
+    if is_first and is_last:
+        near_from = near_to = end
+    if near_to - near_from < NEAR // 2:
+        near_from = near_to = end
+    for low, high, is_far in ((start, near_from, False), (near_from, near_to, True), (near_to, end, False)):
+        if low < high:
+            text = spans.slice(low, high)
+            yield Piece(text, text, "", spans.blank_before(low), is_far=is_far)
+
+
+def _class(was: str, text: str, language: str | None) -> str:
+    """The gravest class of what changed."""
+    classes = {edit.edit_class for edit in classify(reference=was, hypothesis=text, language=language)}
+    return next((name for name in reversed(EDIT_CLASSES) if name in classes), "word")
 
 
 def _grouped(texts: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
@@ -137,32 +147,6 @@ def _grouped(texts: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     return names
 
 
-def _edits(grouped: Mapping[str, tuple[str, ...]], language: str | None) -> tuple[tuple[str, TextEdit], ...]:
-    first, *others = grouped
-    return tuple(
-        (", ".join(grouped[text]), edit)
-        for text in others
-        for edit in classify(reference=first, hypothesis=text, language=language)
-    )
-
-
-def _blocks(lines: Sequence[Line]) -> Iterator[tuple[Line, ...]]:
-    start, width = 0, 0
-    count = len(lines[0].units) if lines else 0
-    for at in range(count):
-        needed = max(_width(line.units[at].text) for line in lines) + 1
-        if width and width + needed > LINE_WIDTH:
-            yield _piece(lines, start, at)
-            start, width = at, 0
-        width += needed
-    if count:
-        yield _piece(lines, start, count)
-
-
-def _piece(lines: Sequence[Line], start: int, end: int) -> tuple[Line, ...]:
-    return tuple(Line(line.names, line.units[start:end]) for line in lines)
-
-
-def _width(text: str) -> int:
-    """Columns of a text: characters of East Asian width W or F take two (Unicode Annex 11)."""
-    return sum(1 + (unicodedata.east_asian_width(character) in "WF") for character in text)
+def differing(alignment: Alignment | None) -> Sequence[Line]:
+    """The lines that differ; none without texts."""
+    return alignment.lines if alignment else ()

@@ -55,13 +55,13 @@ class Beside:
     missing: tuple[str, ...]
 
 
-def beside(earlier: RunFolder, run: RunFolder) -> Beside:
-    """Compare a run with an earlier one.
+def beside(earlier: RunFolder, run: RunFolder, *, with_traces: bool = True) -> Beside:
+    """Compare a run with an earlier one, traces included where they are asked for.
 
     Raises:
         RecordError: one of them is no run, or they have no cell in common.
     """
-    runs = two_runs.compare_runs(earlier, run)
+    runs = two_runs.compare_runs(earlier, run, with_traces=with_traces)
     changes = tuple(_change(change) for change in runs.changes if _differs(change))
     worse = sum(change.is_worse for change in changes)
     counts = f"{len(runs.changes)} rows compared, {len(changes)} changed, {worse} worse"

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
 from whisper_parity.backend import stage as chain
-from whisper_parity.explain.explanation import Cause, Explanation, LayerFinding
+from whisper_parity.explain.explanation import Explanation, LayerFinding
 from whisper_parity.judge import tolerance
 from whisper_parity.judge.tolerance import Tolerance
-from whisper_parity.judge.verdict import flip_kind, severity
+from whisper_parity.judge.verdict import RungResult, flip_kind, severity, worse
 from whisper_parity.report.html import names
 from whisper_parity.report.html.names import Cell, cell_anchor
 from whisper_parity.report.html.recorded import Recorded
 from whisper_parity.report.numbers import decibels
+from whisper_parity.report.opening import place
 from whisper_parity.run.report import Row, StageInfo
 from whisper_parity.trace.trace import Trace, share_windows
 
@@ -26,10 +29,10 @@ WORST = 8
 """Clips in the table of an edge."""
 SAMPLES = 240
 """Values of each tensor in the scatter plot of an edge, over all clips."""
-TOP_DB = 160.0
-"""Where identical tensors, whose SNR is infinite, are drawn."""
+LAYERED = 5
+"""Clips in the chart of layers: more lines are not told apart."""
 
-Point = dict[str, str | float]
+Point = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +72,30 @@ class Layers:
 
 
 @dataclass(frozen=True, slots=True)
-class Causes:
-    """What is wrong with a clip on an edge."""
+class Place:
+    """Something that is wrong on an edge, and the clips that it was measured on."""
 
+    edge: str
+    part: str
+    unit: str
+    clips: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """A rung of the ladder over all clips of an edge."""
+
+    name: str
+    counts: tuple[tuple[str, int], ...]
+    """(grade, clips), the worst grade first."""
     clip: str
-    named: tuple[Cause, ...]
+    """The first clip of the worst grade; "" for what is of no clip."""
+    reason: str
+
+    @property
+    def css(self) -> str:
+        """Class of its worst grade in the style sheet."""
+        return {"pass": "pass", "drift": "drift", "fail": "diverged"}.get(self.counts[0][0], "not-compared")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +109,16 @@ class Edge:
     """Compared clips outside `worst`."""
     risk: Risk
     layers: tuple[Layers, ...]
-    causes: tuple[Causes, ...]
+    causes: tuple[Place, ...]
+    rungs: tuple[Rung, ...]
     limits: Tolerance
     snr: tuple[Point, ...]
     """{"clip", "anchor", "tensor", "db", "SNR"}: worst clip first."""
+
+    @property
+    def fails(self) -> bool:
+        """Whether a clip diverged on it, or did not get through."""
+        return any(entry.cell.failed for entry in self.worst) or not self.worst
 
 
 def edge(recorded: Recorded, stage: StageInfo) -> Edge:
@@ -108,7 +136,8 @@ def edge(recorded: Recorded, stage: StageInfo) -> Edge:
         hidden=max(0, len(judged) - WORST),
         risk=_risk(judged, limits),
         layers=tuple(_layers(recorded, stage)),
-        causes=tuple(_causes(recorded, stage)),
+        causes=_causes(recorded, stage),
+        rungs=tuple(_rungs(stage, cells)),
         limits=limits,
         snr=tuple(_snr_points(judged)),
     )
@@ -139,19 +168,16 @@ def sample(reference: Trace, candidate: Trace, share: int) -> Iterator[Point]:
 
 
 def layer_points(edge: Edge) -> list[Point]:
-    """{"unit", "error", "db", "SNR", "clip"} of every measured unit, in the order of the graph."""
+    """{"unit", "error", "db", "SNR", "clip"} of every measured unit, in the order of the graph, of LAYERED clips."""
+    clips = list(dict.fromkeys(clip_layers.clip for clip_layers in edge.layers))[:LAYERED]
     return [
-        {"unit": unit.unit, "error": error, "db": plotted(value), "SNR": _snr_text(value), "clip": clip_layers.clip}
+        {"unit": unit.unit, "error": error, "db": value, "SNR": _snr_text(value), "clip": clip_layers.clip}
         for clip_layers in edge.layers
+        if clip_layers.clip in clips
         for unit in clip_layers.finding.units
         for error, value in (("entire", unit.entire_snr_db), ("single", unit.single_snr_db))
         if value is not None
     ]
-
-
-def plotted(db: float) -> float:
-    """An SNR clamped to the plot, infinite ones at its ends."""
-    return max(-20.0, min(TOP_DB, db)) if not math.isnan(db) else -20.0
 
 
 def _snr_text(db: float) -> str:
@@ -228,12 +254,30 @@ def _layers(recorded: Recorded, stage: StageInfo) -> Iterator[Layers]:
                 yield Layers(one.clip, finding)
 
 
-def _causes(recorded: Recorded, stage: StageInfo) -> Iterator[Causes]:
-    """The causes that were named on clips of this stage."""
+def _causes(recorded: Recorded, stage: StageInfo) -> tuple[Place, ...]:
+    """The causes that were named on clips of this stage, each once."""
+    clips: dict[tuple[str, str, str], list[str]] = {}
     for one in recorded.explanations:
-        named = tuple(cause for cause in one.causes if cause.part)
-        if one.stage == stage.spec and named:
-            yield Causes(one.clip, named)
+        for cause in one.causes if one.stage == stage.spec else ():
+            if cause.part:
+                clips.setdefault((cause.edge, cause.part, cause.unit), []).append(one.clip)
+    return tuple(Place(*place, tuple(dict.fromkeys(named))) for place, named in clips.items())
+
+
+def _rungs(stage: StageInfo, cells: Sequence[Row]) -> Iterator[Rung]:
+    """The rungs that clips of the edge were judged on, in the order of the flow; the weights of its files first."""
+    if stage.weights and stage.weights.sentences:
+        grade = "pass" if stage.weights.is_good else "fail" if stage.weights.was_read else "not compared"
+        yield Rung("weights", ((grade, len(cells)),), "", stage.weights.sentences[0])
+    results: dict[str, list[tuple[str, RungResult]]] = {}
+    for cell in cells:
+        for result in cell.verdict.rungs:
+            results.setdefault(result.rung, []).append((cell.clip, result))
+    for name in sorted(results, key=place):
+        clip, worst = max(results[name], key=lambda pair: worse(pair[1].grade))
+        counts = Counter(result.grade for _, result in results[name])
+        ordered = sorted(counts.items(), key=lambda pair: -worse(pair[0]))
+        yield Rung(name, tuple((grade.value, count) for grade, count in ordered), clip, worst.reason)
 
 
 def _is_of(explanation: Explanation, stage: StageInfo) -> bool:
@@ -247,4 +291,4 @@ def _snr_points(cells: Sequence[Row]) -> Iterator[Point]:
             if value is not None:
                 anchor = cell_anchor(cell.clip, cell.stage)
                 point = {"clip": cell.clip, "anchor": anchor, "tensor": name}
-                yield {**point, "db": plotted(value), "SNR": _snr_text(value)}
+                yield {**point, "db": value, "SNR": _snr_text(value)}

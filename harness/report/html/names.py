@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,21 @@ def edge_anchor(stage: str) -> str:
     return f"edge-{safe_name(stage.replace(':', '-'))}"
 
 
+def shown(text: str) -> str:
+    """Text with invisible and direction-changing characters written as escapes.
+
+    These are control characters, direction overrides and halves of surrogate pairs; the page isolates the direction of
+    the rest by <bdi>.
+    """
+    return "".join(character if _is_printable(character) else f"\\u{ord(character):04x}" for character in text)
+
+
+def _is_printable(character: str) -> bool:
+    """Accept format characters (they join emoji and shape Arabic) except those that override direction."""
+    overrides = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+    return character not in overrides and unicodedata.category(character) not in ("Cc", "Cs", "Zl", "Zp")
+
+
 def place(path: str | Path) -> str:
     """A path for other machines: relative to the project's folder where it lies inside."""
     location, folder = Path(path), project.folder()
@@ -49,6 +65,8 @@ class Cell:
     seconds: str
     anchor: str
     reason: str
+    failed: bool = False
+    """Whether its exit code is another than 0."""
 
 
 def cell(row: Row) -> Cell:
@@ -60,6 +78,7 @@ def cell(row: Row) -> Cell:
         seconds=seconds(row.seconds) if row.seconds else "",
         anchor=cell_anchor(row.clip, row.stage) if row.stage else clip_anchor(row.clip),
         reason=row.verdict.reason,
+        failed=bool(row.verdict.outcome.exit_code),
     )
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -12,24 +11,27 @@ from typing import TYPE_CHECKING, Any
 
 from whisper_parity.compare.finding import KINDS, Finding
 from whisper_parity.compare.text import EDIT_CLASSES
-from whisper_parity.errors import OutputError, UnavailableError, mapped
+from whisper_parity.errors import OutputError, ParityError, UnavailableError, mapped
 from whisper_parity.judge.verdict import Outcome
-from whisper_parity.report import numbers
-from whisper_parity.report.html import edges, engine, names, plots, sound, story, strip
+from whisper_parity.report import numbers, opening
+from whisper_parity.report.html import before, edges, engine, later, names, plots, sound, story, strip
+from whisper_parity.report.html.before import Approval
 from whisper_parity.report.html.beside import Beside, beside
 from whisper_parity.report.html.recorded import Recorded, load
+from whisper_parity.report.html.story import Story
 from whisper_parity.run.folder import RunFolder
 from whisper_parity.run.report import Row
 from whisper_parity.system.files import write_text
 
 if TYPE_CHECKING:
     import jinja2
+    from markupsafe import Markup
 
 PACKAGE = "whisper_parity.report.html"
-MAX_BYTES = 8_000_000
-"""Budget for a page of 50 clips: sounds are inlined as far as it allows."""
-RESERVE = 700_000
-"""Bytes kept for plots, tables and estimation error."""
+MAX_BYTES = 10_000_000
+"""Budget of a page: sounds are inlined as far as it allows."""
+RESERVE = 200_000
+"""Bytes kept for the notes on sounds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +42,22 @@ class Gap:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A run against an earlier result."""
+
+    beside: Beside | None
+    approval: Approval | None
+    gaps: tuple[Gap, ...]
+
+
 def write(run: RunFolder, out: Path | None = None, earlier: RunFolder | None = None) -> Path:
     """Write the page of a recorded run.
 
     Args:
         run: a run's folder.
         out: file to write; None for the run's own page.
-        earlier: another run to show beside it.
+        earlier: another run to show beside it; None for the approved result, or the last run of its kind.
 
     Raises:
         RecordError: `run` or `earlier` is no run.
@@ -55,48 +66,90 @@ def write(run: RunFolder, out: Path | None = None, earlier: RunFolder | None = N
     recorded = load(run)
     path = out or run.page
     with mapped(OutputError, f"{path}: the page cannot be rendered"):
-        text = render(recorded, beside(earlier, run) if earlier else None)
+        text = render(recorded, _compared(recorded, earlier))
     write_text(path, text)
     return path
 
 
-def render(recorded: Recorded, other: Beside | None = None) -> str:
+def _compared(recorded: Recorded, earlier: RunFolder | None) -> Compared:
+    """What the run is held against: what was asked for, else the approved result, else the last run of its kind."""
+    run, report = recorded.folder, recorded.report
+    if earlier is not None:
+        return Compared(beside(earlier, run), None, ())
+    try:
+        approval = before.approval(run, report)
+        last = None if approval else before.last(run, report)
+        return Compared(beside(last, run, with_traces=False) if last else None, approval, ())
+    except ParityError as error:  # nobody asked for it: the page is written without
+        return Compared(None, None, (Gap("comparison with an earlier result", str(error)),))
+
+
+def render(recorded: Recorded, compared: Compared) -> str:
     """The page as text."""
     drawn, undrawn = _engine(recorded)
     gathered = story.gather(recorded)
-    run_edges = [edges.edge(recorded, stage) for stage in recorded.edges]
+    run_edges = sorted((edges.edge(recorded, stage) for stage in recorded.edges), key=lambda edge: not edge.fails)
     by_edge = {edge.stage.spec: plots.of_edge(edge, gathered.samples[edge.stage.spec]) for edge in run_edges}
     margins = plots.of_margins(gathered.margins, run_edges)
     if undrawn:
         by_edge, margins = {spec: [] for spec in by_edge}, None
     drawings = [*([margins] if margins else []), *(plot for of_edge in by_edge.values() for plot in of_edge)]
     script = _asset("page.js")
-    room = MAX_BYTES - RESERVE - gathered.size - len(drawn.script)
-    return (
-        environment()
-        .get_template("page.html.j2")
-        .render(
-            recorded=recorded,
-            report=recorded.report,
-            gate=recorded.gate,
-            grid=list(_grid(recorded)),
-            stories=gathered.stories,
-            sounds=sound.inlined(story.worst_first(recorded), recorded.clips, gathered.audio_sha256, room),
-            edges=run_edges,
-            plots=by_edge,
-            margins=margins,
-            beside=other,
-            gaps=[*_gaps(recorded), *undrawn, *(Gap(f"trace {name}", why) for name, why in gathered.unread.items())],
-            findings=_findings(recorded),
-            trouble=_trouble(recorded),
-            outcomes=_outcomes(recorded),
-            css=_asset("page.css"),
-            script=script,
-            engine=drawn.script if drawings else "",
-            policy=_policy(script, drawn.script if drawings else ""),
-            data=_data(drawn, drawings),
-        )
-    )
+    template = environment().get_template("page.html.j2")
+    bodies = _bodies(gathered.stories)
+    context: dict[str, Any] = {
+        "recorded": recorded,
+        "report": recorded.report,
+        "gate": recorded.gate,
+        "opening": opening.opening(recorded.report, recorded.explanations),
+        "unusable": [row for row in recorded.report.rows if not row.stage],
+        "grid": list(_grid(recorded, gathered.stories)),
+        "stories": gathered.stories,
+        "bodies": {item.anchor: bodies[item.anchor] for item in gathered.stories if item.needs_a_look},
+        "edges": run_edges,
+        "plots": by_edge,
+        "margins": margins,
+        "beside": compared.beside,
+        "approval": compared.approval,
+        "gaps": [
+            *_gaps(recorded),
+            *compared.gaps,
+            *undrawn,
+            *(Gap(f"trace {name}", why) for name, why in gathered.unread.items()),
+        ],
+        "findings": _findings(recorded),
+        "outcomes": _outcomes(recorded),
+        "css": _asset("page.css"),
+        "script": script,
+        "engine": drawn.script if drawings else "",
+        "policy": _policy(script, drawn.script if drawings else ""),
+        "data": _data(drawn, drawings),
+    }
+    chunks = later.packed({item.anchor: _later(item, bodies) for item in gathered.stories if not item.needs_a_look})
+    silent = template.render(context, sounds={}, later=chunks)
+    room = MAX_BYTES - RESERVE - len(silent.encode())
+    wanted = {item.name: item.seconds for item in gathered.stories}
+    sounds = sound.inlined(wanted, recorded.clips, gathered.audio_sha256, room)
+    chunks["sounds"] = {
+        item.anchor: [sounds[item.name].uri, names.shown(sounds[item.name].note)]
+        for item in gathered.stories
+        if not item.needs_a_look
+    }
+    return template.render(context, sounds=sounds, later=chunks)
+
+
+def _bodies(stories: Sequence[Story]) -> dict[str, Markup]:
+    """What stands below each clip's player, by its anchor."""
+    from markupsafe import Markup
+
+    template = environment().get_template("body.html.j2")
+    return {item.anchor: Markup(template.render(story=item)) for item in stories}  # noqa: S704 - it escaped everything
+
+
+def _later(item: Story, bodies: Mapping[str, Markup]) -> str:
+    """All that a clip shows when it is opened, its sound aside."""
+    player = environment().get_template("player.html.j2").render(story=item, sounds={})
+    return player + str(bodies[item.anchor])
 
 
 def _engine(recorded: Recorded) -> tuple[engine.Engine, list[Gap]]:
@@ -117,52 +170,31 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )  # fmt: skip
     templates.filters |= {
-        "shown": shown, "db": numbers.decibels, "number": numbers.number, "size": numbers.size, "rate": numbers.rate,
-        "css": names.css_class, "token": token, "clip_anchor": names.clip_anchor, "cell_anchor": names.cell_anchor,
-        "edge_anchor": names.edge_anchor, "place": names.place,
+        "shown": names.shown, "db": numbers.decibels, "number": numbers.number, "size": numbers.size,
+        "rate": numbers.rate, "css": names.css_class, "token": token, "clip_anchor": names.clip_anchor,
+        "cell_anchor": names.cell_anchor, "edge_anchor": names.edge_anchor, "place": names.place,
     }  # fmt: skip
     templates.globals |= {"height": strip.height, "edit_classes": EDIT_CLASSES}
     return templates
 
 
-def shown(text: str) -> str:
-    """Text with invisible and direction-changing characters written as escapes.
-
-    These are control characters, direction overrides and halves of surrogate pairs; the page isolates the direction of
-    the rest by <bdi>.
-    """
-    return "".join(character if _is_printable(character) else f"\\u{ord(character):04x}" for character in text)
-
-
 def token(text: str) -> str:
     """A token's text with visible spaces: a word with a leading space is another token than the word without."""
-    return shown(text).replace(" ", "␣")
+    return names.shown(text).replace(" ", "␣")
 
 
-def _is_printable(character: str) -> bool:
-    """Accept format characters (they join emoji and shape Arabic) except those that override direction."""
-    overrides = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-    return character not in overrides and unicodedata.category(character) not in ("Cc", "Cs", "Zl", "Zp")
-
-
-def _grid(recorded: Recorded) -> Iterator[tuple[str, Row | None, list[names.Cell | None]]]:
-    """(clip, its only row if the clip is unusable, a cell for each stage)."""
+def _grid(recorded: Recorded, stories: Sequence[Story]) -> Iterator[tuple[Story, Row | None, list[names.Cell | None]]]:
+    """(clip, its only row if the clip is unusable, a cell for each stage), worst clip first."""
     cells = {(cell.clip, cell.stage): cell for cell in recorded.report.rows}
-    for name in recorded.clip_names:
-        stage_cells = [cells.get((name, stage.spec)) for stage in recorded.report.stages]
-        yield name, cells.get((name, "")), [names.cell(cell) if cell else None for cell in stage_cells]
+    for item in stories:
+        stage_cells = [cells.get((item.name, stage.spec)) for stage in recorded.report.stages]
+        yield item, cells.get((item.name, "")), [names.cell(cell) if cell else None for cell in stage_cells]
 
 
 def _outcomes(recorded: Recorded) -> dict[str, int]:
     cells = recorded.report.rows
     counts = {outcome.value: sum(cell.verdict.outcome is outcome for cell in cells) for outcome in Outcome}
     return {name: count for name, count in counts.items() if count}
-
-
-def _trouble(recorded: Recorded) -> list[Row]:
-    """Failed cells, worst first."""
-    cells = [cell for cell in recorded.report.rows if cell.verdict.outcome.exit_code]
-    return sorted(cells, key=lambda cell: -cell.verdict.outcome.exit_code)
 
 
 def _findings(recorded: Recorded) -> list[tuple[Row, Finding]]:

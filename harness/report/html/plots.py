@@ -7,6 +7,7 @@ docs/adr/0012-one-page-drawn-by-vega.md).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,9 @@ DATA, RULES = "points", "rules"
 
 BLUE, ORANGE, GREY, RED, AMBER = "#3f7fd0", "#d9772b", "#8a8f98", "#d1443c", "#c9930a"
 """Visible on white and near black, and distinguishable under red-green colour blindness."""
+
+BAND = 0.12
+"""Distance of what has no figure from the figures, as a share of their range."""
 
 KINDS = ("snr", "scatter", "layers", "margins")
 
@@ -47,11 +51,15 @@ def of_edge(edge: Edge, samples: Sequence[Point]) -> list[Plot]:
     """The plots of an edge that have something to draw."""
     name = safe_name(edge.stage.spec.replace(":", "-"))  # it becomes a file's name
     arrow = f"{edge.stage.parent} → {edge.stage.spec}"
-    layers = layer_points(edge)
     plots = [
-        Plot(f"snr-{name}", "snr", f"SNR over clips, {arrow}, worst first", edge.snr, _limits(edge)),
+        Plot(f"snr-{name}", "snr", f"SNR over clips, {arrow}, worst first", *_banded(edge.snr, _limits(edge))),
+        Plot(
+            f"layers-{name}",
+            "layers",
+            f"Error by layer, entire: from the start; single: alone, {arrow}",
+            *_banded(layer_points(edge), _layer_limits(edge)),
+        ),
         Plot(f"scatter-{name}", "scatter", f"Error against magnitude, {arrow}", samples),
-        Plot(f"layers-{name}", "layers", f"Error by layer, {arrow}", layers, _layer_limits(edge)),
     ]
     return [plot for plot in plots if plot.points]
 
@@ -79,42 +87,90 @@ def of_margins(margins: NDArray[np.float64], edges: Sequence[Edge]) -> Plot | No
     return Plot("margins", "margins", title, points, rules) if points else None
 
 
+def _banded(points: Sequence[Point], rules: Sequence[Point]) -> tuple[list[Point], list[Point]]:
+    """Points and rules with places for what has no figure: identical above all figures, not finite below them.
+
+    So the scale is that of the figures, and a tensor without any error is drawn as one. "line" is the figure alone.
+    """
+    finite = [float(point["db"]) for point in [*points, *rules] if math.isfinite(point["db"])]
+    low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
+    pad = max(3.0, BAND * (high - low))
+    bands = {"identical": high + pad, "not finite": low - pad}
+    places = [_band(point["db"]) for point in points]
+    drawn = [
+        {**point, "db": bands.get(band, point["db"]), "line": None if band else point["db"]}
+        for point, band in zip(points, places)
+    ]
+    marked = [{"tensor": "", "db": at, "limit": name, "short": name} for name, at in bands.items() if name in places]
+    return drawn, [*rules, *marked]
+
+
+def _band(db: float) -> str:
+    """Of an SNR without a figure, which band it is drawn in: "identical" or "not finite"; "" for one with."""
+    return "" if math.isfinite(db) else "identical" if db == math.inf else "not finite"
+
+
 def _limits(edge: Edge) -> list[Point]:
     pairs = (("encoder_output", edge.limits.encoder_output_snr_db), ("logits", edge.limits.logits_snr_db))
     return [
-        {"tensor": name, "db": value, "limit": f"{name}: {word} from {value:g} dB"}
+        {"tensor": name, "db": value, "limit": f"{name}: {word} from {value:g} dB", "short": f"{word} {value:g} dB"}
         for name, limit in pairs
         for word, value in (("pass", limit.passes), ("drift", limit.drifts))
+        if math.isfinite(value)
     ]
 
 
 def _layer_limits(edge: Edge) -> list[Point]:
-    return [rule for rule in _limits(edge) if "pass" in str(rule["limit"])]
+    parts = {"encoder_output": "encoder", "logits": "decoder"}
+    return [
+        {**rule, "short": f"{parts[rule['tensor']]} {rule['short']}"}
+        for rule in _limits(edge)
+        if "pass" in rule["limit"]
+    ]
+
+
+def _decibels() -> Any:
+    import altair as alt
+
+    return alt.Y("db:Q", title="SNR [dB]", scale=alt.Scale(zero=False, nice=False, padding=8))
+
+
+def _ruled() -> tuple[Any, Any]:
+    """Limits and bands as lines, and their names at the right end."""
+    import altair as alt
+
+    scale = alt.Scale(domain=["encoder_output", "logits", ""], range=[BLUE, ORANGE, GREY])
+    base = _chart(RULES).encode(
+        y="db:Q", color=alt.Color("tensor:N", legend=None, scale=scale), detail="limit:N", tooltip=["limit:N"]
+    )
+    lines = base.mark_rule(strokeDash=[4, 3], opacity=0.75)
+    names = base.mark_text(align="right", dy=-5, fontSize=10).encode(x=alt.value("width"), text="short:N")
+    return lines, names
 
 
 def _snr() -> dict[str, Any]:
     import altair as alt
 
-    colour = alt.Color(
-        "tensor:N", title=None, scale=alt.Scale(domain=["encoder_output", "logits"], range=[BLUE, ORANGE])
-    )
+    names = alt.Axis(labelAngle=-35, labelLimit=110, labelOverlap="greedy", ticks=False)
     dots = (
         _chart(DATA)
         .mark_point(filled=True, size=46, opacity=0.9)
         .encode(
-            x=alt.X("clip:N", sort=None, title=None, axis=alt.Axis(labels=False, ticks=False)),
-            y=alt.Y("db:Q", title="SNR [dB]", scale=alt.Scale(zero=False, nice=True)),
-            color=colour,
+            x=alt.X("clip:N", sort=None, title=None, axis=names),
+            y=_decibels(),
+            color=_tensors(),
             shape=alt.Shape("tensor:N", legend=None),
             tooltip=["clip:N", "tensor:N", "SNR:N"],
         )
     )
-    rules = (
-        _chart(RULES)
-        .mark_rule(strokeDash=[4, 3], opacity=0.75)
-        .encode(y="db:Q", color=colour, tooltip=["limit:N"], detail="limit:N")
-    )
-    return _finished(rules + dots, 190)
+    lines, limits = _ruled()
+    return _finished(alt.layer(lines, dots, limits).resolve_scale(color="independent"), 200)
+
+
+def _tensors() -> Any:
+    import altair as alt
+
+    return alt.Color("tensor:N", title=None, scale=alt.Scale(domain=["encoder_output", "logits"], range=[BLUE, ORANGE]))
 
 
 def _scatter() -> dict[str, Any]:
@@ -128,9 +184,7 @@ def _scatter() -> dict[str, Any]:
         .encode(
             x=alt.X("magnitude:Q", scale=alt.Scale(type="log"), title="|reference|", axis=plain),
             y=alt.Y("error:Q", scale=alt.Scale(type="log"), title="|error|", axis=plain),
-            color=alt.Color(
-                "tensor:N", title=None, scale=alt.Scale(domain=["encoder_output", "logits"], range=[BLUE, ORANGE])
-            ),
+            color=_tensors(),
             tooltip=["tensor:N", "magnitude:Q", "error:Q"],
         )
     )
@@ -141,19 +195,17 @@ def _layers() -> dict[str, Any]:
     import altair as alt
 
     colour = alt.Color("error:N", title=None, scale=alt.Scale(domain=["entire", "single"], range=[BLUE, ORANGE]))
-    lines = (
-        _chart(DATA)
-        .mark_line(point=alt.OverlayMarkDef(filled=True, size=44), strokeWidth=1.5)
-        .encode(
-            x=alt.X("unit:N", sort=None, title=None, axis=alt.Axis(labelAngle=-35)),
-            y=alt.Y("db:Q", title="SNR [dB]", scale=alt.Scale(zero=False, nice=True)),
-            color=colour,
-            detail="clip:N",
-            tooltip=["unit:N", "error:N", "SNR:N", "clip:N"],
-        )
+    names = alt.X("unit:N", sort=None, title=None, axis=alt.Axis(labelAngle=-40, labelLimit=120))
+    base = _chart(DATA).encode(x=names, color=colour, tooltip=["unit:N", "error:N", "SNR:N", "clip:N"])
+    lines = base.mark_line(strokeWidth=1.5).encode(
+        y=alt.Y("line:Q", title="SNR [dB]"), strokeDash=alt.StrokeDash("clip:N", sort=None, legend=None)
     )
-    rules = _chart(RULES).mark_rule(strokeDash=[4, 3], color=GREY).encode(y="db:Q", tooltip=["limit:N"])
-    return _finished(rules + lines, 210)
+    key = alt.Legend(orient="bottom", columns=2, labelLimit=150, symbolFillColor=GREY, symbolStrokeColor=GREY)
+    dots = base.mark_point(filled=True, size=40, opacity=0.9).encode(
+        y=_decibels(), shape=alt.Shape("clip:N", title=None, sort=None, legend=key)
+    )
+    rules, limits = _ruled()
+    return _finished(alt.layer(rules, alt.layer(lines, dots), limits).resolve_scale(color="independent"), 240)
 
 
 def _margins() -> dict[str, Any]:

@@ -20,7 +20,7 @@ from whisper_parity.trace.trace import Trace
 MEL_BANDS = (80, 128)
 """n_mels of openai-whisper's models; the recorded hash tells which one was used."""
 FRAMES_PER_SECOND = 100
-MAX_WIDTH = 480
+MAX_WIDTH = 640
 LEVELS = 32
 """Shades: fewer make a smaller file, more are not visible."""
 PALETTE = ((0, "0b0d1a"), (0.25, "3b1c62"), (0.5, "9b2f6e"), (0.75, "ee7350"), (1, "fdeeb0"))
@@ -36,6 +36,10 @@ class Picture:
     seconds: float
     """Length of the shown audio [s]."""
     note: str
+
+
+NO_PICTURE = Picture("", 0, 0, 0.0, "")
+"""Of a clip beyond the room for pictures: the page's script draws its sound."""
 
 
 def picture(clip: Clip | None, recorded: Trace | None, folder: Path | None) -> Picture:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,25 +11,23 @@ from numpy.typing import NDArray
 
 from whisper_parity.explain.explanation import Explanation
 from whisper_parity.judge.program import FEATURES
-from whisper_parity.judge.verdict import Grade, Outcome
+from whisper_parity.judge.verdict import TIES, Grade, Outcome, RungResult
 from whisper_parity.model import vocabulary
 from whisper_parity.report.html import edges, strip
 from whisper_parity.report.html.alignment import Alignment, align
 from whisper_parity.report.html.edges import Point
 from whisper_parity.report.html.names import Cell, cell, clip_anchor, css_class, worst
 from whisper_parity.report.html.recorded import Recorded, Traces
-from whisper_parity.report.html.spectrogram import Picture, own_picture, picture
+from whisper_parity.report.html.spectrogram import NO_PICTURE, Picture, own_picture, picture
 from whisper_parity.report.html.strip import Strip
+from whisper_parity.report.html.timing import UNKNOWN, Clock, Times
 from whisper_parity.run.report import Row, StageInfo
 from whisper_parity.trace.trace import Trace
 
-TRANSCRIPT = "transcript"
-STOP_BYTES = 4_000
-"""Bytes in the page for a stage of a clip without its steps; measured on 570 of them: 3.2 kB."""
-FLIP_BYTES = 2_500
-"""Bytes in the page for the two lists of five at a differing step."""
-STRIP_BYTES = 3
-"""Bytes in the page for each of a strip's data: quotation marks are escaped, and the bars are drawn from them."""
+PACES, MOST_TICKS = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800), 12
+"""Seconds between two ticks of a spectrogram, and how many there may be."""
+PICTURES = 2_000_000
+"""Bytes for pictures of log-mels, worst clips first; the page's script draws the others from their sound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +41,21 @@ class Stop:
     explanations: tuple[Explanation, ...]
     own_features: Picture | None = None
     """The log-mel that a program computed itself, where it is not Whisper's."""
+
+    @property
+    def needs_a_look(self) -> bool:
+        """Whether it is open from the start: it fails, or is not there."""
+        return self.row is None or bool(self.row.verdict.outcome.exit_code)
+
+    @property
+    def failing(self) -> tuple[RungResult, ...]:
+        """The rungs that fail, in the order of the flow."""
+        return tuple(rung for rung in self.row.verdict.rungs if rung.grade is Grade.FAIL) if self.row else ()
+
+    @property
+    def is_of_ties(self) -> bool:
+        """Whether words changed, and no flip is more than noise can turn."""
+        return bool(self.row and self.row.verdict.reason.endswith(TIES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +77,38 @@ class Story:
     """The reason of an unusable clip."""
     picture: Picture
     alignment: Alignment | None
+    transcript: str | None
+    """What the clip's own transcript says; None without one."""
     stops: tuple[Stop, ...]
+    rank: tuple[float, ...] = ()
+    """Sort key, worst first: verdict, words that changed, lowest SNR."""
+
+    @property
+    def lowest(self) -> str:
+        """The lowest SNR of its tensors [dB], for sorting; large where all are identical or none is known."""
+        return f"{min(self.rank[-1], 999.0):.2f}" if self.rank else "999"
+
+    @property
+    def marks(self) -> tuple[tuple[float, str, str], ...]:
+        """(second, words, class) of each edit whose time is known, for the spectrogram."""
+        pieces = [piece for line in (self.alignment.lines if self.alignment else ()) for piece in line.pieces]
+        return tuple(
+            (piece.second, f"{piece.was or 'nothing'} → {piece.text or 'nothing'}", piece.edit_class)
+            for piece in pieces
+            if piece.edit_class and piece.second is not None
+        )
+
+    @property
+    def ticks(self) -> tuple[int, ...]:
+        """Seconds that are written under the spectrogram, ten or so."""
+        length = self.picture.seconds or self.seconds
+        pace = next((pace for pace in PACES if length / pace <= MOST_TICKS), PACES[-1])
+        return tuple(range(0, int(length) + 1, pace))
+
+    @property
+    def changed(self) -> int:
+        """Edits over all stages."""
+        return sum(line.edits for line in self.alignment.lines) if self.alignment else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,25 +127,17 @@ class Gathered:
     unread: dict[str, str]
     """Why a trace is unreadable, by its file name."""
 
-    @property
-    def size(self) -> int:
-        """Estimated bytes of the stories in the page, without their sounds."""
-        pictures = sum(len(story.picture.uri) for story in self.stories)
-        stops = [stop for story in self.stories for stop in story.stops]
-        pictures += sum(len(stop.own_features.uri) for stop in stops if stop.own_features)
-        strips = sum(len(stop.strip.data) for stop in stops if stop.strip)
-        flips = sum(len(stop.strip.differences) for stop in stops if stop.strip)
-        return pictures + STRIP_BYTES * strips + FLIP_BYTES * flips + STOP_BYTES * len(stops)
-
 
 def gather(recorded: Recorded) -> Gathered:
     """Gather every clip's story; each trace is read once or twice and released."""
-    traces = Traces(recorded.folder)
+    traces, clock = Traces(recorded.folder), Clock(recorded)
     samples: dict[str, list[Point]] = {stage.spec: [] for stage in recorded.edges}
     margins: list[NDArray[np.float64]] = []
-    stories, audio_sha256 = [], {}
-    for name in recorded.clip_names:
-        stories.append(_story(recorded, name, traces, samples, margins))
+    stories: list[Story] = []
+    audio_sha256 = {}
+    for name in worst_first(recorded):
+        with_picture = sum(len(item.picture.uri) for item in stories) < PICTURES
+        stories.append(_story(recorded, name, traces, samples, margins, clock, with_picture))
         if trace := _first(recorded, name, traces):
             audio_sha256[name] = trace.header.audio_sha256
     all_margins = np.concatenate(margins) if margins else np.zeros(0)
@@ -108,9 +145,26 @@ def gather(recorded: Recorded) -> Gathered:
 
 
 def worst_first(recorded: Recorded) -> list[str]:
-    """Names of the clips, failed ones first."""
-    rank = {name: worst(_rows(recorded, name)) for name in recorded.clip_names}
-    return sorted(rank, key=lambda name: (-rank[name].exit_code, rank[name] is not Outcome.DRIFT))
+    """Names of the clips: failed ones first, of equal verdicts those whose words change, then by the lowest SNR."""
+    return sorted(recorded.clip_names, key=lambda name: _rank(_rows(recorded, name)))
+
+
+def _rank(rows: Sequence[Row]) -> tuple[float, ...]:
+    """Sort key of a clip, worst first."""
+    outcome = worst(list(rows))
+    comparisons = [row.judged.comparison for row in rows if row.judged]
+    edits = sum(len(comparison.text.edits) for comparison in comparisons if comparison.text)
+    snr = min((item.diff.snr_db for comparison in comparisons for item in comparison.tensors), default=math.inf)
+    return -outcome.exit_code, outcome is not Outcome.DRIFT, -edits, snr
+
+
+def _is_changed(rows: Sequence[Row]) -> bool:
+    """Whether a text or a token differs somewhere: only then a time is of use."""
+    comparisons = [side.comparison for row in rows for side in (row.vs_parent, row.vs_root) if side]
+    return any(
+        comparison.flips or (comparison.text and not comparison.text.equal) or comparison.split
+        for comparison in comparisons
+    )
 
 
 def _story(
@@ -119,12 +173,16 @@ def _story(
     traces: Traces,
     samples: dict[str, list[Point]],
     margins: list[NDArray[np.float64]],
+    clock: Clock,
+    with_picture: bool,
 ) -> Story:
     cells = _rows(recorded, name)
     root = _first_with_windows(recorded, name, traces)
     if root is not None:
         margins.append(strip.margins_of(root))
-    stops = [_stop(recorded, name, stage, traces, samples) for stage in recorded.report.stages if cells[0].stage]
+    times = clock.times(_reference(recorded, name, traces, root)) if _is_changed(cells) else UNKNOWN
+    stages = recorded.report.stages if cells[0].stage else ()
+    stops = [_stop(recorded, name, stage, traces, samples, times) for stage in stages]
     language = (root.header.language if root else None) or _language(recorded, name)
     outcome = worst(cells)
     return Story(
@@ -138,13 +196,21 @@ def _story(
         seconds=max(cell.audio_s for cell in cells),
         text=next((cell.text for cell in reversed(cells) if cell.text.strip()), ""),
         error="" if cells[0].stage else cells[0].verdict.reason,
-        picture=picture(recorded.clips.get(name), root, recorded.options.cache if recorded.options else None),
-        alignment=_alignment(recorded, name, cells, language),
+        picture=_picture(recorded, name, root) if with_picture else NO_PICTURE,
+        alignment=_alignment(recorded, cells, language, times),
+        transcript=_transcript(recorded, name, cells),
         stops=tuple(stops),
+        rank=_rank(cells),
     )
 
 
-def _stop(recorded: Recorded, name: str, stage: StageInfo, traces: Traces, samples: dict[str, list[Point]]) -> Stop:
+def _picture(recorded: Recorded, name: str, root: Trace | None) -> Picture:
+    return picture(recorded.clips.get(name), root, recorded.options.cache if recorded.options else None)
+
+
+def _stop(
+    recorded: Recorded, name: str, stage: StageInfo, traces: Traces, samples: dict[str, list[Point]], times: Times
+) -> Stop:
     row = recorded.cell(name, stage.spec)
     records = (record for record in recorded.explanations if (record.clip, record.stage) == (name, stage.spec))
     explained = tuple(explanation for record in records for explanation in record.found)
@@ -153,7 +219,7 @@ def _stop(recorded: Recorded, name: str, stage: StageInfo, traces: Traces, sampl
         reference, candidate = traces.get(name, stage.parent), traces.get(name, stage.spec)
         if reference and candidate:
             limits = edges.limits_of(recorded, stage.parent, stage.spec)
-            drawn = strip.strip(reference, candidate, row.vs_parent.comparison, limits, _speaker(reference))
+            drawn = strip.strip(reference, candidate, row.vs_parent.comparison, limits, _speaker(reference), times)
             share = max(1, edges.SAMPLES // len(recorded.clip_names))
             samples[stage.spec].extend(edges.sample(reference, candidate, share))
     return Stop(stage, row, cell(row) if row else None, drawn, explained, _own_features(row, traces))
@@ -178,22 +244,24 @@ def _speaker(trace: Trace) -> strip.TokenText:
     return text
 
 
-def _alignment(recorded: Recorded, name: str, rows: list[Row], language: str) -> Alignment | None:
-    """Align all texts, the root's first, with the clip's transcript where it has one."""
-    texts = dict(sorted(_texts(recorded, name, rows), key=lambda pair: pair[0] != recorded.report.root))
-    return align(texts, language or None) if texts else None
+def _alignment(recorded: Recorded, rows: list[Row], language: str, times: Times) -> Alignment | None:
+    """Align the texts of the stages, the root's first: every edit is one from the reference to a candidate."""
+    ran = [row for row in rows if row.label]
+    texts = {row.stage: row.text for row in sorted(ran, key=lambda row: row.stage != recorded.report.root)}
+    return align(texts, language or None, times) if texts else None
 
 
-def _texts(recorded: Recorded, name: str, cells: list[Row]) -> Iterator[tuple[str, str]]:
+def _transcript(recorded: Recorded, name: str, cells: list[Row]) -> str | None:
     clip = recorded.clips.get(name)
-    transcript = next(
-        (cell.vs_transcript.reference for cell in cells if cell.vs_transcript), clip.text if clip else None
-    )
-    if transcript is not None:
-        yield TRANSCRIPT, transcript
-    for row in cells:
-        if row.label:  # a stage that ran
-            yield row.stage, row.text
+    return next((cell.vs_transcript.reference for cell in cells if cell.vs_transcript), clip.text if clip else None)
+
+
+def _reference(recorded: Recorded, name: str, traces: Traces, with_windows: Trace | None) -> Trace | None:
+    """The trace of the root; where it has neither tensors nor segments, the first with windows that says the same."""
+    root = traces.get(name, recorded.report.root)
+    if root is None or root.windows or root.header.segments:
+        return root or with_windows
+    return with_windows
 
 
 def _first(recorded: Recorded, name: str, traces: Traces) -> Trace | None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +14,8 @@ from whisper_parity.compare.comparison import Comparison
 from whisper_parity.compare.logits import Flip
 from whisper_parity.judge.tolerance import Tolerance
 from whisper_parity.judge.verdict import flip_kind
+from whisper_parity.report.html.names import shown
+from whisper_parity.report.html.timing import UNKNOWN, Times
 from whisper_parity.report.numbers import number
 from whisper_parity.trace.trace import Trace, WindowTrace
 
@@ -22,6 +23,8 @@ LOWEST, HIGHEST = -6, 2
 """Decades of the scale [log10 logit]: float32 rounding is near the lower end, a sure decoder near the upper."""
 HEIGHT = 104.0
 TOP = 8.0
+LABEL = 11
+"""Characters of a token under its bar."""
 MAX_STEPS = 240
 MAX_FLIPS = 8
 """Differing steps of a cell that are shown with their top five."""
@@ -44,6 +47,13 @@ class Step:
     movement: float
     kind: str
     """"sure", "risk" (as small as a tie's margin, and not flipped), "tie" or "fault"."""
+    second: float | None = None
+    """When the reference's choice is spoken [s]; None for what is not spoken, and where nothing is known."""
+
+    @property
+    def label(self) -> str:
+        """The token under the bar, cut where it is long."""
+        return self.choice if len(self.choice) <= LABEL else f"{self.choice[: LABEL - 1]}…"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +73,8 @@ class Difference:
     kind: str
     reference: tuple[Ranked, ...]
     candidate: tuple[Ranked, ...]
+    second: float | None = None
+    """When the reference's choice is spoken [s]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +91,7 @@ class Strip:
     @property
     def pitch(self) -> float:
         """Width of a step [px]."""
-        return min(22.0, max(7.0, 640.0 / len(self.steps)))
+        return min(24.0, max(15.0, 900.0 / len(self.steps)))
 
     @property
     def width(self) -> float:
@@ -110,16 +122,23 @@ class Strip:
         return {kind: sum(step.kind == kind for step in self.steps) for kind in KINDS}
 
     @property
+    def labels(self) -> Iterator[tuple[float, Step]]:
+        """(middle of a step [px], step), for the tokens under the bars."""
+        return ((self._x(i), step) for i, step in enumerate(self.steps))
+
+    @property
     def data(self) -> str:
-        """Data of the page's script for each step, as JSON."""
-        rows = [
-            [step.window, step.step, step.choice, step.other, number(step.margin), number(step.movement), step.kind]
-            for step in self.steps
-        ]
-        return json.dumps(rows, separators=(",", ":"))
+        """Data of the page's script: a line for each step, fields between tabs; neither stands in a shown text."""
+        return "\n".join("\t".join(_fields(step)) for step in self.steps)
 
     def _x(self, index: int) -> float:
         return (index + 0.5) * self.pitch
+
+
+def _fields(step: Step) -> Iterator[str]:
+    yield from (str(step.window), str(step.step), shown(step.choice), shown(step.other))
+    yield from (number(step.margin), number(step.movement), step.kind)
+    yield "" if step.second is None else f"{step.second:.2f}"
 
 
 def height(value: float) -> float:
@@ -130,7 +149,12 @@ def height(value: float) -> float:
 
 
 def strip(
-    reference: Trace, candidate: Trace, comparison: Comparison, tolerance: Tolerance, text: TokenText
+    reference: Trace,
+    candidate: Trace,
+    comparison: Comparison,
+    tolerance: Tolerance,
+    text: TokenText,
+    times: Times = UNKNOWN,
 ) -> Strip | None:
     """The strip of a comparison; None without steps to draw."""
     if comparison.broken or not comparison.steps:
@@ -143,15 +167,15 @@ def strip(
     steps, differences = [], []
     for window in reference.windows:
         other = windows[window.header.index]
-        steps += _steps(window, other, kinds, tolerance.max_tie_margin, text)
+        steps += _steps(window, other, kinds, tolerance.max_tie_margin, text, times)
         differences += [
-            _difference(window, other, flip, kinds[place], text)
+            _difference(window, other, flip, kinds[place], text, times)
             for place, flip in list(flips.items())[:MAX_FLIPS]
             if flip.window == window.header.index
         ]
-    shown = tuple(steps[:MAX_STEPS])
-    hidden = len(steps) - len(shown), len(flips) - len(differences)
-    return Strip(shown, tolerance.max_tie_margin, tuple(differences), *hidden)
+    drawn = tuple(steps[:MAX_STEPS])
+    hidden = len(steps) - len(drawn), len(flips) - len(differences)
+    return Strip(drawn, tolerance.max_tie_margin, tuple(differences), *hidden)
 
 
 def margins_of(trace: Trace) -> NDArray[np.float64]:
@@ -162,7 +186,12 @@ def margins_of(trace: Trace) -> NDArray[np.float64]:
 
 
 def _steps(
-    ours: WindowTrace, theirs: WindowTrace, kinds: dict[tuple[int, int], str], tie_margin: float, text: TokenText
+    ours: WindowTrace,
+    theirs: WindowTrace,
+    kinds: dict[tuple[int, int], str],
+    tie_margin: float,
+    text: TokenText,
+    times: Times,
 ) -> list[Step]:
     """The steps of a window; movement = |margin of the reference - the same pair's in the candidate|."""
     r, c, index = ours.teacher_forced, theirs.teacher_forced, ours.header.index
@@ -173,13 +202,16 @@ def _steps(
         near = "risk" if margin <= tie_margin else "sure"
         kind = kinds.get((index, i), near)
         other = int(c.choices[i]) if (index, i) in kinds else int(r.runners_up[i])
-        steps.append(Step(index, i, text([int(r.choices[i])]), text([other]), float(margin), float(movement), kind))
+        tokens = text([int(r.choices[i])]), text([other])
+        steps.append(Step(index, i, *tokens, float(margin), float(movement), kind, times.start((index, i))))
     return steps
 
 
-def _difference(ours: WindowTrace, theirs: WindowTrace, flip: Flip, kind: str, text: TokenText) -> Difference:
+def _difference(
+    ours: WindowTrace, theirs: WindowTrace, flip: Flip, kind: str, text: TokenText, times: Times
+) -> Difference:
     first, second = (_top5(window.teacher_forced.logits[flip.step], text) for window in (ours, theirs))
-    return Difference(flip, kind, first, second)
+    return Difference(flip, kind, first, second, times.start((flip.window, flip.step)))
 
 
 def _top5(row: NDArray[np.float32], text: TokenText) -> tuple[Ranked, ...]:

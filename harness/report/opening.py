@@ -1,0 +1,333 @@
+"""What a reader is told first: which stage must not ship, what it does to the words, and that the rest is sound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from whisper_parity.compare.comparison import Comparison
+from whisper_parity.compare.text import TextDiff, TextEdit
+from whisper_parity.explain.explanation import Cause, Explanations
+from whisper_parity.judge.verdict import Grade, Outcome, RungResult
+from whisper_parity.run.report import Judged, Report, Row, StageInfo
+
+FLOW = ("weights", "features", "prompt", "context", "tensor", "cache", "logits", "token", "detokenise", "text", "end")
+"""Rungs in the order of the flow; one that is not named here comes behind them."""
+CHANGES = 3
+"""Changes of words that are told of a stage."""
+KINDS = {
+    "repetition loop": "repeats itself",
+    "language": "writes another language",
+    "wrong prompt": "gets a wrong prompt",
+    "end-of-text passed": "talks past the end of the text",
+    "token limit": "does not come to an end",
+    "other text": "writes another text",
+    "vocabulary": "has another vocabulary",
+    "text against tokens": "writes another text than its tokens",
+    "special tokens": "shows special tokens",
+}
+"""What a stage does that shows a finding of a kind; of lost and invented text the words are counted."""
+
+
+DONE: Mapping[str, Callable[[TextEdit], bool]] = {
+    "loses": lambda edit: not edit.hypothesis,
+    "invents": lambda edit: not edit.reference,
+    "changes": lambda edit: bool(edit.reference and edit.hypothesis),
+}
+"""What an edit does to a word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """Words of a clip that a stage changed, reference first."""
+
+    clip: str
+    stage: str
+    reference: str
+    """"" where the stage invented them."""
+    candidate: str
+    """"" where the stage lost them."""
+    edit_class: str
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A cause that was measured."""
+
+    where: str
+    """"encoder, encoder.blocks.0"; "decoder, all units alike" where none is at fault by itself."""
+    finding: str
+    """The measurement of the first clip, a sentence."""
+    clips: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A stage that must not ship, or of which nothing can be said."""
+
+    stage: str
+    reference: str
+    """What it was judged against; "" where it was not."""
+    words: str
+    """What it does: "loses 2 words in 1 of 10 clips"."""
+    rungs: tuple[tuple[str, str, int], ...]
+    """(rung, the reason of its worst clip, clips in which it is the first to fail), in the order of the flow."""
+    clips: tuple[str, ...]
+    changes: tuple[Changed, ...]
+    hidden: int
+    """Changes outside `changes`."""
+    because: tuple[Measured, ...]
+    """What was measured of its cause; empty where nobody asked."""
+    follows: str = ""
+    """The stage in front of it that did this; "" for its own doing."""
+    was_judged: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """A stage that can ship."""
+
+    stage: str
+    reference: str
+    """"" for the root."""
+    outcome: Outcome
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """The first lines of a report."""
+
+    sentence: str
+    broken: tuple[Broken, ...]
+    sound: tuple[Sound, ...]
+
+
+def opening(report: Report, explanations: Sequence[Explanations] = ()) -> Opening:
+    """The opening of a run's report.
+
+    Args:
+        report: the run.
+        explanations: what `parity explain` measured of it.
+    """
+    broken = tuple(filter(None, (_broken(report, stage, explanations) for stage in report.stages)))
+    names = {item.stage for item in broken}
+    sound = tuple(_sound(report, stage) for stage in report.stages if stage.spec not in names)
+    return Opening(_sentence(report, broken, sound), broken, sound)
+
+
+def first_failing(row: Row) -> RungResult | None:
+    """The first rung of a row that fails, in the order of the flow; None where none does."""
+    failing = [rung for rung in row.verdict.rungs if rung.grade is Grade.FAIL]
+    return min(failing, key=lambda rung: place(rung.rung), default=None)
+
+
+def decided_by(row: Row) -> Judged | None:
+    """The comparison that made a row diverge, against the parent first; that against the parent where none did."""
+    sides = [side for side in (row.vs_parent, row.vs_root) if side]
+    return next((side for side in sides if side.verdict.outcome is Outcome.DIVERGED), next(iter(sides), None))
+
+
+def place(rung: str) -> int:
+    """Sort key of rungs in the order of the flow."""
+    return FLOW.index(rung) if rung in FLOW else len(FLOW)
+
+
+def _rows(report: Report, stage: StageInfo) -> list[Row]:
+    return [row for row in report.rows if row.stage == stage.spec]
+
+
+def _broken(report: Report, stage: StageInfo, explanations: Sequence[Explanations]) -> Broken | None:
+    rows = _rows(report, stage)
+    diverged = [row for row in rows if row.verdict.outcome is Outcome.DIVERGED]
+    if diverged:
+        return _diverged(stage, diverged, len(rows), explanations)
+    if states := [check for check in report.states if check.stage == stage.spec and check.stateful]:
+        clips = tuple(dict.fromkeys(clip for check in states for clip in check.clips))
+        rungs = (("state", f"{states[0].sequence}: {states[0].reason}", len(clips)),)
+        return Broken(stage.spec, "", "remembers what ran before", rungs, clips, (), 0, ())
+    lost = [row for row in rows if row.verdict.outcome.exit_code]
+    if not lost and (stage.available or rows):
+        return None
+    reason = lost[0].verdict.reason if lost else stage.reason
+    words = f"could not be judged: {reason}" if reason else "could not be judged"
+    return Broken(stage.spec, "", words, (), tuple(row.clip for row in lost), (), 0, (), was_judged=False)
+
+
+def _diverged(stage: StageInfo, rows: list[Row], count: int, explanations: Sequence[Explanations]) -> Broken:
+    decided = [(row, side) for row in rows if (side := decided_by(row))]
+    changes = [change for row, side in decided for change in _changes(row, side.comparison)]
+    changes.sort(key=lambda change: change.edit_class in ("punctuation", "case"))
+    clips = tuple(row.clip for row in rows)
+    does = _damage([side.comparison for _, side in decided], rows)
+    return Broken(
+        stage=stage.spec,
+        reference=decided[0][1].comparison.reference if decided else "",
+        words=f"{does} in {len(rows)} of {_counted(count, 'clip')}",
+        rungs=tuple(_first_rungs(rows)),
+        clips=clips,
+        changes=tuple(changes[:CHANGES]),
+        hidden=max(0, len(changes) - CHANGES),
+        because=_because(stage.spec, clips, explanations),
+        follows=(stage.parent or "") if all(map(_is_inherited, rows)) else "",
+    )
+
+
+def _is_inherited(row: Row) -> bool:
+    """Whether a row's own edge holds, and what diverged lies in front of it."""
+    own = row.program is not None and bool(row.program.failing)
+    return row.vs_parent is not None and row.vs_parent.verdict.outcome is not Outcome.DIVERGED and not own
+
+
+def _first_rungs(rows: Sequence[Row]) -> Iterator[tuple[str, str, int]]:
+    first: dict[str, list[tuple[str, RungResult]]] = {}
+    for row in rows:
+        if rung := first_failing(row):
+            first.setdefault(rung.rung, []).append((row.clip, rung))
+    for name in sorted(first, key=place):
+        clip, rung = first[name][0]
+        yield name, f"{clip}: {rung.reason}" if len(rows) > 1 else rung.reason, len(first[name])
+
+
+def _changes(row: Row, comparison: Comparison) -> Iterator[Changed]:
+    """Runs of changed units."""
+    edits = comparison.text.edits if comparison.text else ()
+    joiner = "" if comparison.text and comparison.text.leading == "cer" else " "
+    runs: list[list[TextEdit]] = []
+    for edit in edits:
+        if runs and _continues(runs[-1][-1], edit):
+            runs[-1].append(edit)
+        else:
+            runs.append([edit])
+    for run in runs:
+        texts = [joiner.join(filter(None, side)) for side in zip(*((edit.reference, edit.hypothesis) for edit in run))]
+        yield Changed(row.clip, row.stage, texts[0], texts[1], run[0].edit_class)
+
+
+def _continues(before: TextEdit, edit: TextEdit) -> bool:
+    """Whether an edit goes on where the one before it ended: words beside words."""
+    beside = edit.position - before.position <= int(bool(before.reference))
+    return beside and "punctuation" not in (before.edit_class, edit.edit_class)
+
+
+def _damage(comparisons: Sequence[Comparison], rows: Sequence[Row]) -> str:
+    """What the rows have in common, in words."""
+    texts = [comparison.text for comparison in comparisons if comparison.text]
+    edits = [edit for text in texts for edit in text.edits]
+    told = list(filter(None, (_told(verb, done, texts) for verb, done in DONE.items())))
+    if numbers := sum(edit.edit_class == "number" for edit in edits):
+        told.append(f"changes {_counted(numbers, 'number')}")
+    told = [*dict.fromkeys(KINDS[kind] for row in rows for kind in _kinds(row) if kind in KINDS), *told]
+    marks = sum(edit.edit_class in ("punctuation", "case") for edit in edits)
+    if not told and marks:
+        told = [f"changes {_counted(marks, 'mark')} or capital letters"]
+    return _listed(told) or _without_words(rows)
+
+
+def _told(verb: str, done: Callable[[TextEdit], bool], texts: Sequence[TextDiff]) -> str:
+    """As in "loses 2 words and 3 characters": of words that no blanks separate, characters are counted."""
+    counts = {"word": 0, "character": 0}
+    for text in texts:
+        noun = "character" if text.leading == "cer" else "word"
+        counts[noun] += sum(edit.edit_class == "word" and done(edit) for edit in text.edits)
+    return (
+        f"{verb} {_listed(told)}"
+        if (told := [_counted(count, noun) for noun, count in counts.items() if count])
+        else ""
+    )
+
+
+def _kinds(row: Row) -> list[str]:
+    return [finding.kind for finding in row.findings if finding.is_fault]
+
+
+def _without_words(rows: Sequence[Row]) -> str:
+    rungs = dict.fromkeys(rung for rung, _, _ in _first_rungs(rows))
+    return f"keeps the words and breaks the limits of {_listed(list(rungs)) or 'its edge'}"
+
+
+def _because(stage: str, clips: Sequence[str], explanations: Sequence[Explanations]) -> tuple[Measured, ...]:
+    places: dict[str, list[tuple[str, str]]] = {}
+    for one in explanations:
+        for cause in one.causes if one.stage == stage and one.clip in clips else ():
+            if cause.part:
+                places.setdefault(_where(cause, one), []).append((one.clip, cause.finding))
+    return tuple(
+        Measured(where, found[0][1], tuple(dict.fromkeys(clip for clip, _ in found))) for where, found in places.items()
+    )
+
+
+def _where(cause: Cause, explanations: Explanations) -> str:
+    unit = cause.unit or ("all units alike" if explanations.spread else "")
+    return ", ".join(filter(None, (cause.part, unit, *(kind.kind for kind in cause.kinds[:1]))))
+
+
+def _sound(report: Report, stage: StageInfo) -> Sound:
+    rows = _rows(report, stage)
+    if not stage.parent or not any(row.judged for row in rows):
+        return Sound(stage.spec, "", Outcome.REFERENCE, f"the reference, {_counted(len(rows), 'clip')}")
+    drifting = sum(row.verdict.outcome is Outcome.DRIFT for row in rows)
+    texts = [row.judged.comparison.text for row in rows if row.judged]
+    edited = sum(1 for text in texts if text and text.edits)
+    same = "the same text" if not edited else f"a text that differs within its limits in {_counted(edited, 'clip')}"
+    numbers = f", its numbers drift in {drifting}" if drifting else ""
+    outcome = Outcome.DRIFT if drifting else Outcome.PASS
+    return Sound(stage.spec, stage.parent, outcome, f"{same} on {_counted(len(rows), 'clip')}{numbers}")
+
+
+def _sentence(report: Report, broken: Sequence[Broken], sound: Sequence[Sound]) -> str:
+    own = [item for item in broken if item.was_judged and not item.follows]
+    lost = [item for item in broken if not item.was_judged]
+    if not own:
+        return _unbroken(report, lost, sound)
+    first = own[0]
+    parts = [f"{first.stage} must not ship: it {first.words}"]
+    parts += [f"nor must {item.stage}: it {item.words}" for item in own[1:3]]
+    if others := own[3:]:
+        parts.append(f"nor must {_listed([item.stage for item in others])}")
+    if followers := [item.stage for item in broken if item.follows]:
+        parts.append(f"{_listed(followers)} only {'inherits' if len(followers) == 1 else 'inherit'} it")
+    if lost:
+        parts.append(f"{_listed([item.stage for item in lost])} could not be judged")
+    return "; ".join([*parts, *_in_front_of(report, first, broken)])
+
+
+def _in_front_of(report: Report, first: Broken, broken: Sequence[Broken]) -> list[str]:
+    """That what the stage was made from is sound, where that is so and there is something to say it of."""
+    parents = {stage.spec: stage.parent for stage in report.stages}
+    names, at = [], parents.get(first.stage)
+    while at is not None and at not in names:
+        names.append(at)
+        at = parents.get(at)
+    judged = [name for name in names if parents.get(name)]
+    if not judged or {item.stage for item in broken} & set(names):
+        return []
+    return ["everything before it is the same model"]
+
+
+def _unbroken(report: Report, lost: Sequence[Broken], sound: Sequence[Sound]) -> str:
+    judged = [item for item in sound if item.reference]
+    clips = len({row.clip for row in report.rows if row.judged})
+    unusable = len({row.clip for row in report.rows if not row.stage})
+    parts = []
+    if judged:
+        drifting = [item.stage for item in judged if item.outcome is Outcome.DRIFT]
+        same = [item.stage for item in judged if item.outcome is not Outcome.DRIFT]
+        if same:
+            verb = "is" if len(same) == 1 else "are"
+            parts.append(f"{_listed(same)} {verb} the same model as {report.root} on {_counted(clips, 'clip')}")
+        if drifting:
+            verb = "drifts" if len(drifting) == 1 else "drift"
+            parts.append(f"{_listed(drifting)} can ship: {verb} within the limits on {_counted(clips, 'clip')}")
+    parts += [f"{item.stage} {item.words}" for item in lost[:2]]
+    if unusable:
+        parts.append(f"{_counted(unusable, 'clip')} cannot be used")
+    return "; ".join(parts) or report.summary
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
