@@ -230,10 +230,30 @@ def write_tables(model: Any, folder: Path) -> None:
     np.save(folder / "position_embedding.npy", model.decoder.positional_embedding.detach().float().numpy())
 
 
-def write(name: str, checkpoint: Path, folder: Path) -> None:
-    """TorchScript files of a layout under names that tell nothing."""
+class Swapped(nn.Module):
+    """A decoder of layout "stacked" that gives each token's keys for values, and its values for keys."""
+
+    def __init__(self, decoder: nn.Module) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(
+        self, token_embeddings, encoder_output, past_self_keys, past_self_values, position_embed, self_attn_mask,
+        cached_cross_keys, cached_cross_values,
+    ):  # fmt: skip
+        logits, keys, values, *cross = self.decoder(
+            token_embeddings, encoder_output, past_self_keys, past_self_values, position_embed, self_attn_mask,
+            cached_cross_keys, cached_cross_values,
+        )  # fmt: skip
+        return (logits, values, keys, *cross)
+
+
+def write(name: str, checkpoint: Path, folder: Path, spoil: Callable[[nn.Module], nn.Module] | None = None) -> None:
+    """TorchScript files of a layout under names that tell nothing, the decoder spoilt by somebody."""
     model = modules.load_model(checkpoint)
     written = port(name, model)
+    if spoil is not None:
+        written = Written(written.encoder, spoil(written.decoder).eval(), written.inputs)
     folder.mkdir(parents=True, exist_ok=True)
     features, _ = modules.example_inputs(Dims(**vars(model.dims)))
     with modules.explicit_attention(), warnings.catch_warnings():
