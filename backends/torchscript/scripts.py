@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -153,7 +153,8 @@ class LoadedScripts:
         """What runs a file on all its inputs, and gives all its outputs."""
         from whisper_parity.backends.torchscript import trials
 
-        def outputs(arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        def outputs(arrays: Sequence[NDArray[Any]], changed: Collection[int] | None = None) -> list[NDArray[Any]]:
+            del changed  # tensors are views of the arrays: nothing is copied
             return [tensor.numpy() for _, tensor in trials.flattened(self._call(component, arrays))]
 
         return outputs

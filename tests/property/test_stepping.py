@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,7 +53,8 @@ class Eager:
         features = Port("mel", 0, (1, 4, 24), (4, 24))
         given = [_port("", place, one) for place, one in enumerate(self._encoded(np.zeros((1, 4, 24), np.float32)))]
         self.fitted: Fitted = fitting.fitting_of(name, fitted, features, given, dims)
-        self.core = Core(self.fitted, lambda arrays: [_array(one) for one in self._call(map(torch.from_numpy, arrays))])
+        self._held = [np.array(one) for one in self._port.inputs]
+        self.core = Core(self.fitted, self._run)
 
     def begin(self, encoder_output: np.ndarray) -> None:
         """Of this encoder's input, which stands for its output: both ways to cross attention begin here."""
@@ -72,6 +73,13 @@ class Eager:
         with torch.no_grad():
             outputs = self._port.encoder(torch.from_numpy(features))
         return [_array(one) for one in (outputs if isinstance(outputs, tuple) else (outputs,))]
+
+    def _run(self, arrays: Sequence[np.ndarray], changed: Collection[int] | None = None) -> list[np.ndarray]:
+        """As an interpreter does: what did not change is what it has."""
+        assert changed is not None
+        for place in changed:
+            self._held[place] = np.array(arrays[place])
+        return [_array(one) for one in self._call(map(torch.from_numpy, self._held))]
 
     def _call(self, inputs: Any) -> Sequence[torch.Tensor]:
         with torch.no_grad():

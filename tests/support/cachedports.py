@@ -5,6 +5,7 @@ Each one is a pair (encoder, decoder) with example inputs in the order of its fi
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,6 +189,12 @@ class Written:
 
 def port(name: str, model: Any) -> Written:
     """The port of a layout, of a model."""
+    written = _port(name, model)
+    # An exporter takes one tensor that is given twice for one input, and the file then reads one cache for all layers.
+    return Written(written.encoder, written.decoder, tuple(one.clone() for one in written.inputs))
+
+
+def _port(name: str, model: Any) -> Written:
     d = Dims(**vars(model.dims))
     n, state, heads, slots, rows = d.n_text_layer, d.n_text_state, d.n_text_head, d.n_text_ctx, d.n_audio_ctx
     zeros, encoder = torch.zeros, modules.SplitEncoder(model.encoder).eval()
@@ -223,15 +230,53 @@ def write_tables(model: Any, folder: Path) -> None:
     np.save(folder / "position_embedding.npy", model.decoder.positional_embedding.detach().float().numpy())
 
 
-def write(name: str, checkpoint: Path, folder: Path) -> None:
-    """TorchScript files of a layout under names that tell nothing."""
+class Swapped(nn.Module):
+    """A decoder of layout "stacked" that gives each token's keys for values, and its values for keys."""
+
+    def __init__(self, decoder: nn.Module) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(
+        self, token_embeddings, encoder_output, past_self_keys, past_self_values, position_embed, self_attn_mask,
+        cached_cross_keys, cached_cross_values,
+    ):  # fmt: skip
+        logits, keys, values, *cross = self.decoder(
+            token_embeddings, encoder_output, past_self_keys, past_self_values, position_embed, self_attn_mask,
+            cached_cross_keys, cached_cross_values,
+        )  # fmt: skip
+        return (logits, values, keys, *cross)
+
+
+def write(name: str, checkpoint: Path, folder: Path, spoil: Callable[[nn.Module], nn.Module] | None = None) -> None:
+    """TorchScript files of a layout under names that tell nothing, the decoder spoilt by somebody."""
     model = modules.load_model(checkpoint)
     written = port(name, model)
+    if spoil is not None:
+        written = Written(written.encoder, spoil(written.decoder).eval(), written.inputs)
     folder.mkdir(parents=True, exist_ok=True)
     features, _ = modules.example_inputs(Dims(**vars(model.dims)))
-    with modules.explicit_attention():
+    with modules.explicit_attention(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         for module, inputs, file in (
             (written.encoder, features, "first.pt"), (written.decoder, written.inputs, "second.pt"),
         ):  # fmt: skip
             torch.jit.trace(module, inputs, check_trace=False).save(str(folder / file))
+    write_tables(model, folder)
+
+
+def convert(name: str, checkpoint: Path, folder: Path) -> None:
+    """TFLite files of a layout, as LiteRT converts them, under names that tell nothing."""
+    import litert_torch
+
+    model = modules.load_model(checkpoint)
+    written = port(name, model)
+    folder.mkdir(parents=True, exist_ok=True)
+    features, _ = modules.example_inputs(Dims(**vars(model.dims)))
+    litert_torch.config.show_progress = False
+    with modules.explicit_attention():
+        for module, inputs, file in (
+            (written.encoder, features, "first.tflite"), (written.decoder, written.inputs, "second.tflite"),
+        ):  # fmt: skip
+            litert_torch.convert(module, inputs).export(str(folder / file))
     write_tables(model, folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -11,9 +12,15 @@ from whisper_parity.backend import settings as reading
 from whisper_parity.backend.interface import Port
 from whisper_parity.backend.layout import Layout, Mask, Tensor, expanded
 from whisper_parity.backends.split import fitting, layouts
+from whisper_parity.backends.tflite.settings import Settings as TFLiteSettings
 from whisper_parity.backends.torchscript.settings import Settings
 from whisper_parity.errors import ArtifactError, ConfigError
 from whisper_parity.model.dims import Dims
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 BASE = Dims(80, 1500, 512, 8, 6, 51865, 448, 512, 8, 6)
 TINY_EN = Dims(80, 1500, 384, 6, 4, 51864, 448, 384, 6, 4)
@@ -132,6 +139,16 @@ def test_layouts_are_read_from_parity_toml():
     settings = reading.read(Settings, "torchscript", {"layouts": {"mine": fields}})
     assert settings.layouts["mine"] == replace(layouts.ours(), name="")
     assert reading.that_decide(settings)["layouts"]["mine"]["token"] == "embedding"
+
+
+def test_the_layout_of_the_documentation_is_one():
+    """docs/kv-cache.md shows a foreign layout from file to verdict: what it says is read, and fits such a file."""
+    text = Path("docs/kv-cache.md").read_text("utf-8").split("```toml")[1].split("```")[0]
+    table = tomllib.loads(text)["backends"]["tflite"]["layouts"]
+    own = reading.read(TFLiteSettings, "tflite", {"layouts": table}).layouts
+    known = layouts.known(own)
+    fitted = fitting.fit("step.tflite", known, *of(known[-1], slots=200), BASE)
+    assert (fitted.layout.name, fitted.n_text_ctx, fitted.tables) == ("ours", 200, ())
 
 
 BAD = {
