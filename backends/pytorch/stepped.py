@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -57,15 +58,19 @@ OF_LAYERS = (
     SLOT_LATE, ONE_SLOT, LAYER_OFF, TWICE, SWAPPED, HEADS, LATE_VALUES, FP16, INT8, MANY, OLDEST, NEWEST, CURRENT, LEAK,
     ALONE, CROSS_LAYER, CROSS_SWAPPED,
 )  # fmt: skip
+FORMATS = (FP16, INT8)
+KEPT = (SLOT_LATE, SKIPPED, ONE_SLOT, LAYER_OFF, TWICE, SWAPPED, HEADS, LATE_VALUES, *FORMATS)
+"""Of what is kept: a decoder that appends the current token's row to its cache sees that one as it should be."""
 NUMBERED = {SKIPPED: range(12), FROZEN: range(12), POSITION: (1, -1), PADDED: (1, 2, 3, 4)}
 
 
 def slips(layers: int) -> tuple[Slip, ...]:
     """Everything that can be made, in all layers first, then in each."""
     numbered = [Slip(kind, None, number) for kind, numbers in NUMBERED.items() for number in numbers]
-    everywhere = [Slip(kind, None, 0, kind in (FP16, INT8)) for kind in (*WHOLE, *OF_LAYERS)]
-    each = [Slip(kind, layer, 0, kind in (FP16, INT8)) for kind in OF_LAYERS for layer in range(layers)]
-    return (*everywhere, *numbered, *(each if layers > 1 else ()))
+    everywhere = [Slip(kind, is_precision=kind in FORMATS) for kind in (*WHOLE, *OF_LAYERS)]
+    each = [Slip(kind, layer, is_precision=kind in FORMATS) for kind in OF_LAYERS for layer in range(layers)]
+    sound_now = (*everywhere, *numbered, *(each if layers > 1 else ()))
+    return (*sound_now, *(replace(slip, is_behind=True) for slip in sound_now if slip.kind in KEPT))
 
 
 class Stepped:
@@ -188,8 +193,14 @@ class Stepped:
         normed = block.attn_ln(hidden)
         row = torch.stack([block.attn.key(normed), block.attn.value(normed)])
         self._written |= {f"key.{layer}": row[0].numpy(), f"value.{layer}": row[1].numpy()}
-        self._store(layer, self._kept(layer, row))
-        keys, values = self._rows[:, layer]
+        is_behind = self._slip is not None and self._slip.is_behind
+        if not is_behind:
+            self._store(layer, self._kept(layer, row))
+        rows = self._rows[:, layer].clone()
+        if is_behind:
+            rows[:, self.position] = row
+            self._store(layer, self._kept(layer, row))
+        keys, values = rows
         hidden = hidden + block.attn.out(self._attend(block.attn.query(normed), keys, values, self._mask(layer)))
         query = block.cross_attn.query(block.cross_attn_ln(hidden))
         hidden = hidden + block.cross_attn.out(self._attend(query, *self._cross_of(layer), None))
