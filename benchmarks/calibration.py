@@ -32,7 +32,8 @@ from whisper_parity.judge.tolerance import TIE_SIGMAS
 from whisper_parity.run import noise, plan, schedule
 from whisper_parity.run.cell import Cell
 from whisper_parity.run.options import RunOptions
-from whisper_parity.system.terminal import progress, stdout, unfolded
+from whisper_parity.system.progress import progress
+from whisper_parity.system.terminal import stdout, unfolded
 
 MICRO_CLIPS = "default"
 SHORT = {"short": {"base": "whisper", "sample_len": 100}}
@@ -119,7 +120,7 @@ def _of_run(options: RunOptions) -> list[Measured]:
     made = plan.make(options, project.Project(Path(), policies=SHORT))
     kinds = {spec: kind for kind, specs in KINDS.items() for spec in specs}
     rows: list[Measured] = []
-    with progress(len(made.stages)) as advance, schedule.opened(made) as running:
+    with progress(len(made.stages)) as (advance, _), schedule.opened(made) as running:
         for stage in made.stages:
             advance(f"{made.checkpoint.name} · {stage.spec}")
             cells = [running.row(Cell(stage, clip)) for clip in made.clips]

@@ -48,7 +48,8 @@ from whisper_parity.run.cell import Cell
 from whisper_parity.run.options import RunOptions
 from whisper_parity.run.plan import Plan
 from whisper_parity.run.report import Row
-from whisper_parity.system.terminal import progress, stdout, unfolded
+from whisper_parity.system.progress import progress
+from whisper_parity.system.terminal import stdout, unfolded
 
 CLIPS = ("en-comma-01", "zh-comma-01")
 SHORT = {"short": {"base": "whisper", "sample_len": 24}}
@@ -289,7 +290,7 @@ def main() -> None:
         trials = [Trial(name, kind, given.frozen) for name in _names(given)]
         possible = [trial for trial in trials if trial.is_possible]
         found: list[Detection] = []
-        with progress(len(possible)) as advance:
+        with progress(len(possible)) as (advance, _):
             for trial in possible:
                 if detection := tried(trial, checkpoint, options, advance):
                     found.append(detection)

@@ -28,7 +28,8 @@ from rich.table import Table
 
 from benchmarks.hostile import killing
 from benchmarks.hostile.trial import FAULTS
-from whisper_parity.system.terminal import progress, stdout, unfolded
+from whisper_parity.system.progress import progress
+from whisper_parity.system.terminal import stdout, unfolded
 
 Outcome = dict[str, Any]
 """A line of `benchmarks.hostile.trial`."""
@@ -102,7 +103,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         world = made(Path(folder, "world"))
         found = []
-        with progress(given.cases) as advance:
+        with progress(given.cases) as (advance, _):
             for outcome in outcomes(world, given.cases, given.seed, given.jobs, given.kind):
                 found.append(outcome)
                 advance(outcome["kind"])

@@ -9,11 +9,14 @@ import errno
 import os
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from whisper_parity.system import announced as packages
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 Resolved = tuple[str | None, click.Command | None, list[str]]
 COMMANDS = "whisper_parity.commands"
@@ -79,6 +82,14 @@ class Group(click.Group):
         except ParityError as error:
             return str(error)
         return sentence or (command.get_short_help_str(80) if command else "")
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The commands that begin so, without importing one, and the options of the group."""
+        from click.shell_completion import CompletionItem
+
+        names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        commands = [CompletionItem(name, help=self.sentence(ctx, name)) for name in names]
+        return [*commands, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def main(self, *words: Any, **options: Any) -> Any:
         """As click's; where the shell asks for completion, bash is answered in our way."""

@@ -113,11 +113,16 @@ class PyTorchSession:
         return np.asarray(logits[0, list(rows)].numpy())
 
     def greedy(self, encoder_output: Float32, options: Mapping[str, Any]) -> list[int]:
-        """`whisper.decode` on the encoder output: tokens without prompt and end-of-text."""
+        """`whisper.decode` on the encoder output: tokens without prompt and end-of-text.
+
+        Its ranking divides by the number of tokens, which is none where the text ends at once, as in silence; with a
+        length penalty of 0 it divides by 1. There is one sequence to rank, so no token depends on it.
+        """
         import torch
         import whisper
 
-        result = whisper.decode(self._model, torch.from_numpy(encoder_output)[0], whisper.DecodingOptions(**options))
+        whole = whisper.DecodingOptions(**{"length_penalty": 0.0, **options})
+        result = whisper.decode(self._model, torch.from_numpy(encoder_output)[0], whole)
         return list(result.tokens)
 
     def probe(self, wanted: Taps, dims: Dims) -> HostProbe:

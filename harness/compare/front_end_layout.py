@@ -30,13 +30,20 @@ class Layout:
     """Bands of the spectrogram that the numbers come from."""
 
 
-def layouts(array: Floats, n_mels: int, n_frames: int) -> Iterator[Layout]:
-    """All ways, the expected one first where the shape or the size allows it."""
+def layouts(array: Floats, n_mels: int, n_frames: int, whole: int = 0) -> Iterator[Layout]:
+    """All ways, the expected one first where the shape or the size allows it.
+
+    Args:
+        array: as it was written.
+        n_mels: bands that are expected.
+        n_frames: frames that are expected.
+        whole: frames of the whole sound, which may be more than those of a window.
+    """
     shape = tuple(size for size in array.shape if size != 1)
     flat = array.reshape(-1)
     if shape == (n_mels, n_frames) or (len(shape) == 1 and array.size == n_mels * n_frames):
         yield Layout(flat.reshape(n_mels, n_frames), "", n_mels)
-        yield from _same_size(flat, n_mels, n_frames)
+        yield from _same_size(flat, n_mels, n_frames, whole)
     elif len(shape) == 2:
         yield from _other_shape(array.reshape(shape), n_mels, n_frames)
     elif len(shape) == 1:
@@ -46,13 +53,22 @@ def layouts(array: Floats, n_mels: int, n_frames: int) -> Iterator[Layout]:
                 yield from _other_shape(flat.reshape(-1, bands), n_mels, n_frames)
 
 
-def _same_size(flat: Floats, n_mels: int, n_frames: int) -> Iterator[Layout]:
+def _same_size(flat: Floats, n_mels: int, n_frames: int, whole: int) -> Iterator[Layout]:
     transposed = f"written as [{n_frames}, {n_mels}] and taken for [{n_mels}, {n_frames}]: transposed"
     yield Layout(flat.reshape(n_frames, n_mels).T, transposed, n_mels)
-    longer = n_frames + 1
-    rows = flat[: len(flat) // longer * longer].reshape(-1, longer)[:, :n_frames]
-    yield Layout(rows, f"rows of {longer} frames taken for rows of {n_frames}: one frame too many", n_mels)
+    rows = f"rows of {n_frames + 1} frames taken for rows of {n_frames}: one frame too many"
+    yield Layout(_rows_of(flat, n_frames + 1, n_frames), rows, n_mels)
+    if whole > n_frames + 1 and whole <= len(flat):
+        rows = (
+            f"rows of {whole} frames, those of the whole sound, taken for rows of {n_frames}: it is not cut to a window"
+        )
+        yield Layout(_rows_of(flat, whole, n_frames), rows, n_mels)
     yield Layout(flat.reshape(n_mels, n_frames)[::-1], "the mel bands in reverse order", n_mels)
+
+
+def _rows_of(flat: Floats, longer: int, n_frames: int) -> Floats:
+    """The first frames of each row; rows that were cut off at the end are missing."""
+    return flat[: len(flat) // longer * longer].reshape(-1, longer)[:, :n_frames]
 
 
 def _other_shape(array: Floats, n_mels: int, n_frames: int) -> Iterator[Layout]:

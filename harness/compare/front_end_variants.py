@@ -20,6 +20,7 @@ from whisper_parity.compare import front_end_words as words
 from whisper_parity.compare.front_end_layout import Layout, delay, layouts, likeness
 from whisper_parity.compare.front_end_recipe import (
     EDGES,
+    HOP,
     WHISPER,
     Clamp,
     Floats,
@@ -121,8 +122,8 @@ def explain(array: Floats, path: Path, window: int, n_mels: int, n_frames: int) 
 
 def _heard(array: Floats, path: Path, window: int, n_mels: int, n_frames: int) -> Model | None:
     """Layout, reading and recipe that come nearest inside the sound; None where nothing comes near."""
-    ways = list(layouts(array, n_mels, n_frames))
     reading = next(files := readings(path))
+    ways = list(layouts(array, n_mels, n_frames, len(reading.samples) // HOP))
     first = [Model(way, reading, Sound(reading.samples, window, n_frames)) for way in ways if not way.sentence]
     searched = [_searched(model) for model in first]
     if searched and searched[0][1] >= SURE_DB:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from whisper_parity.compare.finding import Finding
@@ -27,6 +27,8 @@ class ProgramCheck:
     """Of prompt, detokeniser and end, in the order of the flow."""
     rungs: tuple[RungResult, ...]
     """Those that could be judged, in the order of the flow."""
+    explained: tuple[str, ...] = ()
+    """Rungs of the edge that fail because of a rung behind them: other text of the same tokens, tokens behind the end."""
 
     @property
     def failing(self) -> tuple[RungResult, ...]:
@@ -35,7 +37,11 @@ class ProgramCheck:
 
 
 def checked(
-    features: tuple[FrontEndDiff, ...], findings: Mapping[str, Iterable[Finding]], tolerance: Tolerance
+    features: tuple[FrontEndDiff, ...],
+    findings: Mapping[str, Iterable[Finding]],
+    tolerance: Tolerance,
+    *,
+    tokens_agree: bool = False,
 ) -> ProgramCheck:
     """Judge what is known of a program by itself.
 
@@ -43,11 +49,22 @@ def checked(
         features: by window; () where it gave none.
         findings: by rung; a rung without evidence is left out, one with evidence and nothing found is empty.
         tolerance: of its edge.
+        tokens_agree: up to the reference's end its tokens are the reference's, as far as it names them.
     """
     named = {rung: tuple(items) for rung, items in findings.items()}
     results = [*([_features_result(features, tolerance)] if features else [])]
     results += [_result(rung, named[rung], tolerance) for rung in (PROMPT, *BEHIND) if rung in named]
-    return ProgramCheck(features, tuple(item for items in named.values() for item in items), tuple(results))
+    every = tuple(item for items in named.values() for item in items)
+    return ProgramCheck(features, every, tuple(results), tuple(_explained(named, tokens_agree=tokens_agree)))
+
+
+def _explained(named: Mapping[str, tuple[Finding, ...]], *, tokens_agree: bool) -> Iterator[str]:
+    """The rungs in front that a fault of the detokeniser, or of the end, accounts for."""
+    ends = [item for item in named.get(END, ()) if item.is_fault]
+    if ends and (tokens_agree or any(item.step == 0 for item in ends)):
+        yield from ("token", "text")
+    elif any(item.is_fault for item in named.get(DETOKENISE, ())):
+        yield "text"
 
 
 def laid_around(verdict: Verdict, check: ProgramCheck) -> Verdict:
@@ -64,7 +81,8 @@ def laid_around(verdict: Verdict, check: ProgramCheck) -> Verdict:
     if outcome.exit_code > verdict.outcome.exit_code or (outcome is Outcome.DRIFT and verdict.outcome is Outcome.PASS):
         return Verdict(outcome, worst.rung, _reason(check, worst.grade, verdict.reason), rungs)
     if outcome is verdict.outcome and outcome is not Outcome.PASS:
-        first = worst.rung if worst.rung in BEFORE else verdict.rung
+        is_first = worst.rung in BEFORE or verdict.rung in check.explained
+        first = worst.rung if is_first else verdict.rung
         return Verdict(outcome, first, _reason(check, worst.grade, verdict.reason), rungs)
     return replace(verdict, rungs=rungs)
 
@@ -76,7 +94,10 @@ def _said(worst: RungResult, outcome: Outcome) -> str:
 def _reason(check: ProgramCheck, grade: Grade, others: str) -> str:
     """The rungs of the worst grade, those in front of the edge before its reason and the others behind it."""
     named = {rung.rung: f"{rung.rung}: {rung.reason}" for rung in check.rungs if rung.grade is grade}
-    front, back = ([named[rung] for rung in part if rung in named] for part in (BEFORE, BEHIND))
+    first = (*BEFORE, *BEHIND) if check.explained else BEFORE
+    front, back = (
+        [named[rung] for rung in part if rung in named] for part in (first, () if check.explained else BEHIND)
+    )
     return "; ".join(filter(None, [*front, others, *back]))
 
 

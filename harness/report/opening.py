@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from whisper_parity.compare.comparison import Comparison
 from whisper_parity.compare.text import TextDiff, TextEdit
 from whisper_parity.explain.explanation import Cause, Explanations
+from whisper_parity.gate.result import GateResult
 from whisper_parity.judge.verdict import Grade, Outcome, RungResult
 from whisper_parity.run.report import Judged, Report, Row, StageInfo
 
@@ -103,17 +104,21 @@ class Opening:
     sound: tuple[Sound, ...]
 
 
-def opening(report: Report, explanations: Sequence[Explanations] = ()) -> Opening:
+def opening(report: Report, explanations: Sequence[Explanations] = (), gate: GateResult | None = None) -> Opening:
     """The opening of a run's report.
 
     Args:
         report: the run.
         explanations: what `parity explain` measured of it.
+        gate: what the gate said of it; one that fails comes before what the run alone would pass.
     """
     broken = tuple(filter(None, (_broken(report, stage, explanations) for stage in report.stages)))
     names = {item.stage for item in broken}
     sound = tuple(_sound(report, stage) for stage in report.stages if stage.spec not in names)
-    return Opening(_sentence(report, broken, sound), broken, sound)
+    sentence = _sentence(report, broken, sound)
+    if gate and gate.exit_code and not any(item.was_judged for item in broken):
+        sentence = f"this run must not be released: gate {gate.sentence}"
+    return Opening(sentence, broken, sound)
 
 
 def first_failing(row: Row) -> RungResult | None:
@@ -150,7 +155,8 @@ def _broken(report: Report, stage: StageInfo, explanations: Sequence[Explanation
     if not lost and (stage.available or rows):
         return None
     reason = lost[0].verdict.reason if lost else stage.reason
-    words = f"could not be judged: {reason}" if reason else "could not be judged"
+    share = f" on {len(lost)} of {_counted(len(rows), 'clip')}" if len(lost) < len(rows) else ""
+    words = ": ".join(filter(None, (f"could not be judged{share}", reason)))
     return Broken(stage.spec, "", words, (), tuple(row.clip for row in lost), (), 0, (), was_judged=False)
 
 
@@ -220,7 +226,7 @@ def _damage(comparisons: Sequence[Comparison], rows: Sequence[Row]) -> str:
     told = [*dict.fromkeys(KINDS[kind] for row in rows for kind in _kinds(row) if kind in KINDS), *told]
     marks = sum(edit.edit_class in ("punctuation", "case") for edit in edits)
     if not told and marks:
-        told = [f"changes {_counted(marks, 'mark')} or capital letters"]
+        told = [f"changes {marks} {'mark or capital letter' if marks == 1 else 'marks or capital letters'}"]
     return _listed(told) or _without_words(rows)
 
 
@@ -267,12 +273,13 @@ def _sound(report: Report, stage: StageInfo) -> Sound:
     if not stage.parent or not any(row.judged for row in rows):
         return Sound(stage.spec, "", Outcome.REFERENCE, f"the reference, {_counted(len(rows), 'clip')}")
     drifting = sum(row.verdict.outcome is Outcome.DRIFT for row in rows)
-    texts = [row.judged.comparison.text for row in rows if row.judged]
-    edited = sum(1 for text in texts if text and text.edits)
-    same = "the same text" if not edited else f"a text that differs within its limits in {_counted(edited, 'clip')}"
     numbers = f", its numbers drift in {drifting}" if drifting else ""
-    outcome = Outcome.DRIFT if drifting else Outcome.PASS
-    return Sound(stage.spec, stage.parent, outcome, f"{same} on {_counted(len(rows), 'clip')}{numbers}")
+    words = f"the same text on {_counted(len(rows), 'clip')}{numbers}"
+    sides = [(row, side.comparison) for row in rows if (side := row.judged)]
+    if edited := [(row, comparison) for row, comparison in sides if comparison.text and comparison.text.edits]:
+        does = _damage([comparison for _, comparison in edited], [row for row, _ in edited])
+        words = f"{does} in {len(edited)} of {_counted(len(rows), 'clip')}, within its limits"
+    return Sound(stage.spec, stage.parent, Outcome.DRIFT if drifting else Outcome.PASS, words)
 
 
 def _sentence(report: Report, broken: Sequence[Broken], sound: Sequence[Sound]) -> str:
@@ -310,16 +317,14 @@ def _unbroken(report: Report, lost: Sequence[Broken], sound: Sequence[Sound]) ->
     clips = len({row.clip for row in report.rows if row.judged})
     unusable = len({row.clip for row in report.rows if not row.stage})
     parts = []
-    if judged:
-        drifting = [item.stage for item in judged if item.outcome is Outcome.DRIFT]
-        same = [item.stage for item in judged if item.outcome is not Outcome.DRIFT]
-        if same:
-            verb = "is" if len(same) == 1 else "are"
-            parts.append(f"{_listed(same)} {verb} the same model as {report.root} on {_counted(clips, 'clip')}")
-        if drifting:
-            verb = "drifts" if len(drifting) == 1 else "drift"
-            parts.append(f"{_listed(drifting)} can ship: {verb} within the limits on {_counted(clips, 'clip')}")
-    parts += [f"{item.stage} {item.words}" for item in lost[:2]]
+    if same := [item.stage for item in judged if item.outcome is not Outcome.DRIFT]:
+        parts.append(f"{_listed(same)} can ship: the same model as {report.root} on {_counted(clips, 'clip')}")
+    drifting = [item for item in judged if item.outcome is Outcome.DRIFT]
+    parts += [f"{item.stage} can ship: {item.words}" for item in drifting[:2]]
+    if others := [item.stage for item in drifting[2:]]:
+        parts.append(f"{_listed(others)} can ship, within the limits")
+    for words in list(dict.fromkeys(item.words for item in lost))[:2]:
+        parts.append(f"{_listed([item.stage for item in lost if item.words == words])} {words}")
     if unusable:
         parts.append(f"{_counted(unusable, 'clip')} cannot be used")
     return "; ".join(parts) or report.summary

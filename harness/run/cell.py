@@ -53,8 +53,10 @@ def judged(plan: Plan, cell: Cell, traces: Traces) -> Row:
     vs_root = _judge(plan, Edge(stage.root, stage.spec), trace, clip, traces) if has_root and stage.root else None
     header = trace.header
     looked = traces.weights(stage.spec)
-    check = _by_itself(plan, stage, clip, trace, traces)
     edges = _worst(vs_parent, vs_root)
+    sides = [side.comparison for side in (vs_parent, vs_root) if side]
+    agree = all(side.split is None for side in sides)
+    check = _by_itself(plan, stage, clip, trace, traces, tokens_agree=agree)
     return Row(
         clip=clip.name,
         stage=stage.spec,
@@ -81,12 +83,15 @@ def judged(plan: Plan, cell: Cell, traces: Traces) -> Row:
     )
 
 
-def _by_itself(plan: Plan, stage: Stage, clip: Clip, trace: Trace, traces: Traces) -> ProgramCheck | None:
+def _by_itself(
+    plan: Plan, stage: Stage, clip: Clip, trace: Trace, traces: Traces, *, tokens_agree: bool
+) -> ProgramCheck | None:
     """What a program did by itself; None for other stages, and for one that is judged against nothing."""
     if trace.header.account is None or stage.parent is None:
         return None
     reference = traces.get(stage.root, clip) if stage.root else None
-    return program.checked(plan, Edge(stage.parent, stage.spec), clip, trace, reference)
+    edge = Edge(stage.parent, stage.spec)
+    return program.checked(plan, edge, clip, trace, reference, tokens_agree=tokens_agree)
 
 
 def of_error(plan: Plan, cell: Cell, error: ParityError) -> Row:

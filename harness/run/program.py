@@ -18,7 +18,9 @@ from whisper_parity.run.plan import Plan
 from whisper_parity.trace.trace import Trace
 
 
-def checked(plan: Plan, edge: Edge, clip: Clip, trace: Trace, reference: Trace | None) -> ProgramCheck | None:
+def checked(
+    plan: Plan, edge: Edge, clip: Clip, trace: Trace, reference: Trace | None, *, tokens_agree: bool = False
+) -> ProgramCheck | None:
     """A program's own part of a trace, judged; None for a stage that gives no account of itself.
 
     Args:
@@ -27,12 +29,14 @@ def checked(plan: Plan, edge: Edge, clip: Clip, trace: Trace, reference: Trace |
         clip: the clip.
         trace: of the program.
         reference: the root's trace, whose tokens say what a loop is; None without a root.
+        tokens_agree: see `judge.program.checked`.
     """
     account = trace.header.account
     if account is None:
         return None
     findings = dict(_findings(plan, clip, trace, account, reference))
-    return program.checked(_features(plan, clip, trace), findings, tolerance.for_edge(plan.tolerances, edge))
+    limits = tolerance.for_edge(plan.tolerances, edge)
+    return program.checked(_features(plan, clip, trace), findings, limits, tokens_agree=tokens_agree)
 
 
 def _features(plan: Plan, clip: Clip, trace: Trace) -> tuple[FrontEndDiff, ...]:

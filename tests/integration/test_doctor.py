@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import runs
+from tests.support import runs, sound
 from whisper_parity.backend.contract import Availability
 from whisper_parity.backend.registry import Backends
 from whisper_parity.run.folder import RunFolder
@@ -79,6 +79,24 @@ def test_runs_without_a_common_row_say_what_each_is_made_of(parity, two):
     assert "no cell in common: pytorch, torchscript, tflite on one, two, three, and pytorch, torchscript on five" in (
         result.output
     )
+
+
+def test_a_run_in_one_line_in_full_and_as_json(parity, tmp_path: Path):
+    """-q is one line on stdout and none on stderr; --json is the report; -v says what is as it should be."""
+    clip = sound.write_wav(tmp_path / "warble.wav", sound.warble(1.0))
+    words = ("run", "--clips", clip, "--language", "en", "--stages", "pytorch,torchscript", "--run-id", "one")
+    quiet = parity(*words, "-q")
+    assert (quiet.stdout.splitlines(), quiet.stderr) == (["parity pass: 1 pass, 1 reference"], "")
+    written = json.loads((tmp_path / "reports" / "one" / "report.json").read_text("utf-8"))
+    assert written["summary"] == "pass: 1 pass, 1 reference"
+    result = parity(*words, "--json")
+    assert json.loads(result.stdout) == json.loads((tmp_path / "reports" / "one" / "report.json").read_text("utf-8"))
+    assert [line.partition(":")[0] for line in result.stderr.splitlines()[-2:]] == ["report", "page"]
+    shown = parity("report", "one").stdout
+    assert "more lines on what is as it should be: with -v" in shown
+    assert "state: nothing depends on what ran before" not in shown
+    assert "state: nothing depends on what ran before: " in parity("report", "one", "-v").stdout
+    assert parity("report", "one", "-q").stdout.splitlines() == ["parity pass: 1 pass, 1 reference"]
 
 
 def test_run_and_gate_write_json(parity, two):

@@ -229,3 +229,25 @@ def test_it_reads_without_script(chromium: Any, written: Path):
     assert seen.locator("#cell-warble--torchscript > summary").is_visible()
     assert seen.locator(".grid td a").count() > 10
     context.close()
+
+
+def test_no_guess_stands_beside_what_was_measured(tmp_path: Path, cache_dir: Path):
+    """The verdict's hint is not on the page: there is a measured cause, or the command that measures it."""
+    import dataclasses
+
+    from whisper_parity.run import report as records
+    from whisper_parity.system import serial
+
+    run = RunFolder(pages.write(tmp_path, cache_dir, gate=False, explained=False))
+    whole = records.load(run)
+    hint = "; the encoder agrees: look at the decoder and the token embedding (of the same checkpoint?)"
+    rows = [
+        dataclasses.replace(row, verdict=dataclasses.replace(row.verdict, reason=f"{row.verdict.reason}{hint}"))
+        if row.verdict.rungs and row.verdict.outcome.exit_code
+        else row
+        for row in whole.rows
+    ]
+    serial.write(run.report, dataclasses.replace(whole, rows=tuple(rows)))
+    text = page.write(run).read_text("utf-8")
+    assert "the encoder agrees" not in text
+    assert f"parity explain {pages.NAMES[0]} --run by-hand" in text

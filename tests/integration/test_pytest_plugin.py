@@ -54,9 +54,9 @@ def test_one_item_per_clip_and_stage_and_one_table(gate, pytester):
             "parity.toml::torchscript-two-b PASSED*",
             "parity.toml::state-torchscript PASSED*",
             "*= parity =*",
+            "parity pass: 2 pass, 2 reference",
             "*clip*pytorch*torchscript*",
             "state: nothing depends on what ran before: A B A (pytorch, torchscript)",
-            "parity pass: 2 pass, 2 reference",
             "report: *report.json",
             "page:   *index.html",
         ]

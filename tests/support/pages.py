@@ -77,25 +77,24 @@ def write(folder: Path, cache: Path, *, gate: bool = True, explained: bool = Tru
     return run
 
 
-def mostly_sound(folder: Path, cache: Path, clips: int) -> Path:
-    """A run in which one clip loses a comma with its word, and all others pass; each has 10 s of a wandering tone."""
+def mostly_sound(folder: Path, cache: Path, clips: int, seconds: float = 10.0) -> Path:
+    """A run in which one clip loses a comma with its word, and all others pass; each has a wandering tone."""
     run = folder / "reports" / "mostly-sound"
     (folder / "audio").mkdir(parents=True)
-    first = sound.write(folder / "audio" / "clip-0000.wav", sound.warble(10.0), 16_000, "pcm_s16le", "s16")
+    first = sound.write(folder / "audio" / "clip-0000.wav", sound.warble(seconds), 16_000, "pcm_s16le", "s16")
     heard = features.compute(first, 80)
     base = changed(_named(trace("pytorch"), "clip-0000", "pytorch", heard), segments=((1.0, 9.0, TEXT),))
     chain = [base, *(_named(trace(spec, noise=1e-6), "clip-0000", spec, heard) for spec, _ in STAGES[1:])]
     rows = _saved(run, [*chain[:2], changed(chain[2], text=TEXT.replace(" my fellow Americans,", ""))], TEXT)
-    rows = [dataclasses.replace(row, audio_s=10.0) for row in rows]
+    rows = [dataclasses.replace(row, audio_s=seconds) for row in rows]
     hostile = [changed(_renamed(one, "clip-0001"), text=f"{TEXT} {SCRIPT}") for one in chain]
     calm = _saved(run, hostile, TEXT)
     for i in range(1, clips):
         name = f"clip-{i:04}"
         shutil.copy(first, folder / "audio" / f"{name}.wav")
-        rows += [dataclasses.replace(row, clip=name, audio_s=10.0) for row in calm]
+        rows += [dataclasses.replace(row, clip=name, audio_s=seconds) for row in calm]
         for row in calm if i > 1 else ():
-            whole = file.load(RunFolder(run).trace("clip-0001", row.stage))
-            file.save(_renamed(whole, name), RunFolder(run).trace(name, row.stage))
+            shutil.copy(RunFolder(run).trace("clip-0001", row.stage), RunFolder(run).trace(name, row.stage))
     made = dataclasses.replace(report(rows), run="mostly-sound")
     serial.write(RunFolder(run).report, dataclasses.replace(made, stages=made.stages[: len(STAGES)]))
     run_options.write(RunOptions(clips=(str(folder / "audio"),)), RunFolder(run).options, Project(folder))

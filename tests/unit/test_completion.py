@@ -46,7 +46,7 @@ def offered(line: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         ("parity run --stages pytorch,tflite:i", ["int8"]),
         ("parity run --stages=torch", ["torchscript"]),
         ("parity run --stages pytorch,py", []),
-        ("parity run --policy ", ["whisper", "plain", "phone"]),
+        ("parity run --policy ph", ["phone"]),
         ("parity run --clips en-comma-01,zh-comma-05", ["en-comma-01,zh-comma-05"]),
         ("parity run --manifest own.jsonl --clips m", ["my-clip", "mine"]),
         ("parity gate mon", ["monday"]),

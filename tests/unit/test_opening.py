@@ -10,6 +10,7 @@ from tests.support import pages, sites
 from tests.support.traces import N_VOCAB, TEXT, changed, trace
 from whisper_parity.compare import comparison as compare
 from whisper_parity.explain.explanation import Cause, Explanations
+from whisper_parity.gate.result import GateResult
 from whisper_parity.judge import verdict
 from whisper_parity.judge.verdict import Outcome, Verdict
 from whisper_parity.report.opening import opening
@@ -101,12 +102,29 @@ def test_a_measured_cause_is_told_and_no_other_clips_one():
 def test_successes_are_a_line_each():
     """The sentence says that they are the same model, and where numbers drift, that it can ship all the same."""
     told = opening(a_report(*clips(a=TEXT, b=TEXT)))
-    assert told.sentence == "torchscript and tflite:int8 are the same model as pytorch on 2 clips"
+    assert told.sentence == "torchscript and tflite:int8 can ship: the same model as pytorch on 2 clips"
     assert not told.broken
     assert [item.words for item in told.sound] == ["the reference, 2 clips", *["the same text on 2 clips"] * 2]
     drift = [row("a", stage, noise=0.05 if stage == CHAIN[2] else 1e-6) for stage in CHAIN]
     assert drift[2].verdict.outcome is Outcome.DRIFT
-    assert "tflite:int8 can ship: drifts within the limits on 1 clip" in opening(a_report(*drift)).sentence
+    told = opening(a_report(*drift))
+    assert "tflite:int8 can ship: the same text on 1 clip, its numbers drift in 1" in told.sentence
+
+
+def test_a_changed_mark_within_the_limits_is_told():
+    """A stage that can ship and does not say the same is not said to."""
+    told = opening(a_report(*clips(a=TEXT.replace("Americans,", "Americans"), b=TEXT)))
+    (item,) = (item for item in told.sound if item.stage == "tflite:int8")
+    assert item.words == "changes 1 mark or capital letter in 1 of 2 clips, within its limits"
+
+
+def test_a_gate_that_fails_comes_before_a_run_that_passes():
+    """What must not be released does not open with "can ship"."""
+    gate = GateResult("by-hand", False, 1, "failed: 1 of 2 rules: flips", (), (), ())
+    report = a_report(*clips(a=TEXT))
+    told = opening(report, gate=gate)
+    assert told.sentence == "this run must not be released: gate failed: 1 of 2 rules: flips"
+    assert "can ship" in opening(report, gate=dataclasses.replace(gate, passed=True, exit_code=0)).sentence
 
 
 def test_what_could_not_be_judged_is_not_passed():
@@ -115,8 +133,11 @@ def test_what_could_not_be_judged_is_not_passed():
     rows = [row("a", "pytorch"), row("a", "torchscript")]
     told = opening(a_report(*rows, failed))
     assert told.sentence == (
-        "torchscript is the same model as pytorch on 1 clip; tflite:int8 could not be judged: no converter"
+        "torchscript can ship: the same model as pytorch on 1 clip; tflite:int8 could not be judged: no converter"
     )
+    stages = [records.row_without_trace("b", stage, failed.verdict, "") for stage in CHAIN[1:]]
+    told = opening(a_report(*clips(a=TEXT), row("b", "pytorch"), *stages))
+    assert told.sentence == "torchscript and tflite:int8 could not be judged on 1 of 2 clips: no converter"
     state = OrderCheck("torchscript", "A B A", ("a",), stateful=True, reason="the third differs from the first")
     assert opening(a_report(*rows, states=(state,))).sentence.startswith(
         "torchscript must not ship: it remembers what ran before"

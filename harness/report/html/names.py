@@ -9,6 +9,7 @@ from pathlib import Path
 from whisper_parity import project
 from whisper_parity.judge.verdict import Outcome, severity
 from whisper_parity.report.numbers import decibels, rate, seconds
+from whisper_parity.report.opening import first_failing
 from whisper_parity.run.report import Row
 from whisper_parity.system.files import safe_name
 
@@ -77,9 +78,15 @@ def cell(row: Row) -> Cell:
         figures=tuple(_figures(row)),
         seconds=seconds(row.seconds) if row.seconds else "",
         anchor=cell_anchor(row.clip, row.stage) if row.stage else clip_anchor(row.clip),
-        reason=row.verdict.reason,
+        reason=_reason(row),
         failed=bool(row.verdict.outcome.exit_code),
     )
+
+
+def _reason(row: Row) -> str:
+    """The first rung that fails, measured; where none does, what the verdict says."""
+    failing = first_failing(row)
+    return f"{failing.rung}: {failing.reason}" if failing else row.verdict.reason
 
 
 def worst(rows: list[Row]) -> Outcome:

@@ -101,7 +101,7 @@ def render(recorded: Recorded, compared: Compared) -> str:
         "recorded": recorded,
         "report": recorded.report,
         "gate": recorded.gate,
-        "opening": opening.opening(recorded.report, recorded.explanations),
+        "opening": opening.opening(recorded.report, recorded.explanations, recorded.gate),
         "unusable": [row for row in recorded.report.rows if not row.stage],
         "grid": list(_grid(recorded, gathered.stories)),
         "stories": gathered.stories,

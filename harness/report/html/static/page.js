@@ -253,7 +253,7 @@
         if (level > levels[at]) levels[at] = level;
       }
     }
-    const top = levels.reduce((one, other) => Math.max(one, other), -100);
+    const top = levels.reduce((one, other) => Math.max(one, other), 0); // silence stays dark
     const shades = [[11, 13, 26], [59, 28, 98], [155, 47, 110], [238, 115, 80], [253, 238, 176]];
     for (let x = 0; x < columns; x++) for (let y = 0; y < BANDS; y++) {
       let row = y;
