@@ -208,6 +208,8 @@ def _problems(layout: Layout) -> Iterator[str]:
     for key, word, choice in words:
         if word not in choice:
             yield f"{key} {word!r:.40}: expected one of {', '.join(choice)}"
+    if layout.mask and not layout.mask.open > layout.mask.closed and not layout.mask.open < layout.mask.closed:
+        yield f"mask: open {layout.mask.open} and closed {layout.mask.closed}: expected two numbers"
     for side, roles in (("inputs", INPUTS), ("outputs", OUTPUTS), ("encoder_outputs", ENCODER_OUTPUTS)):
         yield from _of_side(side, getattr(layout, side), roles)
     for side, role in _needed(layout):

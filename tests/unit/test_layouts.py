@@ -154,6 +154,10 @@ def test_the_layout_of_the_documentation_is_one():
 BAD = {
     "a word": ({"token": "words"}, "token 'words': expected one of embedding, id, one-hot"),
     "an order": ({"order": "at random"}, "order 'at random': expected one of by kind, by layer"),
+    "a mask that closes nothing": (
+        {"mask": Mask("last", 0.0, float("nan"))},
+        "mask: open 0.0 and closed nan: expected",
+    ),
     "a role": ({"outputs": (Tensor("probabilities", ("V",)),)}, "outputs: role 'probabilities'"),
     "a shape": ({"inputs": (Tensor("token", ("1", "x*2")),)}, "inputs: shape of token: expected numbers and L, d"),
     "a type": ({"inputs": (Tensor("token", ("1",), ("text",)),)}, "inputs: dtypes of token: expected some of number"),
