@@ -15,34 +15,50 @@ from whisper_parity.backend.artifact import Artifact
 from whisper_parity.backend.constants import Constant
 from whisper_parity.backend.contract import Float32
 from whisper_parity.backends.split.interface import padded
-from whisper_parity.backends.split.names import EMBEDDING_INFO, TOKEN_EMBEDDING, tflite_names, torchscript_names
+from whisper_parity.backends.split.names import (
+    EMBEDDING_INFO,
+    MODEL_CONFIG,
+    POSITION_EMBEDDING,
+    TOKEN_EMBEDDING,
+    cached_names,
+    tflite_names,
+    torchscript_names,
+)  # fmt: skip
 from whisper_parity.errors import ArtifactError, first_line
 from whisper_parity.model.checkpoint import Checkpoint, read
 from whisper_parity.model.dims import Dims
 from whisper_parity.system import inputs
 
 TABLE_TYPES = (np.float32, np.float16)
-IS_IT = "Is it the token embedding of the given checkpoint?"
+IS_IT = "Is it the {} of the given checkpoint?"
 
 
 class TokenEmbedding:
-    """The token embedding as a memory-mapped table, for the lookup outside the graph."""
+    """A table beside the halves, memory-mapped, for the lookup outside the graph: token embedding or positions."""
 
-    def __init__(self, path: Path, dims: Dims) -> None:
-        """Map the table, float32 or float16 [n_vocab, n_text_state]; a padded vocabulary has further rows.
+    def __init__(self, path: Path, dims: Dims, role: str = "token_embedding") -> None:
+        """Map the table, float32 or float16 [n, n_text_state]; a padded vocabulary has further rows.
+
+        Args:
+            path: the file.
+            dims: of the checkpoint.
+            role: "token_embedding" (n is n_vocab) or "position_embedding" (n is n_text_ctx, or more).
 
         Raises:
             ArtifactError: not a .npy file of that shape.
         """
         self._table = _map(path)
         self._n_ctx = dims.n_text_ctx
-        expected, shape = (dims.n_vocab, dims.n_text_state), self._table.shape
-        if self._table.dtype not in TABLE_TYPES or shape not in [(n, dims.n_text_state) for n in padded(dims.n_vocab)]:
+        tokens = role == "token_embedding"
+        count, name = (dims.n_vocab, "token embedding") if tokens else (dims.n_text_ctx, "table of positions")
+        expected, shape = (count, dims.n_text_state), self._table.shape
+        is_long = shape[:1] in [(n,) for n in padded(count)] if tokens else shape[:1] >= (count,)
+        if self._table.dtype not in TABLE_TYPES or shape[1:] != expected[1:] or not is_long:
             raise ArtifactError(
                 f"{path}: expected float32 {list(expected)}, found {self._table.dtype} {list(shape)}",
-                hint="It is transposed: save table.T" if shape == expected[::-1] else IS_IT,
+                hint="It is transposed: save table.T" if shape == expected[::-1] else IS_IT.format(name),
             )
-        self.notes = tuple(_table_notes(self._table, dims.n_vocab))
+        self.notes = tuple(_table_notes(path.name, self._table, count, "vocabulary" if tokens else "cache"))
 
     def lookup(self, tokens: Sequence[int], count: int | None = None) -> Float32:
         """Embeddings float32 [1, count, n_text_state], by default of the whole context; zero behind the last token."""
@@ -64,11 +80,11 @@ def filled(tokens: Sequence[int], table: TokenEmbedding | None, count: int) -> F
     return ids
 
 
-def _table_notes(table: NDArray[Any], n_vocab: int) -> Iterator[str]:
+def _table_notes(name: str, table: NDArray[Any], count: int, what: str) -> Iterator[str]:
     if table.dtype != np.float32:
-        yield f"{TOKEN_EMBEDDING} is {table.dtype}: looked up as float32"
-    if len(table) > n_vocab:
-        yield f"{TOKEN_EMBEDDING} has {len(table)} rows: those behind the vocabulary of {n_vocab} are not used"
+        yield f"{name} is {table.dtype}: looked up as float32"
+    if len(table) > count:
+        yield f"{name} has {len(table)} rows: those behind the {what} of {count} are not used"
 
 
 def _map(path: Path) -> NDArray[Any]:
@@ -97,12 +113,17 @@ def constant(path: Path) -> Constant:
     return Constant(path.name, str(table.dtype), table, names=(path.stem,))
 
 
-def write_token_embedding(table: Float32, out: Path) -> None:
-    """Write token_embedding.npy (float32 [n_vocab, n_text_state]) and embedding_info.json."""
+def write_table(table: Float32, path: Path) -> None:
+    """Write a table, float32 [n, n_text_state], as .npy."""
     content = np.ascontiguousarray(table, dtype=np.float32)
-    with (out / TOKEN_EMBEDDING).open("wb") as file:  # np.save does not say that the disk is full
+    with path.open("wb") as file:  # np.save does not say that the disk is full
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(content))
         file.write(content.data)
+
+
+def write_token_embedding(table: Float32, out: Path) -> None:
+    """Write token_embedding.npy (float32 [n_vocab, n_text_state]) and embedding_info.json."""
+    write_table(table, out / TOKEN_EMBEDDING)
     info = {
         "vocab_size": table.shape[0],
         "embedding_dim": table.shape[1],
@@ -117,6 +138,30 @@ def write_of_checkpoint(checkpoint: Checkpoint, out: Path) -> None:
     """Write a checkpoint's token embedding into `out`, with its information."""
     table = read(checkpoint.path)["model_state_dict"]["decoder.token_embedding.weight"]
     write_token_embedding(table.float().numpy(), out)
+
+
+def write_of_cached(checkpoint: Checkpoint, out: Path) -> None:
+    """Write what lies beside a decoder with a KV cache: both tables, embedding_info.json and model_config.json.
+
+    They are the same beside TorchScript and TFLite files, which may lie in one folder.
+    """
+    dims = checkpoint.dims
+    write_of_checkpoint(checkpoint, out)
+    positions = read(checkpoint.path)["model_state_dict"]["decoder.positional_embedding"]
+    write_table(positions.float().numpy(), out / POSITION_EMBEDDING)
+    config = {
+        "model_name": checkpoint.name,
+        "n_mels": dims.n_mels,
+        "d_model": dims.n_text_state,
+        "num_decoder_layers": dims.n_text_layer,
+        "vocab_size": dims.n_vocab,
+        "max_cache_len": dims.n_text_ctx,
+        **{
+            f"{role}_{kind}": cached_names(checkpoint, suffix)[role]
+            for kind, suffix in (("torchscript", ".pt"), ("tflite", ".tflite")) for role in ("encoder", "decoder")
+        },
+    }  # fmt: skip
+    _write_json(out / MODEL_CONFIG, config)
 
 
 def write_metadata(checkpoint: Checkpoint, out: Path) -> None:

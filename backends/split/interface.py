@@ -97,12 +97,24 @@ def encoder(where: str, inputs: Sequence[Port], outputs: Sequence[Port], dims: D
     Raises:
         ArtifactError: they cannot be an encoder's of these dimensions, or in two ways.
     """
+    window = features(where, inputs, dims, choices)
+    return Half((window,), encoded(where, outputs, window.sizes[1] // 2, dims, choices))
+
+
+def features(where: str, inputs: Sequence[Port], dims: Dims, choices: Choices) -> Port:
+    """The encoder's input; raises as `encoder`."""
     wanted = Wanted("input_features", (dims.n_mels,), range(2, MOST_FRAMES), dims.n_frames)
     require_inputs(where, "encoder", 1, inputs, [port for port in inputs if _readings(port, wanted)])
-    features = _only(where, "input", inputs, wanted, choices)
-    if features.sizes[1] % 2:
-        raise ArtifactError(f"{where}: takes {features.sizes[1]} frames: Whisper's encoder halves them", hint=FITS)
-    return Half((features,), encoded(where, outputs, features.sizes[1] // 2, dims, choices))
+    port = _only(where, "input", inputs, wanted, choices)
+    if port.sizes[1] % 2:
+        raise ArtifactError(f"{where}: takes {port.sizes[1]} frames: Whisper's encoder halves them", hint=FITS)
+    return port
+
+
+def frames(port: Port, dims: Dims) -> int:
+    """Frames that an encoder's input takes; 0 where it is none."""
+    readings = _readings(port, Wanted("", (dims.n_mels,), range(2, MOST_FRAMES), dims.n_frames))
+    return readings[0].sizes[1] if readings else 0
 
 
 def encoded(where: str, outputs: Sequence[Port], n_audio_ctx: int, dims: Dims, choices: Choices) -> Port:
@@ -189,7 +201,7 @@ def require_inputs(where: str, role: str, count: int, inputs: Sequence[Port], kn
     beside = "beside them" if surplus else "it takes"
     raise ArtifactError(
         f"{where}: the {role} has {len(inputs)} inputs where {takes} are expected; {beside}: {listed}",
-        hint="Files with further inputs, such as a decoder with a KV cache, are not run yet: make constants of them"
+        hint="Make constants of further inputs; a decoder with a KV cache is a stage of its own, named with :kv"
         if len(inputs) > count and role == "decoder"
         else FITS,
     )

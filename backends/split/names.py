@@ -5,7 +5,11 @@ from __future__ import annotations
 from whisper_parity.model.checkpoint import Checkpoint
 
 TOKEN_EMBEDDING = "token_embedding.npy"
+POSITION_EMBEDDING = "position_embedding.npy"
 EMBEDDING_INFO = "embedding_info.json"
+MODEL_CONFIG = "model_config.json"
+KV = "kv"
+"""The variant of a backend whose decoder has a KV cache."""
 
 
 def torchscript_names(checkpoint: Checkpoint) -> dict[str, str]:
@@ -39,4 +43,17 @@ def dla_names(checkpoint: Checkpoint, target: str) -> dict[str, str]:
         "decoder": f"decoder_{name}_{dims.n_text_ctx}_{target}.dla",
         "token_embedding": TOKEN_EMBEDDING,
         "compilation": f"compilation_{name}_{target}.json",
+    }
+
+
+def cached_names(checkpoint: Checkpoint, suffix: str) -> dict[str, str]:
+    """encoder_base_80x3000_kv.pt, decoder_base_448_kv.pt, ... of a decoder with a KV cache, and its two tables."""
+    name, dims = checkpoint.name, checkpoint.dims
+    return {
+        "encoder": f"encoder_{name}_{dims.n_mels}x{dims.n_frames}_{KV}{suffix}",
+        "decoder": f"decoder_{name}_{dims.n_text_ctx}_{KV}{suffix}",
+        "token_embedding": TOKEN_EMBEDDING,
+        "position_embedding": POSITION_EMBEDDING,
+        "embedding_info": EMBEDDING_INFO,
+        "model_config": MODEL_CONFIG,
     }

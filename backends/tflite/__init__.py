@@ -12,12 +12,17 @@ from whisper_parity.backend.artifact import Artifact, BuildOptions
 from whisper_parity.backend.constants import Constant
 from whisper_parity.backend.contract import Availability, Backend
 from whisper_parity.backend.interface import Interface
+from whisper_parity.backend.layout import Fitted
+from whisper_parity.backend.stage import StageName
 from whisper_parity.backends import limits, provenance
+from whisper_parity.backends.split import layouts
 from whisper_parity.backends.split.inside import FileProbe
 from whisper_parity.backends.split.interface import Choices
 from whisper_parity.backends.split.last_row import LastRow
-from whisper_parity.backends.split.names import tflite_names
+from whisper_parity.backends.split.names import KV, cached_names, tflite_names
+from whisper_parity.backends.split.slotted import SlottedSession
 from whisper_parity.backends.tflite import settings as reading
+from whisper_parity.backends.tflite import stepped
 from whisper_parity.backends.tflite.litert.worker import build_files
 from whisper_parity.backends.tflite.session import MTKSession, TFLiteSession, opened
 from whisper_parity.backends.tflite.settings import Settings
@@ -34,8 +39,8 @@ QUANTISED = ("fp16", "int8")
 CONVERT = ("whisper_parity.backends.tflite.litert.convert", "convert")
 """The task of a worker, as far as what it imports depends on it."""
 LITERT_CODE = (
-    "backends.split.modules", "backends.split.embedding", "backends.split.names", "backends.tflite.litert.convert",
-    "backends.tflite.litert.worker",
+    "backends.split.modules", "backends.split.cached_modules", "backends.split.embedding", "backends.split.names",
+    "backends.tflite.litert.convert", "backends.tflite.litert.worker",
 )  # fmt: skip
 """What decides files of LiteRT's converter."""
 MTK_CODE = (
@@ -51,7 +56,7 @@ class TFLiteBackend:
 
     name = "tflite"
     after: str | None = "torchscript"
-    variants: tuple[str, ...] = ("fp32", "fp16", "int8")
+    variants: tuple[str, ...] = ("fp32", "fp16", "int8", KV)
     is_root = False
     default_stages: tuple[str, ...] = ("tflite",)
     suffixes: tuple[str, ...] = (".tflite", ".npy")
@@ -86,7 +91,7 @@ class TFLiteBackend:
 
         if path.suffix != ".tflite":
             return None
-        return recognition.role(path, checkpoint.dims, variant)
+        return recognition.role(path, checkpoint.dims, variant, layouts.known(self.settings.layouts))
 
     def constants(self, path: Path) -> Sequence[Constant]:
         """Every buffer of the flatbuffer, or the table of a .npy file."""
@@ -95,13 +100,16 @@ class TFLiteBackend:
 
         return (constant(path),) if path.suffix == ".npy" else constants.read(path)
 
-    def interface(self, artifact: Artifact) -> Interface | None:
+    def interface(self, artifact: Artifact) -> Interface | Fitted | None:
         """Read from the files, which are not run; `transposed` says what square tensors do not."""
         from whisper_parity.backends.tflite import ports
 
         files = {role: artifact.path(role) for role in ("encoder", "decoder")}
         choices = Choices(self.settings.transposed, "tflite.transposed")
-        return ports.interface(files, artifact.checkpoint.dims, choices)
+        known, dims = layouts.known(self.settings.layouts), artifact.checkpoint.dims
+        if StageName.parse(artifact.stage).variant == KV:
+            return ports.stepped(files, known, dims, choices)
+        return ports.interface(files, known, dims, choices)
 
     def availability(self) -> Availability:
         """Needs an interpreter, LiteRT's or MediaTek's; the converters only when something is to be built."""
@@ -126,7 +134,7 @@ class TFLiteBackend:
         """litert-torch takes the checkpoint's modules, mtk_converter the TorchScript files; variants the fp32 file."""
         if variant in QUANTISED:
             return "tflite"
-        return "torchscript" if self.settings.converter == "mtk" else "pytorch"
+        return "torchscript" if self.settings.converter == "mtk" and variant != KV else "pytorch"
 
     def tools(self) -> dict[str, str]:
         """What decides the converted files.
@@ -140,10 +148,13 @@ class TFLiteBackend:
             chosen = {"mtk_converter": self._mtk_version(), "mtk_converter options": QUANTIZE}
             return chosen | provenance.of_code(*MTK_CODE)
         packages = provenance.of("litert-torch", "litert-converter", "ai-edge-quantizer", "torch", "openai-whisper")
-        return packages | provenance.of_code(*LITERT_CODE)
+        dead = {} if self.settings.cached_cross else {"cached_cross": "left out"}
+        return packages | provenance.of_code(*LITERT_CODE) | dead
 
     def file_names(self, checkpoint: Checkpoint, variant: str) -> dict[str, str]:
         """encoder_base_80x3000.tflite, decoder_base_448.tflite, ...; with mtk_converter a record of what it did."""
+        if variant == KV:
+            return cached_names(checkpoint, ".tflite")
         names = tflite_names(checkpoint, "" if variant == "fp32" else variant)
         if self.settings.converter == "mtk" and variant not in QUANTISED:
             names["conversion"] = f"conversion_{checkpoint.name}.json"
@@ -170,11 +181,11 @@ class TFLiteBackend:
             provenance.require_extra("litert", "ai-edge-quantizer" if variant in QUANTISED else "litert-torch")
         names = self.file_names(parent.checkpoint, variant)
         if self.settings.converter == "litert":
-            build_files(parent, out, names, variant, options)
+            build_files(parent, out, names, variant, options, cached_cross=self.settings.cached_cross)
             return
-        if variant in QUANTISED:
+        if variant in (*QUANTISED, KV):
             raise UnavailableError(
-                f"tflite:{variant} is made by LiteRT's quantiser, which has no MTKEXT ops",
+                f"tflite:{variant} is made by LiteRT's tools, which have no MTKEXT ops",
                 hint='Set converter = "litert" in [backends.tflite]',
             )
         from whisper_parity.backends.tflite.mediatek import mtk_build
@@ -182,8 +193,14 @@ class TFLiteBackend:
         mtk_build.build_files(self.settings, parent, out, names)
 
     @contextmanager
-    def open(self, artifact: Artifact, threads: int) -> Iterator[TFLiteSession | LastRow | MTKSession | FileProbe]:
+    def open(
+        self, artifact: Artifact, threads: int
+    ) -> Iterator[TFLiteSession | SlottedSession | LastRow | MTKSession | FileProbe]:
         """Load both files, matching their inputs and outputs by name, shape and dtype, and the token embedding."""
+        if StageName.parse(artifact.stage).variant == KV:
+            with stepped.opened(self.settings, artifact, threads) as slotted:
+                yield slotted
+            return
         if wanted := taps.of_options(artifact.options, artifact.checkpoint.dims):
             from whisper_parity.backends.tflite import tapping
 
@@ -194,8 +211,11 @@ class TFLiteBackend:
             yield session
 
     def looks_inside(self, artifact: Artifact) -> bool:
-        """Its files, of whatever origin, are opened with taps as they are: copies of them show what is inside."""
-        return True
+        """Its files, of whatever origin, are opened with taps as they are: copies of them show what is inside.
+
+        Not those of a step with a KV cache, whose hidden states are of one token.
+        """
+        return StageName.parse(artifact.stage).variant != KV
 
     def _probe_mtk(self) -> tuple[list[str], bool]:
         """What is to be said of MediaTek's tools, and whether they can be used; nothing where nobody asked for them."""

@@ -11,6 +11,8 @@ from typing import Any
 
 from whisper_parity.backend.contract import Float32, Placement
 from whisper_parity.backend.interface import Port
+from whisper_parity.backend.layout import Fitted
+from whisper_parity.backends.split.remote import RemoteSteps
 from whisper_parity.backends.tflite.graph import Side, not_loaded
 from whisper_parity.backends.tflite.settings import Settings
 from whisper_parity.errors import BackendError
@@ -47,6 +49,11 @@ class GivenGraph:
     def run_all(self, arrays: Mapping[str, Float32]) -> dict[str, Float32]:
         """See `Graph`; errors as of `run`."""
         return dict(zip(self._outputs, self._ask({"do": "run_all"}, arrays, len(self._outputs))))
+
+    def steps(self, fitted: Fitted, encoder: GivenGraph) -> RemoteSteps:
+        """The steps of this decoder with a KV cache, and its encoder, in the child."""
+        graphs = {"encoder": encoder._key, "decoder": self._key}
+        return RemoteSteps(self._child, self._name, fitted, {"graphs": graphs})
 
     def placement(self, component: str) -> Placement:
         """See `Graph`."""

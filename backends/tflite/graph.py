@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,25 @@ class Graph:
     def run_all(self, arrays: Mapping[str, Float32]) -> dict[str, Any]:
         """All outputs by name, as views into the interpreter's memory."""
         return self._invoked(arrays)
+
+    def step(self, arrays: Sequence[NDArray[Any]], changed: Collection[int] | None = None) -> list[NDArray[Any]]:
+        """Run it on all inputs in the file's order and form; all outputs in its order, views of its memory.
+
+        Inputs at places that did not change are still there: the interpreter's memory of an input holds nothing else.
+        """
+        try:
+            for place, (index, array) in enumerate(zip(self._places("input"), arrays, strict=True)):
+                if changed is None or place in changed:
+                    self._interpreter.set_tensor(index, array)
+            self._interpreter.invoke()
+        except (ValueError, RuntimeError) as error:
+            raise BackendError(f"{self.name}: failed while it ran ({_reason(error)})") from error
+        return [self._interpreter.tensor(index)() for index in self._places("output")]
+
+    def _places(self, kind: str) -> list[int]:
+        """Indices of the tensors of one side, in the order of the file."""
+        side = self._interpreter.get_input_details() if kind == "input" else self._interpreter.get_output_details()
+        return [int(detail["index"]) for detail in side]
 
     def _invoked(self, arrays: Mapping[str, Float32]) -> dict[str, Any]:
         """All outputs by name, as the file gives them."""

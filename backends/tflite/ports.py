@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from whisper_parity.backend.interface import Interface, Port
+from whisper_parity.backend.layout import Fitted, Layout
+from whisper_parity.backends.split import fitting
 from whisper_parity.backends.split import interface as split
+from whisper_parity.backends.split.fitting import PLAIN_INPUTS
 from whisper_parity.backends.split.interface import Choices
 from whisper_parity.backends.tflite.mtkext import flatfile, tensors
 from whisper_parity.errors import ArtifactError, UnavailableError
@@ -17,26 +20,51 @@ QUANTISED = ("int8", "uint8", "int16", "int32")
 """Types of inputs and outputs that may stand for other numbers."""
 
 
-def interface(files: Mapping[str, Path], dims: Dims, choices: Choices) -> Interface | None:
+def interface(files: Mapping[str, Path], layouts: Sequence[Layout], dims: Dims, choices: Choices) -> Interface | None:
     """What both files take and give; None where one cannot be read: who loads it says why.
 
     Args:
         files: by role: "encoder", "decoder".
+        layouts: of decoders with a KV cache, which is another stage.
         dims: of the checkpoint.
         choices: of the user.
 
     Raises:
         ArtifactError: they are no halves of this checkpoint, or can be read in two ways.
     """
-    try:
-        models = {role: flatfile.shared(path) for role, path in files.items()}
-    except (ArtifactError, UnavailableError):
+    if (sides := _sides(files)) is None:
         return None
-    sides = {role: ports(files[role], model) for role, model in models.items()}
+    if fitting.is_stepped(layouts, *sides["decoder"], dims):
+        raise ArtifactError(f"{files['decoder']}: this decoder has a KV cache", hint="Name the stage tflite:kv")
     encoder = split.encoder(str(files["encoder"]), *sides["encoder"], dims, choices)
     where, n_audio_ctx = str(files["decoder"]), encoder.output.sizes[0]
     decoder, takes_ids, last_row = split.decoder(where, *sides["decoder"], dims, n_audio_ctx, choices)
     return split.whole(encoder, decoder, takes_ids, last_row, dims)
+
+
+def stepped(files: Mapping[str, Path], layouts: Sequence[Layout], dims: Dims, choices: Choices) -> Fitted | None:
+    """The layout of a decoder with a KV cache and its encoder; arguments and result as of `interface`.
+
+    Raises:
+        ArtifactError: they fit no layout, or several.
+    """
+    if (sides := _sides(files)) is None:
+        return None
+    where, (inputs, outputs) = str(files["decoder"]), sides["decoder"]
+    if len(inputs) == PLAIN_INPUTS:
+        raise ArtifactError(f"{where}: this decoder has no KV cache: it has 2 inputs", hint="Name the stage tflite")
+    features = split.features(str(files["encoder"]), sides["encoder"][0], dims, choices)
+    fitted = fitting.fit(where, layouts, inputs, outputs, dims, features.sizes[1] // 2)
+    return fitting.fitting_of(str(files["encoder"]), fitted, features, sides["encoder"][1], dims)
+
+
+def _sides(files: Mapping[str, Path]) -> dict[str, tuple[Sequence[Port], Sequence[Port]]] | None:
+    """Inputs and outputs by role; None where a file cannot be read."""
+    try:
+        models = {role: flatfile.shared(path) for role, path in files.items()}
+    except (ArtifactError, UnavailableError):
+        return None
+    return {role: ports(files[role], model) for role, model in models.items()}
 
 
 def ports(path: Path, model: Any) -> tuple[Sequence[Port], Sequence[Port]]:

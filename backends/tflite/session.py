@@ -14,6 +14,7 @@ from whisper_parity.backend import taps
 from whisper_parity.backend.artifact import GIVEN, Artifact
 from whisper_parity.backend.contract import Facts, Float32
 from whisper_parity.backend.interface import Interface
+from whisper_parity.backend.layout import Fitted
 from whisper_parity.backends import provenance
 from whisper_parity.backends.split.embedding import TokenEmbedding, filled
 from whisper_parity.backends.split.last_row import LastRow
@@ -167,7 +168,8 @@ class TFLiteSession:
 def _by_litert(settings: Settings, artifact: Artifact, threads: int) -> Iterator[TFLiteSession | LastRow]:
     """Both files, lowered where they need it: given and lowered ones in a confined child process."""
     module, runtime = interpreter_module()
-    takes_ids = artifact.interface is not None and artifact.interface.takes_ids
+    interface = plain_interface(artifact)
+    takes_ids = interface is not None and interface.takes_ids
     dims = artifact.checkpoint.dims
     table = None if takes_ids else TokenEmbedding(artifact.path("token_embedding"), dims)
     runnable = runnable_files(artifact, settings)
@@ -175,18 +177,26 @@ def _by_litert(settings: Settings, artifact: Artifact, threads: int) -> Iterator
     foreign = artifact.origin == GIVEN or bool(lowered)
     files = [runnable[role].path for role in ROLES]
     with loading(settings, module, files, threads, foreign=foreign) as load:
-        sides: Sides = shapes(dims) if artifact.interface is None else read_ports(artifact.interface)
-        graphs = {role: load(runnable[role].path, *sides[role], name=_name(artifact, role, runnable)) for role in ROLES}
+        sides: Sides = shapes(dims) if interface is None else read_ports(interface)
+        graphs = {
+            role: load(runnable[role].path, *sides[role], name=file_name(artifact, role, runnable)) for role in ROLES
+        }
         label = f"{artifact.stage} ({runtime}{', MTKEXT lowered' if lowered else ''})"
         notes = _notes({role: runnable[role].note for role in lowered})
         confined = (graphs["encoder"].note,) if isinstance(graphs["encoder"], GivenGraph) else ()
         placements = tuple(graphs[role].placement(role) for role in ROLES)
         facts = Facts(label, (*notes, *confined, *(table.notes if table else ())), placements)
         session = TFLiteSession(graphs, table, facts, artifact.checkpoint.dims)
-        yield LastRow(session, session.row) if artifact.interface and artifact.interface.last_row else session
+        yield LastRow(session, session.row) if interface and interface.last_row else session
 
 
-def _name(artifact: Artifact, role: str, runnable: Mapping[str, lowered.Runnable]) -> str:
+def plain_interface(artifact: Artifact) -> Interface | None:
+    """What given files without a KV cache take and give; None for files of ours."""
+    assert not isinstance(artifact.interface, Fitted)  # noqa: S101 - it would be another stage
+    return artifact.interface
+
+
+def file_name(artifact: Artifact, role: str, runnable: Mapping[str, lowered.Runnable]) -> str:
     """A file in messages."""
     where = f", lowered as {runnable[role].path}" if runnable[role].lowered else ""
     return f"{artifact.path(role)}{where}"

@@ -133,7 +133,7 @@ def opened(settings: Settings, artifact: Artifact, wanted: Taps, threads: int) -
     """
     dims, (module, runtime) = artifact.checkpoint.dims, session.interpreter_module()
     runnable = session.runnable_files(artifact, settings)
-    interface = artifact.interface
+    interface = session.plain_interface(artifact)
     takes_ids = interface is not None and interface.takes_ids
     table = None if takes_ids else TokenEmbedding(artifact.path("token_embedding"), dims)
     with tempfile.TemporaryDirectory(prefix="parity-") as folder:
@@ -156,7 +156,7 @@ def opened(settings: Settings, artifact: Artifact, wanted: Taps, threads: int) -
 
 def _copies(folder: Path, path: Path, wanted: Taps, role: str, artifact: Artifact) -> dict[str, Copy]:
     """A copy of the wanted kind; of a file of any length also the whole one, which tells shapes."""
-    interface, copies = artifact.interface, dict[str, Copy]()
+    interface, copies = session.plain_interface(artifact), dict[str, Copy]()
     for kind in dict.fromkeys((wanted.kind, taps.ENTIRE)):
         if not copies or next(iter(copies.values())).is_free:
             out = folder / f"{role}_{kind}.tflite"

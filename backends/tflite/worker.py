@@ -1,7 +1,8 @@
 """What the confined child does with TFLite files: `answer` of whisper_parity.system.confined.
 
 Requests: {"do": "load", "key", "path", "name", "module", "threads", "inputs", "outputs"}, {"do": "run", "key",
-"inputs", "rows"}, {"do": "run_all", "key", "inputs"}.
+"inputs", "rows"}, {"do": "run_all", "key", "inputs"}, and those of `split.remote`, "steps" with "graphs": keys by
+component.
 """
 
 from __future__ import annotations
@@ -13,10 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from whisper_parity.backend.interface import Port
+from whisper_parity.backends.split import remote
 from whisper_parity.backends.tflite.graph import Graph, Side
 from whisper_parity.system.frames import ANSWERED, Float32, Message
 
 _graphs: dict[str, Graph] = {}
+_stepped: dict[str, str] = {}
+"""Keys of the graphs of a decoder with a KV cache, by component."""
+_answering = remote.Answering(lambda component: _graphs[_stepped[component]].step)
 
 
 def answer(request: Mapping[str, Any], arrays: tuple[Float32, ...]) -> Message:
@@ -25,6 +30,9 @@ def answer(request: Mapping[str, Any], arrays: tuple[Float32, ...]) -> Message:
     Raises:
         ArtifactError, BackendError: see `Graph`.
     """
+    if request["do"] in remote.REQUESTS:
+        _stepped.update(request.get("graphs", {}))
+        return _answering.answer(request, arrays)
     if request["do"] == "load":
         return Message(ANSWERED, _load(request))
     graph, named = _graphs[request["key"]], dict(zip(request["inputs"], arrays))

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from whisper_parity.backend import settings as reading
@@ -14,12 +15,15 @@ from whisper_parity.backend.artifact import GIVEN, Artifact, BuildOptions
 from whisper_parity.backend.constants import Constant
 from whisper_parity.backend.contract import Availability, Backend, Facts, Float32, Placement
 from whisper_parity.backend.interface import Half, Interface
+from whisper_parity.backend.layout import Fitted
+from whisper_parity.backend.stage import StageName
 from whisper_parity.backend.taps import Taps
 from whisper_parity.backends import provenance
 from whisper_parity.backends.split.embedding import TokenEmbedding, constant, filled
 from whisper_parity.backends.split.inside import FileProbe, lookup
 from whisper_parity.backends.split.last_row import LastRow
-from whisper_parity.backends.split.names import torchscript_names
+from whisper_parity.backends.split.names import KV, cached_names, torchscript_names
+from whisper_parity.backends.split.slotted import SlottedSession
 from whisper_parity.backends.torchscript import given
 from whisper_parity.backends.torchscript.scripts import LoadedScripts, Scripts, TapRequest, weight_shape
 from whisper_parity.backends.torchscript.settings import Settings
@@ -38,7 +42,7 @@ class TorchScriptBackend:
 
     name = "torchscript"
     after: str | None = "pytorch"
-    variants: tuple[str, ...] = ()
+    variants: tuple[str, ...] = (KV,)
     is_root = False
     default_stages: tuple[str, ...] = ("torchscript",)
     packages: tuple[str, ...] = ("torch",)
@@ -70,20 +74,23 @@ class TorchScriptBackend:
 
     def tools(self) -> dict[str, str]:
         """What decides the traced graph."""
-        return provenance.of("torch", "openai-whisper") | provenance.of_code(
-            "backends.split.modules", "backends.split.embedding", "backends.split.names", "backends.torchscript.tracing"
-        )
+        code = provenance.of_code(
+            "backends.split.modules", "backends.split.cached_modules", "backends.split.embedding",
+            "backends.split.names", "backends.torchscript.tracing",
+        )  # fmt: skip
+        dead = {} if self.settings.cached_cross else {"cached_cross": "left out"}
+        return provenance.of("torch", "openai-whisper") | code | dead
 
     def file_names(self, checkpoint: Checkpoint, variant: str) -> dict[str, str]:
         """encoder_base_3000.pt, decoder_base_448.pt, ..."""
-        return torchscript_names(checkpoint)
+        return cached_names(checkpoint, ".pt") if variant == KV else torchscript_names(checkpoint)
 
     def recognise(self, path: Path, checkpoint: Checkpoint, variant: str) -> str | None:
         """The encoder takes one input, the decoder two; where a file holds weights, theirs are among them."""
         if path.suffix != ".pt":
             return None
         try:
-            return given.role(self.settings, path, checkpoint.dims)
+            return given.role(self.settings, path, checkpoint.dims, stepped=variant == KV)
         except (ArtifactError, BackendError):
             return None
 
@@ -93,9 +100,18 @@ class TorchScriptBackend:
 
         return (constant(path),) if path.suffix == ".npy" else constants.read(path)
 
-    def interface(self, artifact: Artifact) -> Interface:
+    def interface(self, artifact: Artifact) -> Interface | Fitted:
         """Found by running the files on zeros, in a confined child process: they state no shapes."""
-        return given.read(self.settings, artifact)
+        if is_cached(artifact):
+            return given.read_stepped(self.settings, artifact)
+        try:
+            return given.read(self.settings, artifact)
+        except ArtifactError as error:
+            decoder = artifact.path("decoder")
+            if self.recognise(decoder, artifact.checkpoint, KV) != "decoder":
+                raise
+            reason = f"{decoder}: this decoder takes as many inputs as one with a KV cache, not two"
+            raise ArtifactError(reason, hint="Name the stage torchscript:kv") from error
 
     def build(self, parent: Artifact, out: Path, variant: str, options: BuildOptions) -> None:
         """Trace both halves in a worker process.
@@ -109,7 +125,12 @@ class TorchScriptBackend:
         names = self.file_names(checkpoint, variant)
         source = str(parent.path("checkpoint").absolute())
         task = [TRACING, source, str(out.absolute()), json.dumps(names), repr(mask_value(options))]
+        if variant == KV:
+            task.append("kv" if self.settings.cached_cross else "kv without cached_cross")
         with workers() as pool, pool.doing([Job("checkpoint to TorchScript", out / names["decoder"], task)]):
+            if variant == KV:
+                embedding.write_of_cached(checkpoint, out)
+                return
             embedding.write_of_checkpoint(checkpoint, out)
             embedding.write_metadata(checkpoint, out)
 
@@ -121,7 +142,9 @@ class TorchScriptBackend:
             yield
 
     @contextmanager
-    def open(self, artifact: Artifact, threads: int) -> Iterator[TorchScriptSession | LastRow | FileProbe]:
+    def open(
+        self, artifact: Artifact, threads: int
+    ) -> Iterator[TorchScriptSession | SlottedSession | LastRow | FileProbe]:
         """Load both files and the token embedding, and hold their weights against the checkpoint's dimensions.
 
         Files that were given, with a lineage record or without, are loaded and run in a confined child process.
@@ -134,7 +157,11 @@ class TorchScriptBackend:
             wanted = taps.of_options(artifact.options, dims)
             for component in wanted.components if wanted else taps.COMPONENTS:
                 scripts.load(component, artifact.path(component), weight_shape(component, dims))
+            if is_cached(artifact):
+                yield self._slotted(artifact, scripts, notes)
+                return
             interface = artifact.interface
+            assert not isinstance(interface, Fitted)  # noqa: S101 - those of a KV cache were opened
             takes_ids = interface is not None and interface.takes_ids
             table = None if takes_ids else TokenEmbedding(artifact.path("token_embedding"), dims)
             session = TorchScriptSession(scripts, table, dims, interface, (*notes, *(table.notes if table else ())))
@@ -144,8 +171,19 @@ class TorchScriptBackend:
             yield LastRow(session, session.row) if interface and interface.last_row else session
 
     def looks_inside(self, artifact: Artifact) -> bool:
-        """Its files, of whatever origin, are opened with taps as they are."""
-        return True
+        """Its files, of whatever origin, are opened with taps as they are; not those of a step with a KV cache."""
+        return not is_cached(artifact)
+
+    def _slotted(self, artifact: Artifact, scripts: Scripts, notes: tuple[str, ...]) -> SlottedSession:
+        """The session of a decoder with a KV cache: in the layout that was read, or the one that we build."""
+        import torch
+
+        fitted = artifact.interface
+        if not isinstance(fitted, Fitted):
+            fitted = own_form(artifact, len(scripts.inputs("decoder")))
+        encode, steps = scripts.stepped(fitted)
+        facts = Facts(f"{artifact.stage} (torch {torch.__version__})", notes, _on_cpu())
+        return SlottedSession(fitted, artifact, encode, steps, facts)
 
     @contextmanager
     def _scripts(self, artifact: Artifact, threads: int) -> Iterator[tuple[Scripts, tuple[str, ...]]]:
@@ -169,8 +207,7 @@ class TorchScriptSession:
         import torch
 
         self._scripts, self._table, self._dims, self._interface = scripts, table, dims, interface
-        cpu = tuple(Placement(role, "CPU", None, None, CPU_ONLY) for role in ("encoder", "decoder"))
-        self.facts = Facts(_label(torch.__version__), notes, placement=cpu)
+        self.facts = Facts(_label(torch.__version__), notes, placement=_on_cpu())
 
     def usage(self) -> None:
         """It runs on this machine."""
@@ -225,6 +262,24 @@ class ScriptTaps:
 
     def _half(self, component: str) -> Half | None:
         return self._interface.half(component) if self._interface else None
+
+
+def is_cached(artifact: Artifact) -> bool:
+    """Whether a stage's decoder has a KV cache."""
+    return StageName.parse(artifact.stage).variant == KV
+
+
+def own_form(artifact: Artifact, inputs: int) -> Fitted:
+    """The form of files that we built: with the two inputs that nothing reads, or without."""
+    from whisper_parity.backends.split import layouts
+    from whisper_parity.backends.split.fitting import usual
+
+    whole = usual(layouts.ours(), artifact.checkpoint.dims)
+    return replace(whole, inputs=whole.inputs[:inputs])
+
+
+def _on_cpu() -> tuple[Placement, ...]:
+    return tuple(Placement(role, "CPU", None, None, CPU_ONLY) for role in ("encoder", "decoder"))
 
 
 def _label(version: str) -> str:

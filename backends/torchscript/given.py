@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from whisper_parity import project
 from whisper_parity.backend.artifact import Artifact
 from whisper_parity.backend.contract import Float32
 from whisper_parity.backend.interface import Half, Interface
+from whisper_parity.backend.layout import Fitted, Layout, expanded
 from whisper_parity.backends import provenance
-from whisper_parity.backends.split import inside
+from whisper_parity.backends.split import fitting, inside, layouts
 from whisper_parity.backends.split import interface as split
+from whisper_parity.backends.split.fitting import PLAIN_INPUTS
 from whisper_parity.backends.split.interface import Choices
+from whisper_parity.backends.split.remote import RemoteSteps
+from whisper_parity.backends.split.stepping import Encode, Steps
 from whisper_parity.backends.torchscript.scripts import Shape, TapRequest, weight_shape
 from whisper_parity.backends.torchscript.settings import Settings
 from whisper_parity.errors import BackendError, ParityError
 from whisper_parity.model.dims import Dims
+from whisper_parity.system import files as files_of
 from whisper_parity.system import inputs, serial
 from whisper_parity.system.child import Child, Limits
 
 WORKER = "whisper_parity.backends.torchscript.worker"
 TYPES = ("float32", "float16", "int32", "int64")
-CODE = ("backend.interface", "backends.split.interface", "backends.torchscript.trials", "backends.torchscript.scripts")
+MOST_INPUTS = 300
+"""Of any decoder: four of each of 64 layers, and some."""
+CODE = (
+    "backend.interface", "backend.layout", "backends.split.fitting", "backends.split.interface",
+    "backends.torchscript.trials", "backends.torchscript.scripts",
+)  # fmt: skip
 """What decides how files are read."""
 
 
@@ -65,6 +76,17 @@ class GivenScripts:
         named = {component: str(path) for component, path in files.items()}
         request = {"do": "interface", "files": named, "dims": asdict(dims), "choices": asdict(choices)}
         return interface_of(self._child.call("torchscript", request).text, dims)
+
+    def fitted(self, files: Mapping[str, Path], known: Sequence[Layout], dims: Dims) -> Fitted:
+        """How both files of a decoder with a KV cache take and give their numbers; raises what `LoadedScripts` does."""
+        named = {component: str(path) for component, path in files.items()}
+        request = {"do": "fit", "files": named, "dims": asdict(dims), "layouts": [asdict(layout) for layout in known]}
+        return fitted_of(self._child.call("torchscript", request).text, known, dims)
+
+    def stepped(self, fitted: Fitted) -> tuple[Encode, Steps]:
+        """See `Scripts`."""
+        steps = RemoteSteps(self._child, "torchscript decoder", fitted)
+        return steps.encode, steps
 
     def outputs(self, component: str, arrays: Sequence[Float32]) -> tuple[Float32, ...]:
         """See `Scripts`; raises what it does."""
@@ -144,17 +166,66 @@ def read(settings: Settings, artifact: Artifact) -> Interface:
     return interface
 
 
-def role(settings: Settings, path: Path, dims: Dims) -> str | None:
+def read_stepped(settings: Settings, artifact: Artifact) -> Fitted:
+    """The layout of the files of an artifact with a KV cache; they are run for it, once for each content.
+
+    Raises:
+        ArtifactError: they fit no layout that is known, or several.
+        BackendError: their process died, or did not answer in time.
+    """
+    dims, known = artifact.checkpoint.dims, layouts.known(settings.layouts)
+    files = {component: artifact.path(component) for component in ("encoder", "decoder")}
+    hashes = [artifact.files[component].sha256 for component in files]
+    parts = [*hashes, asdict(dims), [asdict(one) for one in known], provenance.of_code(*CODE), provenance.of("torch")]
+    path = project.cache() / "interfaces" / f"{serial.digest(parts)}.json"
+    with suppress(ParityError):
+        return fitted_of(inputs.read(path).decode(), known, dims)
+    with opened(settings, list(files.values()), 1) as scripts:
+        for component, file in files.items():
+            scripts.load(component, file, weight_shape(component, dims))
+        fitted = scripts.fitted(files, known, dims)
+    files_of.write_text(path, json.dumps(fitting.stated(fitted)) + "\n")
+    return fitted
+
+
+def fitted_of(text: str, known: Sequence[Layout], dims: Dims) -> Fitted:
+    """A fitted layout from the child's answer: parsed, not believed.
+
+    Raises:
+        BackendError: it is none.
+    """
+    try:
+        fitted = fitting.parsed(json.loads(text), known)
+        fitting.require_sound(fitted, dims)
+    except (ParityError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise BackendError("torchscript: the process of given files sent what is no layout") from error
+    return replace(fitted, notes=fitting.notes_of(fitted, dims))
+
+
+def role(settings: Settings, path: Path, dims: Dims, *, stepped: bool) -> str | None:
     """The half that a file can only be; None where it is neither.
+
+    Args:
+        settings: of this site.
+        path: the file.
+        dims: of the checkpoint.
+        stepped: whether a decoder with a KV cache is looked for, and no other one.
 
     Raises:
         ArtifactError: no TorchScript file, or one that is refused.
         BackendError: the process that looks at it died, or did not answer in time.
     """
+    counts = {
+        len(expanded(tensors, dims.n_text_layer, layout.order))
+        for layout in layouts.known(settings.layouts) for tensors in fitting.subsets(layout.inputs)
+    }  # fmt: skip
+    decoders = counts if stepped else {PLAIN_INPUTS}
+    others = set(range(1, MOST_INPUTS)) - counts if stepped else counts - {PLAIN_INPUTS}
     child = Child(WORKER, [path], Limits.of([path], settings.given_limit_s, settings.given_memory_gib))
     try:
         shapes = {component: weight_shape(component, dims) for component in ("encoder", "decoder")}
-        text = child.call(f"{path}", {"do": "inspect", "path": str(path.absolute()), "shapes": shapes}).text
+        asked = {"shapes": shapes, "decoders": sorted(decoders), "others": sorted(others)}
+        text = child.call(f"{path}", {"do": "inspect", "path": str(path.absolute()), **asked}).text
         return text if text in shapes else None
     finally:
         child.close()

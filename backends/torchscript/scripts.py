@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from whisper_parity.backend import taps
 from whisper_parity.backend.contract import Float32
 from whisper_parity.backend.interface import Half, Interface
+from whisper_parity.backend.layout import Fitted, Layout
 from whisper_parity.backends.split import interface as split
 from whisper_parity.backends.split.interface import Choices
+from whisper_parity.backends.split.stepping import Core, Encode, Run, Steps, encoded
 from whisper_parity.backends.torchscript import archive, operators
 from whisper_parity.errors import ArtifactError, BackendError, first_line
 from whisper_parity.model.dims import Dims
@@ -60,6 +62,9 @@ class Scripts(Protocol):
 
     def inputs(self, component: str) -> list[str]:
         """Names of a file's inputs."""
+
+    def stepped(self, fitted: Fitted) -> tuple[Encode, Steps]:
+        """The encoder and the steps of a decoder with a KV cache, both loaded."""
 
     def tapped(self, request: TapRequest, arrays: Sequence[Float32], hidden: Sequence[Float32]) -> dict[str, Float32]:
         """Outputs of units inside a file, in the file's layout."""
@@ -136,6 +141,29 @@ class LoadedScripts:
             files["decoder"], self._modules["decoder"], runs["decoder"], dims, encoder.output.sizes[0], choices
         )
         return split.whole(encoder, decoder, takes_ids, last_row, dims)
+
+    def fitted(self, files: Mapping[str, str], layouts: Sequence[Layout], dims: Dims) -> Fitted:
+        """How both files of a decoder with a KV cache take and give their numbers; arguments and errors as above."""
+        from whisper_parity.backends.torchscript import trials
+
+        runs = {component: partial(self._call, component) for component in files}
+        return trials.stepped(files, self._modules, runs, layouts, dims)
+
+    def run(self, component: str) -> Run:
+        """What runs a file on all its inputs, and gives all its outputs."""
+        from whisper_parity.backends.torchscript import trials
+
+        def outputs(arrays: Sequence[NDArray[Any]], changed: Collection[int] | None = None) -> list[NDArray[Any]]:
+            del changed  # tensors are views of the arrays: nothing is copied
+            return [tensor.numpy() for _, tensor in trials.flattened(self._call(component, arrays))]
+
+        return outputs
+
+    def stepped(self, fitted: Fitted) -> tuple[Encode, Steps]:
+        """See `Scripts`."""
+        encoder, features = self.run("encoder"), fitted.features
+        assert features is not None  # noqa: S101 - it was read with its encoder
+        return lambda given: encoded(fitted, encoder([features.pack(given)])), Core(fitted, self.run("decoder"))
 
     def outputs(self, component: str, arrays: Sequence[Float32]) -> tuple[Float32, ...]:
         """See `Scripts`; errors as of `rows`."""

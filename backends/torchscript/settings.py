@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from whisper_parity.backend import settings
+from whisper_parity.backend.layout import Layout
 from whisper_parity.backend.settings import setting
 
 
@@ -24,6 +25,14 @@ class Settings:
         (), "of given files, what has columns before rows where the shape is square and does not say: input_features, "
         'token_embeddings, encoder_output, logits, or "none"',
     )  # fmt: skip
+
+    layouts: dict[str, Layout] = setting(
+        dict, "layouts of decoders with a KV cache beside the shipped ones, as tables by name: docs/kv-cache.md"
+    )
+    cached_cross: bool = setting(
+        True,
+        "whether torchscript:kv has the inputs cached_cross_keys and _values, which nothing reads, as the original",
+    )
 
     def __post_init__(self) -> None:
         """Refuse limits that limit nothing.

@@ -1,4 +1,4 @@
-"""Trace TorchScript files: the task `[this module, SOURCE, FOLDER, NAMES, MASK_VALUE]` of forkserver.py."""
+"""Trace TorchScript files: the task `[this module, SOURCE, FOLDER, NAMES, MASK_VALUE, CACHED]` of forkserver.py."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import Any
 
 import torch
 
+from whisper_parity.backends.split import cached_modules as cached
 from whisper_parity.backends.split import modules as split
+from whisper_parity.backends.split.cached_modules import KINDS
 from whisper_parity.model.dims import Dims
 from whisper_parity.system import cores
 
@@ -30,6 +32,15 @@ def write(model: Any, dims: Dims, out: Path, names: Mapping[str, str], mask_valu
         trace(module, inputs, out / names[role])
 
 
+def write_cached(model: Any, dims: Dims, out: Path, names: Mapping[str, str], *, cached_cross: bool) -> None:
+    """Trace the encoder and the decoder with a KV cache; arguments as of `write`."""
+    encoder, _ = split.split(model)
+    (features,), _ = split.example_inputs(dims)
+    trace(encoder, (features,), out / names["encoder"])
+    inputs = cached.example_inputs(dims, cached_cross=cached_cross)
+    trace(cached.decoder(model, cached_cross=cached_cross), tuple(inputs.values()), out / names["decoder"])
+
+
 def trace(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], path: Path) -> None:
     """Trace a module at the shapes of its inputs and save it.
 
@@ -47,8 +58,12 @@ def prepare(*_: str) -> None:
     """Nothing more: to import this module is to import what a task needs."""
 
 
-def main(source: str, folder: str, names: str, mask_value: str) -> None:
-    """Trace both files of a checkpoint."""
+def main(source: str, folder: str, names: str, mask_value: str, kind: str = "") -> None:
+    """Trace both files of a checkpoint; of `KINDS`, with a KV cache."""
     torch.set_num_threads(cores.available())
     model = split.load_model(Path(source))
-    write(model, Dims(**vars(model.dims)), Path(folder), json.loads(names), float(mask_value))
+    dims, out, files = Dims(**vars(model.dims)), Path(folder), json.loads(names)
+    if kind in KINDS:
+        write_cached(model, dims, out, files, cached_cross=KINDS[kind])
+    else:
+        write(model, dims, out, files, float(mask_value))

@@ -7,9 +7,9 @@ its code, numbers in what torch says when a shape does not fit. Nothing is taken
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice, product
+from itertools import islice, product, zip_longest
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,7 +17,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whisper_parity.backend.interface import Half, Port
+from whisper_parity.backend.layout import Bound, Fitted, Layout, expanded
 from whisper_parity.backends.split import interface as split
+from whisper_parity.backends.split.fitting import (
+    HINT,
+    PLAIN_INPUTS,
+    SEVERAL,
+    by_names,
+    fitting_of,
+    subsets,
+    values,
+    whole,
+)
 from whisper_parity.backends.split.interface import Choices
 from whisper_parity.errors import ArtifactError
 from whisper_parity.model.dims import Dims
@@ -77,6 +88,113 @@ def decoder(where: str, module: Any, run: Run, dims: Dims, n_audio_ctx: int, cho
         return None
 
     return _read(trial, module, (dims.n_text_ctx, dims.n_text_state), read)
+
+
+def stepped(
+    where: Mapping[str, str], modules: Mapping[str, Any], runs: Mapping[str, Run], layouts: Sequence[Layout], dims: Dims
+) -> Fitted:
+    """The layout of a decoder with a KV cache, and what its encoder takes and gives.
+
+    Inputs are told apart by their names where these tell all, else by the order of the layout; what a layout leaves
+    open (the slots of the cache, types) is tried.
+
+    Args:
+        where: the files, for messages, by component.
+        modules: loaded.
+        runs: run them.
+        layouts: that are known.
+        dims: of the checkpoint.
+
+    Raises:
+        ArtifactError: they fit no layout, or several.
+    """
+    features, given = _windows(where["encoder"], modules["encoder"], _Trial(runs["encoder"]), dims)
+    n_audio_ctx, trial = features.sizes[1] // 2, _Trial(runs["decoder"])
+    names = [port.name for port in arguments(modules["decoder"])]
+    fitting = [
+        fitted for layout in layouts
+        if (fitted := _in_layout(layout, trial, modules["decoder"], names, dims, n_audio_ctx))
+    ]  # fmt: skip
+    if len(fitting) != 1:
+        raise _unfitted(where["decoder"], names, layouts, fitting, dims, trial)
+    return fitting_of(where["encoder"], fitting[0], features, given, dims)
+
+
+def _windows(where: str, module: Any, trial: _Trial, dims: Dims) -> tuple[Port, list[Port]]:
+    """The encoder's input, and all that it gives."""
+    inputs = arguments(module)
+    split.require_inputs(where, "encoder", 1, inputs, [])
+
+    def read(length: int) -> tuple[Port, list[Port]] | None:
+        for port in _features(inputs[0], dims.n_mels, 2 * length):
+            if (outputs := trial.outputs([port])) is not None:
+                return port, outputs
+        return None
+
+    return _read(trial, module, (dims.n_audio_ctx, dims.n_audio_state), read)
+
+
+def _in_layout(
+    layout: Layout, trial: _Trial, module: Any, names: Sequence[str], dims: Dims, n_audio_ctx: int
+) -> Fitted | None:
+    """The decoder in one layout; None where it does not run so, or gives something else."""
+    sides = [
+        taken for taken in subsets(layout.inputs) if len(expanded(taken, dims.n_text_layer, layout.order)) == len(names)
+    ]
+    lengths = (n for n in (dims.n_text_ctx, *_shorter(module, dims)) for _ in sides[:1])
+    for slots in islice(lengths, LENGTHS_LIMIT):
+        symbols = values(dims, slots, n_audio_ctx)
+        bound = by_names(expanded(sides[0], symbols["L"], layout.order), names)
+        for inputs in _typed(layout, bound, symbols):
+            outputs = trial.outputs([one.port for one in inputs])
+            given = () if outputs is None else whole(layout.outputs, outputs, symbols, layout.order)
+            if given:
+                return Fitted(layout, symbols, inputs, given)
+    return None
+
+
+def _shorter(module: Any, dims: Dims) -> list[int]:
+    known = {*_lengths(module, dims.n_text_state)}
+    return sorted((n for n in known if FEW <= n < dims.n_text_ctx), reverse=True)
+
+
+def _typed(layout: Layout, bound: Sequence[Bound], symbols: Mapping[str, int]) -> Iterator[tuple[Bound, ...]]:
+    """The inputs with shapes, in every choice of types: all numbers of a file have one, all whole numbers too."""
+    for number, whole_number in product(split.NUMBERS, ("int32", "int64")):
+        kinds = {"number": number, "integer": whole_number}
+        of_roles = {one.role: layout.tensor("inputs", one.role) for one in bound}
+        types = [[kinds.get(kind, kind) for kind in tensor.dtypes] for tensor in of_roles.values() if tensor]
+        for chosen in product(*types):
+            by_role = dict(zip(of_roles, chosen))
+            yield tuple(
+                replace(one, port=replace(one.port, shape=tensor.sizes(symbols), dtype=by_role[one.role]))
+                for one in bound
+                if (tensor := of_roles[one.role])
+            )
+
+
+def _unfitted(
+    where: str, names: Sequence[str], layouts: Sequence[Layout], fitting: Sequence[Fitted], dims: Dims, trial: _Trial
+) -> ArtifactError:
+    if fitting:
+        several = ", ".join(fitted.layout.name for fitted in fitting)
+        return ArtifactError(f"{where}: its inputs and outputs fit several layouts: {several}", hint=SEVERAL)
+    if len(names) == PLAIN_INPUTS:
+        reason = f"{where}: this decoder has no KV cache: it has 2 inputs"
+        return ArtifactError(reason, hint="Name the stage torchscript")
+    counts = {layout: len(expanded(layout.inputs, dims.n_text_layer, layout.order)) for layout in layouts}
+    nearest = min(counts, key=lambda layout: abs(counts[layout] - len(names)))
+    roles = [
+        tensor.role if layer is None else f"{tensor.role}.{layer}"
+        for tensor, layer in expanded(nearest.inputs, dims.n_text_layer, nearest.order)
+    ]
+    pairs = ", ".join(f"{role} = {name}" for role, name in zip_longest(roles, names, fillvalue="none"))
+    failed = f"; it fails on these: {trial.failure}" if trial.failure and len(roles) == len(names) else ""
+    return ArtifactError(
+        f"{where}: no layout of a decoder with a KV cache fits; nearest is {nearest.name}, {len(roles)} inputs where "
+        f"the file has {len(names)}: {pairs:.900}{failed:.300}",
+        hint=HINT,
+    )
 
 
 def arguments(module: Any) -> list[Port]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from whisper_parity.backend.interface import Interface
+from whisper_parity.backend.layout import Fitted
 from whisper_parity.backend.stage import StageName
 from whisper_parity.errors import ArtifactError
 from whisper_parity.model.checkpoint import Checkpoint
@@ -56,7 +57,7 @@ class Artifact:
     build_seconds: float = 0.0
     notes: tuple[str, ...] = ()
     """Remarks for readers of the report, such as the role assigned to each file."""
-    interface: Interface | None = None
+    interface: Interface | Fitted | None = None
     """How given files take and give their numbers; None for files of ours, whose form is known."""
 
     @property

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from whisper_parity.backend.account import ProgramOutput
 from whisper_parity.backend.artifact import Artifact
 from whisper_parity.backend.constants import Constant
-from whisper_parity.backend.contract import Backend, Float32, Halves, Probing, Program, Transcript
+from whisper_parity.backend.contract import Backend, Float32, Halves, Probing, Program, Stepper, Transcript
 from whisper_parity.backend.interface import Interface
+from whisper_parity.backend.layout import Fitted
 from whisper_parity.model.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Legible(Protocol):
 class Readable(Protocol):
     """**Protocol:** a backend whose files say how they take and give numbers: window, context, order, types."""
 
-    def interface(self, artifact: Artifact) -> Interface | None:
+    def interface(self, artifact: Artifact) -> Interface | Fitted | None:
         """What the halves of a given artifact take and give; they are untrusted. None: what loads them will say.
 
         Raises:
@@ -261,3 +262,58 @@ class Hypothetical(Halves, Protocol):
             inputs: as `Probing.tapped` of a single probe of this unit takes them.
             rows: of the output, those that are asked for.
         """
+
+
+@runtime_checkable
+class Slotted(Stepper, Protocol):
+    """**Protocol:** a stepper that shows its cache: what the checks of a cache ask beside rows."""
+
+    @property
+    def n_slots(self) -> int:
+        """Tokens that the cache has room for."""
+
+    @property
+    def position(self) -> int:
+        """Tokens that were fed."""
+
+    def written(self) -> Mapping[str, Float32]:
+        """What the last feed wrote: "key.0", "value.0", ... by layer, float32 [n_text_state], heads merged."""
+
+    def cross(self) -> Mapping[str, Float32]:
+        """Keys and values of cross attention: "key.0", ... float32 [n_audio_ctx, n_text_state]; {} where it is mute."""
+
+    def fill(self, value: float) -> None:
+        """Overwrite every slot of the cache that is not in use with a finite value."""
+
+    def inputs(self) -> tuple[str, ...]:
+        """Inputs of the decoder by role."""
+
+    def replaced(self, name: str, array: NDArray[Any]) -> AbstractContextManager[None]:
+        """Feed another array for one input, until the context is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slip:
+    """One way in which a cache may be kept wrongly."""
+
+    kind: str
+    """In words that go behind "its rows are those of a decoder with"."""
+    layer: int | None = None
+    """The layer that it is in; None for all of them."""
+    number: int = 0
+    """Slots, tokens or positions, where it is one of several."""
+    is_behind: bool = False
+    """Whether the token that is fed sees its own row as it should be, and later ones alone what was kept of it."""
+    is_precision: bool = False
+    """Whether it is a choice of number format rather than an error."""
+
+
+@runtime_checkable
+class Rehearsing(Halves, Protocol):
+    """**Protocol:** halves that can also take one token at a time, and keep their cache wrongly in named ways."""
+
+    def slips(self) -> Sequence[Slip]:
+        """Those that can be made."""
+
+    def stepped(self, slip: Slip | None) -> Slotted:
+        """The decoder by steps, sound or with a slip; its `encode` is the sound one."""

@@ -45,13 +45,13 @@ def find(folder: Path, backend: Backend, checkpoint: Checkpoint, name: StageName
 
 
 def _with_interface(artifact: Artifact, backend: Backend, usual: Mapping[str, str]) -> Artifact:
-    """The artifact with what its files take and give; those that look tokens up by themselves need no table."""
+    """The artifact with what its files take and give, and the tables in which these have their rows looked up."""
     ports = None
     if isinstance(backend, Readable):
         ports = backend.interface(artifact)
-    files = artifact.files
-    if TABLE in usual and not (ports and ports.takes_ids) and TABLE not in files:
-        files = files | artifacts.describe(artifact.folder, {TABLE: usual[TABLE]})
+    needed = ports.tables if ports else (TABLE,)
+    tables = {role: usual[role] for role in needed if role in usual and role not in artifact.files}
+    files = artifact.files | artifacts.describe(artifact.folder, tables)
     notes = (*artifact.notes, *(ports.notes if ports else ()))
     return replace(artifact, files=files, interface=ports, notes=notes)
 
@@ -77,7 +77,8 @@ def missing(folder: Path, backend: Backend, checkpoint: Checkpoint, name: StageN
     expected = " and ".join(usual[role] for role in HALVES if role in usual) or ", ".join(usual.values())
     return ArtifactError(
         f"no files of {name} in {folder}: expected {expected}; found: {_listed(file.name for file in _files(folder))}",
-        hint="Rename them, or build the stage by --build-missing",
+        hint=_of_another_variant(folder, backend, checkpoint, name)
+        or "Rename them, or build the stage by --build-missing",
     )
 
 
@@ -91,26 +92,40 @@ def _recognised(
     """
     candidates: dict[str, list[str]] = {role: [] for role in HALVES if role not in named}
     if candidates and isinstance(backend, Recognising):
-        for file in _unclaimed(folder, backend, checkpoint):
-            role = backend.recognise(file, checkpoint, name.variant)
-            if role in candidates:
-                candidates[role].append(file.name)
-    if not any(candidates.values()):
-        return {}
+        for files in _apart(folder, backend, checkpoint):
+            roles = {file.name: backend.recognise(file, checkpoint, name.variant) for file in files}
+            for role in [role for role, hits in candidates.items() if not hits]:
+                candidates[role] += [file for file, found in roles.items() if found == role]
+    others = {file.name for file in _apart(folder, backend, checkpoint)[1]}
+    if not any(candidates.values()) or (not candidates.get("decoder", [""]) and others >= {*candidates["encoder"]}):
+        return {}  # an encoder that another variant has too is no stage of its own
     if any(len(files) != 1 for files in candidates.values()):
         ends = "; ".join(f"{role}: {_listed(files)}" for role, files in candidates.items())
         usual = backend.file_names(checkpoint, name.variant)
         raise ArtifactError(
             f"{folder}: which files are {name}? By their inputs and outputs: {ends}",
-            hint=f"Name them {' and '.join(usual[role] for role in candidates)}",
+            hint=_of_another_variant(folder, backend, checkpoint, name)
+            or f"Name them {' and '.join(usual[role] for role in candidates)}",
         )
     return {role: files[0] for role, files in candidates.items()}
 
 
-def _unclaimed(folder: Path, backend: Backend, checkpoint: Checkpoint) -> list[Path]:
-    """Files that are not another variant's by their names."""
+def _apart(folder: Path, backend: Backend, checkpoint: Checkpoint) -> tuple[list[Path], list[Path]]:
+    """Files that no variant claims by their names; and those that one does, which may hold another one's content."""
     claimed = {file for variant in ("", *backend.variants) for file in backend.file_names(checkpoint, variant).values()}
-    return [file for file in _files(folder) if file.name not in claimed]
+    files = _files(folder)
+    return [file for file in files if file.name not in claimed], [file for file in files if file.name in claimed]
+
+
+def _of_another_variant(folder: Path, backend: Backend, checkpoint: Checkpoint, name: StageName) -> str:
+    """What to do where a decoder of another variant lies there; "" where none does."""
+    if not isinstance(backend, Recognising):
+        return ""
+    for file in _files(folder):
+        for variant in dict.fromkeys(("", *backend.variants)):
+            if variant != name.variant and backend.recognise(file, checkpoint, variant) == HALVES[1]:
+                return f"{file.name} is the decoder of {StageName(name.backend, variant)}: name the stage so"
+    return ""
 
 
 def _files(folder: Path) -> list[Path]:

@@ -134,6 +134,11 @@ class Interface:
         return self.encoder if component == "encoder" else self.decoder
 
     @property
+    def tables(self) -> tuple[str, ...]:
+        """Roles of the files beside the halves from which rows are looked up."""
+        return () if self.takes_ids else ("token_embedding",)
+
+    @property
     def n_audio_ctx(self) -> int:
         """Positions of the encoder's output: half the frames of its window."""
         return self.encoder.output.sizes[0]

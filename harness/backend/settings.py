@@ -124,10 +124,17 @@ def that_decide(settings: Any) -> dict[str, Any]:
     deciding: dict[str, Any] = {}
     for field in dataclasses.fields(settings):
         if field.metadata.get(_DECIDES, True):
-            value = getattr(settings, field.name)
-            value = dataclasses.asdict(value) if _is_table(value) else value
-            deciding[field.name] = list(value) if isinstance(value, tuple) else value
+            deciding[field.name] = _plain(getattr(settings, field.name))
     return deciding
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it: tables as such, by name where there are several."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if _is_table(value):
+        return dataclasses.asdict(value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def programs(kind: type[Any], name: str, table: Mapping[str, Any]) -> Iterator[Program]:
@@ -152,7 +159,7 @@ def described(kind: type[Any]) -> list[tuple[str, str, str]]:
         if _is_table(value):
             lines += [(f"{field.name}.{key}", default, inner) for key, default, inner in described(type(value))]
         else:
-            shown = ",".join(map(str, value)) if isinstance(value, tuple) else "" if value is None else str(value)
+            shown = ",".join(map(str, value)) if isinstance(value, tuple) else "" if value in (None, {}) else str(value)
             variable = field.metadata.get(_VARIABLE)
             lines.append((field.name, shown, f"{text}; environment: {variable}" if variable else text))
     return lines

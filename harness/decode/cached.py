@@ -6,14 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from whisper_parity.backend.contract import Facts, Float32, Stepper, Usage
+from whisper_parity.backend.contract import CheckedHalves, Facts, Float32, Halves, Stepper, Usage
 
 
 class Cached:
     """`Halves` over a `Stepper`: what is asked again is not fed again.
 
     The prefix that a call shares with what was fed before is kept, the rest is taken back and fed anew. So a free
-    running and a teacher-forced pass share every step up to their first difference.
+    running and a teacher-forced pass share every step up to their first difference: a clip at parity costs as many
+    passes as its prompt and its tokens, and what follows a difference is fed again.
     """
 
     def __init__(self, stepper: Stepper) -> None:
@@ -23,6 +24,15 @@ class Cached:
         self._rows: list[Float32] = []
         self.calls = 0
         """Tokens that were fed: decoder passes of the stepper."""
+
+    @property
+    def stepper(self) -> Stepper:
+        """What it adapts; who feeds it otherwise calls `forget` afterwards."""
+        return self._stepper
+
+    def forget(self) -> None:
+        """Begin anew at the next call: the stepper was used by somebody else."""
+        self._encoder_output = None
 
     @property
     def facts(self) -> Facts:
@@ -56,6 +66,12 @@ class Cached:
             self._stepper.begin(encoder_output)
             self._encoder_output = encoder_output.copy()
             self._fed, self._rows = [], []
+
+
+def passes(session: Halves) -> int | None:
+    """Tokens that were fed so far, of a session that takes one a call; None of one that takes whole sequences."""
+    inner = session.session if isinstance(session, CheckedHalves) else session
+    return inner.calls if isinstance(inner, Cached) else None
 
 
 def _common_prefix(fed: Sequence[int], wanted: Sequence[int]) -> int:

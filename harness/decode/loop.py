@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whisper_parity.backend.contract import Float32, Halves
+from whisper_parity.decode.cached import passes
 from whisper_parity.decode.policy import DecodingPlan
 
 REALIGN_BACK, REALIGN_AHEAD = 4, 8
@@ -67,6 +68,7 @@ class Decoded:
     """One of ENDS."""
     teacher_forced: TeacherForced
     decoder_calls: int
+    """Sequences that the decoder was asked for; of one with a KV cache, tokens that it was fed."""
 
     def __post_init__(self) -> None:
         """Check `ended`.
@@ -150,8 +152,15 @@ class _Loop:
 
     def __init__(self, session: Halves, plan: DecodingPlan, encoder_output: Float32) -> None:
         self._session, self._plan, self._encoder_output = session, plan, encoder_output
-        self.calls = 0
+        self._passes = passes(session)
+        self._count = 0
         self.first: Float32 = np.zeros((0, 0), np.float32)
+
+    @property
+    def calls(self) -> int:
+        """Decoder calls; of a decoder with a KV cache, one for each token that was fed."""
+        now = passes(self._session)
+        return self._count if now is None or self._passes is None else now - self._passes
 
     def call(self, tokens: Sequence[int], guess: Sequence[int]) -> Float32:
         """Logits of the step after `tokens` and of each step covered by `guess`, in one decoder call."""
@@ -159,8 +168,8 @@ class _Loop:
         fed = [*self._plan.prompt, *tokens, *guess[:room]]
         start = len(self._plan.prompt) + len(tokens) - 1
         logits = self._session.decode(fed, self._encoder_output, range(start, len(fed)))
-        self.calls += 1
-        if self.calls == 1:
+        self._count += 1
+        if self._count == 1:
             self.first = logits
         return logits
 
@@ -170,7 +179,9 @@ class _Loop:
         rows: list[Float32] = []
         position = 0
         while len(rows) < self._plan.max_steps:
-            for row in self.call(tokens, draft[position:]):
+            # Where every token costs a call, a guess behind the first difference costs as much as it may save.
+            guess = draft[position:] if self._count == 0 or self._passes is None else ()
+            for row in self.call(tokens, guess):
                 rows.append(row)
                 if not np.isfinite(row).all():
                     return tuple(tokens), rows, "nonfinite"

@@ -27,6 +27,8 @@ STAGES = (
     "tflite",
     "tflite:fp16",
     "tflite:int8",
+    "torchscript:kv",
+    "tflite:kv",
     "dla:simulated",
     "dla:simulated by neuronrt",
     STEPPER,
@@ -165,7 +167,11 @@ def test_any_draft_gives_the_tokens_of_step_by_step_decoding(
     draft = WRONG_DRAFTS[kind](list(expected))
     assert decode(session, plan(workshop, name), encoder_output, draft).tokens == expected
     right = decode(session, plan(workshop, name), encoder_output, expected, reference=expected)
-    assert (right.tokens, right.decoder_calls) == (expected, 1)
+    assert right.tokens == expected
+    if isinstance(session, Cached):
+        assert right.decoder_calls <= len(plan(workshop, name).prompt) + len(expected)
+    else:
+        assert right.decoder_calls == 1
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from whisper_parity.backend.facets import (
     Perturbable,
     Preparable,
     Recognising,
+    Slotted,
     Spreading,
     Switchable,
     Tappable,
@@ -26,6 +27,9 @@ from whisper_parity.backends.dla.fleet import DeviceFleet, DeviceProbe, DeviceSe
 from whisper_parity.backends.pytorch import PyTorchBackend, PyTorchSession
 from whisper_parity.backends.split.inside import FileProbe, Tapping
 from whisper_parity.backends.split.probe_session import HostProbe
+from whisper_parity.backends.split.remote import RemoteSteps
+from whisper_parity.backends.split.slotted import SlottedSession
+from whisper_parity.backends.split.stepping import Core, Steps
 from whisper_parity.backends.tflite import TFLiteBackend
 from whisper_parity.backends.tflite.session import MTKSession, TFLiteSession
 from whisper_parity.backends.tflite.tapping import CopyTaps
@@ -91,6 +95,14 @@ def halves(
     cached: Cached,
 ) -> tuple[Halves, ...]:
     return pytorch, script, tflite, mtk, device, cached
+
+
+def slotted(session: SlottedSession) -> Slotted:
+    return session
+
+
+def steps(core: Core, remote: RemoteSteps) -> tuple[Steps, ...]:
+    return core, remote
 
 
 def root(pytorch: PyTorchSession) -> tuple[Drafting, Perturbable, Hypothetical]:

@@ -1,4 +1,7 @@
-"""The conversion task of forkserver.py: `[this module, KIND, ROLE, SOURCE, TARGET, MASK_VALUE, ORIGIN]`."""
+"""The conversion task of forkserver.py: `[this module, KIND, ROLE, SOURCE, TARGET, MASK_VALUE, ORIGIN]`.
+
+ROLE is "encoder", "decoder", or for a decoder with a KV cache one of `split.cached_modules.KINDS`.
+"""
 
 from __future__ import annotations
 
@@ -47,6 +50,31 @@ def convert(role: str, checkpoint: Path, target: Path, mask_value: float) -> Non
         litert_torch.convert(module, sample_kwargs=inputs).export(str(target))
 
 
+def convert_cached(checkpoint: Path, target: Path, *, cached_cross: bool) -> None:
+    """Convert the decoder with a KV cache of a checkpoint, float32, with named inputs and outputs."""
+    import litert_torch
+    import torch
+
+    from whisper_parity.backends.split import cached_modules, modules
+
+    class Named(torch.nn.Module):
+        """Names the outputs; the file's signature keeps them."""
+
+        def __init__(self, module: torch.nn.Module) -> None:
+            super().__init__()
+            self.module = module
+
+        def forward(self, **inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+            return dict(zip(cached_modules.OUTPUT_NAMES, self.module(**inputs)))
+
+    litert_torch.config.show_progress = False
+    model = modules.load_model(checkpoint)
+    inputs = cached_modules.example_inputs(Dims(**vars(model.dims)), cached_cross=cached_cross)
+    module = Named(cached_modules.decoder(model, cached_cross=cached_cross)).eval()
+    with modules.explicit_attention():
+        litert_torch.convert(module, sample_kwargs=inputs).export(str(target))
+
+
 def quantise(kind: str, source: Path, target: Path) -> None:
     """Quantise a float32 file with ai-edge-quantizer: `fp16` weights, or `int8` weights with dynamic activations."""
     from ai_edge_quantizer import algorithm_manager, qtyping, quantizer, recipe
@@ -83,7 +111,9 @@ def main(kind: str, role: str, source: str, target: str, mask_value: str, origin
     if origin == GIVEN:
         confine.confine_tool([Path(target).parent])
     with replacing(Path(target)) as partial:
-        if kind == "convert":
+        if role.startswith("kv"):
+            convert_cached(Path(source), partial, cached_cross=role == "kv")
+        elif kind == "convert":
             convert(role, Path(source), partial, float(mask_value))
         else:
             quantise(kind, Path(source), partial)
