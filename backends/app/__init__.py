@@ -41,7 +41,7 @@ class AppBackend:
     name = "app"
     variants: tuple[str, ...] = (SIMULATED, RECORDED)
     is_root = False
-    default_stages: tuple[str, ...] = ("app:simulated",)
+    default_stages: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
     borrows = "dla"
 

@@ -42,9 +42,9 @@ def offered(line: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ("line", "values"),
     [
         ("parity ga", ["gate"]),
-        ("parity run --stages tfl", ["tflite", "tflite:fp32", "tflite:fp16", "tflite:int8"]),
+        ("parity run --stages tfl", ["tflite", "tflite:fp32", "tflite:fp16", "tflite:int8", "tflite:kv"]),
         ("parity run --stages pytorch,tflite:i", ["int8"]),
-        ("parity run --stages=torch", ["torchscript"]),
+        ("parity run --stages=torch", ["torchscript", "torchscript:kv"]),
         ("parity run --stages pytorch,py", []),
         ("parity run --policy ph", ["phone"]),
         ("parity run --clips en-comma-01,zh-comma-05", ["en-comma-01,zh-comma-05"]),
@@ -76,7 +76,7 @@ def test_a_file_that_is_no_run_is_left_to_the_shell(project: Path, monkeypatch: 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
 @pytest.mark.parametrize(
     ("line", "values"),
-    [("parity run --stages tflite:", ["fp32", "fp16", "int8"]), ("parity gate t", ["tuesday"])],
+    [("parity run --stages tflite:", ["fp32", "fp16", "int8", "kv"]), ("parity gate t", ["tuesday"])],
 )
 def test_bash_itself_gets_them(project: Path, tmp_path: Path, line: str, values: list[str]):
     """The printed script, in a bash that breaks words at colons."""
