@@ -18,7 +18,7 @@ NO_CHECKPOINT = "neither a file or folder, nor a Whisper name, nor in Hugging Fa
         (("--stages", "pytorch,onnx"), "no backend called 'onnx'. Use one of whisper, pytorch, torchscript, tflite"),
         (
             ("--stages", "tflite:int4"),
-            "stage 'tflite:int4': tflite has no variant 'int4'. Variants: fp32, fp16, int8, kv",
+            "stage 'tflite:int4': tflite has no variant 'int4'. Did you mean int8? Variants: fp32, fp16, int8, kv",
         ),
         (("--stages", "pytorch:fp16"), "stage 'pytorch:fp16': pytorch has no variant 'fp16'. Write pytorch"),
         (("--stages", "tflite:"), "stage 'tflite:': tflite has no variant ''. Variants: fp32"),
