@@ -19,8 +19,9 @@ STEPS = 12
 BACK = 4
 FILLED_AT = 4
 """Tokens that are fed before the slots that are not in use are filled."""
-POISON = 10.0
-"""Times the largest number that the reference's cache holds: far off, and no match for a mask of -1e4."""
+POISON = 1.0
+"""Times the largest number of the reference's first keys and values, in every channel: far from any real row, and still
+no match for a mask of -100, which closes a slot well enough for all that a cache can hold."""
 
 
 @dataclass(frozen=True, slots=True)
