@@ -23,6 +23,8 @@ from whisper_parity.backends.dla.fleet import DeviceLink
 from whisper_parity.backends.dla.link.device import Facts as DeviceFacts
 from whisper_parity.backends.dla.link.store import Store
 
+INFERENCE = ("encode", "decode")
+"""Times that a program measures of its inferences; else its whole time counts as the device's."""
 Hear = Callable[[Path, str | None, Mapping[str, Any]], ProgramOutput]
 
 
@@ -74,6 +76,8 @@ class DeviceApp(DeviceLink):
     def hear(self, sound: Path, language: str | None, options: Mapping[str, Any]) -> ProgramOutput:
         """See `whisper_parity.backend.facets.Hearing`."""
         output: ProgramOutput = self._retry_once(lambda session: session.hear(sound, language, options))
+        seconds = output.account.seconds
+        self.device.meter.device_s += sum(seconds.get(part, 0.0) for part in INFERENCE) or seconds.get("total", 0.0)
         return output
 
     def transcribe(self, samples: Float32, language: str | None) -> Transcript:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from whisper_parity.backend import taps
 from whisper_parity.backend.artifact import Artifact, BuildOptions
 from whisper_parity.backend.contract import Availability, Facts, Float32
-from whisper_parity.backend.facets import Perturbation
+from whisper_parity.backend.facets import Perturbation, Slip
 from whisper_parity.backend.taps import Step, Taps
 from whisper_parity.backends import limits, provenance
 from whisper_parity.backends.split import placement
@@ -23,6 +23,7 @@ from whisper_parity.model.checkpoint import Checkpoint
 from whisper_parity.model.dims import Dims
 
 if TYPE_CHECKING:
+    from whisper_parity.backends.pytorch.stepped import Stepped
     from whisper_parity.backends.pytorch.trials import UnitTrials
 
 
@@ -154,6 +155,18 @@ class PyTorchSession:
         from whisper_parity.backends.pytorch.trials import UnitTrials
 
         return UnitTrials(self._model, step, inputs, rows)
+
+    def slips(self) -> tuple[Slip, ...]:
+        """See `whisper_parity.backend.facets.Rehearsing`."""
+        from whisper_parity.backends.pytorch import stepped
+
+        return stepped.slips(len(self._model.decoder.blocks))
+
+    def stepped(self, slip: Slip | None) -> Stepped:
+        """See `whisper_parity.backend.facets.Rehearsing`."""
+        from whisper_parity.backends.pytorch.stepped import Stepped
+
+        return Stepped(self._model, slip, self.facts.label)
 
     @contextmanager
     def perturbed(self, change: Perturbation) -> Iterator[PyTorchSession]:

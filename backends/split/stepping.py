@@ -62,7 +62,7 @@ class Steps(Protocol):
         """Overwrite every slot that is not in use."""
 
     def replace(self, name: str, array: NDArray[Any] | None) -> None:
-        """Feed another array for one input from now on; None for the right one again."""
+        """Feed another array for one input from now on, one number everywhere where it has one; None: the right one."""
 
 
 class Core:
@@ -158,7 +158,9 @@ class Core:
             self._replaced.pop(name, None)
         else:
             port = self._bound[name].port
-            self._replaced[name] = np.ascontiguousarray(_encoded(np.asarray(array), port).reshape(port.shape))
+            values = np.asarray(array)
+            whole = np.full(port.shape, values.reshape(()), values.dtype) if values.size == 1 else values
+            self._replaced[name] = np.ascontiguousarray(_encoded(whole, port).reshape(port.shape))
 
     def _set(self, key: str, values: NDArray[Any]) -> None:
         """Our numbers, in the order of the file's axes, into one of its inputs."""

@@ -302,6 +302,8 @@ class Slip:
     """The layer that it is in; None for all of them."""
     number: int = 0
     """Slots, tokens or positions, where it is one of several."""
+    is_behind: bool = False
+    """Whether the token that is fed sees its own row as it should be, and later ones alone what was kept of it."""
     is_precision: bool = False
     """Whether it is a choice of number format rather than an error."""
 

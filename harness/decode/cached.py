@@ -26,6 +26,15 @@ class Cached:
         """Tokens that were fed: decoder passes of the stepper."""
 
     @property
+    def stepper(self) -> Stepper:
+        """What it adapts; who feeds it otherwise calls `forget` afterwards."""
+        return self._stepper
+
+    def forget(self) -> None:
+        """Begin anew at the next call: the stepper was used by somebody else."""
+        self._encoder_output = None
+
+    @property
     def facts(self) -> Facts:
         """Those of the stepper."""
         return self._stepper.facts

@@ -16,7 +16,7 @@ from whisper_parity.compare import boundaries, recorded
 from whisper_parity.compare.comparison import compare
 from whisper_parity.compare.results import ResultComparison
 from whisper_parity.errors import ParityError, RecordError, UnavailableError, UsageError
-from whisper_parity.explain import causes, crossfeed, edges, layers, moved, parts, policies, program, weight
+from whisper_parity.explain import cached, causes, crossfeed, edges, layers, moved, parts, policies, program, weight
 from whisper_parity.explain.answers import Answers
 from whisper_parity.explain.bench import Bench
 from whisper_parity.explain.bench import bench as opened_bench
@@ -77,7 +77,9 @@ def explain(bench: Bench, clip: Clip, spec: str, *, detail: bool = False) -> Exp
         traces = _with_later(bench, clip, spec, traces)
     judged_by = moved.sides(bench, spec, traces)
     found = tuple(_explanation(bench, clip, spec, change, traces, detail) for change in changed)
-    answers, named = Answers(missing), [cause for item in found for cause in _without_model(item, spec)]
+    named = [*cached.causes(bench.plan, f"{reference}->{spec}", spec)]
+    named += [cause for item in found for cause in _without_model(item, spec)]
+    answers = Answers(missing)
     for item in found:
         with answers.to("embedding"):
             named += _of_model(bench, item, traces)

@@ -153,7 +153,7 @@ class Cause:
     edge: str
     """Where it enters: "reference->candidate"."""
     part: str
-    """As in CrossFeed, or "policy", "window"."""
+    """As in CrossFeed, or "policy", "window", "cache"."""
     unit: str
     """"" where none is at fault by itself, or none is known."""
     kinds: tuple[Hypothesis, ...]

@@ -123,7 +123,7 @@ def _why(cell: Row | None) -> str:
 
 def _stateless(report: Report) -> RuleResult:
     """No stage's result depends on earlier calls, where that was checked."""
-    bad = [check for check in report.states if check.stateful]
+    bad = [check for check in report.states if check.failed]
     checked = sum(check.checked for check in report.states)
     actual = f"{checked} checks, none depends" if checked else "not checked in this run"
     if bad:

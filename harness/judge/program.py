@@ -28,7 +28,7 @@ class ProgramCheck:
     rungs: tuple[RungResult, ...]
     """Those that could be judged, in the order of the flow."""
     explained: tuple[str, ...] = ()
-    """Rungs of the edge that fail because of a rung behind them: other text of the same tokens, tokens behind the end."""
+    """Rungs of the edge that fail because of one behind them: other text of the same tokens, tokens behind the end."""
 
     @property
     def failing(self) -> tuple[RungResult, ...]:

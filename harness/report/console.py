@@ -257,7 +257,7 @@ def _states(report: Report) -> list[Line]:
 
 
 def _state_style(check: OrderCheck) -> str:
-    return "bold red" if check.stateful else "bold magenta" if check.error_code else "yellow"
+    return "bold red" if check.failed else "bold magenta" if check.error_code else "yellow"
 
 
 def _limits(report: Report) -> list[Line]:

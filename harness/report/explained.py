@@ -16,7 +16,7 @@ from whisper_parity.system import terminal
 UNITS_SHOWN = 12
 SPREAD = "spread over all units"
 UNANSWERED = "why it diverged: no part of it and nothing outside it could be named"
-OF_PROGRAM = frozenset({"features", "prompt", "detokenise", "end"})
+WITH_FINDING = frozenset({"cache", "features", "prompt", "detokenise", "end"})
 """Parts of a program that our loop has for every other stage."""
 LONGEST = 120
 """Characters of one side of a difference."""
@@ -56,7 +56,7 @@ def _blamed(cause: Cause, explanations: Explanations, label: str) -> list[str]:
     named = {item.cross_feed.finding for item in explanations.found if item.cross_feed}
     named |= {part.finding for part in explanations.parts}
     return (
-        [line, f"             {cause.finding}"] if cause.part in OF_PROGRAM and cause.finding not in named else [line]
+        [line, f"             {cause.finding}"] if cause.part in WITH_FINDING and cause.finding not in named else [line]
     )
 
 

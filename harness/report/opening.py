@@ -146,11 +146,21 @@ def _broken(report: Report, stage: StageInfo, explanations: Sequence[Explanation
     rows = _rows(report, stage)
     diverged = [row for row in rows if row.verdict.outcome is Outcome.DIVERGED]
     if diverged:
-        return _diverged(stage, diverged, len(rows), explanations)
-    if states := [check for check in report.states if check.stage == stage.spec and check.stateful]:
+        return _diverged(stage, diverged, len(rows), explanations, _of_cache(report, stage))
+    if states := [check for check in report.states if check.stage == stage.spec and check.failed]:
         clips = tuple(dict.fromkeys(clip for check in states for clip in check.clips))
-        rungs = (("state", f"{states[0].sequence}: {states[0].reason}", len(clips)),)
-        return Broken(stage.spec, "", "remembers what ran before", rungs, clips, (), 0, ())
+        rung = "state" if states[0].stateful else "cache"
+        rungs = ((rung, f"{states[0].sequence}: {states[0].reason}", len(clips)),)
+        return Broken(
+            stage.spec,
+            "",
+            "remembers what ran before" if states[0].stateful else "keeps its cache wrongly",
+            rungs,
+            clips,
+            (),
+            0,
+            (),
+        )
     lost = [row for row in rows if row.verdict.outcome.exit_code]
     if not lost and (stage.available or rows):
         return None
@@ -160,7 +170,19 @@ def _broken(report: Report, stage: StageInfo, explanations: Sequence[Explanation
     return Broken(stage.spec, "", words, (), tuple(row.clip for row in lost), (), 0, (), was_judged=False)
 
 
-def _diverged(stage: StageInfo, rows: list[Row], count: int, explanations: Sequence[Explanations]) -> Broken:
+def _of_cache(report: Report, stage: StageInfo) -> list[tuple[str, str, int]]:
+    """The rung of a cache that is kept wrongly."""
+    checks = [check for check in report.states if check.stage == stage.spec and check.failed and not check.stateful]
+    return [("cache", check.reason, len(check.clips)) for check in checks]
+
+
+def _diverged(
+    stage: StageInfo,
+    rows: list[Row],
+    count: int,
+    explanations: Sequence[Explanations],
+    of_cache: Sequence[tuple[str, str, int]],
+) -> Broken:
     decided = [(row, side) for row in rows if (side := decided_by(row))]
     changes = [change for row, side in decided for change in _changes(row, side.comparison)]
     changes.sort(key=lambda change: change.edit_class in ("punctuation", "case"))
@@ -170,7 +192,7 @@ def _diverged(stage: StageInfo, rows: list[Row], count: int, explanations: Seque
         stage=stage.spec,
         reference=decided[0][1].comparison.reference if decided else "",
         words=f"{does} in {len(rows)} of {_counted(count, 'clip')}",
-        rungs=tuple(_first_rungs(rows)),
+        rungs=(*of_cache, *_first_rungs(rows)),
         clips=clips,
         changes=tuple(changes[:CHANGES]),
         hidden=max(0, len(changes) - CHANGES),

@@ -111,8 +111,12 @@ class _Trouble:
 def _troubles(states: Sequence[OrderCheck], misplaced: Sequence[str]) -> list[_Trouble]:
     """Stateful stages, checks of state that an error ended, and stages that are not where they have to be."""
     stateful = [f"{check.stage} ({check.sequence})" for check in states if check.stateful]
-    ended = [check for check in states if check.error_code and not check.stateful]
+    cached = [check for check in states if check.failed and not check.stateful]
+    ended = [check for check in states if check.error_code and not check.failed]
     troubles = [_Trouble(Outcome.DIVERGED, 1, f"stateful: {', '.join(stateful)}")] if stateful else []
+    if cached:
+        kinds = ", ".join(f"{check.stage} ({check.cache[0].kind or 'cause not known'})" for check in cached)
+        troubles.append(_Trouble(Outcome.DIVERGED, 1, f"cache kept wrongly: {kinds}"))
     if ended:
         code = max(check.error_code for check in ended)
         names = ", ".join(dict.fromkeys(check.stage for check in ended))

@@ -138,7 +138,8 @@ def _speaking(sounds: Sequence[Sound]) -> list[Sound]:
 
 def describe(check: OrderCheck) -> str:
     """One check in words."""
-    state = "stateful" if check.stateful else "state" if check.checked else "not checked"
+    words = "cache" if check.failed and not check.stateful else "stateful" if check.stateful else "state"
+    state = words if check.checked else "not checked"
     return f"{state}: {check.stage}: {check.sequence or 'state and order'}: {check.reason or 'steady'}"
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 from whisper_parity.backend.stage import Stage
+from whisper_parity.decode.cached import Cached
 from whisper_parity.errors import ParityError
-from whisper_parity.run import order
+from whisper_parity.run import cache_checks, order
 from whisper_parity.run.order import Order, Player, Sound
 from whisper_parity.run.plan import Plan
 from whisper_parity.run.report import OrderCheck
@@ -83,12 +84,27 @@ def _checked(plan: Plan, sessions: Sessions, traces: Traces, spec: str) -> tuple
     pair = order.two_sessions(sounds)
     player = _player(plan, sessions, traces, spec, (*orders, pair) if plan.options.state else orders)
     checks = [order.check(player, sequence) for sequence in orders]
+    checks += _of_cache(plan, sessions, traces, spec)
     if plan.options.state:
         checks.append(order.check(player, pair, at_once=True))
-    if not checks:
+    if not sounds:
         reason = "no clip of the run can be read and says something"
         checks.append(OrderCheck(spec, "A B A", (), False, reason, checked=False))
     return tuple(checks)
+
+
+def _of_cache(plan: Plan, sessions: Sessions, traces: Traces, spec: str) -> tuple[OrderCheck, ...]:
+    """The check of a stage's KV cache on the first clip that can be read; none of a stage that keeps no cache."""
+    root, sounds = plan.root_of(spec), _sounds(plan, traces)
+    if root is None or not sounds:
+        return ()
+    with sessions.session(spec) as session, ExitStack() as stack:
+        if not isinstance(session, Cached):
+            return ()
+        clip = next(clip for clip in plan.clips if clip.name == sounds[0].clip)
+        reference = sessions.open(sessions.artifact(root), stack)
+        features = traces.features(clip, spec).windows[0].input_features
+        return (cache_checks.check(spec, session, reference, features, clip.name, is_whole=plan.options.state),)
 
 
 def _player(plan: Plan, sessions: Sessions, traces: Traces, spec: str, orders: tuple[Order, ...]) -> Player:

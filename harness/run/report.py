@@ -116,6 +116,25 @@ class StageInfo:
         return {"given": "given", "external": "given", "built": "built", "cached": "built"}.get(self.origin, "")
 
 
+@dataclass(frozen=True, slots=True)
+class CacheFault:
+    """Something about a stage's KV cache: a fault, or a remark."""
+
+    kind: str
+    """The cause, which the reference reproduces; "" where none is known."""
+    sentence: str
+    """What was found, how far off, and where."""
+    layer: int | None
+    """Of the first row of the cache that is not the reference's; None where it is not known."""
+    slot: int | None
+    step: int
+    """Of the part of the script: tokens that were fed before, from 0."""
+    part: str
+    """Of the script: "first", "rewind", "another clip", "A B A", "poison", "limit", "dead inputs"."""
+    fails: bool = True
+    """False for a remark."""
+
+
 @dataclass(frozen=True)
 class OrderCheck:
     """Whether a stage's result on a clip depends on what ran before."""
@@ -138,11 +157,18 @@ class OrderCheck:
     seconds: float = 0.0
     recorded: str = ""
     """When an earlier run checked it, and the cache kept that; "" where this run did."""
+    cache: tuple[CacheFault, ...] = ()
+    """What was found in its KV cache, of a stage that has one; the first thing first."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is stateful, or keeps its cache wrongly."""
+        return self.stateful or any(fault.fails for fault in self.cache)
 
     @property
     def exit_code(self) -> int:
-        """1 when stateful, else that of the error that ended it."""
-        return 1 if self.stateful else self.error_code
+        """1 when it failed, else that of the error that ended it."""
+        return 1 if self.failed else self.error_code
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from whisper_parity.gate.result import UNJUDGED, RuleResult
 from whisper_parity.judge import tolerance
 from whisper_parity.judge.program import ProgramCheck, checked
 from whisper_parity.project import read_toml
-from whisper_parity.run.report import OrderCheck, Report
+from whisper_parity.run.report import CacheFault, OrderCheck, Report
 
 pytestmark = pytest.mark.usefixtures("not_in_ci")
 
@@ -200,6 +200,16 @@ def test_a_stateful_stage(gate):
     found = gate(runs.report(states=(check,)))
     assert failed(found) == [("stateless", "", "")]
     assert rule(found, "stateless", "").actual == "tflite, A B A: logits differ by 0.3"
+
+
+def test_a_stage_that_keeps_its_cache_wrongly(gate):
+    """It fails as a stateful one does; a remark on its cache fails nothing."""
+    fault = CacheFault("keys and values swapped", "keys and values swapped (first, step 1)", 0, 0, 1, "first")
+    check = OrderCheck("tflite", "KV cache", ("one",), False, fault.sentence, cache=(fault,))
+    found = gate(runs.report(states=(check,)))
+    assert failed(found) == [("stateless", "", "")]
+    assert rule(found, "stateless", "").actual == "tflite, KV cache: keys and values swapped (first, step 1)"
+    assert failed(gate(runs.report(states=(replace(check, cache=(replace(fault, fails=False),)),)))) == []
 
 
 SOUND = FrontEndDiff(0, (1, 80, 3000), (1, 80, 3000), 120.0, 121.0, None, 119.0)

@@ -1,4 +1,4 @@
-"""Faults of programs, end to end: a program that has one is run as a stage, and its row names the rung and the cause."""
+"""Faults of programs, end to end: a program that has one is run as a stage, its row names rung and cause."""
 
 from __future__ import annotations
 
@@ -104,8 +104,8 @@ def row(parity_in: Any, clips: Path, faulty: Path, tmp_path_factory: pytest.Temp
         (folder / "parity.toml").write_text('[policies.short]\nbase = "whisper"\nsample_len = 24\n')
         patch.chdir(folder)
         ran = parity_in(folder)(
-            "run", "--policy", "short", "--checkpoint", MICRO, "--clips", clips / f"{expected.clip}.wav", "--language", expected.language,
-            "--stages", "pytorch,app", "--run-id", "run", "--no-state",
+            "run", "--policy", "short", "--checkpoint", MICRO, "--clips", clips / f"{expected.clip}.wav",
+            "--language", expected.language, "--stages", "pytorch,app", "--run-id", "run", "--no-state",
             *(word for key, value in given.items() for word in ("--set", f"app.{key}={value}")),
         )  # fmt: skip
         report = folder / "reports" / "run" / "report.json"

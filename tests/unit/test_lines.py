@@ -14,7 +14,7 @@ from whisper_parity.backend.contract import Placement
 from whisper_parity.compare.comparison import compare
 from whisper_parity.judge.verdict import Outcome, Verdict, judge
 from whisper_parity.report import console
-from whisper_parity.run.report import SCHEMA_VERSION, Judged, OrderCheck, Report, Row, StageInfo
+from whisper_parity.run.report import SCHEMA_VERSION, CacheFault, Judged, OrderCheck, Report, Row, StageInfo
 from whisper_parity.trace.trace import Trace
 
 
@@ -85,6 +85,9 @@ def test_checks_of_state_are_one_line_where_nothing_is_to_be_said():
     bad = dataclasses.replace(steady, stage="tflite", stateful=True, reason="logits of a (run 3, after b) differs")
     unchecked = dataclasses.replace(steady, stage="dla", checked=False, reason="one device")
     dice = dataclasses.replace(steady, stage="torchscript", reproducible=False, reason="not reproducible: ...")
+    fault = CacheFault("heads permuted", "heads permuted (first, step 1)", 0, 0, 1, "first")
+    cached = dataclasses.replace(steady, stage="kv", sequence="KV cache", reason=fault.sentence, cache=(fault,))
+    assert texts(report(states=(cached,))) == ["cache: kv: KV cache: heads permuted (first, step 1)"]
     assert texts(report(states=(steady, bad, unchecked, dice))) == [
         "state: nothing depends on what ran before: A B A (pytorch)",
         "stateful: tflite: A B A: logits of a (run 3, after b) differs",

@@ -1,0 +1,261 @@
+"""What only a KV cache can get wrong: a stage's decoder and the reference's play one script, and are compared.
+
+An alarm has one of three grounds: the stage does not agree with itself (rows after a rewind, after another clip, beside
+poisoned slots), a slip of the cache made in the reference gives the stage's rows, or rows go bad from the second token
+on. A cause is named only where the reference with that slip gives the stage's rows, better by `PROOF` than without it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from whisper_parity.backend.contract import Float32, Session
+from whisper_parity.backend.facets import Rehearsing, Slip, Slotted
+from whisper_parity.decode.cached import Cached
+from whisper_parity.errors import ParityError
+from whisper_parity.run import cache_script
+from whisper_parity.run.cache_script import BACK, STEPS, Material, Observed
+from whisper_parity.run.report import CacheFault, OrderCheck
+
+SEQUENCE = "KV cache"
+EQUAL = 60.0
+"""SNR in dB from which a decoder agrees with itself: above the noise of runtimes that add in another order."""
+SOUND = 90.0
+"""SNR in dB of rows against the reference's from which no cause is looked for."""
+PROOF = 12.0
+"""SNR in dB by which a slip's rows are nearer than the sound reference's: a quarter of the error is left."""
+MARGIN = 20.0
+"""SNR in dB that one row may be worse by than all of its part, before the part is given up."""
+BAD = 20.0
+"""SNR in dB below which rows are bad, and by which they fall behind the first row where the cache is at fault."""
+TESTS = {
+    "rewind": "rows after a rewind are not those of the same tokens before it",
+    "A B A": "rows after another clip are not those of the same clip before it",
+    "poison": "what lies in slots that are not in use moves rows",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """A stage's rows, and the reference's on the same."""
+
+    stage: Observed
+    reference: Observed
+    material: Material
+    slots: int
+    """Of the stage's cache where it was filled; else 0."""
+
+    def worst(self) -> float:
+        """SNR in dB of the part that is furthest from the reference's."""
+        against = self.reference.rows
+        own = self.stage.rows
+        return min(
+            snr(against[part], own[part]) if part in own.keys() & against.keys() else -math.inf for part in against
+        )
+
+
+def check(
+    stage: str, session: Cached, reference: Session, features: Float32, clip: str, *, is_whole: bool
+) -> OrderCheck:
+    """Check the cache of a stage's session, which begins anew behind it; an error that ends it becomes the reason.
+
+    Args:
+        stage: its name.
+        session: of the stage.
+        reference: of the root.
+        features: input_features float32 [1, n_mels, n_frames] of the clip.
+        clip: its name.
+        is_whole: whether the cache is filled up to its limit, too.
+    """
+    started, stepper = time.perf_counter(), session.stepper
+    nothing = OrderCheck(stage, SEQUENCE, (clip,), False, "", checked=False)
+    if not isinstance(stepper, Slotted) or not isinstance(reference, Rehearsing):
+        who = "its session shows no cache" if isinstance(reference, Rehearsing) else "the root does not take steps"
+        return replace(nothing, reason=who)
+    try:
+        found = faults(stepper, reference, features, is_whole=is_whole)
+    except ParityError as error:
+        return replace(nothing, reason=str(error), error_code=error.exit_code)
+    finally:
+        session.forget()
+    words = "; ".join(fault.sentence if fault.fails else f"remark: {fault.sentence}" for fault in found)
+    seconds = round(time.perf_counter() - started, 3)
+    return replace(nothing, reason=words, checked=True, seconds=seconds, runs=1, cache=found)
+
+
+def faults(stage: Slotted, reference: Rehearsing, features: Float32, *, is_whole: bool) -> tuple[CacheFault, ...]:
+    """What is wrong with a stage's cache, the first thing first; remarks behind it.
+
+    Args:
+        stage: its session.
+        reference: the root's.
+        features: input_features float32 [1, n_mels, n_frames] of a clip.
+        is_whole: whether the cache is filled up to its limit, too.
+
+    Raises:
+        ParityError: the stage failed.
+    """
+    played = _play(stage, reference, features, is_whole=is_whole)
+    is_suspect = played.worst() < SOUND or not _takes_all(played.stage)
+    slip = _slip(reference, played) if is_suspect else None
+    if slip is None and played.stage.error:
+        raise played.stage.error
+    fault = _fault(played, slip)
+    return tuple(filter(None, (fault, *_remarks(played), *_dead(stage, played.material))))
+
+
+def snr(expected: Float32, obtained: Float32) -> float:
+    """SNR in dB; infinite for equal arrays, minus infinite where other numbers are finite."""
+    finite = np.isfinite(expected)
+    if not np.array_equal(finite, np.isfinite(obtained)):
+        return -math.inf
+    one, other = expected[finite].astype(np.float64), obtained[finite].astype(np.float64)
+    noise = float(np.square(one - other).sum())
+    signal = float(np.square(one).sum())
+    return math.inf if noise == 0 else -math.inf if signal == 0 else 10 * math.log10(signal / noise)
+
+
+def _play(stage: Slotted, reference: Rehearsing, features: Float32, *, is_whole: bool) -> Played:
+    """The sound itself is encoded last: a file that gives keys and values of cross attention is then fed its own."""
+    backwards = stage.encode(np.ascontiguousarray(features[:, :, ::-1]))
+    sound = stage.encode(features)
+    slots = stage.n_slots if is_whole else 0
+    steps = reference.stepped(None)
+    steps.begin(sound)
+    tokens, other = cache_script.drawn(len(steps.feed(0)), max(STEPS, slots))
+    material = Material(tokens, other, sound, backwards)
+    largest = max(float(np.abs(row).max()) for row in steps.written().values())
+    material = replace(material, poison=cache_script.POISON * largest)
+    observed = cache_script.observe(stage, material, slots)
+    return Played(observed, cache_script.observe(reference.stepped(None), material, slots), material, slots)
+
+
+def _slip(reference: Rehearsing, played: Played) -> Slip | None:
+    """The slip whose rows are the stage's, by `PROOF` at least; of equals the first.
+
+    Where the stage ends otherwise than the sound reference, one that ends alike and has no worse rows will do.
+    """
+    best, nearest = None, played.worst() + (PROOF if _takes_all(played.stage) else -1)
+    for slip in reference.slips():
+        if _begins_elsewhere(reference.stepped(slip), played, nearest - MARGIN):
+            continue
+        observed = cache_script.observe(reference.stepped(slip), played.material, played.slots)
+        near = _nearness(played, observed)
+        if near > nearest:
+            best, nearest = slip, near
+    return best
+
+
+def _begins_elsewhere(steps: Slotted, played: Played, limit: float) -> bool:
+    """Whether a row of the first part is further off than the whole part may be; the rest is not computed then."""
+    rows = cache_script.first_rows(steps, played.material)
+    return any(snr(row, own) < limit for row, own in zip(rows, played.stage.rows["first"]))
+
+
+def _takes_all(observed: Observed) -> bool:
+    """Whether it took every token that it has room for, and no more."""
+    return observed.refused is not False and observed.error is None
+
+
+def _nearness(played: Played, observed: Observed) -> float:
+    """SNR in dB of the furthest part under a slip that ends as the stage does; minus infinity for one that does not."""
+    ends_alike = (observed.refused, observed.rows.keys()) == (played.stage.refused, played.stage.rows.keys())
+    return replace(played, reference=observed).worst() if ends_alike else -math.inf
+
+
+def _fault(played: Played, slip: Slip | None) -> CacheFault | None:
+    """The first thing that is wrong; None where nothing is."""
+    part, step, ground = _ground(played)
+    if slip is None and not ground:
+        return None
+    if not part:
+        part, step = _first_bad(played, played.worst() + PROOF / 2)
+    tensor, layer, slot = _place(played, slip)
+    cause = f"{_named(slip)}: doing the same to the reference gives its rows" if slip else ""
+    place = f"{part}, step {step}" + (f", first in {tensor} of layer {layer}, slot {slot}" if tensor else "")
+    words = "; ".join(filter(None, (cause, ground)))
+    is_remark = slip is not None and slip.is_precision and not ground
+    return CacheFault(slip.kind if slip else "", f"{words} ({place})", layer, slot, step, part, fails=not is_remark)
+
+
+def _named(slip: Slip) -> str:
+    number = f" ({slip.number})" if slip.number else ""
+    return f"{slip.kind}{number}" + ("" if slip.layer is None else f", in layer {slip.layer}")
+
+
+def _ground(played: Played) -> tuple[str, int, str]:
+    """(part, step, words) of what needs no cause to be wrong; empty words where nothing is."""
+    rows = played.stage.rows
+    for part, words in TESTS.items():
+        before = rows["first"][STEPS - BACK :] if part == "rewind" else rows["first"]
+        for step, (expected, obtained) in enumerate(zip(before, rows.get(part, before))):
+            if (ratio := snr(expected, obtained)) < EQUAL:
+                return part, step, f"{words}: {_decibels(ratio)} where {EQUAL:g} are expected"
+    if played.stage.refused is False:
+        return "limit", played.slots, f"a token more than the {played.slots} slots of the cache is taken"
+    return _behind(played)
+
+
+def _behind(played: Played) -> tuple[str, int, str]:
+    """Rows that go bad behind a first one that is not: there the cache is empty."""
+    start = snr(played.reference.rows["first"][0], played.stage.rows["first"][0])
+    for part, expected in played.reference.rows.items():
+        for step, (one, other) in enumerate(zip(expected, played.stage.rows.get(part, expected))):
+            if (ratio := snr(one, other)) < min(BAD, start - BAD):
+                return part, step, f"rows go bad behind a first one that is not: {_decibels(ratio)}"
+    return "", 0, ""
+
+
+def _decibels(ratio: float) -> str:
+    return f"{ratio:.0f} dB SNR" if math.isfinite(ratio) else "not finite, or nothing in common"
+
+
+def _first_bad(played: Played, limit: float) -> tuple[str, int]:
+    for part, expected in played.reference.rows.items():
+        for step, (one, other) in enumerate(zip(expected, played.stage.rows.get(part, expected))):
+            if snr(one, other) < limit:
+                return part, step
+    return "", 0
+
+
+def _place(played: Played, slip: Slip | None) -> tuple[str, int | None, int | None]:
+    """Tensor, layer and slot of the first row of the cache that is not the reference's, in the first part."""
+    limit = min(EQUAL, played.worst() + 2 * PROOF)
+    for slot, (expected, obtained) in enumerate(zip(played.reference.written, played.stage.written)):
+        for name, row in expected.items():
+            if name in obtained and snr(row, obtained[name]) < limit:
+                tensor, _, layer = name.partition(".")
+                return tensor, int(layer), slot
+    return "", slip.layer if slip else None, None
+
+
+def _remarks(played: Played) -> Iterator[CacheFault]:
+    """Keys and values of cross attention that are not the reference's, where rows are: another form, or not read."""
+    if played.worst() < EQUAL:
+        return
+    for name, expected in played.reference.cross.items():
+        obtained = played.stage.cross.get(name)
+        if obtained is not None and snr(expected, obtained) < EQUAL:
+            tensor, _, layer = name.partition(".")
+            words = f"cross {tensor}s of layer {layer} are not those of the encoder's output, and no row depends on it"
+            yield CacheFault("cross keys and values in another form", words, int(layer), None, 0, "first", fails=False)
+            return
+
+
+def _dead(stage: Slotted, material: Material) -> Iterator[CacheFault]:
+    """Inputs that move nothing when they are changed."""
+    stage.begin(material.sound)
+    for token in material.tokens[:BACK]:
+        expected = stage.feed(token)
+    for name in stage.inputs():
+        stage.rewind(1)
+        with stage.replaced(name, np.full(1, 1.0, np.float32)):
+            row = stage.feed(material.tokens[BACK - 1])
+        if np.array_equal(row, expected, equal_nan=True):
+            words = f"input {name} is dead: changed, it moves no row"
+            yield CacheFault("dead input", words, None, None, BACK - 1, "dead inputs", fails=False)

@@ -1,0 +1,141 @@
+"""What a decoder with a KV cache is made to do, the same for a stage and for the reference: parts of a script.
+
+Tokens are drawn, and the two sounds are a clip's features and the same ones backwards in time: nothing that a cache can
+get wrong depends on what is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from whisper_parity.backend.contract import Float32
+from whisper_parity.backend.facets import Slotted
+from whisper_parity.errors import ParityError
+
+STEPS = 12
+BACK = 4
+FILLED_AT = 4
+"""Tokens that are fed before the slots that are not in use are filled."""
+POISON = 10.0
+"""Times the largest number that the reference's cache holds: far off, and no match for a mask of -1e4."""
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What is fed."""
+
+    tokens: tuple[int, ...]
+    """Drawn ids: `STEPS`, or as many as the cache has slots, and one more."""
+    other: int
+    """A token that is not the one it stands for."""
+    sound: Float32
+    """encoder_output float32 [1, n_audio_ctx, n_audio_state]."""
+    backwards: Float32
+    poison: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What a decoder gave."""
+
+    rows: Mapping[str, Float32]
+    """By part: logits float32 [n_fed, n_vocab]."""
+    written: tuple[Mapping[str, Float32], ...]
+    """Of each step of the first part, see `Slotted.written`."""
+    cross: Mapping[str, Float32]
+    refused: bool | None
+    """Whether one token more than there are slots was refused; None where that was not tried."""
+    error: ParityError | None
+    """What ended a part behind the first one, whose rows are then missing; None for a decoder that took all."""
+
+
+def drawn(n_vocab: int, count: int) -> tuple[tuple[int, ...], int]:
+    """Tokens, the same ones for the same vocabulary, and another one."""
+    *tokens, other = (int(token) for token in np.random.default_rng(0).integers(0, n_vocab, count + 1))
+    return tuple(tokens), other
+
+
+def observe(stepper: Slotted, material: Material, slots: int = 0) -> Observed:
+    """Play the script.
+
+    Args:
+        stepper: the decoder.
+        material: what is fed.
+        slots: how many tokens fill the cache, which is then filled, too; 0 where that is left out.
+
+    Raises:
+        ParityError: the decoder failed.
+    """
+    written: list[Mapping[str, Float32]] = []
+    rows = {"first": np.stack(list(_first(stepper, material, written)))}
+    cross = dict(stepper.cross())
+    refused, error = None, None
+    try:
+        for name, part in PARTS.items():
+            rows[name] = np.stack(list(part(stepper, material)))
+        if slots:
+            stepper.begin(material.sound)
+            rows["limit"] = np.stack([stepper.feed(token) for token in material.tokens[:slots]][-BACK:])
+            refused = _refuses(stepper, material.other)
+    except ParityError as ended:
+        error = ended
+    return Observed(rows, tuple(written), cross, refused, error)
+
+
+def first_rows(stepper: Slotted, material: Material) -> Iterator[Float32]:
+    """The rows of the first part alone, [n_vocab] each."""
+    return _first(stepper, material, [])
+
+
+def _first(stepper: Slotted, material: Material, written: list[Mapping[str, Float32]]) -> Iterator[Float32]:
+    stepper.begin(material.sound)
+    for token in material.tokens[:STEPS]:
+        yield stepper.feed(token)
+        written.append(dict(stepper.written()))
+
+
+def _rewind(stepper: Slotted, material: Material) -> Iterator[Float32]:
+    """Another token in place of some, and these again: they follow the first part."""
+    stepper.rewind(BACK)
+    stepper.feed(material.other)
+    stepper.rewind(1)
+    for token in material.tokens[STEPS - BACK : STEPS]:
+        yield stepper.feed(token)
+
+
+def _between(stepper: Slotted, material: Material) -> Iterator[Float32]:
+    """Another sound with another sequence, from another first token on."""
+    stepper.begin(material.backwards)
+    for token in material.tokens[STEPS // 2 : STEPS]:
+        yield stepper.feed(token)
+
+
+def _again(stepper: Slotted, material: Material) -> Iterator[Float32]:
+    stepper.begin(material.sound)
+    for token in material.tokens[:STEPS]:
+        yield stepper.feed(token)
+
+
+def _poison(stepper: Slotted, material: Material) -> Iterator[Float32]:
+    """Large numbers in the slots that are not in use."""
+    stepper.begin(material.sound)
+    for step, token in enumerate(material.tokens[:STEPS]):
+        if step == FILLED_AT:
+            stepper.fill(material.poison)
+        yield stepper.feed(token)
+
+
+PARTS: dict[str, Callable[[Slotted, Material], Iterator[Float32]]] = {
+    "rewind": _rewind, "another clip": _between, "A B A": _again, "poison": _poison,
+}  # fmt: skip
+
+
+def _refuses(stepper: Slotted, token: int) -> bool:
+    try:
+        stepper.feed(token)
+    except ParityError:
+        return True
+    return False
