@@ -122,6 +122,8 @@ def _of_another_variant(folder: Path, backend: Backend, checkpoint: Checkpoint, 
     if not isinstance(backend, Recognising):
         return ""
     for file in _files(folder):
+        if backend.recognise(file, checkpoint, name.variant) is not None:
+            continue  # it is one of the stage's own, whatever other variant has the same
         for variant in dict.fromkeys(("", *backend.variants)):
             if variant != name.variant and backend.recognise(file, checkpoint, variant) == HALVES[1]:
                 return f"{file.name} is the decoder of {StageName(name.backend, variant)}: name the stage so"
