@@ -44,6 +44,10 @@ LIKELY_DB, GREAT_DB = 33.0, 20.0
 MAX_FRAMES, MIN_FRAMES = 96, 12
 """Frames that are looked at; with fewer than MIN_FRAMES nothing is concluded."""
 BEAM, ROUNDS = 12, 6
+OFFSETS = tuple(sign * size for size in (0.002, 0.01, 0.05, 0.2) for sign in (1, -1))
+"""Constants on the samples that are tried; the one that comes nearest is then made finer."""
+FINER = tuple(0.5**halving for halving in range(1, 14))
+"""Shares of an offset by which it is made larger and smaller in turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,7 @@ def options(recipe: Recipe, sound: Sound, delays: tuple[int, ...]) -> Iterator[R
         "late": (200, *(step * HOP // 2 for step in (-4, -2, -1, 1, 2, 4)), *delays),
         "pre_emphasis": (0.0, 0.97, 0.95),
         "is_centred": (True,),
+        "offset": OFFSETS,
         "filters": tuple(FILTERS),
         "power": (1.0,),
         "logarithm": tuple(LOGARITHMS),
@@ -148,6 +153,7 @@ class Search:
             )
             first = []
             grown = _best(beam + self._ranked(list(more)))
+            grown = _best([self._finer(grown[0]), *grown])
             if grown[0].score_db <= beam[0].score_db:
                 if beam[0].snr_db >= SURE_DB or was_stuck:
                     break
@@ -157,6 +163,14 @@ class Search:
         if beam[0].snr_db < SURE_DB:
             beam = _best([*beam, *map(self._stretched, [self._measured(WHISPER), *beam])])
         return self._needed(self._told_apart(beam[0]))
+
+    def _finer(self, candidate: Candidate) -> Candidate:
+        """With the constant on the samples that fits best, where there is one."""
+        for share in FINER if candidate.recipe.offset else ():
+            sizes = [candidate.recipe.offset * (1 + share), candidate.recipe.offset * (1 - share)]
+            others = [self._measured(replace(candidate.recipe, offset=size)) for size in sizes]
+            candidate = max((candidate, *others), key=lambda one: one.snr_db)
+        return candidate
 
     def _told_apart(self, candidate: Candidate) -> Candidate:
         """A constant in the scale and a gain are the same: a gain that has a name is the likelier one."""

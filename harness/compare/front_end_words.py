@@ -70,6 +70,7 @@ def _scale(recipe: Recipe) -> str:
 
 
 _SENTENCES: dict[str, tuple[str, str | Callable[[Recipe], str]]] = {
+    "offset": ("dc", lambda recipe: f"a constant of {recipe.offset:.3g} on the samples (DC offset)"),
     "is_centred": ("dc", "the sound's mean is taken off"),
     "pre_emphasis": ("pre-emphasis", lambda recipe: f"pre-emphasis of {recipe.pre_emphasis:g}, which Whisper has not"),
     "window": ("window", lambda recipe: _WINDOWS[recipe.window]),

@@ -25,7 +25,10 @@ NO_CHECKPOINT = "neither a file or folder, nor a Whisper name, nor in Hugging Fa
         (("--stages", "pytorch,,tflite"), "--stages: expected names separated by commas, found 'pytorch,,tflite'"),
         (("--policy", "beam"), "no policy called 'beam'. Use one of whisper, plain"),
         (("--language", "xx"), "unknown language 'xx'. Use a Whisper code such as en, zh or de"),
-        (("--language", "English"), "unknown language 'English'. Use a Whisper code such as en, zh or de"),
+        (
+            ("--language", "English"),
+            "unknown language 'English'. Did you mean en? Use a Whisper code such as en, zh or de",
+        ),
         (
             ("--checkpoint", "huge"),
             f"huge: {NO_CHECKPOINT}",
@@ -54,11 +57,11 @@ def test_an_unknown_clip_is_refused_with_the_manifest_to_look_into(refuse, tmp_p
     assert line.endswith(f"one of the tags short or a name in {manifest}")
 
 
-def test_a_run_that_is_not_there_is_refused(parity):
-    """`parity report` and `parity compare` say what a run is."""
-    said = "nothing: neither a run nor a result file. Give a folder with report.json, or two JSON results"
-    assert line_of(parity("report", "nothing"), 2) == said
-    assert line_of(parity("compare", "nothing", "nothing"), 2) == said
+def test_a_run_that_is_not_there_is_refused(parity, tmp_path):
+    """`parity report` and `parity compare` say where they looked, and what makes one."""
+    said = f"no run called nothing: looked in {tmp_path} and in {tmp_path / 'reports'}. There is none yet: `parity run`"
+    assert line_of(parity("report", "nothing"), 2).startswith(said)
+    assert line_of(parity("compare", "nothing", "nothing"), 2).startswith(said)
 
 
 def test_two_files_of_one_name_both_run(parity, tmp_path, clip):

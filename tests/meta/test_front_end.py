@@ -97,6 +97,14 @@ def test_each_fault_is_named_and_nothing_else(loud: Path, fault: str):
     assert not is_whispers(diff)
 
 
+@pytest.mark.parametrize("offset", [0.02, -0.004])
+def test_a_constant_on_the_samples_is_named(loud: Path, offset: float):
+    """A DC offset of a microphone that the program keeps and Whisper never heard, with its size."""
+    diff = measure(FrontEnd(offset=offset).features(pcm(loud)), loud, 0, 80)
+    assert [cause.sentence for cause in diff.causes] == [f"a constant of {offset:g} on the samples (DC offset)"]
+    assert diff.causes[0].explains_db > 60
+
+
 def test_pairs_and_triples_of_faults_are_all_named(loud: Path):
     """Drawn by a seed, of different kinds; each has to show by itself on top of the others.
 

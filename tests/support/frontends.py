@@ -15,6 +15,7 @@ class FrontEnd:
     int16: bool = False
     halved: bool = False
     minus_mean: bool = False
+    offset: float = 0.0
     emphasis: float = 0.0
     window: str = "hann"
     edges: str = "reflect"
@@ -39,6 +40,7 @@ class FrontEnd:
         x = x if self.int16 else x / 32768.0
         x = x / 2 if self.halved else x
         x = x - np.mean(x) if self.minus_mean else x
+        x = x + self.offset
         if self.emphasis:
             x = np.concatenate([x[:1], x[1:] - self.emphasis * x[:-1]])
         if self.pads_sound:
