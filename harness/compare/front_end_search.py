@@ -144,6 +144,7 @@ class Search:
         beam = first = self._ranked([self._start, WHISPER])
         if beam[0].recipe not in (self._start, WHISPER) or beam[0].snr_db < ENOUGH_DB:
             beam = self._ranked([*value_steps(), *(replace(step, late=self._start.late) for step in value_steps())])
+            beam = _best([*beam, self._with_offset()])
         was_stuck = False
         for _ in range(ROUNDS):
             if beam[0].snr_db >= FLOAT_NOISE_DB:
@@ -163,6 +164,11 @@ class Search:
         if beam[0].snr_db < SURE_DB:
             beam = _best([*beam, *map(self._stretched, [self._measured(WHISPER), *beam])])
         return self._needed(self._told_apart(beam[0]))
+
+    def _with_offset(self) -> Candidate:
+        """Whisper's recipe with the constant on the samples that fits best."""
+        tried = [self._measured(replace(self._start, offset=offset)) for offset in OFFSETS]
+        return max(map(self._finer, tried), key=lambda one: one.snr_db)
 
     def _finer(self, candidate: Candidate) -> Candidate:
         """With the constant on the samples that fits best, where there is one."""
