@@ -104,7 +104,9 @@ def explained(bench: Bench, clip: Clip, spec: str, traces: Mapping[str, Trace], 
 
 
 def _findings(evidence: Evidence) -> tuple[Finding, ...]:
-    return (*evidence.check.findings, *recorded.of_traces(evidence.reference, evidence.program))
+    has_text = evidence.program.header.has_text
+    of_edge = recorded.of_traces(evidence.reference, evidence.program) if has_text else ()
+    return (*evidence.check.findings, *of_edge)
 
 
 def _is_diverged(evidence: Evidence, bench: Bench) -> bool:
@@ -140,6 +142,11 @@ def _differences(case: _Case, answers: Answers) -> Iterator[Explanation]:
     elif case.evidence.program.header.has_text:
         answers.missing.append("margins: it names no tokens")
         yield from _of_text(case)
+    else:
+        answers.missing.append(
+            "its text: none was handed over, so what the reference makes of its tensors stands for it"
+        )
+        yield from _of_tensors(case)
 
 
 def _of_tokens(case: _Case, answers: Answers) -> Iterator[Explanation]:
@@ -273,6 +280,23 @@ def _of_text(case: _Case) -> Iterator[Explanation]:
             return _reads(case, ours, feeds.encoded(text, n_vocab), change)
 
         yield _textual(case, change, _crossed(case, change, says, is_end=False))
+
+
+def _of_tensors(case: _Case) -> Iterator[Explanation]:
+    """What the reference says otherwise when it is fed the program's tensors, the first of them in the flow."""
+    name = next((name for name in ("features", "encoder") if name in case.said), None)
+    if name is None:
+        return
+    tried = ((TRIED[name].format(case.evidence.edge.reference), True),)
+    names, language = case.evidence.edge, case.reference.header.language
+    for window, (ours, theirs) in enumerate(zip(case.reference.windows, case.said[name])):
+        sides = case.evidence.alike(ours.header.tokens), case.evidence.alike(theirs)
+        for change in changes(*sides, case.evidence.n_vocab, language, window):
+            words = program_parts.of_tensor(case.evidence, name, _subject(change))
+            crossed = CrossFeed(name, tried, words) if change.follows_from is None else None
+            yield Explanation(
+                case.clip.name, names.reference, names.candidate, change, _at(case), crossed, (), None, ()
+            )
 
 
 def _of_texts(case: _Case, ours: str, theirs: str) -> list[Change]:

@@ -152,6 +152,12 @@ def crossed(
     return _inside(evidence, subject, results, tried)
 
 
+def of_tensor(evidence: Evidence, part: str, subject: str) -> str:
+    """A tensor that changes the reference's text where the program's own text is not known."""
+    what = front_end(evidence) if part == "features" else "encoder: its encoder output"
+    return f"{what}; alone makes the reference change {subject}"
+
+
 def _of_part(evidence: Evidence, part: str) -> str:
     if part == "features":
         return f"{front_end(evidence)}; alone"
