@@ -7,6 +7,8 @@ import pytest
 
 from tests.support import runs, sites
 from tests.support.gates import Gate
+from whisper_parity.backends.dla import native
+from whisper_parity.errors import BuildError, UnavailableError
 from whisper_parity.fixtures import ports as fixture_ports
 from whisper_parity.gate import approved, judging, settings
 from whisper_parity.gate.judging import Judgement
@@ -38,3 +40,13 @@ def gate(tmp_path: Path, not_in_ci: None) -> Gate:
         )
 
     return judge
+
+
+@pytest.fixture(scope="session")
+def faulty() -> Path:
+    """The build of parity-whisper whose faults PARITY_FAULT chooses; it never ships."""
+    try:
+        native.stand_in_runtime("both")
+        return native.app(faults=True)
+    except (BuildError, UnavailableError) as error:
+        pytest.skip(f"no program can be built here: {error}")

@@ -20,25 +20,14 @@ from tests.support.programs import (
     wav,
     worst_db,
 )
-from whisper_parity.backends.dla import app_tables, native
+from whisper_parity.backends.dla import app_tables
 from whisper_parity.clips import audio, features
-from whisper_parity.errors import BuildError, UnavailableError
 
 FRONT_END = {
     "padded_spectrogram": "plain", "symmetric_window": "plain", "edge_mirror": "loud", "filters_missing": "plain",
     "list_chunk": "list", "stereo_as_mono": "stereo", "rate_8k_as_16k": "slow", "overflow_30s": "long",
 }  # fmt: skip
 """Faults of the front end, and the sound that shows each."""
-
-
-@pytest.fixture(scope="module")
-def faulty() -> Path:
-    """The build whose faults PARITY_FAULT chooses."""
-    try:
-        native.stand_in_runtime("both")
-        return native.app(faults=True)
-    except (BuildError, UnavailableError) as error:
-        pytest.skip(f"no program can be built here: {error}")
 
 
 @pytest.fixture(scope="module")

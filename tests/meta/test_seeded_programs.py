@@ -16,7 +16,6 @@ from tests.support.checkout import CHECKOUT
 from tests.support.programs import LIST, MICRO, wav
 from whisper_parity.backends.dla import native
 from whisper_parity.clips import audio
-from whisper_parity.errors import BuildError, UnavailableError
 
 
 @dataclass(frozen=True)
@@ -53,16 +52,6 @@ FAULTS = (
     Expected("exit_zero", "plain", "diverged", "end", "empty"),
 )
 SOUND = Expected("", "plain", "pass", "", "")
-
-
-@pytest.fixture(scope="module")
-def faulty() -> Path:
-    """The build whose faults PARITY_FAULT chooses; it never ships."""
-    try:
-        native.stand_in_runtime("both")
-        return native.app(faults=True)
-    except (BuildError, UnavailableError) as error:
-        pytest.skip(f"no program can be built here: {error}")
 
 
 @pytest.fixture(scope="module")
