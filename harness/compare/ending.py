@@ -65,7 +65,7 @@ def warnings(account: Account) -> tuple[Finding, ...]:
 
 def _passed(account: Account, n_vocab: int) -> Iterator[Finding]:
     eot = vocabulary.eot_of(n_vocab)
-    places = [(index, audit.passed_at(window.tokens or (), eot)) for index, window in enumerate(account.windows)]
+    places = [(index, _places(window, eot)) for index, window in enumerate(account.windows)]
     inside = [(index, at) for index, at in places if at]
     if not inside:
         return
@@ -74,6 +74,14 @@ def _passed(account: Account, n_vocab: int) -> Iterator[Finding]:
     length = len(account.windows[index].tokens or ())
     words = f"{times}, first at token {at[0]} of {length}{_of_window(account, index)}"
     yield finding("end-of-text passed", words, count=count, step=at[0])
+
+
+def _places(window: AccountWindow, eot: int) -> list[int]:
+    """Where a window passed its end; one that is said to stop at its limit did not pad, but chose it again."""
+    tokens = window.tokens or ()
+    if window.ended == "length" and tokens[-2:] == (eot, eot):
+        return [i for i, token in enumerate(tokens[:-1]) if token == eot]
+    return audit.passed_at(tokens, eot)
 
 
 def _limits(

@@ -228,6 +228,14 @@ def test_nothing_is_said_without_evidence():
     assert not ending.shows(account(TEXT, None))
 
 
+def test_an_end_that_is_chosen_again_and_again():
+    """A loop that went on to its limit passed its end; the same list, padded, did not."""
+    said = (*TOKENS, 50257, 50257, 50257)
+    (named,) = ending.findings(account(TEXT, said, ended="length"), MULTILINGUAL, LIMIT, TOKENS)
+    assert named.sentence == "end-of-text passed: 2 times, first at token 8 of 11"
+    assert ending.findings(account(TEXT, said), MULTILINGUAL, LIMIT, TOKENS) == ()
+
+
 def test_an_end_that_is_passed():
     """Filling at the end is sound."""
     (named,) = ending.findings(account(TEXT, (*TOKENS, 50257, 11, 50257, 50257)), MULTILINGUAL, LIMIT, TOKENS)
