@@ -165,7 +165,7 @@ def own_encodings(reference: Trace, candidate: Trace) -> list[tuple[int, Encodin
 
     A leading axis of one element makes no other tensor: the candidate's has the reference's axes where the rest agrees.
     """
-    if share_windows(reference, candidate):
+    if reference.windows and candidate.windows:
         return []
     ours, theirs = _encodings(reference), _encodings(candidate)
     return [(index, ours[index], _like(theirs[index], ours[index])) for index in ours if index in theirs]

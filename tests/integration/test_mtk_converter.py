@@ -283,7 +283,7 @@ def test_quantised_variants_are_litert_s(parity, site, python, clip, tmp_path, k
     require_no_traceback(parity("run", *words, *kept_there), 3)
     assert row_of(tmp_path, "int8").verdict.outcome is Outcome.PASS
     reason = row_of(tmp_path, "int8", "tflite:int8").verdict.reason
-    assert "tflite:int8 is made by LiteRT's quantiser, which has no MTKEXT ops" in reason
+    assert "tflite:int8 is made by LiteRT's tools, which have no MTKEXT ops" in reason
 
 
 def gelu_file(folder: Path, python: Path, kind: str) -> Path:
