@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import time
 from collections.abc import Sequence
@@ -65,14 +66,26 @@ def doctor(as_json: bool) -> None:
     if as_json:
         document(serial.dumps(checkup))
         sys.exit(0 if checkup.usable else 3)
-    console = stdout()
-    for asked in checkup.backends:
-        line(console, f"{asked.name:<12} {asked.state:<11}  {asked.reason}", indent=26)
-    for program in checkup.programs:
-        state = "runs" if checkup.trusted else "would run, once trusted: `parity trust`"
-        line(console, f"{site.file} {program}: {state}")
-    line(console, f"next: {checkup.next}", indent=6)
+    state = "runs" if checkup.trusted else "would run, once trusted: `parity trust`"
+    _show(
+        [
+            *((f"{asked.name:<12} {asked.state:<11}  {asked.reason}", 26) for asked in checkup.backends),
+            *((f"{site.file} {program}: {state}", 2) for program in checkup.programs),
+            (f"next: {checkup.next}", 6),
+        ]
+    )
     sys.exit(0 if checkup.usable else 3)
+
+
+def _show(lines: Sequence[tuple[str, int]]) -> None:
+    """Lines with their indents, unfolded where the package that folds them is what is missing."""
+    if importlib.util.find_spec("rich") is None:
+        for text, _ in lines:
+            say(text)
+        return
+    console = stdout()
+    for text, indent in lines:
+        line(console, text, indent=indent)
 
 
 def _checkup(site: Project) -> Checkup:

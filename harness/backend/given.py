@@ -93,7 +93,8 @@ def _recognised(
     candidates: dict[str, list[str]] = {role: [] for role in HALVES if role not in named}
     if candidates and isinstance(backend, Recognising):
         for files in _apart(folder, backend, checkpoint):
-            roles = {file.name: backend.recognise(file, checkpoint, name.variant) for file in files}
+            free = [file for file in files if file.name not in named.values()]  # a named half is not the other one, too
+            roles = {file.name: backend.recognise(file, checkpoint, name.variant) for file in free}
             for role in [role for role, hits in candidates.items() if not hits]:
                 candidates[role] += [file for file, found in roles.items() if found == role]
     others = {file.name for file in _apart(folder, backend, checkpoint)[1]}
