@@ -117,9 +117,22 @@ def runner(target: str) -> None:
     """Build the runner, and print where it is; `runner` in parity.toml takes one that was built elsewhere."""
     from whisper_parity.backends.dla import native
 
-    for name in target.split(","):
-        with working(f"building the runner for {name}"):
-            path = native.runner(name)
+    _built("the runner", native.runner, target)
+
+
+@device.command()
+@click.option("--target", default="host", metavar="A,B", help="host, aarch64, android [host]")
+def program(target: str) -> None:
+    """Build parity-whisper, and print where it is; it reads the folder of `parity build --stages app`."""
+    from whisper_parity.backends.dla import native
+
+    _built("parity-whisper", native.app, target)
+
+
+def _built(what: str, build: Callable[[str], Path], targets: str) -> None:
+    for name in targets.split(","):
+        with working(f"building {what} for {name}"):
+            path = build(name)
         say(name, f"{path.stat().st_size} bytes", path)
 
 
