@@ -16,16 +16,15 @@ from whisper_parity.backends.app.running import Rules
 from whisper_parity.backends.dla import app_tables, native
 from whisper_parity.backends.dla.app_tables import Artifacts
 from whisper_parity.backends.dla.link.device import Facts
+from whisper_parity.backends.dla.sessions.resident import target_of
 from whisper_parity.backends.split.embedding import link_or_copy
 from whisper_parity.decode import policy
 from whisper_parity.decode.policy import Policy
-from whisper_parity.errors import UnavailableError
 from whisper_parity.model.dims import Dims
 
 TABLES = {"model": app_tables.MODEL, "mel_filters": app_tables.FILTERS, "vocabulary": app_tables.VOCABULARY}
 """Files that are written, by role."""
 HALVES = ("encoder", "decoder", "token_embedding")
-_TARGETS = {"aarch64": "aarch64", "arm64": "aarch64"}
 
 
 def write(parent: Artifact, out: Path) -> None:
@@ -99,12 +98,7 @@ def binary(facts: Facts | None) -> Path:
         UnavailableError: none can be built for its processor here.
         BuildError: it does not compile.
     """
-    if facts is None or facts.simulated:
+    if facts is None:
         return native.app()
-    if facts.system.startswith("Android"):
-        return native.app("android")
-    if facts.machine not in _TARGETS:
-        raise UnavailableError(
-            f"no parity-whisper for a {facts.machine!r} device", hint="Build one, and set program under [backends.app]"
-        )
-    return native.app(_TARGETS[facts.machine])
+    hint = "Build one, and set program under [backends.app]"
+    return native.app(target_of(facts, "parity-whisper", hint=hint))

@@ -6,19 +6,14 @@ from collections.abc import Callable, Sequence
 
 from whisper_parity.gate import measure
 from whisper_parity.gate.evidence import CellEvidence
-from whisper_parity.gate.rule import Measured, Rule, counted, number
+from whisper_parity.gate.rule import Measured, Rule, counted, worst_clip
 from whisper_parity.judge import program
 from whisper_parity.judge.tolerance import Tolerance
 
 
 def _features(name: str, pairs: Sequence[CellEvidence], _: Tolerance) -> Measured:
     """The worst clip of a program's own front end; features that cannot be compared keep no limit."""
-    values = {pair.clip: measure.features_snr_db(pair.row) if pair.row else None for pair in pairs}
-    unknown = tuple(clip for clip, value in values.items() if value is None)
-    if unknown or not values:
-        return Measured(None, f"not measured on {counted(len(unknown), 'clip')}" if unknown else "no clip", unknown)
-    ranked = sorted(values, key=lambda clip: values[clip] or 0.0)
-    return Measured(values[ranked[0]], f"{number(name, values[ranked[0]] or 0.0)} dB on {ranked[0]}", tuple(ranked[:5]))
+    return worst_clip(name, {pair.clip: measure.features_snr_db(pair.row) if pair.row else None for pair in pairs})
 
 
 def _program_faults(rung: str) -> Callable[[str, Sequence[CellEvidence], Tolerance], Measured]:

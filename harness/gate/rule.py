@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from whisper_parity.gate import measure
 from whisper_parity.gate.evidence import CellEvidence
 from whisper_parity.judge.tolerance import Tolerance
 
@@ -44,3 +45,20 @@ def counted(count: int, what: str) -> str:
     """A count in words: "1 clip", "3 clips", "2 edits of punctuation"."""
     head, _, rest = what.partition(" ")
     return f"{count} {what}" if count == 1 else f"{count} {head}s{' ' + rest if rest else ''}"
+
+
+def worst_clip(name: str, values: Mapping[str, float | None]) -> Measured:
+    """The worst clip of a figure; unknown when a clip lacks the figure.
+
+    Args:
+        name: of the figure.
+        values: by clip.
+    """
+    known = {clip: value for clip, value in values.items() if value is not None}
+    unknown = tuple(clip for clip in values if clip not in known)
+    if unknown or not known:
+        return Measured(None, f"not measured on {counted(len(unknown), 'clip')}" if unknown else "no clip", unknown)
+    ranked = sorted(known, key=lambda clip: measure.goodness(name, known[clip]))
+    worst = known[ranked[0]]
+    unit = {"kl_max": " nat", "top_movement": " logit"}.get(name, " dB")
+    return Measured(worst, f"{number(name, worst)}{unit} on {ranked[0]}", tuple(ranked[:5]))

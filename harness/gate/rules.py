@@ -17,7 +17,7 @@ from whisper_parity.gate import evidence, measure
 from whisper_parity.gate.evidence import CellEvidence, EdgeEvidence
 from whisper_parity.gate.program_rules import BEFORE, BEHIND
 from whisper_parity.gate.result import NO_RESULT, UNJUDGED, RuleResult
-from whisper_parity.gate.rule import Measured, Rule, counted, number
+from whisper_parity.gate.rule import Measured, Rule, counted, number, worst_clip
 from whisper_parity.judge import verdict
 from whisper_parity.judge.tolerance import MULTIPLES, Tolerance
 
@@ -147,14 +147,7 @@ def _result(
 def _worst_clip(name: str, pairs: Sequence[CellEvidence], _: Tolerance) -> Measured:
     """The worst clip of a figure; unknown when a clip lacks the figure."""
     figure = getattr(measure, name)
-    values = {pair.clip: figure(pair.comparison) for pair in pairs}
-    unknown = tuple(clip for clip, value in values.items() if value is None)
-    if unknown or not values:
-        return Measured(None, f"not measured on {counted(len(unknown), 'clip')}" if unknown else "no clip", unknown)
-    ranked = sorted(values, key=lambda clip: measure.goodness(name, values[clip]))
-    worst = values[ranked[0]]
-    unit = {"kl_max": " nat", "top_movement": " logit"}.get(name, " dB")
-    return Measured(worst, f"{number(name, worst)}{unit} on {ranked[0]}", tuple(ranked[:5]))
+    return worst_clip(name, {pair.clip: figure(pair.comparison) for pair in pairs})
 
 
 def _faults(_: str, pairs: Sequence[CellEvidence], tolerance: Tolerance) -> Measured:

@@ -332,15 +332,22 @@ def runner_for(device: Device, facts: Facts) -> Path:
     """
     if device.settings.runner:
         return Path(device.settings.runner)
+    return native.runner(target_of(facts, "runner", hint="Build one, and set runner under [backends.dla]"))
+
+
+def target_of(facts: Facts, what: str, *, hint: str) -> str:
+    """What is built for a device: a target of `native`.
+
+    Raises:
+        UnavailableError: nothing is built for its processor.
+    """
     if facts.simulated:
-        return native.runner("host")
+        return "host"
     if facts.system.startswith("Android"):
-        return native.runner("android")
+        return "android"
     if facts.machine not in _TARGETS:
-        raise UnavailableError(
-            f"no runner for a {facts.machine!r} device", hint="Build one, and set runner under [backends.dla]"
-        )
-    return native.runner(_TARGETS[facts.machine])
+        raise UnavailableError(f"no {what} for a {facts.machine!r} device", hint=hint)
+    return _TARGETS[facts.machine]
 
 
 def _describe(reply: ErrorReply) -> str:
