@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 from whisper_parity.backend.stage import Edge
 from whisper_parity.clips.clip import Clip
 from whisper_parity.compare import recorded
-from whisper_parity.compare.comparison import compare
 from whisper_parity.compare.finding import Finding, cut
 from whisper_parity.decode import policy
 from whisper_parity.errors import UnavailableError
@@ -99,7 +98,7 @@ def explained(bench: Bench, clip: Clip, spec: str, traces: Mapping[str, Trace], 
     result = Explanations(clip.name, spec, found, parts=parts, findings=_findings(evidence))
     before = [cause for item in found for cause in causes.outside(item, spec)]
     named = [*before, *program_parts.of_differences(evidence, found), *program_parts.of_rungs(evidence, said, parts)]
-    result = causes.named(result, named, diverged=_is_diverged(evidence, bench))
+    result = causes.named(result, named, diverged=_is_diverged(evidence))
     return replace(result, missing=tuple(dict.fromkeys(answers.missing)))
 
 
@@ -109,10 +108,8 @@ def _findings(evidence: Evidence) -> tuple[Finding, ...]:
     return (*evidence.check.findings, *of_edge)
 
 
-def _is_diverged(evidence: Evidence, bench: Bench) -> bool:
-    size = bench.plan.checkpoint.dims.vocabulary
-    compared = compare(evidence.reference, evidence.program, size, evidence.limits.max_tie_margin)
-    whole = program.laid_around(verdict.judge(compared, evidence.limits), evidence.check)
+def _is_diverged(evidence: Evidence) -> bool:
+    whole = program.laid_around(verdict.judge(evidence.compared, evidence.limits), evidence.check)
     return whole.outcome is Outcome.DIVERGED
 
 

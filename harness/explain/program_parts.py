@@ -10,7 +10,7 @@ from functools import cached_property
 from whisper_parity.backend.account import Account
 from whisper_parity.backend.stage import Edge
 from whisper_parity.compare import audit, prompting, tensor
-from whisper_parity.compare.comparison import compare
+from whisper_parity.compare.comparison import Comparison, compare
 from whisper_parity.compare.finding import Finding
 from whisper_parity.compare.front_end import FrontEndDiff
 from whisper_parity.explain import feeds, hypothesis
@@ -80,12 +80,16 @@ class Evidence:
         return (*self.windows[window][1], *((eot,) if is_ended else ()))
 
     @cached_property
+    def compared(self) -> Comparison:
+        """The program's trace against the reference's."""
+        return compare(self.reference, self.program, self.n_vocab, self.limits.max_tie_margin)
+
+    @cached_property
     def failing(self) -> str:
         """The first rung in front of the tokens that fails; "" where none does."""
         own = [rung.rung for rung in self.check.failing if rung.rung in program.BEFORE]
-        compared = compare(self.reference, self.program, self.n_vocab)
-        tensors = [rung.rung for rung in verdict.failing_tensors(compared, self.limits)]
-        broken = [compared.broken.tensor] if compared.broken else tensors
+        tensors = [rung.rung for rung in verdict.failing_tensors(self.compared, self.limits)]
+        broken = [self.compared.broken.tensor] if self.compared.broken else tensors
         return next(iter((*own, *broken)), "")
 
     def faults(self, rung: str) -> list[Finding]:
