@@ -18,6 +18,8 @@ class Clip:
     language: str | None = None
     """Whisper language code; None: the reference stage detects it."""
     tags: tuple[str, ...] = ()
+    listed_in: Path | None = None
+    """The set that it was taken from; None for one that was named by its file."""
 
 
 @dataclass(frozen=True, slots=True)

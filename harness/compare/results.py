@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
-from whisper_parity.compare import audit, boundaries, findings, languages, vocabularies
+from whisper_parity.clips import languages
+from whisper_parity.compare import audit, boundaries, findings, vocabularies
 from whisper_parity.compare.finding import Finding, finding, worst_first
 from whisper_parity.compare.normalise import compare_texts
 from whisper_parity.compare.readers import reading
