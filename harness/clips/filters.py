@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from whisper_parity.clips import languages, length, pieces
+from whisper_parity.clips.clip import Listing
 from whisper_parity.clips.sets.interface import Entry
 from whisper_parity.errors import AudioError, UsageError
 
@@ -19,8 +20,8 @@ class Named:
 
     name: str
     entry: Entry
-    listed_in: Path | None = None
-    """The set that it stands in."""
+    listing: Listing | None = None
+    """Where it stands in a set."""
 
 
 @dataclass(frozen=True, slots=True)

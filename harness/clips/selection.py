@@ -10,7 +10,7 @@ from pathlib import Path
 from whisper_parity import project
 from whisper_parity.clips import filters as filtering
 from whisper_parity.clips import pieces
-from whisper_parity.clips.clip import BadClip, Clip, ClipSet
+from whisper_parity.clips.clip import BadClip, Clip, ClipSet, Listing
 from whisper_parity.clips.filters import Filters, Named, Taken
 from whisper_parity.clips.naming import unique_names
 from whisper_parity.clips.sets import formats, manifest, sounds
@@ -41,21 +41,25 @@ class _Names:
 
     taken: set[str] = field(default_factory=set)
     bad: list[BadClip] = field(default_factory=list)
-    sounds: dict[object, str] = field(default_factory=dict)
 
     def named(self, entries: Iterator[Entry | BadClip], path: Path) -> Iterator[Named]:
-        """Entries with names of their own; what gives no clip, or has the name of another, goes to the bad ones."""
+        """Entries with names of their own; what gives no clip, or is named twice in its set, goes to the bad ones."""
+        own: set[str] = set()
         for entry in entries:
             if isinstance(entry, BadClip):
                 self._refuse(entry, path)
-            elif (name := self._free(entry)) is None:
+            elif (name := next((name for name in map(safe_name, entry.names) if name not in own), None)) is None:
                 self._refuse(BadClip(_line(entry.where), _twice(entry)), path)
             else:
-                self.taken.add(name)
-                yield Named(name, entry, path)
+                own.add(name)
+                called = self._free(name, path)
+                self.taken.add(called)
+                yield Named(called, entry, Listing(path, name))
 
-    def _free(self, entry: Entry) -> str | None:
-        return next((name for name in map(safe_name, entry.names) if name not in self.taken), None)
+    def _free(self, name: str, path: Path) -> str:
+        """A name that no clip of another set has, with as much of the set's path in front as that takes."""
+        longer = (safe_name("/".join((*path.parts[-depth:], name))) for depth in range(1, len(path.parts) + 1))
+        return next(free for free in (name, *longer) if free not in self.taken)
 
     def _refuse(self, bad: BadClip, path: Path) -> None:
         """Rows are told apart by their names: the second set's line 3 gets the set's name in front."""
@@ -193,7 +197,7 @@ def _clip(one: Named, language: str | None, cache: Path, names: _Names) -> Clip 
     except InputError as error:
         names.bad.append(BadClip(one.name, str(error)))
         return None
-    return Clip(one.name, path, entry.text, filtering.language_of(entry, language), entry.tags, one.listed_in)
+    return Clip(one.name, path, entry.text, filtering.language_of(entry, language), entry.tags, one.listing)
 
 
 def _line(where: str) -> str:

@@ -175,13 +175,14 @@ def _reproduce(plan: Plan, cell: Cell) -> str:
     stages = [cell.stage.spec]
     while (parent := plan.stage(stages[0]).parent) is not None:
         stages.insert(0, parent)
-    listed = cell.clip.listed_in if cell.clip.listed_in != EMBEDDED else None
-    return options.command(replace(plan.options, manifest=listed), _named(plan, cell.clip), stages)
+    listing = cell.clip.listing
+    manifest = listing.path if listing and listing.path != EMBEDDED else None
+    return options.command(replace(plan.options, manifest=manifest), _named(plan, cell.clip), stages)
 
 
 def _named(plan: Plan, clip: Clip) -> str:
     """A clip as a user types it: by its name in its set, else by its path (from the project's folder)."""
-    if clip.listed_in is not None:
-        return clip.name
+    if clip.listing is not None:
+        return clip.listing.name
     folder = plan.project.folder
     return str(clip.path.relative_to(folder) if clip.path.is_relative_to(folder) else clip.path)
