@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from whisper_parity import project
+from whisper_parity.clips import fetching, pieces
 from whisper_parity.clips import filters as filtering
-from whisper_parity.clips import pieces
 from whisper_parity.clips.clip import BadClip, Clip, ClipSet, Listing
 from whisper_parity.clips.filters import Filters, Named, Taken
 from whisper_parity.clips.naming import unique_names
@@ -22,6 +22,8 @@ from whisper_parity.system.files import exists, safe_name
 
 EMBEDDED = project.packaged("clips", "manifest.jsonl")
 DEFAULT_TAG = "default"
+FETCHED = "fetched"
+"""The word for what `parity fetch` got."""
 
 
 @dataclass(slots=True)
@@ -95,8 +97,8 @@ def select(
         UnavailableError: a set needs a package that is not installed.
     """
     reading, names, taken = Reading(tuple(roots)), _Names(), Taken()
-    found = _found(words, listing or EMBEDDED, reading, names)
     folder = cache or project.cache()
+    found = _found(words, listing or EMBEDDED, reading, names, folder)
     chosen = filtering.applied(filters, _in_order(found, reading, names), language, folder, taken)
     clips = tuple(clip for one in chosen if (clip := _clip(one, language, folder, names)))
     names.bad += [BadClip(*failed) for failed in taken.failed]
@@ -105,7 +107,8 @@ def select(
     return ClipSet(clips, tuple(names.bad), tuple(dict.fromkeys((*reading.notes, *taken.note(filters)))))
 
 
-def _found(words: Sequence[str], listing: Path, reading: Reading, names: _Names) -> _Found:
+def _found(words: Sequence[str], listing: Path, reading: Reading, names: _Names, cache: Path) -> _Found:
+    words = [str(fetching.manifest_of(cache)) if word == FETCHED else word for word in words]
     needs_listing = any(not exists(Path(word)) for word in words)
     everything = list(names.named(_entries(listing, reading), listing)) if needs_listing else []
     found = _Found()
