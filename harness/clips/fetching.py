@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from whisper_parity import project
 from whisper_parity.errors import AudioError, OutputError, ParityError, UnavailableError, UsageError, first_line
 from whisper_parity.system import closeness, inputs
 from whisper_parity.system.files import file_sha256, replacing, write_text
@@ -19,8 +20,8 @@ from whisper_parity.system.machine import require_extra
 FOLDER, MANIFEST = "fetched", "manifest.jsonl"
 EXTRA, PACKAGE = "fetch", "pooch"
 TIMEOUT_S = 30.0
-OPENAI = "https://raw.githubusercontent.com/openai/whisper/c0d2f624c09dc18e709e37c2ad90c039a4eb72a2/tests"
-PORT = "https://raw.githubusercontent.com/superLin006/MTK_model_zoo/942c4fbc/whisper/mtk/test_data"
+LIST = project.packaged("public_clips.json")
+"""Of openai-whisper's own tests, and of the port to an NPU that this project began with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,26 +36,9 @@ class PublicClip:
     """What is said, where it is known from elsewhere than a recogniser."""
 
 
-PUBLIC = (
-    PublicClip(
-        "jfk.flac", f"{OPENAI}/jfk.flac", "63a4b1e4c1dc655ac70961ffbf518acd249df237e5a0152faae9a4a836949715", "en",
-        "And so, my fellow Americans: ask not what your country can do for you, ask what you can do for your country.",
-    ),
-    PublicClip(
-        "test_en.wav", f"{PORT}/test_en.wav", "799f78ed4beb4de7ceae3a809262d4ce242394342ccd1d58cef7d49dbc2def46", "en",
-    ),
-    PublicClip(
-        "test_zh.wav", f"{PORT}/test_zh.wav", "668bf8df51a10027b84d5d8816a1ce11ae93545538dc05cfe2aa6811d399c250", "zh",
-    ),
-    PublicClip(
-        "test_en_p1.wav", f"{PORT}/test_en_p1.wav", "9a92b2e33a6efc16e5c9eff5f7053f6e734cdc8aa60606ca68947da269387dca",
-        "en",
-    ),
-    PublicClip(
-        "test_ja.wav", f"{PORT}/test_ja.wav", "4df25c197ec075fc9fe24fdb04ad997b2ba8dc572601d30ccd683d22bb2c8d23", "ja",
-    ),
-)  # fmt: skip
-"""Of openai-whisper's own tests, and of the port to an NPU that this project began with."""
+def public() -> tuple[PublicClip, ...]:
+    """Every clip that can be fetched."""
+    return tuple(PublicClip(**fields) for fields in json.loads(LIST.read_text("utf-8")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +69,12 @@ def chosen(names: Sequence[str]) -> tuple[PublicClip, ...]:
     Raises:
         UsageError: a name that no clip has.
     """
-    by_name = {name: clip for clip in PUBLIC for name in (clip.file, Path(clip.file).stem)}
+    by_name = {name: clip for clip in public() for name in (clip.file, Path(clip.file).stem)}
     for name in names:
         if name not in by_name:
-            hint = closeness.hint(name, by_name, f"There are {closeness.listed(clip.file for clip in PUBLIC)}")
+            hint = closeness.hint(name, by_name, f"There are {closeness.listed(clip.file for clip in public())}")
             raise UsageError(f"no public clip called {name!r:.60}", hint=hint)
-    return tuple(dict.fromkeys(by_name[name] for name in names)) if names else PUBLIC
+    return tuple(dict.fromkeys(by_name[name] for name in names)) if names else public()
 
 
 def fetch(clips: Sequence[PublicClip], cache: Path, source: Path | None = None) -> Iterator[Fetched]:
@@ -175,7 +159,7 @@ def _write_manifest(folder: Path) -> None:
     """The set of all that is there."""
     lines = [
         json.dumps({"audio_filepath": clip.file, "lang": clip.language, "text": clip.text}, ensure_ascii=False)
-        for clip in PUBLIC
+        for clip in public()
         if _is_whole(clip, folder / clip.file)
     ]
     write_text(folder / MANIFEST, "".join(f"{line}\n" for line in lines))

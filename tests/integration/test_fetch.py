@@ -55,7 +55,7 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[
             },
             "nobody": dataclasses.replace(clip, file="nobody.wav", url=f"{dead}/nobody.wav"),
         }
-        monkeypatch.setattr(fetching, "PUBLIC", tuple(clips.values()))
+        monkeypatch.setattr(fetching, "public", lambda: tuple(clips.values()))
         yield clips
     server.shutdown()
     server.server_close()
@@ -111,7 +111,7 @@ def test_clips_come_from_a_folder(parity, tmp_path, monkeypatch):
         PublicClip("bad.wav", "http://x/bad.wav", "0" * 64, "en"),
         PublicClip("none.wav", "http://x/none.wav", "1" * 64, "en"),
     )  # fmt: skip
-    monkeypatch.setattr(fetching, "PUBLIC", clips)
+    monkeypatch.setattr(fetching, "public", lambda: clips)
     (folder / "bad.wav").write_bytes(b"RIFF")
     cache = tmp_path / "cache"
     result = parity("fetch", "--from", folder, "--cache", cache)
@@ -128,7 +128,7 @@ def test_a_damaged_clip_is_fetched_again(parity, tmp_path, monkeypatch):
     """By its hash."""
     good = sound.write_wav(tmp_path / "good.wav", sound.warble(0.5))
     clip = PublicClip("good.wav", "http://x/good.wav", hashlib.sha256(good.read_bytes()).hexdigest(), "en")
-    monkeypatch.setattr(fetching, "PUBLIC", (clip,))
+    monkeypatch.setattr(fetching, "public", lambda: (clip,))
     parity("fetch", "--from", tmp_path, "--cache", tmp_path / "cache")
     kept = tmp_path / "cache" / "fetched" / "good.wav"
     kept.write_bytes(kept.read_bytes()[:-10])
@@ -152,7 +152,7 @@ def test_fetched_before_anything_was_says_how(tmp_path):
 
 def test_the_published_hashes_are_those_of_the_real_clips(shared_folder):
     """The files beside this project, as far as they lie there."""
-    for clip in fetching.PUBLIC:
+    for clip in fetching.public():
         places = [shared_folder / name / clip.file for name in ("audio", "clips")]
         (file,) = [place for place in places if place.is_file()]
         assert hashlib.sha256(file.read_bytes()).hexdigest() == clip.sha256
