@@ -13,6 +13,7 @@ from whisper_parity.compare.finding import cut
 from whisper_parity.compare.sets import PairedClip, SetComparison
 from whisper_parity.compare.text import EDIT_CLASSES, ErrorCounts
 from whisper_parity.gate.result import Statistic
+from whisper_parity.report import gated
 from whisper_parity.report.numbers import UNKNOWN
 from whisper_parity.system import terminal
 
@@ -20,7 +21,6 @@ LONGEST = 200
 """Characters of a text."""
 NAMED = 5
 """Ids that a line lists."""
-PERCENT = ("wer", "cer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,18 +93,8 @@ def _against_truth(compared: SetComparison, statistics: Sequence[Statistic]) -> 
     yield f"against the truth{of}: reference {metric} {_counted(text.total(ours for _, _, ours in judged))}"
     yield f"against the truth{of}: candidate {metric} {_counted(text.total(theirs for _, theirs, _ in judged))}"
     for one in statistics:
-        yield f"  {one.name}: {_value(one)}; {one.note}"
-
-
-def _value(statistic: Statistic) -> str:
-    if statistic.value is None:
-        return UNKNOWN
-    is_rate = statistic.name.startswith(PERCENT) or statistic.name.endswith("_rate")
-    form = "{:.2%}" if is_rate or "smallest" in statistic.name else "{:.4g}"
-    interval = ""
-    if statistic.low is not None and statistic.high is not None:
-        interval = f" [{form.format(statistic.low)}, {form.format(statistic.high)}]"
-    return form.format(statistic.value) + interval
+        name = gated.FIGURES.get(one.name.replace("cer", "wer"), one.name)
+        yield f"  {name}: {gated.figure(one)} ({one.note})"
 
 
 def _worst(clip: PairedClip) -> Iterator[str]:
