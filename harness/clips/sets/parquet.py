@@ -79,7 +79,7 @@ def _rows(opened: Any, file: Path, column: str, group: int, start: int) -> Itera
     for i, fields in enumerate(columns.rows(table, simple)):
         yield Row(
             fields,
-            names[i].as_py(),
+            columns.name(names[i]),
             partial(_content, file, status.st_mtime_ns, column, group, i) if holds else None,
             (str(file), status.st_size, status.st_mtime_ns, start + i),
             f"{file}:{start + i}",
@@ -89,8 +89,8 @@ def _rows(opened: Any, file: Path, column: str, group: int, start: int) -> Itera
 def _holds_sounds(group: Any, column: str) -> bool:
     """Whether a group of rows has any sound in it, and not paths alone."""
     parts = (group.column(i) for i in range(group.num_columns))
-    sounds = next(part for part in parts if part.path_in_schema == f"{column}.bytes")
-    counted = sounds.statistics
+    sounds = next((part for part in parts if part.path_in_schema == f"{column}.bytes"), None)
+    counted = sounds.statistics if sounds is not None else None
     return counted is None or not counted.has_null_count or counted.null_count < group.num_rows
 
 
