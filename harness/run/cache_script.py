@@ -7,6 +7,7 @@ get wrong depends on what is said.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,8 +87,16 @@ def observe(stepper: Slotted, material: Material, slots: int = 0) -> Observed:
     return Observed(rows, tuple(written), cross, refused, error)
 
 
-def first_rows(stepper: Slotted, material: Material) -> Iterator[Float32]:
-    """The rows of the first part alone, [n_vocab] each."""
+def rows(stepper: Slotted, material: Material) -> Iterator[tuple[str, int, Float32]]:
+    """(part, step, row [n_vocab]) as the script goes on, to its end or to the decoder's; its limit is not tried."""
+    with suppress(ParityError):
+        for name, part in {"first": first, **PARTS}.items():
+            for step, row in enumerate(part(stepper, material)):
+                yield name, step, row
+
+
+def first(stepper: Slotted, material: Material) -> Iterator[Float32]:
+    """The rows of the first part, [n_vocab] each."""
     return _first(stepper, material, [])
 
 
