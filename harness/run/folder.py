@@ -12,6 +12,7 @@ from whisper_parity.errors import RecordError
 from whisper_parity.system import closeness
 
 REPORT = "report.json"
+JOURNAL = "journal.jsonl"
 RESULTS = (".json", ".jsonl", ".txt", ".srt", ".vtt", ".csv", ".tsv")
 """Suffixes of files that somebody means by a result, and no run."""
 TRACE_SUFFIX = ".safetensors"
@@ -77,6 +78,11 @@ class RunFolder:
     def options(self) -> Path:
         """What the run was asked for."""
         return self.path / "options.json"
+
+    @property
+    def journal(self) -> Path:
+        """What it has finished, line by line."""
+        return self.path / JOURNAL
 
     @property
     def conditions(self) -> Path:
