@@ -29,6 +29,7 @@ from whisper_parity.pytest_request import MARKER, named_file
 from whisper_parity.run import collect, order, placement
 from whisper_parity.run import options as run_options
 from whisper_parity.run import plan as plans
+from whisper_parity.run.batches import batches
 from whisper_parity.run.cell import Cell
 from whisper_parity.run.options import OPTIONS, RunOptions
 from whisper_parity.run.plan import Plan
@@ -82,11 +83,13 @@ class ParityFile(pytest.File):
             stages, selected = run_of(self.config).selection()
         except ParityError as error:
             raise self.CollectError(str(error)) from error
-        for stage in stages:
-            for clip in selected.clips:
-                yield CellItem.from_parent(self, name=f"{stage.spec}-{clip.name}", cell=Cell(stage, clip))
-            if selected.clips:
-                yield OrderItem.from_parent(self, name=f"state-{stage.spec}", stage=stage)
+        shares = batches(selected.clips)
+        for batch in shares:
+            for stage in stages:
+                for clip in batch:
+                    yield CellItem.from_parent(self, name=f"{stage.spec}-{clip.name}", cell=Cell(stage, clip))
+                if batch == shares[-1]:
+                    yield OrderItem.from_parent(self, name=f"state-{stage.spec}", stage=stage)
         for bad in selected.bad:
             yield BadClipItem.from_parent(self, name=f"manifest-{bad.name}", bad=bad)
 
@@ -150,7 +153,7 @@ class OrderItem(_Item):
         plan, checks = self.run.plan, self.run.schedule.order_checks(self.stage)
         bad = [order.describe(check) for check in checks if check.exit_code]
         if plan.options.require_placement:
-            info = collect.stage_info(plan, self.stage)
+            info = collect.stage_info(self.run.schedule.journal, self.stage)
             bad += [f"placement required: {line}" for line in placement.misplaced([info])]
         if bad:
             pytest.fail("\n".join(map(printable, bad)), pytrace=False)

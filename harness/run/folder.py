@@ -114,18 +114,6 @@ class RunFolder:
         """Folder of its traces."""
         return self.path / "traces"
 
-    def row(self, clip: str, stage: str) -> Path:
-        """One judged cell."""
-        return self.path / "rows" / f"{_cell(clip, stage)}.json"
-
-    def clips(self) -> list[str]:
-        """Names of its clips, by the names of its files."""
-        return list(dict.fromkeys(path.stem.rpartition("--")[0] for path in self.rows()))
-
-    def rows(self) -> Iterator[Path]:
-        """All judged cells, by name."""
-        return iter(sorted((self.path / "rows").glob("*.json")))
-
     def trace(self, clip: str, stage: str) -> Path:
         """What a stage did with a clip."""
         return self.traces / f"{_cell(clip, stage)}{TRACE_SUFFIX}"
@@ -133,18 +121,6 @@ class RunFolder:
     def lock(self, clip: str, stage: str) -> Path:
         """Held while a cell is recorded: two processes never record the same one."""
         return self.path / ".locks" / _cell(clip, stage)
-
-    def stage(self, stage: str) -> Path:
-        """A stage's artifact and where it came from."""
-        return self.path / "stages" / f"{_slug(stage)}.json"
-
-    def order(self, stage: str) -> Path:
-        """A stage's checks of state and order."""
-        return self.path / "states" / f"{_slug(stage)}.json"
-
-    def placement(self, stage: str) -> Path:
-        """Where a stage really ran."""
-        return self.path / "placement" / f"{_slug(stage)}.json"
 
     def explanation(self, clip: str, stage: str) -> Path:
         """What was found about the differences of a cell."""

@@ -85,6 +85,11 @@ class _Index:
     """Behind the last line that is whole [bytes]."""
     lines: int = 0
 
+    def add(self, record: tuple[str, Key], length: int) -> None:
+        """A line that follows."""
+        self.places[record] = (self.end, length)
+        self.end, self.lines = self.end + length, self.lines + 1
+
 
 class Journal:
     """What a run has finished, in its folder; safe to use from several threads and processes."""
@@ -138,9 +143,22 @@ class Journal:
             except OSError:
                 os.ftruncate(file, start)
                 raise
+            if start == self._index.end:
+                self._index.add((record.kind, record.key), len(line))
             self._pending += 1
             if self._pending >= GROUP or time.monotonic() - self._synced >= GROUP_S:
                 self._sync(file)
+
+    def note(self, kind: str, key: str, value: object) -> None:
+        """Append a dataclass, unless that is what the journal says already.
+
+        Raises:
+            OutputError: as of `append`.
+            RecordError: as of `find`.
+        """
+        record = Record.of(kind, (key,), value)
+        if self.find(kind, key) != record:
+            self.append(record)
 
     def records(self, kind: str = "") -> Iterator[Record]:
         """The last record of each key, read as it is asked for; of one kind, or of all for "".
@@ -230,9 +248,9 @@ class Journal:
         """
         if inputs.require_regular(self.path, MAX_BYTES, RecordError) < self._index.end:
             self._index = _Index()  # it was cut by somebody
-        index, bad, offset = self._index, "", self._index.end
+        index, bad = self._index, ""
         with self.path.open("rb") as file:
-            file.seek(offset)
+            file.seek(index.end)
             for number, line in enumerate(_lines(file.fileno()), index.lines + 1):
                 reason, key = _checked(line)
                 if reason:
@@ -240,9 +258,7 @@ class Journal:
                 elif bad:
                     raise RecordError(f"{self.path}: {bad}, and good lines follow it", hint=_HINT)
                 else:
-                    index.places[key] = (offset, len(line))
-                    index.end, index.lines = offset + len(line), number
-                offset += len(line)
+                    index.add(key, len(line))
 
     def _at(self, place: tuple[int, int]) -> Record:
         offset, length = place

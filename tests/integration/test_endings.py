@@ -46,7 +46,8 @@ def started(tmp_path: Path, cache_dir: Path, scripted_checkpoint: Path):
         )
         try:
             deadline = time.monotonic() + 60
-            while not list(tmp_path.glob("reports/*/rows/*.json")) and time.monotonic() < deadline:
+            while not any('"cell"' in path.read_text("utf-8") for path in tmp_path.glob("reports/*/journal.jsonl")):
+                assert time.monotonic() < deadline
                 time.sleep(0.01)
             yield process
         finally:
