@@ -26,11 +26,12 @@ from whisper_parity.gate.judging import Judgement
 from whisper_parity.judge.verdict import Outcome
 from whisper_parity.project import Project
 from whisper_parity.pytest_request import MARKER, named_file
-from whisper_parity.run import collect, order, placement
+from whisper_parity.run import collect, order, owner, placement
 from whisper_parity.run import options as run_options
 from whisper_parity.run import plan as plans
 from whisper_parity.run.batches import batches
 from whisper_parity.run.cell import Cell
+from whisper_parity.run.folder import RunFolder
 from whisper_parity.run.options import OPTIONS, RunOptions
 from whisper_parity.run.plan import Plan
 from whisper_parity.run.report import Report
@@ -183,6 +184,7 @@ class ParityRun:
         self._stack = ExitStack()
         self._cells: dict[tuple[str, str], None] = {}
         self._ran = False
+        self._is_owned = False
         self._report: Report | None = None
         self._judgement: Judgement | None = None
         self._nothing = ""
@@ -237,6 +239,10 @@ class ParityRun:
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         """Under pytest-xdist: workers write into the controller's run."""
+        if not self._is_owned:
+            folder = RunFolder(self.options.report_dir / str(self.options.run_id))
+            _usable(lambda: self._stack.enter_context(owner.owned(folder)))
+            self._is_owned = True
         node.workerinput["parity_run_id"] = self.options.run_id
 
     def pytest_report_header(self) -> str:

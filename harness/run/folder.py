@@ -85,6 +85,11 @@ class RunFolder:
         return self.path / JOURNAL
 
     @property
+    def owner(self) -> Path:
+        """Held by the process that works on the run."""
+        return self.path / ".locks" / "owner"
+
+    @property
     def conditions(self) -> Path:
         """What its numbers depend on."""
         return self.path / "run.json"

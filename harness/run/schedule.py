@@ -7,14 +7,14 @@ that of a batch where they are many. What the journal has of an earlier part of 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Protocol, TypeVar
 
 from whisper_parity.backend.stage import Stage
 from whisper_parity.clips.clip import Clip
 from whisper_parity.errors import OutputError, ParityError, first_line
 from whisper_parity.run import cell as cells
-from whisper_parity.run import conditions, lanes, order_checks
+from whisper_parity.run import conditions, lanes, order_checks, owner
 from whisper_parity.run.cell import Cell
 from whisper_parity.run.finished import FinishedCells
 from whisper_parity.run.journal import Journal
@@ -86,6 +86,8 @@ class Schedule:
         """
         self.plan = plan
         self.journal = journal
+        self.remarks: tuple[str, ...] = ()
+        """What an earlier process left unfinished in the run, in words."""
         self._batches = plan.batches
         self._batch_of = {clip.name: number for number, batch in enumerate(self._batches) for clip in batch}
         self._shares: dict[tuple[str, int], list[Cell]] = {}
@@ -263,17 +265,30 @@ def opened(plan: Plan, selection: Sequence[Cell] | None = None, *, alone: bool =
         alone: see `Schedule`.
 
     Raises:
-        UsageError: a run of this name was made under other conditions.
+        UsageError: a run of this name was made under other conditions, or another process works on it.
         RecordError: its journal is damaged.
     """
-    conditions.bind(plan)
-    remember(plan)
-    with cache.in_use(plan.options.cache), Journal.open(plan.folder) as journal:
+    with (
+        owner.owned(plan.folder.without_links()) if alone else nullcontext("") as taken_over,
+        cache.in_use(plan.options.cache),
+        _bound(plan) as journal,
+    ):
         if plan.checkpoint.path.is_relative_to(plan.options.cache):
             cache.touch(plan.checkpoint.path)
         schedule = Schedule(plan, journal, selection, alone=alone)
+        cut = f"the last line of {plan.folder.journal.name} was cut off: its work is done again"
+        schedule.remarks = tuple(filter(None, (taken_over, cut if journal.dropped else "")))
         try:
             yield schedule
         finally:
             schedule.close()
     cache.prune(plan.options.cache, plan.options.cache_bytes)
+
+
+@contextmanager
+def _bound(plan: Plan) -> Iterator[Journal]:
+    """The journal of a run whose folder is bound to a plan."""
+    conditions.bind(plan)
+    remember(plan)
+    with Journal.open(plan.folder) as journal:
+        yield journal

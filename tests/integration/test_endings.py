@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -64,9 +65,10 @@ def test_an_interrupted_run_says_how_to_go_on(started, tmp_path: Path, number: s
         process.send_signal(number)
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == code, stderr
-    (line,) = besides_progress(stderr)
+    done, line = besides_progress(stderr)
     (run,) = (tmp_path / "reports").iterdir()
-    assert line.startswith("parity: interrupted; go on with `parity run ")
+    assert re.fullmatch(rf"parity: interrupted: [1-9][0-9]? of {2 * CLIPS} cells done", done)
+    assert line.startswith("parity: go on with `parity run ")
     assert line.endswith(f" --run-id {run.name}`: what is recorded is kept")
     traces = {path: path.stat().st_mtime_ns for path in run.glob("traces/*")}
     words = shlex.split(line.split("`")[1])[1:]
