@@ -1,22 +1,30 @@
-"""The flow of a run, whoever drives it: record a cell, then judge it; stage by stage, so that a model opens once."""
+"""The flow of a run, whoever drives it: record a cell, judge it, write it down.
+
+Batch by batch of clips, and in a batch stage by stage: a model opens once where clips are few, and what a run holds is
+that of a batch where they are many. What the journal has of an earlier part of the run is not done again.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Protocol, TypeVar
 
 from whisper_parity.backend.stage import Stage
+from whisper_parity.clips.clip import Clip
 from whisper_parity.errors import OutputError, ParityError, first_line
 from whisper_parity.run import cell as cells
-from whisper_parity.run import conditions, lanes, order_checks
+from whisper_parity.run import conditions, lanes, order_checks, owner
 from whisper_parity.run.cell import Cell
+from whisper_parity.run.finished import FinishedCells
+from whisper_parity.run.journal import Journal
 from whisper_parity.run.lanes import Lanes
 from whisper_parity.run.plan import Plan, remember
 from whisper_parity.run.report import OrderCheck, Row
+from whisper_parity.run.retention import Retention
 from whisper_parity.run.sessions import Sessions
 from whisper_parity.run.traces import Traces
-from whisper_parity.system import cache, serial
+from whisper_parity.system import cache
 from whisper_parity.system.activity import Kind, step
 from whisper_parity.system.crash import reported
 from whisper_parity.system.threads import side_by_side
@@ -58,53 +66,89 @@ class SideBySide:
 
 
 def every_cell(plan: Plan) -> tuple[Cell, ...]:
-    """All cells of a plan, stage by stage."""
-    return tuple(Cell(stage, clip) for stage in plan.stages for clip in plan.clips)
+    """All cells of a plan in the order in which they run: batch by batch, stage by stage."""
+    return tuple(Cell(stage, clip) for batch in plan.batches for stage in plan.stages for clip in batch)
 
 
 class Schedule:
     """A running plan: gives the judged row of each cell, and the checks of each stage."""
 
-    def __init__(self, plan: Plan, selection: Sequence[Cell] | None = None, *, alone: bool = True) -> None:
+    def __init__(
+        self, plan: Plan, journal: Journal, selection: Sequence[Cell] | None = None, *, alone: bool = True
+    ) -> None:
         """Take what is to be run.
 
         Args:
             plan: the run.
+            journal: of the run.
             selection: the cells that will be asked for; None for all of them.
             alone: whether no other process works on the same run; several devices share out clips only then.
         """
         self.plan = plan
-        self.sessions = Sessions(plan)
-        self.traces = Traces(plan, self.sessions)
-        self._selection = every_cell(plan) if selection is None else tuple(selection)
+        self.journal = journal
+        self.remarks: tuple[str, ...] = ()
+        """What an earlier process left unfinished in the run, in words."""
+        self._batches = plan.batches
+        self._batch_of = {clip.name: number for number, batch in enumerate(self._batches) for clip in batch}
+        self._shares: dict[tuple[str, int], list[Cell]] = {}
+        for cell in every_cell(plan) if selection is None else selection:
+            self._shares.setdefault((cell.stage.spec, self._batch_of[cell.clip.name]), []).append(cell)
         self._alone = alone
+        self._begin_batch(0)
+        self._begin_sessions()
+        is_ahead = alone and len(self._batches) == 1
+        self._lanes = Lanes(self._record_ahead, lanes.width(plan.threads) - 1 if is_ahead else 0)
+
+    def _begin_sessions(self) -> None:
+        self.sessions = Sessions(self.plan, self.journal, comes_back=len(self._batches) > 1)
+        self.traces = Traces(self.plan, self.sessions)
+        self.finished = FinishedCells(self.plan, self.traces, self.journal)
+        self.traces.batch = self._batch
+
+    def _begin_batch(self, number: int) -> None:
+        """Forget what was known of the cells of another batch."""
+        self._number = number
+        self._batch: Sequence[Clip] = self._batches[number] if self._batches else ()
+        self._work: dict[str, list[Cell]] = {}
         self._recorded: set[tuple[str, str]] = set()
         self._failed: dict[tuple[str, str], ParityError] = {}
         self._met: set[str] = set()
-        self._lanes = Lanes(self._record_ahead, lanes.width(plan.threads) - 1 if alone else 0)
 
     def close(self) -> None:
-        """Free the open stage, and end what works ahead."""
+        """Free what is open, and end what works ahead."""
         self._lanes.close()
         self.sessions.close()
 
     def rows(self, advance: Callable[[str], None]) -> Iterator[Row]:
-        """Every selected cell, judged, and the checks of its stage behind the last one.
+        """Every selected cell, judged, batch by batch; in the last one the checks of each stage behind its last cell.
 
         Args:
             advance: called with what is being worked on.
         """
-        for stage in self.plan.stages:
-            work = self._cells(stage)
-            for cell in work:
-                advance(str(cell))
-                yield self.row(cell)
-            if work:
-                advance(f"{stage.spec} · all clips")
-                self.order_checks(stage)
+        kept = Retention(self.plan.keeps, self.plan.folder, self.plan.stages)
+        last = dict(sorted(self._shares))
+        for number in range(len(self._batches)):
+            for stage in self.plan.stages:
+                for cell in self._cells(stage, number):
+                    advance(str(cell))
+                    row = self.row(cell)
+                    kept.add(row)
+                    yield row
+                if last.get(stage.spec) == number:
+                    advance(f"{stage.spec} · all clips")
+                    self.order_checks(stage)
+            kept.drop()
 
     def row(self, cell: Cell) -> Row:
-        """Record a cell, judge it, and write the row down; errors become verdicts, other cells go on."""
+        """Record a cell, judge it, and write the row down; errors become verdicts, other cells go on.
+
+        One that an earlier part of the run has finished is read from the journal.
+        """
+        if (number := self._batch_of[cell.clip.name]) != self._number:
+            self._begin_batch(number)
+            self.traces.batch = self._batch
+        if row := self.finished.find(cell):
+            return row
         self._record(cell)
         try:
             if error := self._failed.get(cell.key):
@@ -113,16 +157,24 @@ class Schedule:
                 row = cells.judged(self.plan, cell, self.traces)
         except ParityError as error:
             row = cells.of_error(self.plan, cell, error)
-        serial.write(self.plan.folder.row(*cell.key), row)
+        self.finished.add(cell, row)
         return row
 
     def order_checks(self, stage: Stage) -> tuple[OrderCheck, ...]:
         """Whether a stage's results depend on what ran before; asked once its cells have run."""
         with step(Kind.STATE, "state check"):
-            return order_checks.of_stage(self.plan, self.sessions, self.traces, stage)
+            return order_checks.of_stage(self.plan, self.sessions, self.traces, stage, self.journal)
 
-    def _cells(self, stage: Stage) -> list[Cell]:
-        return [cell for cell in self._selection if cell.stage == stage]
+    def _cells(self, stage: Stage, number: int) -> list[Cell]:
+        """The selected cells of a stage in a batch."""
+        return self._shares.get((stage.spec, number), [])
+
+    def _left(self, stage: Stage) -> list[Cell]:
+        """Those of the present batch that no earlier part of the run has finished."""
+        if stage.spec not in self._work:
+            cells_of_stage = self._cells(stage, self._number)
+            self._work[stage.spec] = [cell for cell in cells_of_stage if self.finished.find(cell) is None]
+        return self._work[stage.spec]
 
     def _executor(self, stage: Stage) -> Executor:
         width = self.plan.backends.width(stage.spec) if self._alone else 1
@@ -134,7 +186,7 @@ class Schedule:
         if cell.stage.spec not in self._met:
             self._begin(cell.stage)
         executor = self._executor(cell.stage)
-        work = self._cells(cell.stage) if executor.ahead else [cell]
+        work = self._left(cell.stage) if executor.ahead else [cell]
         if executor.ahead:
             self._record_references(cell.stage, work)
             self.sessions.prepare(cell.stage.spec)
@@ -161,16 +213,15 @@ class Schedule:
         return [
             later
             for later in self.plan.stages[here + 1 :]
-            if self._cells(later) and (languages if later.root is None else later.root in specs[:here])
+            if self._left(later) and (languages if later.root is None else later.root in specs[:here])
         ]
 
     def _record_ahead(self, stage: Stage) -> None:
         """Record a stage's cells, up to the first that fails, and its checks; in a process of its own."""
-        self.sessions = Sessions(self.plan)
-        self.traces = Traces(self.plan, self.sessions)
+        self._begin_sessions()
         self._lanes = Lanes(self._record_ahead, 0)
         try:
-            for cell in self._cells(stage):
+            for cell in self._left(stage):
                 self._record(cell)
                 if cell.key in self._failed:
                     return
@@ -214,16 +265,30 @@ def opened(plan: Plan, selection: Sequence[Cell] | None = None, *, alone: bool =
         alone: see `Schedule`.
 
     Raises:
-        UsageError: a run of this name was made under other conditions.
+        UsageError: a run of this name was made under other conditions, or another process works on it.
+        RecordError: its journal is damaged.
     """
-    conditions.bind(plan)
-    remember(plan)
-    with cache.in_use(plan.options.cache):
+    with (
+        owner.owned(plan.folder.without_links()) if alone else nullcontext("") as taken_over,
+        cache.in_use(plan.options.cache),
+        _bound(plan) as journal,
+    ):
         if plan.checkpoint.path.is_relative_to(plan.options.cache):
             cache.touch(plan.checkpoint.path)
-        schedule = Schedule(plan, selection, alone=alone)
+        schedule = Schedule(plan, journal, selection, alone=alone)
+        cut = f"the last line of {plan.folder.journal.name} was cut off: its work is done again"
+        schedule.remarks = tuple(filter(None, (taken_over, cut if journal.dropped else "")))
         try:
             yield schedule
         finally:
             schedule.close()
     cache.prune(plan.options.cache, plan.options.cache_bytes)
+
+
+@contextmanager
+def _bound(plan: Plan) -> Iterator[Journal]:
+    """The journal of a run whose folder is bound to a plan."""
+    conditions.bind(plan)
+    remember(plan)
+    with Journal.open(plan.folder) as journal:
+        yield journal
