@@ -14,7 +14,7 @@ from whisper_parity.run import order_checks, placement, report, windows
 from whisper_parity.run.cell import Cell
 from whisper_parity.run.plan import Plan
 from whisper_parity.run.report import SCHEMA_VERSION, OrderCheck, Report, Row, StageInfo
-from whisper_parity.run.schedule import every_cell
+from whisper_parity.run.tasks import every_cell
 from whisper_parity.system import machine, serial
 
 NOTHING = "nothing was compared: ask for at least two stages and one clip"

@@ -43,8 +43,17 @@ def of_stage(plan: Plan, sessions: Sessions, traces: Traces, stage: Stage) -> tu
             return record.checks
         checks = _kept_or_checked(plan, sessions, traces, stage.spec)
     except ParityError as error:
-        sha256 = ""
-        checks = (OrderCheck(stage.spec, "", (), False, str(error), checked=False, error_code=error.exit_code),)
+        return of_error(plan, stage, error)
+    return _written(plan, stage, sha256, checks)
+
+
+def of_error(plan: Plan, stage: Stage, error: ParityError) -> tuple[OrderCheck, ...]:
+    """The record of a stage that could not be checked."""
+    check = OrderCheck(stage.spec, "", (), False, str(error), checked=False, error_code=error.exit_code)
+    return _written(plan, stage, "", (check,))
+
+
+def _written(plan: Plan, stage: Stage, sha256: str, checks: tuple[OrderCheck, ...]) -> tuple[OrderCheck, ...]:
     clips = tuple(clip.name for clip in plan.clips)
     kept = CheckedStage(sha256, clips, plan.options.state, checks, plan.options.no_state)
     serial.write(plan.folder.order(stage.spec), kept)

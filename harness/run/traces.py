@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -69,6 +69,10 @@ class Traces:
         self._in_hand: OrderedDict[tuple[str, str], Trace] = OrderedDict()
         self._lock = Lock()
         self._recorded_by: dict[tuple[str, str], tuple[int, int]] = {}
+        self.beside: tuple[Clip, ...] = plan.clips
+        """Clips that are worked on together: where one needs its language, it is detected for all of them in a row."""
+        self.missing: Mapping[tuple[str, str], str] = {}
+        """By (clip, stage): why there is no trace; known from elsewhere, and not tried again."""
         self._programs: dict[str, bool] = {}
         """By stage, whether its sessions are programs: a device that is in use has no second session to ask."""
 
@@ -85,6 +89,8 @@ class Traces:
         """
         if trace := self._in_hand.get((stage, clip.name)):
             return self._keep(stage, clip, trace)
+        if reason := self.missing.get((clip.name, stage)):
+            raise BackendError(reason)
         path = self.plan.folder.trace(clip.name, stage)
         with locked(self.plan.folder.lock(clip.name, stage)):
             if inputs.is_there(path):
@@ -255,7 +261,7 @@ class Traces:
 
     def _detected_language(self, clip: Clip) -> str | None:
         """What the root detects; it records all clips that need a language in a row, so that models stay loaded."""
-        for other in self.plan.clips:
+        for other in self.beside:
             if other.language is None and other != clip:
                 with suppress(ParityError):
                     self.get(self.plan.root, other)

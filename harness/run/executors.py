@@ -1,0 +1,58 @@
+"""Who works off a run: this process, processes beside it, or a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from whisper_parity.run import tasks
+from whisper_parity.run.bench import Bench
+from whisper_parity.run.cell import Cell
+from whisper_parity.run.crew import Crew
+from whisper_parity.run.executor import Executor, Serial
+from whisper_parity.run.plan import Plan
+from whisper_parity.run.tasks import Task
+from whisper_parity.run.worker_processes import Processes, forks
+from whisper_parity.system import cores
+
+CLIPS_A_TASK = 8
+"""At most: what a worker does before it is asked whether to go on with the stage that it has open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What there is to do, and who does it."""
+
+    executor: Executor
+    tasks: tuple[Task, ...]
+    at_once: bool
+    """Whether several are at work."""
+
+
+def of(bench: Bench, selection: Sequence[Cell], *, alone: bool) -> Work:
+    """The work of a run.
+
+    Args:
+        bench: of this process.
+        selection: the cells that are asked for.
+        alone: whether no other process works on the same run.
+    """
+    plan = bench.plan
+    width = workers(plan) if alone else 1
+    clips = len({cell.clip.name for cell in selection})
+    if width < 2 or len(selection) < 2:
+        return Work(Serial(bench), tasks.whole_stages(plan.stages, selection), False)
+    resources = bound(plan, selection)
+    pieces = tasks.batched(plan.stages, selection, min(CLIPS_A_TASK, max(1, clips // (2 * width))))
+    return Work(Crew(plan, lambda: Processes(plan, min(width, len(selection)), resources)), pieces, True)
+
+
+def workers(plan: Plan) -> int:
+    """How many: as asked for; else one for each core where a model has one thread, so that a worker costs little."""
+    return plan.options.workers or (cores.available() if forks(plan.threads) else 1)
+
+
+def bound(plan: Plan, selection: Sequence[Cell]) -> tuple[str, ...]:
+    """What stages among the cells need that has room for one process: their devices."""
+    specs = dict.fromkeys(cell.stage.spec for cell in selection)
+    return tuple(dict.fromkeys(filter(None, map(plan.backends.resource, specs))))
