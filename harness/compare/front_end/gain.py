@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from whisper_parity.compare.front_end_recipe import Recipe, Sound
+from whisper_parity.compare.front_end.recipe import Recipe, Sound
 
 NEAR = 1e-3
 """Two gains within this share of each other are the same one."""

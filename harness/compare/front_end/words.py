@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from whisper_parity.compare.front_end_gain import named, slope
-from whisper_parity.compare.front_end_recipe import FILTERS, HOP, Recipe, Sound
+from whisper_parity.compare.front_end.gain import named, slope
+from whisper_parity.compare.front_end.recipe import FILTERS, HOP, Recipe, Sound
 
 KINDS = (
     "constant", "layout", "shape", "header", "width", "channel", "rate", "gain", "dc", "pre-emphasis", "window",

@@ -3,7 +3,7 @@
 The steps are told apart by what they touch. How the numbers lie and which sound was read shows in the course of the
 loudness; what is done to window, filters and values in the frames inside the sound; edges in the few frames that reach
 over them; padding in what follows. A cause is named where the features come out with it and do not without it (see
-`front_end_search`), so that noise, rounding and features of something else have none.
+`front_end.search`), so that noise, rounding and features of something else have none.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from whisper_parity.compare import front_end_words as words
-from whisper_parity.compare.front_end_layout import Layout, delay, layouts, likeness
-from whisper_parity.compare.front_end_recipe import (
+from whisper_parity.compare.front_end import words
+from whisper_parity.compare.front_end.layout import Layout, delay, layouts, likeness
+from whisper_parity.compare.front_end.recipe import (
     EDGES,
     HOP,
     WHISPER,
@@ -30,7 +30,7 @@ from whisper_parity.compare.front_end_recipe import (
     render,
     without,
 )
-from whisper_parity.compare.front_end_search import (
+from whisper_parity.compare.front_end.search import (
     FLOAT_NOISE_DB,
     MIN_FRAMES,
     SURE_DB,
@@ -39,7 +39,7 @@ from whisper_parity.compare.front_end_search import (
     is_explained,
     snr_db,
 )
-from whisper_parity.compare.front_end_sound import Reading, readings
+from whisper_parity.compare.front_end.sound import Reading, readings
 
 KINDS = words.KINDS
 LIKE = 0.5

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from whisper_parity.compare.front_end_recipe import Floats
+from whisper_parity.compare.front_end.recipe import Floats
 
 BANDS = (80, 128)
 """Mel bands of published models."""

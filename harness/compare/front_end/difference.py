@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from whisper_parity.clips import audio, features
-from whisper_parity.compare import front_end_variants, tensor
-from whisper_parity.compare.front_end_layout import as_bands
-from whisper_parity.compare.front_end_recipe import HOP, Floats, Frames, Sound
-from whisper_parity.compare.front_end_search import FLOAT_NOISE_DB
+from whisper_parity.compare import tensor
+from whisper_parity.compare.front_end import variants
+from whisper_parity.compare.front_end.layout import as_bands
+from whisper_parity.compare.front_end.recipe import HOP, Floats, Frames, Sound
+from whisper_parity.compare.front_end.search import FLOAT_NOISE_DB
 from whisper_parity.errors import UsageError
 
 PASS_DB = 60.0
@@ -32,7 +33,7 @@ class FrontEndCause:
     """One thing that a front end does otherwise, found by doing the same to the reference's."""
 
     kind: str
-    """One of `front_end_variants.KINDS`."""
+    """One of `variants.KINDS`."""
     sentence: str
     """What it does, in words: "spectrogram padded with 0.0, not the audio with silence"."""
     explains_db: float
@@ -90,7 +91,7 @@ def measure(
     diff = _measured(candidate, reference, Sound(samples, window, n_frames))
     if not causes or diff.nonfinite or _is_sound(diff):
         return diff
-    explained = front_end_variants.explain(candidate, sound, window, n_mels, n_frames)
+    explained = variants.explain(candidate, sound, window, n_mels, n_frames)
     return replace(diff, causes=tuple(FrontEndCause(*cause) for cause in explained))
 
 

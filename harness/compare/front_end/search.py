@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from whisper_parity.compare import tensor
-from whisper_parity.compare.front_end_gain import gain_of, named, slope
-from whisper_parity.compare.front_end_recipe import (
+from whisper_parity.compare.front_end.gain import gain_of, named, slope
+from whisper_parity.compare.front_end.recipe import (
     CLAMPS,
     FILTERS,
     HOP,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from whisper_parity.compare.front_end_layout import BANDS
-from whisper_parity.compare.front_end_recipe import Floats
+from whisper_parity.compare.front_end.layout import BANDS
+from whisper_parity.compare.front_end.recipe import Floats
 from whisper_parity.errors import InputError
 from whisper_parity.system import inputs
 

@@ -30,7 +30,7 @@ class Reading:
     samples: Samples
     """float32 [n_samples], taken for mono sound at 16 kHz."""
     kind: str = ""
-    """One of `front_end_variants.KINDS`; "" for the right way."""
+    """One of `variants.KINDS`; "" for the right way."""
     sentence: str = ""
 
 
