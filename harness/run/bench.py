@@ -7,10 +7,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from whisper_parity.backend.stage import Stage
+from whisper_parity.clips.clip import Clip
 from whisper_parity.errors import OutputError, ParityError, first_line
 from whisper_parity.run import cell as cells
 from whisper_parity.run import order_checks
 from whisper_parity.run.cell import Cell
+from whisper_parity.run.finished import FinishedCells
+from whisper_parity.run.journal import Journal
 from whisper_parity.run.plan import Plan
 from whisper_parity.run.report import OrderCheck, Row
 from whisper_parity.run.sessions import Sessions
@@ -24,10 +27,21 @@ from whisper_parity.system.threads import side_by_side
 class Bench:
     """Records cells and judges them; holds one stage open."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, journal: Journal, *, comes_back: bool | None = None) -> None:
+        """Take a run.
+
+        Args:
+            plan: the run.
+            journal: of the run, where stages and where they ran are noted.
+            comes_back: whether stages are used in turns; None: as the number of batches says.
+        """
         self.plan = plan
-        self.sessions = Sessions(plan)
+        self._journal = journal
+        turns = len(plan.batches) > 1 if comes_back is None else comes_back
+        self.sessions = Sessions(plan, journal, comes_back=turns)
         self.traces = Traces(plan, self.sessions)
+        self.finished = FinishedCells(plan, self.traces, journal)
+        self._batch_of = {clip.name: batch for batch in plan.batches for clip in batch}
         self._failed: dict[tuple[str, str], ParityError | None] = {}
         """Of every cell that was tried: why it has no trace; None where it has one."""
         self._notes: dict[tuple[str, str], str] = {}
@@ -47,12 +61,20 @@ class Bench:
             begins(str(task))
             yield Checked(task.stage, self.checks(task.stage))
             return
-        self.traces.beside = tuple(cell.clip for cell in task.cells)
+        self.traces.batch = tuple(cell.clip for cell in task.cells)
         self.traces.missing = task.missing
         self.prepare(task.stage, task.cells)
         for cell in task.cells:
             begins(str(cell))
             yield self.judged(cell)
+
+    def begin_batch_of(self, clip: Clip) -> Sequence[Clip]:
+        """The batch of the run that a clip is in, which is in work from now on."""
+        batch = self._batch_of[clip.name]
+        if batch is not self.traces.batch:
+            self._failed.clear()
+        self.traces.batch = batch
+        return batch
 
     def prepare(self, stage: Stage, work: Sequence[Cell]) -> None:
         """Record cells of a stage side by side, where it runs on several devices; nothing of one that does not."""
@@ -74,13 +96,18 @@ class Bench:
         row = self._row(cell, error)
         if note := self._notes.pop(cell.key, ""):
             row = replace(row, notes=(*row.notes, note))
-        return Judged(row, "" if error is None else str(error), error is not None and error.elsewhere)
+        missing = "" if error is None else str(error)
+        return Judged(row, self.finished.decided_by(cell, row), missing, error is not None and error.elsewhere)
 
     def checks(self, stage: Stage) -> tuple[OrderCheck, ...]:
         """Whether a stage's results depend on what ran before; asked once its cells have run."""
-        self.traces.beside = self.plan.clips
+        self.traces.batch = self.plan.batches[-1]
         with step(Kind.STATE, "state check"):
-            return order_checks.of_stage(self.plan, self.sessions, self.traces, stage)
+            return order_checks.of_stage(self.plan, self.sessions, self.traces, stage, self._journal)
+
+    def uncheckable(self, stage: Stage, error: ParityError) -> tuple[OrderCheck, ...]:
+        """Write down that a stage could not be checked."""
+        return order_checks.of_error(self.plan, stage, error, self._journal)
 
     def _row(self, cell: Cell, error: ParityError | None) -> Row:
         try:

@@ -12,6 +12,8 @@ from whisper_parity.backend.stage import Stage
 from whisper_parity.judge.verdict import Outcome, Verdict
 from whisper_parity.run import order_checks, placement, report, windows
 from whisper_parity.run.cell import Cell
+from whisper_parity.run.finished import CELL, Finished
+from whisper_parity.run.journal import Journal
 from whisper_parity.run.plan import Plan
 from whisper_parity.run.report import SCHEMA_VERSION, OrderCheck, Report, Row, StageInfo
 from whisper_parity.run.tasks import every_cell
@@ -29,13 +31,14 @@ def collect(plan: Plan, seconds: float, selection: Collection[tuple[str, str]] |
         selection: (clip, stage) of the cells that were asked for; None for all. Others are no gap: the report is one
             of a subset.
     """
-    written = {(row.clip, row.stage): row for row in _written_rows(plan)}
+    journal = Journal(plan.folder.journal)
+    written = {(row.clip, row.stage): row for row in _written_rows(journal)}
     cells = every_cell(plan)
     keys = [(clip.name, stage.spec) for clip in plan.clips for stage in plan.stages]
     rows = [written[key] for key in keys if key in written]
     rows += [_row_of_bad_clip(bad.name, bad.error) for bad in plan.bad_clips]
-    stages = tuple(stage_info(plan, stage) for stage in plan.stages)
-    checks = tuple(check for stage in plan.stages for check in _written_checks(plan, stage))
+    stages = tuple(stage_info(journal, stage) for stage in plan.stages)
+    checks = tuple(check for stage in plan.stages for check in _written_checks(journal, stage))
     misplaced = tuple(placement.misplaced(stages)) if plan.options.require_placement else ()
     outcome, exit_code, summary = _overall(rows, _troubles(checks, misplaced))
     subset = _subset(cells, written, selection)
@@ -95,8 +98,8 @@ def _row_of_bad_clip(name: str, error: str) -> Row:
     return report.row_without_trace(name, "", Verdict(Outcome.INVALID_INPUT, "", error, ()), "")
 
 
-def _written_rows(plan: Plan) -> list[Row]:
-    return [serial.read(Row, path) for path in plan.folder.rows()]
+def _written_rows(journal: Journal) -> list[Row]:
+    return [record.read(Finished).row for record in journal.records(CELL)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,15 +154,15 @@ def _of_rows(rows: Sequence[Row], counts: Mapping[Outcome, int]) -> Outcome:
     return Outcome.DRIFT if counts[Outcome.DRIFT] else Outcome.PASS
 
 
-def _written_checks(plan: Plan, stage: Stage) -> tuple[OrderCheck, ...]:
-    record = order_checks.read(plan, stage.spec)
-    return record.checks if record else ()
+def _written_checks(journal: Journal, stage: Stage) -> tuple[OrderCheck, ...]:
+    checked = order_checks.read(journal, stage.spec)
+    return checked.checks if checked else ()
 
 
-def stage_info(plan: Plan, stage: Stage) -> StageInfo:
+def stage_info(journal: Journal, stage: Stage) -> StageInfo:
     """What was written of a stage, with where it ran."""
-    path = plan.folder.stage(stage.spec)
-    if not path.is_file():
+    record = journal.find("stage", stage.spec)
+    if record is None:
         return StageInfo(stage.spec, stage.parent, False, "not run")
-    info = serial.read(StageInfo, path)
-    return replace(info, placement=placement.of_stage(plan.folder, stage.spec, info.sha256))
+    info = record.read(StageInfo)
+    return replace(info, placement=placement.of_stage(journal, stage.spec, info.sha256))

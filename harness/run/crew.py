@@ -8,9 +8,8 @@ from typing import Protocol
 
 from whisper_parity.errors import BackendError, UnavailableError
 from whisper_parity.run import cell as cells
-from whisper_parity.run import order_checks
+from whisper_parity.run.bench import Bench
 from whisper_parity.run.board import Board, Worker
-from whisper_parity.run.plan import Plan
 from whisper_parity.run.tasks import Checked, Judged, Result, Task
 
 
@@ -61,14 +60,14 @@ class Pool(Protocol):
 class Crew:
     """Executes tasks by a pool of workers."""
 
-    def __init__(self, plan: Plan, hire: Callable[[], Pool]) -> None:
+    def __init__(self, bench: Bench, hire: Callable[[], Pool]) -> None:
         """Take who does the work.
 
         Args:
-            plan: the run.
+            bench: of this process, which does none of it.
             hire: makes the pool, when there is something to do.
         """
-        self._plan, self._hire = plan, hire
+        self._bench, self._plan, self._hire = bench, bench.plan, hire
         self._pool: Pool | None = None
 
     def run(self, tasks: Sequence[Task], begins: Callable[[str], None]) -> Iterator[Result]:
@@ -119,7 +118,7 @@ class Crew:
         for cell in task.cells:
             yield Judged(cells.of_error(self._plan, cell, error), str(error))
         if not task.cells:
-            yield Checked(task.stage, order_checks.of_error(self._plan, task.stage, error))
+            yield Checked(task.stage, self._bench.uncheckable(task.stage, error))
 
 
 def _noted(result: Result, board: Board) -> Result:

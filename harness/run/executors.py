@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from whisper_parity.run import tasks
+from whisper_parity.run.batches import BATCH
 from whisper_parity.run.bench import Bench
 from whisper_parity.run.cell import Cell
 from whisper_parity.run.crew import Crew
@@ -39,12 +40,12 @@ def of(bench: Bench, selection: Sequence[Cell], *, alone: bool) -> Work:
     """
     plan = bench.plan
     width = workers(plan) if alone else 1
-    clips = len({cell.clip.name for cell in selection})
     if width < 2 or len(selection) < 2:
-        return Work(Serial(bench), tasks.whole_stages(plan.stages, selection), False)
+        return Work(Serial(bench), tuple(tasks.batched(plan.stages, selection, BATCH)), False)
+    clips = len({cell.clip.name for cell in selection})
+    pieces = tuple(tasks.batched(plan.stages, selection, min(CLIPS_A_TASK, max(1, clips // (2 * width)))))
     resources = bound(plan, selection)
-    pieces = tasks.batched(plan.stages, selection, min(CLIPS_A_TASK, max(1, clips // (2 * width))))
-    return Work(Crew(plan, lambda: Processes(plan, min(width, len(selection)), resources)), pieces, True)
+    return Work(Crew(bench, lambda: Processes(plan, min(width, len(selection)), resources)), pieces, True)
 
 
 def workers(plan: Plan) -> int:

@@ -171,6 +171,10 @@ class RunOptions:
         False, Kind.FLAG, "record every trace, also those that the cache holds of the checkpoint's stages",
         recorded=False,
     )  # fmt: skip
+    traces: str | None = _option(
+        None, Kind.TEXT, "traces that stay: all, none, worst or worst:N of each stage, with what is not pass",
+        metavar="WHICH", shown="all; of more than 50 clips worst:10",
+    )  # fmt: skip
     noise: Path | None = _option(
         None, Kind.PATH, "measured noise that tolerances are multiples of", metavar="FILE",
         shown="noise.json among the approved results", repeated=True,

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from whisper_parity.backend.stage import Stage
+from whisper_parity.run.batches import batches
 from whisper_parity.run.cell import Cell
 from whisper_parity.run.plan import Plan
 from whisper_parity.run.report import OrderCheck, Row
@@ -35,6 +36,8 @@ class Judged:
     """A cell that is done."""
 
     row: Row
+    decided_by: str = ""
+    """One hash over what decides the row; "" for one that has to run again."""
     missing: str = ""
     """Why it has no trace; "" where it has one."""
     elsewhere: bool = False
@@ -52,33 +55,27 @@ class Checked:
 Result = Judged | Checked
 
 
-def whole_stages(stages: Sequence[Stage], cells: Sequence[Cell]) -> tuple[Task, ...]:
-    """Stage by stage, each with its checks behind it."""
-    return tuple(task for stage in stages for task in _of_stage(stage, cells))
+def batched(stages: Sequence[Stage], cells: Sequence[Cell], most: int) -> Iterator[Task]:
+    """Batch by batch of clips, and in a batch stage by stage; the checks of a stage behind its last cell.
 
-
-def _of_stage(stage: Stage, cells: Sequence[Cell]) -> Iterator[Task]:
-    own = tuple(cell for cell in cells if cell.stage == stage)
-    if own:
-        yield Task(stage, own)
-        yield Task(stage, ())
-
-
-def batched(stages: Sequence[Stage], cells: Sequence[Cell], size: int) -> tuple[Task, ...]:
-    """The same in batches of `size` clips, all stages of a batch before the next one; checks at the end."""
+    Args:
+        stages: in their order.
+        cells: those that are asked for.
+        most: clips of a batch.
+    """
     by_clip: dict[str, list[Cell]] = {}
     for cell in cells:
         by_clip.setdefault(cell.clip.name, []).append(cell)
-    clips = list(by_clip.values())
-    tasks = []
-    for number, start in enumerate(range(0, len(clips), size)):
-        batch = [cell for clip in clips[start : start + size] for cell in clip]
-        own = {stage: tuple(cell for cell in batch if cell.stage == stage) for stage in stages}
-        tasks += [Task(stage, work, number) for stage, work in own.items() if work]
-    asked = {cell.stage for cell in cells}
-    return (*tasks, *(Task(stage, ()) for stage in stages if stage in asked))
+    last = {cell.stage: cell for clip in by_clip.values() for cell in clip}
+    for number, batch in enumerate(batches(list(by_clip.values()), most)):
+        for stage in stages:
+            work = tuple(cell for clip in batch for cell in clip if cell.stage == stage)
+            if work:
+                yield Task(stage, work, number)
+            if last.get(stage) in work:
+                yield Task(stage, (), number)
 
 
 def every_cell(plan: Plan) -> tuple[Cell, ...]:
-    """All cells of a plan, stage by stage."""
-    return tuple(Cell(stage, clip) for stage in plan.stages for clip in plan.clips)
+    """All cells of a plan in the order in which they run: batch by batch, stage by stage."""
+    return tuple(Cell(stage, clip) for batch in plan.batches for stage in plan.stages for clip in batch)

@@ -23,6 +23,7 @@ from whisper_parity.errors import MachineError
 from whisper_parity.run.bench import Bench
 from whisper_parity.run.board import Worker
 from whisper_parity.run.crew import Event, Finished, Lost
+from whisper_parity.run.journal import Journal
 from whisper_parity.run.plan import Plan
 from whisper_parity.run.tasks import Task
 from whisper_parity.system import confine
@@ -162,7 +163,7 @@ def _work(plan: Plan, pipe: Connection, parent: int, others: Sequence[Connection
     confine.end_with_parent(parent, signal.SIGTERM)
     for other in others:  # they are of the process that this one was forked from
         other.close()
-    bench = Bench(plan)
+    bench = Bench(plan, Journal(plan.folder.journal), comes_back=True)
     try:
         pipe.send(None)
         while (task := pipe.recv()) is not None:

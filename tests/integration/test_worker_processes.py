@@ -155,7 +155,7 @@ def test_workers_that_cannot_begin_end_the_run_in_one_line(run, parity, tmp_path
     """Nobody starts them for ever."""
     from whisper_parity.run import worker_processes
 
-    monkeypatch.setattr(worker_processes, "Bench", lambda plan: os._exit(7))
+    monkeypatch.setattr(worker_processes, "Bench", lambda *_, **__: os._exit(7))
     words = ("--clips", "clips", "--threads", 1, "--workers", 2)
     assert line_of(parity(*RUN, *words), 3) == (
         "3 workers ended before they could begin (exit code 7). Use --workers 1"

@@ -38,7 +38,7 @@ def cells(clips: int) -> list[Cell]:
 
 def done(cell: Cell, missing: str = "", elsewhere: bool = False) -> Judged:
     row = row_without_trace(cell.clip.name, cell.stage.spec, Verdict(Outcome.PASS, "", "", ()), "")
-    return Judged(row, missing, elsewhere)
+    return Judged(row, missing=missing, elsewhere=elsewhere)
 
 
 class World:
