@@ -92,11 +92,10 @@ def noise(out: Path | None, **given: Any) -> None:
 
 def _run(given: dict[str, Any], site: Project, amount: Amount, as_json: bool = False) -> None:
     """Run, show what came of it, end with its exit code."""
-    from whisper_parity.report import console
+    from whisper_parity.report import console, views
     from whisper_parity.run import plan as plans
     from whisper_parity.run import schedule
     from whisper_parity.run.collect import collect
-    from whisper_parity.system import serial
 
     quiet = amount is Amount.LINE
     plan = plans.make(run_options.read(given, site), site)
@@ -114,7 +113,7 @@ def _run(given: dict[str, Any], site: Project, amount: Amount, as_json: bool = F
         with step(Kind.PAGE, "writing the page"):
             page = write_page(plan.folder)
     if as_json:
-        document(serial.dumps(report))
+        document(views.as_json(report, None))
     else:
         console.show(report, stdout(), amount)
     remarks = [f"run:    {remark}" for remark in running.remarks]

@@ -79,6 +79,14 @@ class RunFolder:
         """What the run was asked for."""
         return self.path / "options.json"
 
+    def page_of_rows(self, name: str) -> Path:
+        """A file of rows of a large run, by its name in the report."""
+        return self.path / Path(name).name  # a name may try to leave the folder
+
+    def pages_of_rows(self) -> Iterator[Path]:
+        """Every file of rows."""
+        return self.path.glob("rows-*.jsonl")
+
     @property
     def journal(self) -> Path:
         """What it has finished, line by line."""
