@@ -61,12 +61,16 @@ class Bench:
             begins(str(task))
             yield Checked(task.stage, self.checks(task.stage))
             return
-        self.traces.batch = tuple(cell.clip for cell in task.cells)
-        self.traces.missing = task.missing
-        self.prepare(task.stage, task.cells)
+        self.begin(task)
         for cell in task.cells:
             begins(str(cell))
             yield self.judged(cell)
+
+    def begin(self, task: Task) -> None:
+        """The cells of a task are in work from now on."""
+        self.traces.batch = tuple(cell.clip for cell in task.cells)
+        self.traces.missing = task.missing
+        self.prepare(task.stage, task.cells)
 
     def begin_batch_of(self, clip: Clip) -> Sequence[Clip]:
         """The batch of the run that a clip is in, which is in work from now on."""

@@ -143,6 +143,10 @@ class RunOptions:
         None, Kind.COUNT, "processes that record and judge side by side, each with its own sessions", metavar="N",
         shown="one for each core where a model has one thread, else 1", recorded=False,
     )  # fmt: skip
+    ray: str | None = _option(
+        None, Kind.TEXT, "a Ray cluster that exists already, whose machines record and judge", metavar="ADDRESS|auto",
+        shown="this machine alone", recorded=False,
+    )  # fmt: skip
     mask_value: str = _option(
         "-inf", Kind.MASK, "causal mask of built decoders: -inf as in openai-whisper, or finite for an NPU",
         metavar="X", shown="-inf", commands=("run", "build"), repeated=True,

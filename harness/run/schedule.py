@@ -44,7 +44,7 @@ class Schedule:
         """What a reader must know of the run itself, in words: what an earlier process left unfinished."""
         self._bench = Bench(plan, journal)
         self._selection = every_cell(plan) if selection is None else tuple(selection)
-        self._work = executors.of(self._bench, self._selection, alone=alone)
+        self._work = executors.of(self._bench, journal, self._selection, alone=alone)
         self._stream: Iterator[Result] | None = None
         self._rows: dict[tuple[str, str], Row] = {}
         self._checks: dict[str, tuple[OrderCheck, ...]] = {}

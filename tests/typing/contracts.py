@@ -38,6 +38,7 @@ from whisper_parity.backends.whisper import WhisperBackend, WhisperSession
 from whisper_parity.decode.cached import Cached
 from whisper_parity.run.crew import Crew, Pool
 from whisper_parity.run.executor import Executor, Serial
+from whisper_parity.run.ray_cluster import Cluster
 from whisper_parity.run.worker_processes import Processes
 
 
@@ -135,5 +136,5 @@ def executors(serial: Serial, crew: Crew) -> tuple[Executor, ...]:
     return serial, crew
 
 
-def pools(processes: Processes) -> tuple[Pool, ...]:
-    return (processes,)
+def pools(processes: Processes, cluster: Cluster) -> tuple[Pool, ...]:
+    return processes, cluster
