@@ -167,6 +167,14 @@ class RunOptions:
         None, Kind.COUNT, "threads of every runtime", metavar="N", shown="what the model occupies, at most all cores",
         commands=ALL, repeated=True,
     )  # fmt: skip
+    workers: int | None = _option(
+        None, Kind.COUNT, "processes that record and judge side by side, each with its own sessions", metavar="N",
+        shown="one for each core where a model has one thread, else 1", recorded=False,
+    )  # fmt: skip
+    ray: str | None = _option(
+        None, Kind.TEXT, "a Ray cluster that exists already, whose machines record and judge", metavar="ADDRESS|auto",
+        shown="this machine alone", recorded=False,
+    )  # fmt: skip
     mask_value: str = _option(
         "-inf", Kind.MASK, "causal mask of built decoders: -inf as in openai-whisper, or finite for an NPU",
         metavar="X", shown="-inf", commands=("run", "build"), repeated=True,
@@ -217,6 +225,8 @@ class RunOptions:
         """
         if self.threads is not None and not 1 <= self.threads <= MAX_THREADS:
             raise ConfigError(f"threads {self.threads}: expected a number from 1 to {MAX_THREADS}")
+        if self.workers is not None and not 1 <= self.workers <= MAX_THREADS:
+            raise ConfigError(f"workers {self.workers}: expected a number from 1 to {MAX_THREADS}")
         if self.state and self.no_state:
             raise ConfigError("state and no_state: expected one of them, found both", hint="Leave one out")
         if not _is_negative(self.mask_value):

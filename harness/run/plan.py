@@ -135,7 +135,7 @@ def make(options: RunOptions, project: Project) -> Plan:
     fitted = windows.fitted(stages, shop)
     limits = tolerance.load(backends, project.tolerances)
     tolerances, origins = noise.resolve(limits, options.noise or project.noise, weights.sha256)
-    chosen_threads = options.threads or threads.suited(weights.dims)
+    chosen_threads = options.threads or threads.suited(weights.dims, options.workers or 1)
     return Plan(
         options=replace(options, threads=chosen_threads),
         threads=chosen_threads,
