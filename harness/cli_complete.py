@@ -76,9 +76,14 @@ def _rows(context: click.Context) -> Iterable[str]:
     from whisper_parity import project
     from whisper_parity.run import options
     from whisper_parity.run.folder import RunFolder
+    from whisper_parity.run.journal import Journal
+    from whisper_parity.system import inputs
 
     given: Path | None = context.params.get("given")
-    return RunFolder.open(given, options.read({}, project.find()).report_dir).clips()
+    run = RunFolder.open(given, options.read({}, project.find()).report_dir)
+    if keys := Journal(run.journal).keys("cell"):
+        return dict.fromkeys(clip for clip, _ in keys)
+    return dict.fromkeys(row["clip"] for row in inputs.read_json(run.report)["rows"])  # of an earlier version
 
 
 def _policies(_context: click.Context) -> Iterable[str]:

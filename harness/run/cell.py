@@ -74,7 +74,7 @@ def judged(plan: Plan, cell: Cell, traces: Traces) -> Row:
         vs_root=vs_root,
         vs_transcript=_vs_transcript(clip, trace),
         notes=_notes(trace),
-        reproduce=_reproduce(plan, cell),
+        reproduce=reproduce(plan, cell),
         usage=header.usage,
         language=header.language or "",
         token_ids=header.tokens,
@@ -99,7 +99,7 @@ def of_error(plan: Plan, cell: Cell, error: ParityError) -> Row:
     outcome = verdict.of_error(error)
     if isinstance(error, _NotComparedError):
         outcome = Verdict(Outcome.NOT_COMPARED, "", str(error), ())
-    return report.row_without_trace(cell.clip.name, cell.stage.spec, outcome, _reproduce(plan, cell))
+    return report.row_without_trace(cell.clip.name, cell.stage.spec, outcome, reproduce(plan, cell))
 
 
 class _NotComparedError(ParityError):
@@ -171,7 +171,8 @@ def _notes(trace: Trace) -> tuple[str, ...]:
     return (*notes, *header.notes, *(header.usage.notes if header.usage else ()))
 
 
-def _reproduce(plan: Plan, cell: Cell) -> str:
+def reproduce(plan: Plan, cell: Cell) -> str:
+    """The command that repeats a cell."""
     stages = [cell.stage.spec]
     while (parent := plan.stage(stages[0]).parent) is not None:
         stages.insert(0, parent)

@@ -167,6 +167,14 @@ class RunOptions:
         None, Kind.COUNT, "threads of every runtime", metavar="N", shown="what the model occupies, at most all cores",
         commands=ALL, repeated=True,
     )  # fmt: skip
+    workers: int | None = _option(
+        None, Kind.COUNT, "processes that record and judge side by side, each with its own sessions", metavar="N",
+        shown="one for each core where a model has one thread, else 1", recorded=False,
+    )  # fmt: skip
+    ray: str | None = _option(
+        None, Kind.TEXT, "a Ray cluster that exists already, whose machines record and judge", metavar="ADDRESS|auto",
+        shown="this machine alone", recorded=False,
+    )  # fmt: skip
     mask_value: str = _option(
         "-inf", Kind.MASK, "causal mask of built decoders: -inf as in openai-whisper, or finite for an NPU",
         metavar="X", shown="-inf", commands=("run", "build"), repeated=True,
@@ -195,6 +203,10 @@ class RunOptions:
         False, Kind.FLAG, "record every trace, also those that the cache holds of the checkpoint's stages",
         recorded=False,
     )  # fmt: skip
+    traces: str | None = _option(
+        None, Kind.TEXT, "traces that stay: all, none, worst or worst:N of each stage, with what is not pass",
+        metavar="WHICH", shown="all; of more than 50 clips worst:10",
+    )  # fmt: skip
     noise: Path | None = _option(
         None, Kind.PATH, "measured noise that tolerances are multiples of", metavar="FILE",
         shown="noise.json among the approved results", repeated=True,
@@ -213,6 +225,8 @@ class RunOptions:
         """
         if self.threads is not None and not 1 <= self.threads <= MAX_THREADS:
             raise ConfigError(f"threads {self.threads}: expected a number from 1 to {MAX_THREADS}")
+        if self.workers is not None and not 1 <= self.workers <= MAX_THREADS:
+            raise ConfigError(f"workers {self.workers}: expected a number from 1 to {MAX_THREADS}")
         if self.state and self.no_state:
             raise ConfigError("state and no_state: expected one of them, found both", hint="Leave one out")
         if not _is_negative(self.mask_value):

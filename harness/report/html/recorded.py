@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from whisper_parity import project
@@ -28,6 +28,9 @@ class Recorded:
 
     folder: RunFolder
     report: Report
+    """Of a large run its short form: the rows of its worst clips."""
+    whole: Report
+    """With all rows, which are read as they are asked for."""
     gate: GateResult | None
     explanations: tuple[Explanations, ...]
     options: RunOptions | None
@@ -44,7 +47,18 @@ class Recorded:
 
     def cell(self, clip: str, stage: str) -> Row | None:
         """A cell of the grid; None when it has not run."""
-        return next((cell for cell in self.report.rows if (cell.clip, cell.stage) == (clip, stage)), None)
+        return next((cell for cell in self.of_clip(clip) if cell.stage == stage), None)
+
+    def of_clip(self, name: str) -> list[Row]:
+        """A clip's cells."""
+        return self._by_clip[name]
+
+    @cached_property
+    def _by_clip(self) -> dict[str, list[Row]]:
+        cells: dict[str, list[Row]] = {}
+        for cell in self.report.rows:
+            cells.setdefault(cell.clip, []).append(cell)
+        return cells
 
     @property
     def edges(self) -> tuple[StageInfo, ...]:
@@ -84,7 +98,8 @@ def load(folder: RunFolder) -> Recorded:
     options = _options(folder, missing)
     return Recorded(
         folder=folder,
-        report=report,
+        report=report.short,
+        whole=report,
         gate=_optional(GateResult, folder.gate, missing) if folder.gate.is_file() else None,
         explanations=_explanations(folder, missing),
         options=options,
