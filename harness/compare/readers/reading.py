@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from whisper_parity.compare.readers import encoded, printed, records, subtitles, tables
+from whisper_parity.compare.readers import encoded, printed, records, subtitles, tables, transcripts
 from whisper_parity.compare.result import Result
 from whisper_parity.errors import RecordError
 from whisper_parity.system import inputs
@@ -96,6 +96,8 @@ def _of_text(text: str, path: Path) -> tuple[Result, ...]:
     table = subtitles.read(text, path.name) or tables.read(text, path.name)
     if table:
         return (table,)
+    if listed := transcripts.trn(text, path.name):
+        return listed
     if path.suffix.casefold() not in TEXT_SUFFIXES:
         raise RecordError(f"{path}: neither JSON nor subtitles", hint="Name it .txt if it holds a text alone")
     return (Result(path.name, "plain text", " ".join(text.split()), None, joined=True),)
