@@ -15,6 +15,9 @@ from whisper_parity.system import inputs
 
 TEXT_SUFFIXES = frozenset({".txt", ".text", ".md", ".lst", ".trn", ".lab", ""})
 """Names of files whose content is a text as it stands."""
+LINES = frozenset({".jsonl", ".ndjson"})
+SET_BYTES = 4 * inputs.TEXT_BYTES
+"""Limit of JSON lines: twenty thousand results with segments and tokens have some 80 MB."""
 
 
 def read(path: Path) -> tuple[Result, ...]:
@@ -23,9 +26,11 @@ def read(path: Path) -> tuple[Result, ...]:
     Raises:
         RecordError: not a regular file, too large, or no result in a format that is known.
     """
-    text = encoded.text_of(inputs.read(path, inputs.TEXT_BYTES, RecordError, hint=encoded.HINT), str(path))
+    is_lines = path.suffix.casefold() in LINES
+    limit = SET_BYTES if is_lines else inputs.TEXT_BYTES
+    text = encoded.text_of(inputs.read(path, limit, RecordError, hint=encoded.HINT), str(path))
     start = text.lstrip()[:1]
-    if path.suffix.casefold() in (".jsonl", ".ndjson"):
+    if is_lines:
         results = _of_lines(text, path)
     elif not text.strip():
         results = _empty(path)
