@@ -52,9 +52,15 @@ def _files(path: Path) -> list[Path]:
         files = sorted([*path.glob("*.parquet"), *path.glob("*/*.parquet")]) if path.is_dir() else [path]
     except OSError:
         return []
-    root = path.resolve()
+    root = _home(path.absolute()).resolve()
     inner = [file for file in files if not path.is_dir() or file.resolve().is_relative_to(root)]
     return [file for file in inner if inputs.start(file, 4) == MAGIC]
+
+
+def _home(folder: Path) -> Path:
+    """Where the links of a folder may lead: inside it; in Hugging Face's cache from snapshots/ to blobs/ beside it."""
+    parents = (parent for parent in folder.parents if parent.name == "snapshots" and (parent.parent / "blobs").is_dir())
+    return next((parent.parent for parent in parents), folder)
 
 
 def _of_file(file: Path, tags: tuple[str, ...], reading: Reading) -> Iterator[Entry | BadClip]:

@@ -101,7 +101,7 @@ def _of_text(text: str, path: Path) -> tuple[Result, ...]:
     table = subtitles.read(text, path.name) or tables.read(text, path.name)
     if table:
         return (table,)
-    if listed := transcripts.trn(text, path.name):
+    if listed := transcripts.trn(text, path.name) or transcripts.with_ids(text, path.name):
         return listed
     if path.suffix.casefold() not in TEXT_SUFFIXES:
         raise RecordError(f"{path}: neither JSON nor subtitles", hint="Name it .txt if it holds a text alone")

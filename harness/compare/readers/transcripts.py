@@ -15,11 +15,24 @@ def trn(text: str, name: str) -> tuple[Result, ...]:
     return tuple(Result(name, "trn", said.strip(), None, id=identity) for said, _, identity in pairs)
 
 
+def with_ids(text: str, name: str) -> tuple[Result, ...]:
+    """Results of lines "id text", of two clips or more; none where a line begins with no id such as 84-121-0003."""
+    found = by_first_word(text)
+    if len(found) < 2 or not all(map(_is_utterance, found)):
+        return ()
+    return tuple(Result(name, "lines of id and text", said, None, id=identity) for identity, said in found.items())
+
+
 def by_first_word(text: str) -> dict[str, str]:
     """Texts by the first word of each line; none where a line has the id of another."""
     pairs = [line.strip().partition(" ") for line in text.replace("\t", " ").splitlines() if line.strip()]
     found = {identity: said.strip() for identity, _, said in pairs}
     return found if len(found) == len(pairs) else {}
+
+
+def _is_utterance(word: str) -> bool:
+    """Whether a word is an id, and no word of a language: digits, and parts between them."""
+    return len(word) > 3 and any(map(str.isdigit, word)) and any(mark in word for mark in "-_") and ":" not in word
 
 
 def _is_id(text: str) -> bool:
