@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 import click
@@ -21,6 +22,8 @@ from whisper_parity.errors import ParityError
 
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 SHELLS = ("bash", "zsh", "fish")
+MOST_CLIPS = 1000
+"""Of a set that are offered by name."""
 
 
 def _of(names: Callable[[click.Context], Iterable[str]], *, is_list: bool = False) -> Completer:
@@ -56,10 +59,10 @@ def _clips(context: click.Context) -> Iterable[str]:
     from whisper_parity.run import options
 
     chosen = options.read({"manifest": context.params.get("manifest")}, project.find()).manifest
-    clips = selection.select(("all",), chosen).clips
+    clips = list(islice(selection.listed(chosen), MOST_CLIPS))
     yield from ("default", "all")
     yield from (clip.name for clip in clips)
-    yield from sorted({tag for clip in clips for tag in clip.tags})
+    yield from sorted({tag for clip in clips for tag in clip.entry.tags})
 
 
 def _runs(_context: click.Context) -> Iterable[str]:
