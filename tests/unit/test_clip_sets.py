@@ -247,6 +247,22 @@ def test_transcripts_that_name_no_sound_are_bad_lines_and_sounds_without_one_are
     assert found.notes == (f"{corpus}: 1 sounds without a transcript were left out: extra.wav, ...",)
 
 
+def test_names_in_a_corpus_drive_nothing(tmp_path):
+    """Escape sequences and slashes in transcripts and file names: in rows and notes they are shown, not obeyed."""
+    corpus = clipsets.librispeech(tmp_path)
+    chapter = corpus / "test-clean" / "1089" / "134686"
+    wav(chapter / "\x1b[2J::error::.wav")
+    with (chapter / "1089-134686.trans.txt").open("a") as file:
+        file.write("../\x1b]0;owned SAID\n../../secret SAID\n")
+    wav(tmp_path / "secret.wav")
+    found = selected(corpus)
+    said = [*found.notes, *(text for bad in found.bad for text in (bad.name, bad.error))]
+    assert len(found.bad) == 2
+    assert all(text.isprintable() for text in said)
+    assert not any("/" in bad.name for bad in found.bad)
+    assert [clip.name for clip in found.clips] == list(NAMES)
+
+
 def test_aishell_that_is_still_packed_says_so(tmp_path):
     """Its sounds come as an archive for each speaker."""
     corpus = clipsets.aishell(tmp_path)
