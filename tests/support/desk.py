@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support import warm as warming
 from tests.support.checkout import CHECKOUT
 from tests.support.documents import Block, Command
 
-PROGRAMS = {
-    "parity": "-m whisper_parity.cli",
-    "pytest": "-m pytest -p no:cacheprovider",
-    "pip": "-m pip --disable-pip-version-check",
-    "python": "",
-    "python3": "",
-}
+PROGRAMS = {"python": "", "python3": "", "pip": "-m pip --disable-pip-version-check"}
 """What a virtual environment has in its bin, by the arguments of this Python."""
+WARM = {"parity": "whisper_parity.cli", "pytest": "pytest"}
+"""The same, and forked from a process that has imported what they import; but where a wheel was installed."""
 LIMIT_S = 600
 MARK = "@@@ command"
+ADDRESS = "127[.]0[.]0[.]1:[0-9]*"
 _UNWANTED = ("CI", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "VIRTUAL_ENV", "PYTHONPATH", "COLUMNS")
 _STATED = {
     "GIT_AUTHOR_NAME": "Ada", "GIT_AUTHOR_EMAIL": "ada@example.org",
@@ -52,13 +52,14 @@ class Desk:
     cache: Path
 
     @classmethod
-    def laid(cls, folder: Path, cache: Path, own: Path) -> Desk:
+    def laid(cls, folder: Path, cache: Path, own: Path, warm: Path) -> Desk:
         """Copy what git does not ignore, and the reader's files beside it.
 
         Args:
             folder: is made.
             cache: of artifacts, shared with other tests.
             own: what the reader has.
+            warm: socket of a `warmed` process.
         """
         listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
         names = subprocess.run(listed, cwd=CHECKOUT, check=True, capture_output=True, text=True).stdout
@@ -70,14 +71,19 @@ class Desk:
         programs = folder / ".venv" / "bin"
         programs.mkdir(parents=True)
         for name, words in PROGRAMS.items():
-            (programs / name).write_text(f'#!/bin/sh\nexec {sys.executable} {words} "$@"\n')
-            (programs / name).chmod(0o755)
+            _write(programs / name, f'exec {sys.executable} {words} "$@"')
+        for name, module in WARM.items():
+            forked = f'exec {sys.executable} -S {warming.__file__} run {warm} {module} "$@"'
+            cold = 'test -n "$COLD" || test -d "$PYTHONPATH/whisper_parity"'
+            _write(programs / name, f'{cold} || {forked}\nexec {sys.executable} -m {module} "$@"')
         (folder / ".venv" / ".setup").touch()
         return cls(folder, cache)
 
     def run(self, blocks: Sequence[Block]) -> list[Ran]:
         """Run blocks in one shell, up to the first command that does not end as it should."""
         script = "\n".join(line for number, block in enumerate(blocks) for line in _lines(block, number))
+        for shown in _addresses(blocks):  # those of the page stand for what was given
+            script = script.replace(shown, "$address")
         with subprocess.Popen(
             ["bash", "--norc", "--noprofile", "-c", script],
             cwd=self.folder, env=self._environment(), text=True, start_new_session=True,
@@ -99,6 +105,24 @@ class Desk:
         }  # fmt: skip
 
 
+@contextmanager
+def warmed(path: Path) -> Iterator[Path]:
+    """A process that forks commands (see `warm`), at a socket; what is left of them ends with it."""
+    words = [sys.executable, warming.__file__, "serve", str(path)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True) as server:
+        try:
+            assert server.stdout
+            assert server.stdout.readline() == "ready\n"
+            yield path
+        finally:
+            _end(server.pid)
+
+
+def _write(path: Path, script: str) -> None:
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
 def _lines(block: Block, number: int) -> list[str]:
     """A block as lines of a script that ends where a command does not end as it should."""
     before = [f"{{ {block.before}\n}} >/dev/null || exit"] if block.before else []
@@ -116,7 +140,14 @@ def _meanwhile(block: Block, log: str) -> list[str]:
     wanted = sum(len(command.shown) for command in block.commands)
     words = "\n".join(command.text for command in block.commands)
     wait = f'for _ in $(seq 600); do test "$(wc -l <{log})" -ge {wanted} && break; sleep 0.1; done'
-    return [f"{{ {words}\n}} >{log} 2>&1 &", wait]
+    given = f"address=$(grep -om1 '{ADDRESS}' {log})"
+    return [f"{{ export COLD=1; {words}\n}} >{log} 2>&1 &", wait, given]
+
+
+def _addresses(blocks: Sequence[Block]) -> set[str]:
+    """The addresses that the page shows of what runs in the background."""
+    lines = (line for block in blocks if block.is_meanwhile for command in block.commands for line in command.shown)
+    return {address for line in lines for address in re.findall(ADDRESS, line)}
 
 
 def _ran(printed: str, commands: Sequence[Command]) -> list[Ran]:

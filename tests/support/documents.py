@@ -31,8 +31,8 @@ _MEANWHILE = re.compile(r"^ *<!-- meanwhile -->$")
 _EXIT_CODE = re.compile(r"#.*\bexit code (\d)\b")
 _HERE = re.compile(r"<<'(\w+)'")
 
-PROGRESS = re.compile(r"^(parity: [^:]+: \d+ of \d+, .* so far|parity: reading .* so far|time: )")
-"""Lines that say how far a command is."""
+TALK = re.compile(r"^parity: .* so far(, about .* left)?$|^(time|report|page): ")
+"""Lines that say how far a command is, and where it wrote."""
 ELIDED = (
     (re.compile(r"\d{8}-\d{6}-\S+?(?=[\s/:;`.,]|$)"), "RUN"),
     (re.compile(r"\b[0-9a-f]{12,64}\b"), "HASH"),
@@ -40,7 +40,7 @@ ELIDED = (
     (re.compile(r"(?<![\w./~])/[\w./~+-]+"), "PATH"),
     (re.compile(r"\b\d{4}-\d\d-\d\d\b"), "DATE"),
     (re.compile(r"(?<![\w.])-?\d+(\.\d+)?([eE][+-]?\d+)? ?(s|ms|min|dB|MB|MiB|GiB|nat|logit)\b"), "#"),
-    (re.compile(r"(?<![\w.])-?\d+\.\d+([eE][+-]?\d+)?(?! ?%)"), "#"),
+    (re.compile(r"(?<![\w.])-?\d+\.\d+([eE][+-]?\d+)?(?!\d| ?%)"), "#"),
     (re.compile(r"\s+"), " "),
     (re.compile(r"─+"), "─"),
 )  # fmt: skip
@@ -101,7 +101,7 @@ def difference(shown: Sequence[str], printed: Sequence[str]) -> str:
         shown: of the document; a line `...` stands for any lines, `...` within a line for any text.
         printed: what the command wrote.
     """
-    rest = [_elided(line) for line in printed if line.strip() and not PROGRESS.match(line)]
+    rest = [_elided(line) for line in printed if line.strip() and not TALK.match(line)]
     may_skip = False
     for line in filter(str.strip, shown):
         if line.strip() == LEFT_OUT:
