@@ -7,6 +7,6 @@ MTK_CHECK = "Which reading of MTKEXT ops is MediaTek's."
 NONE = ()
 TORCHSCRIPT = ("kv",)
 TFLITE = ("fp32", "fp16", "int8", "kv")
-DLA = ("simulated",)
+DLA = ("simulated", "kv", "simulated-kv")
 APP = ("simulated", "recorded")
 """Variants of a backend; `variants` of its class is what counts, and tests hold the two together."""

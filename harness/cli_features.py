@@ -14,7 +14,7 @@ from whisper_parity.system.progress import working
 from whisper_parity.system.terminal import document, say
 
 if TYPE_CHECKING:
-    from whisper_parity.compare.front_end import FrontEndDiff
+    from whisper_parity.compare.front_end.difference import FrontEndDiff
     from whisper_parity.explain.front_end import FrontEndEffect
 
 
@@ -36,22 +36,23 @@ def features(
     FILE holds the features of one window: .npy, text with one number after the other, or raw float32 or float16 (any
     other name). Exit codes: 0 they are Whisper's, 1 they are not, or the text changes, 2 something cannot be read.
     """
-    from whisper_parity.compare import front_end, front_end_file
+    from whisper_parity.compare.front_end import difference
+    from whisper_parity.compare.front_end.file import bands, read
     from whisper_parity.system import serial
 
-    array = front_end_file.read(file, frames)
-    n_mels = int(mels) if mels else front_end_file.bands(array, frames, file)
+    array = read(file, frames)
+    n_mels = int(mels) if mels else bands(array, frames, file)
     with working(f"measuring {file}"):
-        diff = front_end.measure(array, sound, window, n_mels, frames)
+        diff = difference.measure(array, sound, window, n_mels, frames)
         effect = _effect(array, sound, diff, given)
     if as_json:
         document(serial.dumps({"front_end": diff, "effect": effect}))
     else:
-        for line in front_end.lines(diff):
+        for line in difference.lines(diff):
             say(line)
         for line in _told(effect):
             say(line)
-    sys.exit(0 if front_end.is_whispers(diff) and not (effect and effect.changes) else 1)
+    sys.exit(0 if difference.is_whispers(diff) and not (effect and effect.changes) else 1)
 
 
 def _effect(array: Any, sound: Path, diff: FrontEndDiff, given: dict[str, str | None]) -> FrontEndEffect | None:

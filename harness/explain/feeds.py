@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from whisper_parity.backend.account import ENCODER_OUTPUT, FEATURES, Account, AccountWindow, tensor_name
 from whisper_parity.backend.contract import Float32, Halves
 from whisper_parity.compare.comparison import own_encodings
-from whisper_parity.compare.front_end_layout import as_bands
+from whisper_parity.compare.front_end.layout import as_bands
 from whisper_parity.decode import policy
 from whisper_parity.decode.loop import decode
 from whisper_parity.decode.policy import DecodingPlan, LogitFilter

@@ -10,7 +10,7 @@ import numpy as np
 from whisper_parity.backend.contract import Float32, Halves
 from whisper_parity.backend.facets import Drafting
 from whisper_parity.clips import features
-from whisper_parity.compare.front_end import FrontEndDiff
+from whisper_parity.compare.front_end.difference import FrontEndDiff
 from whisper_parity.compare.tensor import FloatArray
 from whisper_parity.decode import loop
 from whisper_parity.decode.policy import Policy, concrete

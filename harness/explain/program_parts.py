@@ -12,7 +12,7 @@ from whisper_parity.backend.stage import Edge
 from whisper_parity.compare import audit, prompting, tensor
 from whisper_parity.compare.comparison import Comparison, compare
 from whisper_parity.compare.finding import Finding
-from whisper_parity.compare.front_end import FrontEndDiff
+from whisper_parity.compare.front_end.difference import FrontEndDiff
 from whisper_parity.explain import feeds, hypothesis
 from whisper_parity.explain.answers import Answers
 from whisper_parity.explain.explanation import Cause, Change, CrossFeed, Explanation, PartFinding

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from whisper_parity.compare.finding import Finding
-from whisper_parity.compare.front_end import FrontEndDiff
+from whisper_parity.compare.front_end.difference import FrontEndDiff
 from whisper_parity.judge.tolerance import Tolerance
 from whisper_parity.judge.verdict import Grade, Outcome, RungResult, Verdict, graded, worse
 

@@ -8,9 +8,10 @@ from whisper_parity.backend import account as accounts
 from whisper_parity.backend.account import Account
 from whisper_parity.backend.stage import Edge
 from whisper_parity.clips.clip import Clip
-from whisper_parity.compare import detokenising, ending, front_end, prompting
+from whisper_parity.compare import detokenising, ending, prompting
 from whisper_parity.compare.finding import Finding
-from whisper_parity.compare.front_end import FrontEndDiff
+from whisper_parity.compare.front_end import difference
+from whisper_parity.compare.front_end.difference import FrontEndDiff
 from whisper_parity.decode import policy
 from whisper_parity.judge import program, tolerance
 from whisper_parity.judge.program import ProgramCheck
@@ -43,7 +44,7 @@ def _features(plan: Plan, clip: Clip, trace: Trace) -> tuple[FrontEndDiff, ...]:
     dims = plan.checkpoint_of(trace.header.stage).dims
     names = {int(name.rpartition(".")[2]): name for name in trace.tensors if name.startswith(accounts.FEATURES)}
     return tuple(
-        front_end.measure(trace.tensors[names[window]], clip.path, window, dims.n_mels, dims.n_frames)
+        difference.measure(trace.tensors[names[window]], clip.path, window, dims.n_mels, dims.n_frames)
         for window in sorted(names)
     )
 

@@ -14,7 +14,7 @@ from tests.support import sound
 from tests.support.checkout import CHECKOUT
 from tests.support.frontends import FrontEnd
 from whisper_parity.clips import audio, features
-from whisper_parity.compare.front_end import FrontEndDiff, is_whispers, measure
+from whisper_parity.compare.front_end.difference import FrontEndDiff, is_whispers, measure
 
 CLIPS = CHECKOUT / "fixtures" / "clips"
 FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {

@@ -11,7 +11,7 @@ from tests.support import runs, traces
 from tests.support.gates import EDGE, failed, noisy, rule
 from whisper_parity.backend.stage import Edge
 from whisper_parity.compare.finding import finding
-from whisper_parity.compare.front_end import FrontEndCause, FrontEndDiff
+from whisper_parity.compare.front_end.difference import FrontEndCause, FrontEndDiff
 from whisper_parity.gate.result import UNJUDGED, RuleResult
 from whisper_parity.judge import tolerance
 from whisper_parity.judge.program import ProgramCheck, checked

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tests.support import sound
 from whisper_parity.clips import features
-from whisper_parity.compare.front_end import measure
-from whisper_parity.compare.front_end_layout import as_bands, layouts
+from whisper_parity.compare.front_end.difference import measure
+from whisper_parity.compare.front_end.layout import as_bands, layouts
 
 
 @pytest.fixture(scope="module")

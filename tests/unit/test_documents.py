@@ -65,7 +65,7 @@ def test_a_command_that_nobody_runs_is_seen():
         (["a  3 pass  0.0%  130 dB"], ["", "a   3 pass   0.0%    99 dB"]),
         (["first", "...", "last"], ["first", "other", "last"]),
         (["file 12ab34cd56ef of ..."], ["parity: pytorch: 0 of 9, 0 s so far", "file ffffffffffff of /tmp/a"]),
-        (["page: /home/ada/x.html"], ["page: /tmp/x/x.html"]),
+        (["at /home/ada/x.html"], ["page:   /tmp/x/x.html", "at /tmp/x/x.html"]),
     ],
 )  # fmt: skip
 def test_what_differs_by_machine_is_left_out(shown: list[str], printed: list[str]):

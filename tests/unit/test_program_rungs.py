@@ -12,7 +12,7 @@ from whisper_parity.backend.account import ENCODER_OUTPUT, Account, AccountWindo
 from whisper_parity.backend.stage import Edge
 from whisper_parity.compare.comparison import compare
 from whisper_parity.compare.finding import finding
-from whisper_parity.compare.front_end import FrontEndCause, FrontEndDiff
+from whisper_parity.compare.front_end.difference import FrontEndCause, FrontEndDiff
 from whisper_parity.judge import program, tolerance, verdict
 from whisper_parity.judge.program import checked, laid_around
 from whisper_parity.judge.verdict import Grade, Outcome

@@ -1,0 +1,1 @@
+"""A program's input features against openai-whisper's, and what its front end does otherwise."""
