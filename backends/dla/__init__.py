@@ -73,6 +73,10 @@ class DLABackend:
         """One clip on each device that the settings name; the simulated one is alone."""
         return 1 if is_simulated(variant) else len(self.settings.serial)
 
+    def resource(self, variant: str) -> str:
+        """A device of the SoC that files are compiled for; a simulated one starts wherever it is asked for."""
+        return "" if variant == SIMULATED else f"dla_{self.settings.profile.code}"
+
     def availability(self) -> Availability:
         """Needs an adb client; the reason says what else is there."""
         try:

@@ -18,7 +18,7 @@ from whisper_parity.backends.dla.link import adb, device, lock
 from whisper_parity.backends.dla.link.adb import Adb
 from whisper_parity.backends.dla.link.device import Device, Meter
 from whisper_parity.backends.dla.link.device import Facts as DeviceFacts
-from whisper_parity.backends.dla.link.faults import LINK_FAULTS, DeviceError, Fault
+from whisper_parity.backends.dla.link.faults import AWAY, LINK_FAULTS, DeviceError, Fault
 from whisper_parity.backends.dla.sessions import running
 from whisper_parity.backends.dla.settings import Settings
 from whisper_parity.backends.split.slotted import SlottedSession
@@ -26,8 +26,6 @@ from whisper_parity.backends.split.slotted import SlottedSession
 R = TypeVar("R")
 D = TypeVar("D", bound="DeviceLink")
 CLOCK_SLACK_S = 86_400
-AWAY = LINK_FAULTS | {Fault.NO_DEVICE, Fault.UNAUTHORIZED, Fault.BUSY}
-"""Faults after which a device is not used while others are available."""
 
 
 @dataclass(eq=False)

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from whisper_parity.backend import settings, trust
 from whisper_parity.backend.contract import Availability, Backend
-from whisper_parity.backend.facets import Borrowing, Configurable, Limited, Spreading, Table
+from whisper_parity.backend.facets import Borrowing, Bound, Configurable, Limited, Spreading, Table
 from whisper_parity.backend.stage import Stage, StageName
 from whisper_parity.backend.trust import Program
 from whisper_parity.errors import ConfigError, ParityError, UnavailableError, UsageError, first_line, mapped
@@ -92,6 +92,13 @@ class Backends:
         """How many clips of a stage can be in work at once: on as many devices."""
         backend = self.of(stage)
         return max(1, backend.width(StageName.parse(stage).variant)) if isinstance(backend, Spreading) else 1
+
+    def resource(self, stage: str) -> str:
+        """What a stage needs that has room for one process at a time, its devices; "" for one that runs anywhere."""
+        backend, variant = self.of(stage), StageName.parse(stage).variant
+        if isinstance(backend, Bound):
+            return backend.resource(variant)
+        return StageName.parse(stage).backend if self.width(stage) > 1 else ""
 
     def packages(self, stages: Sequence[str]) -> tuple[str, ...]:
         """Distributions that the numbers of these stages depend on."""
