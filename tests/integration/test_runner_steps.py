@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support.runners import Models, Session, container, running
+from tests.support.runners import Session
+from tests.support.steppeddla import Steps, files, stepping_on
 from whisper_parity.backend.interface import Port
 from whisper_parity.backend.layout import Bound, Fitted, Layout, Mask
 from whisper_parity.backends.dla.sessions import iomap, protocol, stepform
-from whisper_parity.backends.dla.sessions.protocol import ErrorCode, RunnerDims
-from whisper_parity.backends.dla.sessions.stepped import ResidentSteps
+from whisper_parity.backends.dla.sessions.protocol import ErrorCode
 from whisper_parity.backends.split import fitting, layouts
 from whisper_parity.backends.split.stepping import Core, canonical, encoded, replaced
 from whisper_parity.errors import BackendError
@@ -36,26 +35,6 @@ def layout_of(name: str) -> Layout:
     layout = next(layout for layout in layouts.shipped() if layout.name == name)
     assert layout.mask is not None
     return replace(layout, mask=Mask(layout.mask.current, 0.25, -2.0))
-
-
-class Steps(ResidentSteps):
-    """What the session does, over a socket without a device."""
-
-    def __init__(self, session: Session, fitted: Fitted) -> None:
-        self.session, self.fitted = session, fitted
-        self.position = 0
-        self._encoding = None
-        self._moved(stepform.of(fitted))
-
-    def _ask(self, request: protocol.Request, kind: type[Any]) -> Any:
-        reply = self.session.ask(request)
-        if isinstance(reply, protocol.ErrorReply):
-            raise BackendError(reply.text)
-        assert isinstance(reply, kind), reply
-        return reply
-
-    def _add_device_time(self, device_us: int) -> None:
-        """Nobody asks."""
 
 
 class Arithmetic:
@@ -90,32 +69,10 @@ def in_halves(fitted: Fitted) -> Fitted:
     return replace(fitted, **sides, features=half(fitted.features))
 
 
-def files(folder: Path, fitted: Fitted, *, halves: bool) -> Models:
-    """Stand-ins of a decoder in a layout."""
-
-    def side(ports: Sequence[Port]) -> list[Mapping[str, Any]]:
-        listed = sorted(ports, key=lambda port: port.index)
-        return [{"name": "t", "shape": list(port.shape), "dtype": port.dtype} for port in listed]
-
-    def file(name: str, inputs: Sequence[Port], outputs: Sequence[Port]) -> Path:
-        sides = {"inputs": side(inputs), "outputs": side(outputs)}
-        return container(folder / name, bytes(64), ([], []), suppress_io=halves, **sides)
-
-    assert fitted.features is not None
-    encoder = file("encoder.dla", [fitted.features], [one.port for one in fitted.encoder_outputs])
-    decoder = file("decoder.dla", [one.port for one in fitted.inputs], [one.port for one in fitted.outputs])
-    (folder / "none").write_bytes(b"")
-    return Models(folder, RunnerDims.of(DIMS), encoder, decoder, folder / "none")
-
-
 @contextmanager
 def stepping(folder: Path, fitted: Fitted, *, halves: bool = False) -> Iterator[Session]:
-    """A session with a runner of such files."""
-    models = files(folder, fitted, halves=halves)
-    with running(models, "--stepped") as runner:
-        session = runner.connect()
-        hello = replace(runner.hello(), embedding_sha256=bytes.fromhex(hashlib.sha256(b"").hexdigest()))
-        assert isinstance(session.ask(hello), protocol.HelloOk)
+    """A session with a runner of such files, whose models are arithmetic."""
+    with stepping_on(files(folder, fitted, DIMS, halves=halves)) as session:
         yield session
 
 
