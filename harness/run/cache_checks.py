@@ -42,6 +42,7 @@ TESTS = {
     "rewind": "rows after a rewind are not those of the same tokens before it",
     "A B A": "rows after another clip are not those of the same clip before it",
     "poison": "what lies in slots that are not in use moves rows",
+    "last slots": "what lies in slots that are not in use moves the last rows that a cache has room for",
 }
 
 
@@ -212,7 +213,8 @@ def _ground(played: Played) -> tuple[str, int, str]:
     """(part, step, words) of what needs no cause to be wrong; empty words where nothing is."""
     rows = played.stage.rows
     for part, words in TESTS.items():
-        before = rows["first"][STEPS - BACK :] if part == "rewind" else rows["first"]
+        before = rows.get("limit", rows["first"][:0]) if part == "last slots" else rows["first"]
+        before = before[STEPS - BACK :] if part == "rewind" else before
         for step, (expected, obtained) in enumerate(zip(before, rows.get(part, before))):
             if (ratio := snr(expected, obtained)) < EQUAL:
                 return part, step, f"{words}: {_decibels(ratio)} where {EQUAL:g} are expected"
