@@ -110,8 +110,10 @@ class Group(click.Group):
             with signals(), reported(project.cache() / "crashes", *ends):
                 return super().invoke(ctx)
         except KeyboardInterrupt as interruption:
-            how = f"; {interruption.args[0]}" if interruption.args else ""
-            say(f"parity: interrupted{how}", to_stderr=True)
+            how, done = (*interruption.args, "", "")[:2]
+            if done:
+                say(f"parity: interrupted: {done}", to_stderr=True)
+            say(f"parity: {how}" if done else f"parity: interrupted{f'; {how}' if how else ''}", to_stderr=True)
             ctx.exit(exit_code(interruption))
         except ParityError as error:
             say(f"parity: {error}", to_stderr=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,8 @@ def build(out: Path | None, **given: Any) -> None:
         workshop = plan.workshop(options, backends, checkpoint.resolve(options.checkpoint, options.cache))
         with working(f"building {', '.join(stages)}"):
             built = list(side_by_side(lambda stage: building.obtain(workshop, stage), stages))
+    if out is not None:
+        building.require_apart(artifact for artifact in built if artifact.origin != artifacts.CHECKPOINT)
     for artifact in built:
         is_copied = out is not None and artifact.origin != artifacts.CHECKPOINT
         folder = building.export(artifact, out) if out and is_copied else artifact.folder
@@ -91,29 +94,32 @@ def noise(out: Path | None, **given: Any) -> None:
 
 def _run(given: dict[str, Any], site: Project, amount: Amount, as_json: bool = False) -> None:
     """Run, show what came of it, end with its exit code."""
-    from whisper_parity.report import console
+    from whisper_parity.report import console, views
     from whisper_parity.run import plan as plans
     from whisper_parity.run import schedule
     from whisper_parity.run.collect import collect
-    from whisper_parity.system import serial
 
     quiet = amount is Amount.LINE
     plan = plans.make(run_options.read(given, site), site)
-    started = time.perf_counter()
-    steps = len(plan.stages) * (len(plan.clips) + 1)
-    again = continued_by(f"go on with `{_continuation(plan.folder)}`: what is recorded is kept")
-    with again, progress(steps, quiet=quiet) as (advance, watch):
-        with schedule.opened(plan) as running, step(Kind.CLIPS):
+    started, cells, done = time.perf_counter(), len(plan.stages) * len(plan.clips), 0
+    again = continued_by(
+        f"go on with `{_continuation(plan.folder)}`: what is recorded is kept", lambda: f"{done} of {cells} cells done"
+    )
+    with again, progress(cells + len(plan.stages), quiet=quiet) as (advance, watch), ExitStack() as stack:
+        running = stack.enter_context(schedule.opened(plan))
+        with step(Kind.CLIPS):
             for _ in running.rows(advance):
-                pass
+                done += 1
+        running.close()
         report = collect(plan, time.perf_counter() - started)
         with step(Kind.PAGE, "writing the page"):
             page = write_page(plan.folder)
     if as_json:
-        document(serial.dumps(report))
+        document(views.as_json(report, None))
     else:
         console.show(report, stdout(), amount)
-    for line in () if quiet else (f"time:   {watch.spent()}", f"report: {plan.folder.report}", page):
+    remarks = [f"run:    {remark}" for remark in running.remarks]
+    for line in () if quiet else (*remarks, f"time:   {watch.spent()}", f"report: {plan.folder.report}", page):
         say(line, to_stderr=True)
     sys.exit(report.exit_code)
 

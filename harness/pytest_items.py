@@ -26,14 +26,17 @@ from whisper_parity.gate.judging import Judgement
 from whisper_parity.judge.verdict import Outcome
 from whisper_parity.project import Project
 from whisper_parity.pytest_request import MARKER, named_file
-from whisper_parity.run import collect, order, placement
+from whisper_parity.run import collect, order, owner, placement
 from whisper_parity.run import options as run_options
 from whisper_parity.run import plan as plans
+from whisper_parity.run.batches import batches
 from whisper_parity.run.cell import Cell
+from whisper_parity.run.folder import RunFolder
 from whisper_parity.run.options import OPTIONS, RunOptions
 from whisper_parity.run.plan import Plan
 from whisper_parity.run.report import Report
-from whisper_parity.run.schedule import Schedule, every_cell, opened
+from whisper_parity.run.schedule import Schedule, opened
+from whisper_parity.run.tasks import every_cell
 from whisper_parity.system import terminal
 from whisper_parity.system.crash import reported
 from whisper_parity.system.machine import versions
@@ -82,11 +85,13 @@ class ParityFile(pytest.File):
             stages, selected = run_of(self.config).selection()
         except ParityError as error:
             raise self.CollectError(str(error)) from error
-        for stage in stages:
-            for clip in selected.clips:
-                yield CellItem.from_parent(self, name=f"{stage.spec}-{clip.name}", cell=Cell(stage, clip))
-            if selected.clips:
-                yield OrderItem.from_parent(self, name=f"state-{stage.spec}", stage=stage)
+        shares = batches(selected.clips)
+        for batch in shares:
+            for stage in stages:
+                for clip in batch:
+                    yield CellItem.from_parent(self, name=f"{stage.spec}-{clip.name}", cell=Cell(stage, clip))
+                if batch == shares[-1]:
+                    yield OrderItem.from_parent(self, name=f"state-{stage.spec}", stage=stage)
         for bad in selected.bad:
             yield BadClipItem.from_parent(self, name=f"manifest-{bad.name}", bad=bad)
 
@@ -150,7 +155,7 @@ class OrderItem(_Item):
         plan, checks = self.run.plan, self.run.schedule.order_checks(self.stage)
         bad = [order.describe(check) for check in checks if check.exit_code]
         if plan.options.require_placement:
-            info = collect.stage_info(plan, self.stage)
+            info = collect.stage_info(self.run.schedule.journal, self.stage)
             bad += [f"placement required: {line}" for line in placement.misplaced([info])]
         if bad:
             pytest.fail("\n".join(map(printable, bad)), pytrace=False)
@@ -180,6 +185,7 @@ class ParityRun:
         self._stack = ExitStack()
         self._cells: dict[tuple[str, str], None] = {}
         self._ran = False
+        self._is_owned = False
         self._report: Report | None = None
         self._judgement: Judgement | None = None
         self._nothing = ""
@@ -234,6 +240,10 @@ class ParityRun:
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         """Under pytest-xdist: workers write into the controller's run."""
+        if not self._is_owned:
+            folder = RunFolder(self.options.report_dir / str(self.options.run_id))
+            _usable(lambda: self._stack.enter_context(owner.owned(folder)))
+            self._is_owned = True
         node.workerinput["parity_run_id"] = self.options.run_id
 
     def pytest_report_header(self) -> str:

@@ -247,11 +247,12 @@ def _trace(world: World, kind: str, random: Random) -> Case:
 
 def _record(world: World, kind: str, random: Random) -> Case:
     """One of the files of a run."""
-    names = {"report": ["report.json"], "options": ["options.json", "run.json"],
-             "row": [str(path.relative_to(world.run)) for place in ("rows", "stages", "states", "placement")
-                     for path in sorted((world.run / place).iterdir())]}  # fmt: skip
+    names = {"report": ["report.json"], "options": ["options.json", "run.json"], "row": ["journal.jsonl"]}
     name = random.choice(names[kind])
-    (what, spoil), _ = _of_json(random, world.run / name)
+    is_lines = name.endswith(".jsonl")
+    (what, spoil), _ = (
+        _of_file(random, (world.run / name).read_bytes()) if is_lines else _of_json(random, world.run / name)
+    )
 
     def make(place: Path) -> list[str]:
         _copied(world.run, place / "reports" / "sound", without=(name,))

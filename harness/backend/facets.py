@@ -108,6 +108,14 @@ class Spreading(Protocol):
 
 
 @runtime_checkable
+class Bound(Protocol):
+    """**Protocol:** a backend some of whose stages run where something is that has room for one process: a device."""
+
+    def resource(self, variant: str) -> str:
+        """What that is called among machines that offer it: "name_MODEL"; "" for a variant that runs anywhere."""
+
+
+@runtime_checkable
 class Tappable(Protocol):
     """**Protocol:** a backend whose files show nothing: it builds probes of them.
 

@@ -35,7 +35,7 @@ class Bench:
     def __init__(self, plan: Plan, stack: ExitStack) -> None:
         self.plan = plan
         self._stack = stack
-        self._sessions = Sessions(plan, write_stages=False)
+        self._sessions = Sessions(plan)
         self._traces = Traces(plan, self._sessions)
         self._open: dict[str, Session] = {}
         self._kept: dict[str, tuple[Any, Any]] = {}

@@ -43,6 +43,7 @@ def gate(folder: RunFolder, settings: Settings, name: str | None = None) -> Judg
 
 def judge(report: Report, settings: Settings, name: str | None = None) -> Judgement:
     """Judge a report; a result that differs from the approved one is written beside it."""
+    report = report.held if report.pages else report
     file = approved.path(settings.folder, name or settings.approved or approved.default_name(report))
     signed = approved.load(file) if file.is_file() else None
     listed = expected.match(expected.load(settings.folder), report, file.stem)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -9,12 +10,13 @@ from itertools import groupby
 from rich.console import Console
 
 from whisper_parity.judge import program
-from whisper_parity.judge.program import ProgramCheck
-from whisper_parity.judge.verdict import Outcome, RungResult, worse
+from whisper_parity.judge.verdict import Outcome
 from whisper_parity.report import numbers
 from whisper_parity.report.tables import STYLES, cell_table, rates, stage_table
-from whisper_parity.run import order, placement
-from whisper_parity.run.report import OrderCheck, Report, Row
+from whisper_parity.run import order, placement, tally
+from whisper_parity.run.pages import PagedRows
+from whisper_parity.run.report import OrderCheck, Report
+from whisper_parity.run.totals import DeviceTotals, Totals
 from whisper_parity.system import terminal
 from whisper_parity.system.terminal import Amount
 
@@ -41,6 +43,7 @@ def show(report: Report, console: Console, amount: Amount = Amount.SCREEN) -> No
     if amount is Amount.LINE:
         return
     everything = amount is Amount.ALL
+    report = report if everything else report.short
     terminal.line(console, heading(report), "bold")
     console.print(stage_table(report))
     if grid := cell_table(report, screen, everything=everything):
@@ -98,6 +101,7 @@ def lines(report: Report) -> list[Line]:
             failures.append(Line(f"drift: {where}: {cell.verdict.reason}", STYLES[outcome]))
     summary = [
         *_subset(report),
+        *_left_out(report),
         *_threads(report),
         *_kept(report),
         *_transcripts(report),
@@ -139,14 +143,27 @@ def _subset(report: Report) -> list[Line]:
     return lines + [Line(f"given: {info.spec}: {note}", "dim") for info in report.stages for note in info.notes]
 
 
+def _left_out(report: Report) -> list[Line]:
+    """How many cells of a large run have no line of their own here, and where they are."""
+    if isinstance(report.rows, PagedRows) or not report.pages:
+        return []
+    counts = Counter(row.verdict.outcome for row in report.rows)
+    totals = report.totals
+    bad = sum(one.count(outcome) - counts[outcome] for outcome in Outcome if outcome.exit_code for one in totals)
+    lines = [
+        _detail(f"rows: of the {len({row.clip for row in report.rows})} worst of {report.clips} clips; all with -v, "
+                f"and in {report.pages[0].file} and on")
+    ]  # fmt: skip
+    return [Line(f"rows: {bad} more cells failed: all of them with -v", "yellow"), *lines] if bad > 0 else lines
+
+
 def _kept(report: Report) -> list[Line]:
     """Stages that an earlier run recorded, with the time that it took then."""
-    rows: dict[str, list[Row]] = {}
-    for row in report.rows:
-        if row.recorded:
-            rows.setdefault(row.stage, []).append(row)
-    parts = [f"{stage} {len(kept)} clips, {numbers.seconds(sum(row.seconds for row in kept), 1)} then"
-             for stage, kept in rows.items()]  # fmt: skip
+    parts = [
+        f"{stage} {one.kept} clips, {numbers.seconds(one.kept_s, 1)} then"
+        for stage, one in tally.of_report(report).items()
+        if one.kept
+    ]
     return [_detail(f"recorded before, and kept in the cache: {' · '.join(parts)}")] if parts else []
 
 
@@ -162,7 +179,16 @@ def _threads(report: Report) -> list[Line]:
 
 
 def _notes(report: Report) -> list[Line]:
-    """Remarks on the selection and on clips, joined over stages; a stage's remark on every clip is printed once."""
+    """Remarks on the selection and on clips, joined over stages; a stage's remark on every clip is printed once.
+
+    Of a large run they are counted.
+    """
+    selected = [Line(f"note: {note}", "dim") for note in report.clip_notes]
+    if report.pages:
+        counted = [
+            (note, count, spec) for spec, one in tally.of_report(report).items() for note, count in one.notes.items()
+        ]
+        return selected + [Line(f"note: {count} clips: {note} ({spec})", "dim") for note, count, spec in counted]
     clips = dict.fromkeys(cell.clip for cell in report.rows)
     clips_by_note: dict[tuple[str, str], list[str]] = {}
     for cell in report.rows:
@@ -173,28 +199,23 @@ def _notes(report: Report) -> list[Line]:
         for place in ["all clips"] if 1 < len(noted) == len(clips) else noted:
             notes.setdefault(f"{place}: {note}", []).append(stage)
     on_clips = [Line(f"note: {note} ({', '.join(stages)})", "dim") for note, stages in notes.items()]
-    return [*(Line(f"note: {note}", "dim") for note in report.clip_notes), *on_clips]
+    return [*selected, *on_clips]
 
 
 def _transcripts(report: Report) -> list[Line]:
     """Corpus rates of every stage against the clips' transcripts: quality, not parity."""
-    texts = {
-        stage.spec: [cell.vs_transcript for cell in report.rows if cell.stage == stage.spec and cell.vs_transcript]
-        for stage in report.stages
-    }
-    parts = [f"{spec} {' '.join(rates(diffs))}" for spec, diffs in texts.items() if diffs]
+    totals = tally.of_report(report).items()
+    parts = [f"{spec} {' '.join(rates(one.transcripts))}" for spec, one in totals if one.transcripts]
     return [_detail(f"against the transcripts: {' · '.join(parts)}")] if parts else []
 
 
 def _risks(report: Report) -> list[Line]:
     """Steps that a stage's own noise could flip against its parent, which a run without a flip hides."""
     parts = []
-    for stage in report.stages:
-        comparisons = [cell.judged.comparison for cell in report.rows if cell.stage == stage.spec and cell.judged]
-        if steps := sum(comparison.steps for comparison in comparisons):
-            at_risk = sum(comparison.steps_at_risk for comparison in comparisons)
-            flips = sum(len(comparison.flips) for comparison in comparisons)
-            parts.append(f"{stage.spec} {at_risk} of {steps} ({100 * at_risk / steps:.1f} %), {flips} flipped")
+    for spec, one in tally.of_report(report).items():
+        if one.steps:
+            share = 100 * one.steps_at_risk / one.steps
+            parts.append(f"{spec} {one.steps_at_risk} of {one.steps} ({share:.1f} %), {one.flips} flipped")
     return [_detail(f"steps at risk: {' · '.join(parts)}")] if parts else []
 
 
@@ -214,24 +235,17 @@ def _weights(report: Report) -> list[Line]:
 def _programs(report: Report) -> list[Line]:
     """What each program showed of itself: its rungs, the worst clip of each."""
     lines = []
-    for stage in report.stages:
-        checks = [row.program for row in report.rows if row.stage == stage.spec and row.program]
-        worst: dict[str, RungResult] = {}
-        for rung in (rung for check in checks for rung in check.rungs):
-            worst[rung.rung] = max(worst.get(rung.rung, rung), rung, key=lambda result: worse(result.grade))
-        parts = [f"{name} {result.grade.value}{_lowest(name, checks)}" for name, result in worst.items()]
+    for spec, one in tally.of_report(report).items():
+        parts = [f"{name} {grade.value}{_lowest(name, one)}" for name, grade in one.rungs.items()]
         if parts:
-            lines.append(Line(f"program {stage.spec}: {' · '.join(parts)}", "dim"))
+            lines.append(Line(f"program {spec}: {' · '.join(parts)}", "dim"))
     return lines
 
 
-def _lowest(rung: str, checks: Sequence[ProgramCheck]) -> str:
+def _lowest(rung: str, totals: Totals) -> str:
     """Of the features their lowest SNR, in brackets."""
-    values = (
-        [program.lowest_db(diff) for check in checks for diff in check.features] if rung == program.FEATURES else []
-    )
-    known = [value for value in values if value is not None]
-    return f" (at least {numbers.decibels(min(known), 1)})" if known else ""
+    level = totals.features_db if rung == program.FEATURES else None
+    return "" if level is None else f" (at least {numbers.decibels(level, 1)})"
 
 
 def _placed(report: Report) -> list[Line]:
@@ -271,19 +285,15 @@ def _limits(report: Report) -> list[Line]:
 
 def _devices(report: Report) -> list[Line]:
     """Per device: clips, its compute time, other time, bytes over the link."""
-    cells: dict[str, list[Row]] = {}
-    for cell in report.rows:
-        if cell.usage:
-            cells.setdefault(cell.usage.device, []).append(cell)
-    return [Line(f"device {name}: {_spent(used_cells)}", "dim") for name, used_cells in cells.items()]
+    devices: dict[str, DeviceTotals] = {}
+    for one in tally.of_report(report).values():
+        for name, spent in one.devices.items():
+            devices[name] = devices.get(name, DeviceTotals()) + spent
+    return [Line(f"device {name}: {_spent(spent)}", "dim") for name, spent in devices.items()]
 
 
-def _spent(cells: Sequence[Row]) -> str:
-    usages = [cell.usage for cell in cells if cell.usage]
-    compute = sum(usage.device_s for usage in usages)
-    overhead = sum(cell.seconds for cell in cells) - compute
-    transferred = sum(usage.sent_bytes + usage.received_bytes for usage in usages) / 1e6
-    temperature = max((usage.temperature_c for usage in usages if usage.temperature_c is not None), default=None)
-    heat = "" if temperature is None else f", up to {temperature:.0f} degrees Celsius"
-    times = f"{numbers.seconds(compute)} of its own compute, {numbers.seconds(overhead)} beside it"
-    return f"{len(cells)} clips, {times}, {transferred:.1f} MB over the link with what was pushed{heat}"
+def _spent(device: DeviceTotals) -> str:
+    heat = "" if device.temperature_c is None else f", up to {device.temperature_c:.0f} degrees Celsius"
+    beside = numbers.seconds(device.seconds - device.device_s)
+    times = f"{numbers.seconds(device.device_s)} of its own compute, {beside} beside it"
+    return f"{device.clips} clips, {times}, {device.moved_bytes / 1e6:.1f} MB over the link with what was pushed{heat}"

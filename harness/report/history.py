@@ -199,6 +199,7 @@ def _insert(database: sqlite3.Connection, folder: RunFolder) -> None:
     except ParityError as error:
         database.execute("insert or replace into skipped values (?, ?)", (printable(folder.name), str(error)))
         return
+    report = report.held if report.pages else report
     database.execute("insert or replace into runs values (?, ?, ?, ?, ?, ?, ?)", _run(report, folder))
     database.executemany("insert or replace into figures values (?, ?, ?, ?, ?)", list(_figures(report, folder)))
 

@@ -23,12 +23,14 @@ MOST = 50
 
 def render(report: Report, gate: GateResult | None) -> str:
     """The whole page: verdict, failed rules, all rules, grid, failures, statistics."""
+    left_out, report = report.left_out, report.short
     parts = [_head(report, gate)]
     if gate:
         failed = [rule for rule in gate.rules if not rule.passed]
         parts += ["### Rules that failed\n\n" + _rules(failed)] if failed else []
         parts += [_folded(f"All {len(gate.rules)} rules", _rules(gate.rules))]
-    parts += [_grid(report), _trouble(report.rows)]
+    parts += [_grid(report), f"And {left_out} more clips, none worse than these." if left_out else ""]
+    parts += [_trouble(report.rows)]
     if gate and gate.expected:
         parts.append("### Expected divergences\n\n" + "\n".join(f"- {escape(rule)}" for rule in gate.expected[:MOST]))
     if gate and gate.statistics:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from whisper_parity.compare.comparison import Comparison
 from whisper_parity.compare.text import TextDiff, TextEdit
@@ -112,9 +112,10 @@ def opening(report: Report, explanations: Sequence[Explanations] = (), gate: Gat
         explanations: what `parity explain` measured of it.
         gate: what the gate said of it; one that fails comes before what the run alone would pass.
     """
-    broken = tuple(filter(None, (_broken(report, stage, explanations) for stage in report.stages)))
+    cells = _cells(report)
+    broken = tuple(filter(None, (_broken(report, stage, cells[stage.spec], explanations) for stage in report.stages)))
     names = {item.stage for item in broken}
-    sound = tuple(_sound(report, stage) for stage in report.stages if stage.spec not in names)
+    sound = tuple(_sound(stage, cells[stage.spec]) for stage in report.stages if stage.spec not in names)
     sentence = _sentence(report, broken, sound)
     if gate and gate.exit_code and not any(item.was_judged for item in broken):
         sentence = f"this run must not be released: gate {gate.sentence}"
@@ -138,15 +139,36 @@ def place(rung: str) -> int:
     return FLOW.index(rung) if rung in FLOW else len(FLOW)
 
 
-def _rows(report: Report, stage: StageInfo) -> list[Row]:
-    return [row for row in report.rows if row.stage == stage.spec]
+@dataclass(slots=True)
+class _Cells:
+    """A stage's cells: those of which there is something to tell, and how many there are."""
+
+    count: int = 0
+    drifting: int = 0
+    was_compared: bool = False
+    told: list[Row] = field(default_factory=list)
+    """Those that failed, or whose text changed."""
 
 
-def _broken(report: Report, stage: StageInfo, explanations: Sequence[Explanations]) -> Broken | None:
-    rows = _rows(report, stage)
-    diverged = [row for row in rows if row.verdict.outcome is Outcome.DIVERGED]
+def _cells(report: Report) -> dict[str, _Cells]:
+    """By stage; the rows pass by once, and those that are as they should be are not held."""
+    cells = {stage.spec: _Cells() for stage in report.stages}
+    for row in report.rows:
+        if row.stage in cells:
+            of_stage = cells[row.stage]
+            of_stage.count += 1
+            of_stage.drifting += row.verdict.outcome is Outcome.DRIFT
+            of_stage.was_compared |= row.judged is not None
+            text = row.judged.comparison.text if row.judged else None
+            if row.verdict.outcome.exit_code or (text and text.edits):
+                of_stage.told.append(row)
+    return cells
+
+
+def _broken(report: Report, stage: StageInfo, cells: _Cells, explanations: Sequence[Explanations]) -> Broken | None:
+    diverged = [row for row in cells.told if row.verdict.outcome is Outcome.DIVERGED]
     if diverged:
-        return _diverged(stage, diverged, len(rows), explanations, _of_cache(report, stage))
+        return _diverged(stage, diverged, cells.count, explanations, _of_cache(report, stage))
     if states := [check for check in report.states if check.stage == stage.spec and check.failed]:
         clips = tuple(dict.fromkeys(clip for check in states for clip in check.clips))
         rung = "state" if states[0].stateful else "cache"
@@ -161,11 +183,11 @@ def _broken(report: Report, stage: StageInfo, explanations: Sequence[Explanation
             0,
             (),
         )
-    lost = [row for row in rows if row.verdict.outcome.exit_code]
-    if not lost and (stage.available or rows):
+    lost = [row for row in cells.told if row.verdict.outcome.exit_code]
+    if not lost and (stage.available or cells.count):
         return None
     reason = lost[0].verdict.reason if lost else stage.reason
-    share = f" on {len(lost)} of {_counted(len(rows), 'clip')}" if len(lost) < len(rows) else ""
+    share = f" on {len(lost)} of {_counted(cells.count, 'clip')}" if len(lost) < cells.count else ""
     words = ": ".join(filter(None, (f"could not be judged{share}", reason)))
     return Broken(stage.spec, "", words, (), tuple(row.clip for row in lost), (), 0, (), was_judged=False)
 
@@ -290,18 +312,15 @@ def _where(cause: Cause, explanations: Explanations) -> str:
     return ", ".join(filter(None, (cause.part, unit, *(kind.kind for kind in cause.kinds[:1]))))
 
 
-def _sound(report: Report, stage: StageInfo) -> Sound:
-    rows = _rows(report, stage)
-    if not stage.parent or not any(row.judged for row in rows):
-        return Sound(stage.spec, "", Outcome.REFERENCE, f"the reference, {_counted(len(rows), 'clip')}")
-    drifting = sum(row.verdict.outcome is Outcome.DRIFT for row in rows)
-    numbers = f", its numbers drift in {drifting}" if drifting else ""
-    words = f"the same text on {_counted(len(rows), 'clip')}{numbers}"
-    sides = [(row, side.comparison) for row in rows if (side := row.judged)]
-    if edited := [(row, comparison) for row, comparison in sides if comparison.text and comparison.text.edits]:
+def _sound(stage: StageInfo, cells: _Cells) -> Sound:
+    if not stage.parent or not cells.was_compared:
+        return Sound(stage.spec, "", Outcome.REFERENCE, f"the reference, {_counted(cells.count, 'clip')}")
+    numbers = f", its numbers drift in {cells.drifting}" if cells.drifting else ""
+    words = f"the same text on {_counted(cells.count, 'clip')}{numbers}"
+    if edited := [(row, side.comparison) for row in cells.told if (side := row.judged)]:
         does = _damage([comparison for _, comparison in edited], [row for row, _ in edited])
-        words = f"{does} in {len(edited)} of {_counted(len(rows), 'clip')}, within its limits"
-    return Sound(stage.spec, stage.parent, Outcome.DRIFT if drifting else Outcome.PASS, words)
+        words = f"{does} in {len(edited)} of {_counted(cells.count, 'clip')}, within its limits"
+    return Sound(stage.spec, stage.parent, Outcome.DRIFT if cells.drifting else Outcome.PASS, words)
 
 
 def _sentence(report: Report, broken: Sequence[Broken], sound: Sequence[Sound]) -> str:

@@ -5,17 +5,19 @@ Figures are never broken: a cell is drawn whole. Where clips beside stages do no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich import box
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from whisper_parity.compare.text import TextDiff, total
+from whisper_parity.compare.text import ErrorCounts
 from whisper_parity.judge.verdict import Outcome
 from whisper_parity.report import numbers
+from whisper_parity.run import tally
 from whisper_parity.run.report import Report, Row, StageInfo
+from whisper_parity.run.totals import Totals
 from whisper_parity.system import terminal
 
 STYLES = {
@@ -37,16 +39,19 @@ WIDTH = 80
 
 def stage_table(report: Report) -> Table:
     """One line for each stage: how its clips ended, and its figures against its parent."""
-    units = [unit for unit in UNITS if any(unit in _rates_of(report, stage.spec) for stage in report.stages)]
+    totals = tally.of_report(report)
+    units = [unit for unit in UNITS if any(unit in one.texts for one in totals.values())]
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     grid.add_column("stage", overflow="fold")
     grid.add_column("clips", no_wrap=True)
     for name in (*(unit.upper() for unit in units), "lowest SNR", "time"):
         grid.add_column(name, no_wrap=True, justify="right")
     for stage in report.stages:
-        rows = [row for row in report.rows if row.stage == stage.spec]
-        by_unit = _rates_of(report, stage.spec)
-        grid.add_row(_title(stage), _outcomes(rows), *(by_unit.get(unit, "") for unit in units), *_measured(rows))
+        of_stage = totals.get(stage.spec, Totals(stage.spec))
+        by_unit = {unit: numbers.rate(errors) for unit, errors in of_stage.texts.items()}
+        grid.add_row(
+            _title(stage), _outcomes(of_stage), *(by_unit.get(unit, "") for unit in units), *_measured(of_stage)
+        )
     return grid
 
 
@@ -75,20 +80,9 @@ def cell(row: Row) -> str:
     return " ".join(filter(None, (_outcome(row.verdict.outcome), *map(terminal.cell, _figures(row)))))
 
 
-def rates(texts: Sequence[TextDiff]) -> list[str]:
+def rates(errors: Mapping[str, ErrorCounts]) -> list[str]:
     """Corpus WER where WER leads, CER elsewhere: sums of counts, never mixed."""
-    return [f"{unit.upper()} {rate}" for unit, rate in _by_unit(texts).items()]
-
-
-def _by_unit(texts: Sequence[TextDiff]) -> dict[str, str]:
-    counts = {unit: [text.leading_counts for text in texts if text.leading == unit] for unit in UNITS}
-    return {unit: numbers.rate(total(errors)) for unit, errors in counts.items() if errors}
-
-
-def _rates_of(report: Report, stage: str) -> dict[str, str]:
-    """A stage's corpus rates against its parent, by unit."""
-    texts = [row.judged.comparison.text for row in report.rows if row.stage == stage and row.judged]
-    return _by_unit([text for text in texts if text])
+    return [f"{unit.upper()} {numbers.rate(errors[unit])}" for unit in UNITS if unit in errors]
 
 
 def _title(stage: StageInfo) -> str:
@@ -98,19 +92,19 @@ def _title(stage: StageInfo) -> str:
     return f"{terminal.cell(stage.spec + source)}{'[yellow] fell back[/]' if fell_back else ''}"
 
 
-def _outcomes(rows: Sequence[Row]) -> str:
+def _outcomes(totals: Totals) -> str:
     """How many of a stage's rows ended how."""
-    counts = {outcome: sum(row.verdict.outcome is outcome for row in rows) for outcome in Outcome}
+    counts = {outcome: totals.count(outcome) for outcome in Outcome}
     parts = [f"[{STYLES[outcome]}]{count} {outcome.value}[/]" for outcome, count in counts.items() if count]
     lines = [", ".join(parts[start : start + PER_LINE]) for start in range(0, len(parts), PER_LINE)]
     return ",\n".join(lines) or "[dim]not run[/]"
 
 
-def _measured(rows: Sequence[Row]) -> tuple[str, str]:
+def _measured(totals: Totals) -> tuple[str, str]:
     """Lowest SNR and time of a stage's rows."""
-    levels = [level for row in rows if (level := _lowest(row)) is not None]
-    time = numbers.seconds(sum(row.seconds for row in rows), 1) if rows else ""
-    return numbers.decibels(min(levels)) if levels else "", time
+    level = totals.lowest_snr_db
+    time = numbers.seconds(totals.seconds, 1) if totals.cells else ""
+    return "" if level is None else numbers.decibels(level), time
 
 
 def _beside(report: Report, rows: Sequence[Row], everything: bool) -> Table:
@@ -130,7 +124,7 @@ def _beside(report: Report, rows: Sequence[Row], everything: bool) -> Table:
         others = [_joined([cells[clip, spec] for spec in folded if (clip, spec) in cells])] if folded else []
         columns = [*whole, *drawn[len(whole) :], *others] if drawn else whole
         grid.add_row(terminal.cell(clip), *columns)
-    left = len({row.clip for row in report.rows}) - len(clips)
+    left = len({row.clip for row in report.rows}) + report.left_out - len(clips)
     if left and not everything:
         grid.add_row(
             f"[dim]{left} other{'s' if left > 1 else ''}[/]", *[_outcome(Outcome.PASS)] * len(grid.columns[1:])

@@ -73,7 +73,7 @@ def compare_runs(first: RunFolder, second: RunFolder, *, with_traces: bool = Tru
     Raises:
         RecordError: one of them is no run, or they have no cell in common.
     """
-    before, after = report.load(first), report.load(second)
+    before, after = report.load(first).held, report.load(second).held
     cells = {(cell.clip, cell.stage): cell for cell in after.rows}
     table = after.tolerances
     changes, missing = [], []

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from whisper_parity.backend.stage import Edge, Stage
 from whisper_parity.clips.clip import Clip
-from whisper_parity.clips.manifest import EMBEDDED
+from whisper_parity.clips.selection import EMBEDDED
 from whisper_parity.compare.comparison import compare
 from whisper_parity.compare.normalise import compare_texts
 from whisper_parity.compare.text import TextDiff
@@ -74,7 +74,7 @@ def judged(plan: Plan, cell: Cell, traces: Traces) -> Row:
         vs_root=vs_root,
         vs_transcript=_vs_transcript(clip, trace),
         notes=_notes(trace),
-        reproduce=_reproduce(plan, cell),
+        reproduce=reproduce(plan, cell),
         usage=header.usage,
         language=header.language or "",
         token_ids=header.tokens,
@@ -99,7 +99,7 @@ def of_error(plan: Plan, cell: Cell, error: ParityError) -> Row:
     outcome = verdict.of_error(error)
     if isinstance(error, _NotComparedError):
         outcome = Verdict(Outcome.NOT_COMPARED, "", str(error), ())
-    return report.row_without_trace(cell.clip.name, cell.stage.spec, outcome, _reproduce(plan, cell))
+    return report.row_without_trace(cell.clip.name, cell.stage.spec, outcome, reproduce(plan, cell))
 
 
 class _NotComparedError(ParityError):
@@ -171,17 +171,19 @@ def _notes(trace: Trace) -> tuple[str, ...]:
     return (*notes, *header.notes, *(header.usage.notes if header.usage else ()))
 
 
-def _reproduce(plan: Plan, cell: Cell) -> str:
+def reproduce(plan: Plan, cell: Cell) -> str:
+    """The command that repeats a cell."""
     stages = [cell.stage.spec]
     while (parent := plan.stage(stages[0]).parent) is not None:
         stages.insert(0, parent)
-    return options.command(plan.options, _named(plan, cell.clip), stages)
+    listing = cell.clip.listing
+    manifest = listing.path if listing and listing.path != EMBEDDED else None
+    return options.command(replace(plan.options, manifest=manifest), _named(plan, cell.clip), stages)
 
 
 def _named(plan: Plan, clip: Clip) -> str:
-    """A clip as a user types it: by its name in the manifest, else by its path (from the project's folder)."""
-    listing = plan.options.manifest or EMBEDDED
-    if listing.parent.resolve() in clip.path.resolve().parents:
-        return clip.name
+    """A clip as a user types it: by its name in its set, else by its path (from the project's folder)."""
+    if clip.listing is not None:
+        return clip.listing.name
     folder = plan.project.folder
     return str(clip.path.relative_to(folder) if clip.path.is_relative_to(folder) else clip.path)

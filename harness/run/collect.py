@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import Any
 
 from whisper_parity.backend import artifact
 from whisper_parity.backend.stage import Stage
 from whisper_parity.judge.verdict import Outcome, Verdict
-from whisper_parity.run import order_checks, placement, report, windows
+from whisper_parity.run import order_checks, pages, placement, tally, windows
+from whisper_parity.run import report as records
 from whisper_parity.run.cell import Cell
+from whisper_parity.run.excerpt import Excerpt
+from whisper_parity.run.finished import CELL, Finished
+from whisper_parity.run.folder import RunFolder
+from whisper_parity.run.journal import Journal
+from whisper_parity.run.pages import Page
 from whisper_parity.run.plan import Plan
 from whisper_parity.run.report import SCHEMA_VERSION, OrderCheck, Report, Row, StageInfo
-from whisper_parity.run.schedule import every_cell
+from whisper_parity.run.tasks import every_cell
+from whisper_parity.run.totals import Totals
 from whisper_parity.system import machine, serial
 
 NOTHING = "nothing was compared: ask for at least two stages and one clip"
 
 
 def collect(plan: Plan, seconds: float, selection: Collection[tuple[str, str]] | None = None) -> Report:
-    """Gather the rows that were written into the report, and write that.
+    """Gather the cells that the journal holds into the report, and write that; large runs are read cell by cell.
 
     Args:
         plan: the run.
@@ -29,17 +37,16 @@ def collect(plan: Plan, seconds: float, selection: Collection[tuple[str, str]] |
         selection: (clip, stage) of the cells that were asked for; None for all. Others are no gap: the report is one
             of a subset.
     """
-    written = {(row.clip, row.stage): row for row in _written_rows(plan)}
-    cells = every_cell(plan)
-    keys = [(clip.name, stage.spec) for clip in plan.clips for stage in plan.stages]
-    rows = [written[key] for key in keys if key in written]
-    rows += [_row_of_bad_clip(bad.name, bad.error) for bad in plan.bad_clips]
-    stages = tuple(stage_info(plan, stage) for stage in plan.stages)
-    checks = tuple(check for stage in plan.stages for check in _written_checks(plan, stage))
+    with Journal(plan.folder.journal) as journal:
+        cells, written = every_cell(plan), set(journal.keys(CELL))
+        gathered = _Gathered(plan.folder, _rows(plan, journal, written))
+        stages = tuple(stage_info(journal, stage) for stage in plan.stages)
+        checks = tuple(check for stage in plan.stages for check in _written_checks(journal, stage))
     misplaced = tuple(placement.misplaced(stages)) if plan.options.require_placement else ()
-    outcome, exit_code, summary = _overall(rows, _troubles(checks, misplaced))
+    outcome, exit_code, summary = _overall(gathered, _troubles(checks, misplaced))
     subset = _subset(cells, written, selection)
-    gathered = Report(
+    rows = records.rows_of(plan.folder, gathered.pages, gathered.rows)
+    report = Report(
         schema_version=SCHEMA_VERSION,
         run=plan.folder.name,
         created=artifact.now(),
@@ -55,7 +62,7 @@ def collect(plan: Plan, seconds: float, selection: Collection[tuple[str, str]] |
         tolerances=written_limits(plan.tolerances),
         machine=machine.describe(plan.project.folder, plan.backends.packages([stage.spec for stage in plan.stages])),
         stages=stages,
-        rows=tuple(rows),
+        rows=gathered.rows,
         seconds=seconds,
         states=checks,
         misplaced=misplaced,
@@ -65,13 +72,60 @@ def collect(plan: Plan, seconds: float, selection: Collection[tuple[str, str]] |
         windows=windows.sentences(stages, rows, plan.backends, plan.checkpoint.dims),
         subset=subset,
         threads=plan.threads,
+        totals=tuple(gathered.totals.values()),
+        clips=gathered.excerpt.clips,
+        pages=gathered.pages,
+        excerpt=gathered.shown if gathered.pages else (),
+        traces=str(plan.keeps),
     )
-    serial.write(plan.folder.report, gathered)
-    return gathered
+    serial.write(plan.folder.report, report)
+    return records.opened(plan.folder, report)
+
+
+class _Gathered:
+    """What is counted and chosen while the rows pass by, clip by clip."""
+
+    def __init__(self, folder: RunFolder, rows: Iterable[Row]) -> None:
+        self.totals: dict[str, Totals] = {}
+        self.excerpt = Excerpt()
+        self.worst: Outcome | None = None
+        """The first of the worst outcomes."""
+        passing = self._counted(rows)
+        first = tuple(islice(passing, pages.INLINE + 1))
+        self.pages: tuple[Page, ...] = ()
+        self.rows: tuple[Row, ...] = first
+        if len(first) > pages.INLINE:
+            self.pages, self.rows = pages.write(folder, map(serial.line, chain(first, passing))), ()
+        else:
+            pages.remove(folder)
+        chosen = self.excerpt.rows()
+        self.shown = chosen if self.pages else self.rows
+
+    def _counted(self, rows: Iterable[Row]) -> Iterator[Row]:
+        for row in rows:
+            self.totals[row.stage] = self.totals.get(row.stage, Totals(row.stage)) + tally.of_row(row)
+            self.excerpt.add(row)
+            outcome = row.verdict.outcome
+            if self.worst is None or outcome.exit_code > self.worst.exit_code:
+                self.worst = outcome
+            yield row
+
+    def count(self, outcome: Outcome) -> int:
+        return sum(stage.count(outcome) for stage in self.totals.values())
+
+
+def _rows(plan: Plan, journal: Journal, written: Collection[tuple[str, ...]]) -> Iterator[Row]:
+    """Rows in the order of the run's clips, each clip through its stages; what gave no clip comes last."""
+    keys = [(clip.name, stage.spec) for clip in plan.clips for stage in plan.stages]
+    for key in keys:
+        if key in written and (record := journal.find(CELL, *key)):
+            yield record.read(Finished).row
+    for bad in plan.bad_clips:
+        yield _row_of_bad_clip(bad.name, bad.error)
 
 
 def _subset(
-    cells: Sequence[Cell], written: Collection[tuple[str, str]], selection: Collection[tuple[str, str]] | None
+    cells: Sequence[Cell], written: Collection[tuple[str, ...]], selection: Collection[tuple[str, str]] | None
 ) -> str:
     """What part of a run was selected, where others were left out: "2 of 6 cells"."""
     if selection is None:
@@ -92,11 +146,7 @@ def _written(limit: Any) -> Any:
 
 
 def _row_of_bad_clip(name: str, error: str) -> Row:
-    return report.row_without_trace(name, "", Verdict(Outcome.INVALID_INPUT, "", error, ()), "")
-
-
-def _written_rows(plan: Plan) -> list[Row]:
-    return [serial.read(Row, path) for path in plan.folder.rows()]
+    return records.row_without_trace(name, "", Verdict(Outcome.INVALID_INPUT, "", error, ()), "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +178,11 @@ def _troubles(states: Sequence[OrderCheck], misplaced: Sequence[str]) -> list[_T
     return troubles
 
 
-def _overall(rows: Sequence[Row], troubles: Sequence[_Trouble]) -> tuple[Outcome, int, str]:
+def _overall(gathered: _Gathered, troubles: Sequence[_Trouble]) -> tuple[Outcome, int, str]:
     """Verdict, exit code and summary: the worst of the rows and of what stands beside them."""
-    counts = {outcome: sum(row.verdict.outcome is outcome for row in rows) for outcome in Outcome}
+    counts = {outcome: gathered.count(outcome) for outcome in Outcome}
     parts = [f"{count} {outcome.value}" for outcome, count in counts.items() if count]
-    outcome = _of_rows(rows, counts)
+    outcome = _of_rows(gathered.worst, counts)
     worst = max(troubles, key=lambda trouble: trouble.exit_code, default=None)
     if worst is None and outcome is Outcome.NOT_COMPARED and not counts[outcome]:
         return outcome, outcome.exit_code, NOTHING
@@ -142,24 +192,23 @@ def _overall(rows: Sequence[Row], troubles: Sequence[_Trouble]) -> tuple[Outcome
     return outcome, code, "; ".join([f"{outcome.value}: {', '.join(parts)}", *(one.words for one in troubles)])
 
 
-def _of_rows(rows: Sequence[Row], counts: Mapping[Outcome, int]) -> Outcome:
-    bad = [row.verdict.outcome for row in rows if row.verdict.outcome.exit_code]
-    if bad:
-        return max(bad, key=lambda outcome: outcome.exit_code)
+def _of_rows(worst: Outcome | None, counts: Mapping[Outcome, int]) -> Outcome:
+    if worst is not None and worst.exit_code:
+        return worst
     if not counts[Outcome.PASS] + counts[Outcome.DRIFT]:
         return Outcome.NOT_COMPARED
     return Outcome.DRIFT if counts[Outcome.DRIFT] else Outcome.PASS
 
 
-def _written_checks(plan: Plan, stage: Stage) -> tuple[OrderCheck, ...]:
-    record = order_checks.read(plan, stage.spec)
-    return record.checks if record else ()
+def _written_checks(journal: Journal, stage: Stage) -> tuple[OrderCheck, ...]:
+    checked = order_checks.read(journal, stage.spec)
+    return checked.checks if checked else ()
 
 
-def stage_info(plan: Plan, stage: Stage) -> StageInfo:
+def stage_info(journal: Journal, stage: Stage) -> StageInfo:
     """What was written of a stage, with where it ran."""
-    path = plan.folder.stage(stage.spec)
-    if not path.is_file():
+    record = journal.find("stage", stage.spec)
+    if record is None:
         return StageInfo(stage.spec, stage.parent, False, "not run")
-    info = serial.read(StageInfo, path)
-    return replace(info, placement=placement.of_stage(plan.folder, stage.spec, info.sha256))
+    info = record.read(StageInfo)
+    return replace(info, placement=placement.of_stage(journal, stage.spec, info.sha256))

@@ -12,6 +12,7 @@ from whisper_parity.errors import RecordError
 from whisper_parity.system import closeness
 
 REPORT = "report.json"
+JOURNAL = "journal.jsonl"
 RESULTS = (".json", ".jsonl", ".txt", ".srt", ".vtt", ".csv", ".tsv")
 """Suffixes of files that somebody means by a result, and no run."""
 TRACE_SUFFIX = ".safetensors"
@@ -78,6 +79,24 @@ class RunFolder:
         """What the run was asked for."""
         return self.path / "options.json"
 
+    def page_of_rows(self, name: str) -> Path:
+        """A file of rows of a large run, by its name in the report."""
+        return self.path / Path(name).name  # a name may try to leave the folder
+
+    def pages_of_rows(self) -> Iterator[Path]:
+        """Every file of rows."""
+        return self.path.glob("rows-*.jsonl")
+
+    @property
+    def journal(self) -> Path:
+        """What it has finished, line by line."""
+        return self.path / JOURNAL
+
+    @property
+    def owner(self) -> Path:
+        """Held by the process that works on the run."""
+        return self.path / ".locks" / "owner"
+
     @property
     def conditions(self) -> Path:
         """What its numbers depend on."""
@@ -108,18 +127,6 @@ class RunFolder:
         """Folder of its traces."""
         return self.path / "traces"
 
-    def row(self, clip: str, stage: str) -> Path:
-        """One judged cell."""
-        return self.path / "rows" / f"{_cell(clip, stage)}.json"
-
-    def clips(self) -> list[str]:
-        """Names of its clips, by the names of its files."""
-        return list(dict.fromkeys(path.stem.rpartition("--")[0] for path in self.rows()))
-
-    def rows(self) -> Iterator[Path]:
-        """All judged cells, by name."""
-        return iter(sorted((self.path / "rows").glob("*.json")))
-
     def trace(self, clip: str, stage: str) -> Path:
         """What a stage did with a clip."""
         return self.traces / f"{_cell(clip, stage)}{TRACE_SUFFIX}"
@@ -127,18 +134,6 @@ class RunFolder:
     def lock(self, clip: str, stage: str) -> Path:
         """Held while a cell is recorded: two processes never record the same one."""
         return self.path / ".locks" / _cell(clip, stage)
-
-    def stage(self, stage: str) -> Path:
-        """A stage's artifact and where it came from."""
-        return self.path / "stages" / f"{_slug(stage)}.json"
-
-    def order(self, stage: str) -> Path:
-        """A stage's checks of state and order."""
-        return self.path / "states" / f"{_slug(stage)}.json"
-
-    def placement(self, stage: str) -> Path:
-        """Where a stage really ran."""
-        return self.path / "placement" / f"{_slug(stage)}.json"
 
     def explanation(self, clip: str, stage: str) -> Path:
         """What was found about the differences of a cell."""

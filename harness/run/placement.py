@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from whisper_parity.backend.contract import Placement
-from whisper_parity.run.folder import RunFolder
+from whisper_parity.run.journal import Journal
 from whisper_parity.run.report import Report, StageInfo
-from whisper_parity.system import serial
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,20 +18,11 @@ class Located:
     placement: tuple[Placement, ...]
 
 
-def remember(run: RunFolder, spec: str, artifact_sha256: str, placements: tuple[Placement, ...]) -> None:
-    """Record an opened stage's placement for the report, in its own file, since workers share a run."""
-    path, located = run.placement(spec), Located(artifact_sha256, placements)
-    if placements and (not path.is_file() or serial.read(Located, path) != located):
-        serial.write(path, located)
-
-
-def of_stage(run: RunFolder, spec: str, artifact_sha256: str) -> tuple[Placement, ...]:
+def of_stage(journal: Journal, spec: str, artifact_sha256: str) -> tuple[Placement, ...]:
     """The placement reported by this artifact's session in this run; empty when none was."""
-    path = run.placement(spec)
-    if not path.is_file():
-        return ()
-    located = serial.read(Located, path)
-    return located.placement if located.artifact_sha256 == artifact_sha256 else ()
+    record = journal.find("placement", spec)
+    located = record.read(Located) if record else None
+    return located.placement if located and located.artifact_sha256 == artifact_sha256 else ()
 
 
 def fallbacks(info: StageInfo) -> list[str]:

@@ -13,8 +13,6 @@ from whisper_parity.backend.build import Workshop
 from whisper_parity.backend.registry import Backends
 from whisper_parity.backend.stage import Stage
 from whisper_parity.backend.trust import Program
-from whisper_parity.clips import manifest
-from whisper_parity.clips import selection as clip_selection
 from whisper_parity.clips.clip import BadClip, Clip, ClipSet
 from whisper_parity.decode import policy
 from whisper_parity.decode.policy import Policy
@@ -23,10 +21,11 @@ from whisper_parity.judge import noise, tolerance
 from whisper_parity.model import checkpoint
 from whisper_parity.model.checkpoint import Checkpoint
 from whisper_parity.project import Project
+from whisper_parity.run import batches, retention, threads, windows
 from whisper_parity.run import options as run_options
-from whisper_parity.run import threads, windows
 from whisper_parity.run.folder import RunFolder
 from whisper_parity.run.options import RunOptions
+from whisper_parity.run.retention import Keeps
 from whisper_parity.system import closeness
 from whisper_parity.system.files import safe_name
 
@@ -53,6 +52,8 @@ class Plan:
     """By edge and limit: what a number was computed from, where it was written as a multiple of noise."""
     workshop: Workshop
     folder: RunFolder
+    keeps: Keeps
+    """Which traces stay."""
     checkpoints: Mapping[str, Checkpoint] = field(default_factory=dict)
     """By stage: the checkpoint with as few positions as its given files have; the run's own is left out."""
 
@@ -60,6 +61,11 @@ class Plan:
     def backends(self) -> Backends:
         """Those that are installed, with this run's settings."""
         return self.workshop.backends
+
+    @property
+    def batches(self) -> tuple[tuple[Clip, ...], ...]:
+        """Its clips as they are taken through the stages."""
+        return batches.batches(self.clips)
 
     @property
     def root(self) -> str:
@@ -129,7 +135,7 @@ def make(options: RunOptions, project: Project) -> Plan:
     fitted = windows.fitted(stages, shop)
     limits = tolerance.load(backends, project.tolerances)
     tolerances, origins = noise.resolve(limits, options.noise or project.noise, weights.sha256)
-    chosen_threads = options.threads or threads.suited(weights.dims)
+    chosen_threads = options.threads or threads.suited(weights.dims, options.workers or 1)
     return Plan(
         options=replace(options, threads=chosen_threads),
         threads=chosen_threads,
@@ -144,6 +150,7 @@ def make(options: RunOptions, project: Project) -> Plan:
         tolerance_origins=origins,
         workshop=replace(shop, read=fitted.given),
         folder=RunFolder(options.report_dir / (options.run_id or new_run_id(options))),
+        keeps=retention.keeps(options.traces, len(selected.clips)),
         checkpoints=fitted.checkpoints,
     )
 
@@ -193,7 +200,7 @@ def selection(options: RunOptions, backends: Backends) -> tuple[tuple[Stage, ...
         ManifestError: the manifest cannot be used.
     """
     stages = backends.chain(options.stages or backends.default_stages)
-    return stages, clip_selection.select(options.clips, options.manifest or manifest.EMBEDDED, options.language)
+    return stages, options.selected()
 
 
 def workshop(options: RunOptions, backends: Backends, weights: Checkpoint) -> Workshop:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 from whisper_parity.backend.artifact import ArtifactFile
 from whisper_parity.backend.contract import Placement, Usage
@@ -14,11 +15,16 @@ from whisper_parity.errors import RecordError
 from whisper_parity.judge.program import ProgramCheck
 from whisper_parity.judge.verdict import Outcome, Verdict
 from whisper_parity.run.folder import RunFolder
+from whisper_parity.run.pages import Page, PagedRows
+from whisper_parity.run.totals import Totals
 from whisper_parity.system import serial
 from whisper_parity.system.machine import Machine
 from whisper_parity.weights.result import LookUp
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
+"""5: totals by stage; rows of a large run in pages."""
+READ = (4, 5)
+"""Versions that are read: nothing of 4 was taken away."""
 
 
 @dataclass(frozen=True)
@@ -194,6 +200,7 @@ class Report:
     machine: Machine
     stages: tuple[StageInfo, ...]
     rows: tuple[Row, ...]
+    """All of them; in report.json empty where they are in `pages`, from which they are read as they are asked for."""
     seconds: float
     states: tuple[OrderCheck, ...] = ()
     """Checks of state and order; a stateful stage fails the run."""
@@ -211,6 +218,31 @@ class Report:
     """"2 of 6 cells": the others were not selected, and nothing is said of them; "" for a whole run."""
     threads: int = 0
     """Of every runtime; 0 where an earlier version did not record it."""
+    totals: tuple[Totals, ...] = ()
+    """By stage, over all rows; empty where an earlier version did not record them, see `run.tally`."""
+    clips: int = 0
+    """Of the rows; 0 where an earlier version did not record it."""
+    pages: tuple[Page, ...] = ()
+    """Files of rows; none where `rows` holds them."""
+    excerpt: tuple[Row, ...] = ()
+    """Of a run whose rows are in pages: the rows of its worst clips, which a reader looks at first."""
+    traces: str = "all"
+    """Which traces the run keeps: "all", "worst:10", "none"."""
+
+    @property
+    def short(self) -> Report:
+        """The report for a reader: as it is, or of a large run with the rows of its worst clips alone."""
+        return replace(self, rows=self.excerpt) if self.pages else self
+
+    @property
+    def held(self) -> Report:
+        """The report with all rows in memory, for what goes through them several times."""
+        return replace(self, rows=tuple(self.rows), pages=(), excerpt=())
+
+    @property
+    def left_out(self) -> int:
+        """Clips that the `short` report leaves out."""
+        return self.clips - len({row.clip for row in self.excerpt}) if self.pages else 0
 
 
 def load(folder: RunFolder) -> Report:
@@ -220,8 +252,21 @@ def load(folder: RunFolder) -> Report:
         RecordError: there is none, or it was written by another version.
     """
     report = serial.read(Report, folder.report)
-    if report.schema_version != SCHEMA_VERSION:
-        raise RecordError(
-            f"{folder.report}: schema version {report.schema_version}, this program reads {SCHEMA_VERSION}"
-        )
-    return report
+    if report.schema_version not in READ:
+        read = " and ".join(map(str, READ))
+        raise RecordError(f"{folder.report}: schema version {report.schema_version}, this program reads {read}")
+    return opened(folder, report)
+
+
+def opened(folder: RunFolder, report: Report) -> Report:
+    """A report with the rows of its pages, which are read as they are asked for."""
+    return replace(report, rows=rows_of(folder, report.pages, report.rows))
+
+
+def rows_of(folder: RunFolder, pages: Sequence[Page], inline: tuple[Row, ...]) -> tuple[Row, ...]:
+    """The rows of a report, which has them itself or in pages: a sequence like a tuple that is not held in memory."""
+    return cast("tuple[Row, ...]", PagedRows(folder, pages, _row)) if pages else inline
+
+
+def _row(line: bytes, where: str) -> Row:
+    return serial.loads(Row, line, where)

@@ -1,20 +1,27 @@
-"""Opened stages: their artifacts, and one session of one stage at a time, so that memory is that of one model."""
+"""Opened stages and their artifacts: one stage at a time, so that memory is that of one model.
+
+A run of several batches comes back to each stage. There, stages of this machine stay open as long as their files are
+small against the memory that is free; a device has room for one session, and is given back each time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 
 from whisper_parity.backend import build
-from whisper_parity.backend.artifact import GIVEN, Artifact
-from whisper_parity.backend.contract import Fleet, Halves, Opened, Probing, Program, Stepper
+from whisper_parity.backend.artifact import GIVEN, Artifact, ArtifactFile
+from whisper_parity.backend.contract import Fleet, Halves, Opened, Placement, Probing, Program, Stepper
+from whisper_parity.backend.facets import Spreading
 from whisper_parity.backend.stage import Stage
 from whisper_parity.decode.cached import Cached
 from whisper_parity.errors import BackendError, OneSessionError, ParityError, UnavailableError, mapped
-from whisper_parity.run import placement
+from whisper_parity.run.journal import Journal
+from whisper_parity.run.placement import Located
 from whisper_parity.run.plan import Plan
 from whisper_parity.run.report import StageInfo
-from whisper_parity.system import serial
+from whisper_parity.system import memory
 from whisper_parity.system.activity import Kind, step
 from whisper_parity.weights.looking import Looking
 from whisper_parity.weights.result import LookUp
@@ -22,31 +29,51 @@ from whisper_parity.weights.result import LookUp
 Session = Halves | Program
 """What a run asks for results: a stepper answers as halves."""
 
+BYTES_OPEN = 4
+"""An open model takes up to so many times the bytes of its files: copies that runtimes unpack, and room to compute."""
+SHARE = 0.5
+"""Of the free memory, for all that stays open."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """An open stage."""
+
+    opened: Opened
+    stack: ExitStack
+    number: int
+
 
 class Sessions:
-    """Opens the stages of a plan; holds at most one of them open, unless it is asked for several by `open`."""
+    """Opens the stages of a plan, and closes each before the next one, or keeps those open that it comes back to."""
 
-    def __init__(self, plan: Plan, *, write_stages: bool = True) -> None:
+    def __init__(self, plan: Plan, journal: Journal | None = None, *, comes_back: bool = False) -> None:
         """Take a plan.
 
         Args:
             plan: what is run.
-            write_stages: record each artifact in the run's folder. Off for readers such as `explain`.
+            journal: where each stage's artifact and placement are written down; None for readers such as `explain`.
+            comes_back: whether stages are used in turns, so that closing one costs opening it again.
         """
         self.plan = plan
-        self._write_stages = write_stages
+        self._journal = journal
+        self._comes_back = comes_back
         self._artifacts: dict[str, Artifact | ParityError] = {}
-        self._current: tuple[str, Opened] | None = None
-        self._stack = ExitStack()
+        self._placed: dict[str, tuple[Placement, ...]] = {}
+        self._open: dict[str, _Open] = {}
         self._looking: Looking | None = None
         self._weights: dict[str, LookUp] = {}
         self.openings = 0
         """How often a stage was opened: sessions of one opening are the same ones."""
 
     def close(self) -> None:
-        """Free the open stage."""
-        self._current = None
-        self._stack.close()
+        """Free what is open."""
+        while self._open:
+            self._open.popitem()[1].stack.close()
+
+    def opening(self, stage: str) -> int:
+        """Number of the opening that a stage's session is of; 0 where it is not open."""
+        return self._open[stage].number if stage in self._open else 0
 
     def artifact(self, stage: str) -> Artifact:
         """A stage's artifact, obtained once; a failure is remembered and raised again.
@@ -60,13 +87,16 @@ class Sessions:
                     self._artifacts[stage] = build.obtain(self.plan.workshop_of(stage), stage)
             except ParityError as error:
                 self._artifacts[stage] = error
-            if self._write_stages:
-                info = self._info(self.plan.stage(stage), self._artifacts[stage])
-                serial.write(self.plan.folder.stage(stage), info)
+            if self._journal:
+                self._journal.note("stage", stage, self._info(self.plan.stage(stage), self._artifacts[stage]))
         artifact = self._artifacts[stage]
         if isinstance(artifact, ParityError):
             raise artifact
         return artifact
+
+    def take(self, artifact: Artifact) -> None:
+        """An artifact that was obtained elsewhere."""
+        self._artifacts[artifact.stage] = artifact
 
     def weights(self, stage: str) -> LookUp | None:
         """What a stage's given files hold of the checkpoint, looked up once.
@@ -95,8 +125,14 @@ class Sessions:
         """
         opened = self._opened(stage)
         with mapped(BackendError, f"{stage} cannot be used"), _leased(opened) as session:
-            placement.remember(self.plan.folder, stage, self.artifact(stage).sha256, session.facts.placement)
+            self.remember_placement(stage, session.facts.placement)
             yield session
+
+    def remember_placement(self, stage: str, placed: tuple[Placement, ...]) -> None:
+        """Write down where a stage ran, once."""
+        if self._journal and placed and self._placed.get(stage) != placed:
+            self._placed[stage] = placed
+            self._journal.note("placement", stage, Located(self.artifact(stage).sha256, placed))
 
     @contextmanager
     def fresh(self, stage: str) -> Iterator[Session]:
@@ -153,14 +189,34 @@ class Sessions:
             yield probe
 
     def _opened(self, stage: str) -> Opened:
-        if self._current is None or self._current[0] != stage:
-            self.close()
+        if stage not in self._open:
             with mapped(BackendError, f"{stage} cannot be opened"):
                 self.openings += 1
-                artifact = self.artifact(stage)
+                self._make_room(stage)
+                artifact, stack = self.artifact(stage), ExitStack()
                 with step(Kind.LOAD, "loading"):
-                    self._current = (stage, self._stack.enter_context(self._opening(artifact)))
-        return self._current[1]
+                    self._open[stage] = _Open(stack.enter_context(self._opening(artifact)), stack, self.openings)
+        return self._open[stage].opened
+
+    def _make_room(self, stage: str) -> None:
+        """Close what does not stay open beside a stage."""
+        stay = self._comes_back and (not self._is_here(stage) or self._fits([*self._open, stage]))
+        for other in list(self._open):
+            if not (stay and self._is_here(other)):
+                self._open.pop(other).stack.close()
+
+    def _is_here(self, stage: str) -> bool:
+        """Whether a stage runs in this machine, and on no device."""
+        return not isinstance(self.plan.backends.of(stage), Spreading)
+
+    def _fits(self, stages: Sequence[str]) -> bool:
+        """Whether these stages together leave most of the free memory free."""
+        size = sum(file.size_bytes for stage in stages for file in self._files_of(stage))
+        return size * BYTES_OPEN < memory.available() * SHARE
+
+    def _files_of(self, stage: str) -> list[ArtifactFile]:
+        artifact = self._artifacts.get(stage)
+        return list(artifact.files.values()) if isinstance(artifact, Artifact) else []
 
     @contextmanager
     def _opening(self, artifact: Artifact) -> Iterator[Opened]:

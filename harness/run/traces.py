@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from whisper_parity.decode import draft, policy
 from whisper_parity.decode.loop import rows_are_invariant
 from whisper_parity.errors import BackendError, ParityError, RecordError, mapped
 from whisper_parity.model.dims import Dims
-from whisper_parity.run import conditions, fit, placement
+from whisper_parity.run import conditions, fit
 from whisper_parity.run.kept import Kept
 from whisper_parity.run.plan import Plan
 from whisper_parity.run.sessions import Session, Sessions
@@ -69,6 +69,10 @@ class Traces:
         self._in_hand: OrderedDict[tuple[str, str], Trace] = OrderedDict()
         self._lock = Lock()
         self._recorded_by: dict[tuple[str, str], tuple[int, int]] = {}
+        self.batch: Sequence[Clip] = plan.clips
+        """The clips that are in work: of no others is a trace recorded before somebody asks for it."""
+        self.missing: Mapping[tuple[str, str], str] = {}
+        """By (clip, stage): why there is no trace; known from elsewhere, and not tried again."""
         self._programs: dict[str, bool] = {}
         """By stage, whether its sessions are programs: a device that is in use has no second session to ask."""
 
@@ -85,6 +89,8 @@ class Traces:
         """
         if trace := self._in_hand.get((stage, clip.name)):
             return self._keep(stage, clip, trace)
+        if reason := self.missing.get((clip.name, stage)):
+            raise BackendError(reason)
         path = self.plan.folder.trace(clip.name, stage)
         with locked(self.plan.folder.lock(clip.name, stage)):
             if inputs.is_there(path):
@@ -105,30 +111,31 @@ class Traces:
         key = self._kept.key(artifact, clip, heard.audio_sha256, heard.fed)
         trace = self._kept.find(key, clip, path)
         if trace and not self._misfit(trace, stage, clip):
-            placement.remember(self.plan.folder, stage, artifact.sha256, trace.header.placement)
+            self._sessions.remember_placement(stage, trace.header.placement)
             return trace
         trace = self._record(stage, clip, key)
         file.save(trace, path)
-        self._kept.keep(key, path)
+        if self.plan.keeps.everything:
+            self._kept.keep(key, path)
         return trace
 
     def of_session(self, stage: str, clip: Clip, session: Session) -> Trace | None:
         """The trace that this very session has recorded in this process; None for one of another session."""
         self._programs[stage] = isinstance(session, Program)
-        same = self._recorded_by.get((stage, clip.name)) == (self._sessions.openings, id(session))
+        same = self._recorded_by.get((stage, clip.name)) == (self._sessions.opening(stage), id(session))
         return self.get(stage, clip) if same else None
 
     def changed(self, trace: Trace, stage: str, clip: Clip) -> str:
         """What a trace was recorded with and is another now: "audio", "language", "artifact", or "" for nothing."""
         try:
-            audio = self._sha256(clip)
+            audio = self.audio_sha256(clip)
         except ParityError:  # it went away since
             return "audio"
         if trace.header.audio_sha256 != audio:
             return "audio"
         if clip.language not in (None, trace.header.language):
             return "language"
-        return "" if trace.header.artifact_sha256 == self._sessions.artifact(stage).sha256 else "artifact"
+        return "" if trace.header.artifact_sha256 == self.artifact_sha256(stage) else "artifact"
 
     def heard(self, clip: Clip, stage: str) -> Heard:
         """What is known of a clip's sound in windows of a stage's length, found out once.
@@ -184,7 +191,7 @@ class Traces:
             AudioError: it gives none.
         """
         dims = self.plan.checkpoint_of(stage).dims
-        return clip_features(self.plan.options.cache, clip, dims.n_mels, self._sha256(clip), dims.n_frames)
+        return clip_features(self.plan.options.cache, clip, dims.n_mels, self.audio_sha256(clip), dims.n_frames)
 
     @property
     def kept(self) -> Kept:
@@ -234,7 +241,7 @@ class Traces:
         task = self.prepare(stage, clip)
         with self._sessions.session(stage) as session:
             trace = self.play(stage, session, task)
-            self._recorded_by[stage, clip.name] = (self._sessions.openings, id(session))
+            self._recorded_by[stage, clip.name] = (self._sessions.opening(stage), id(session))
             placed = session.facts.placement
         return replace(
             trace, header=replace(trace.header, recorded=now(), run=self._run, decided_by=key, placement=placed)
@@ -248,14 +255,27 @@ class Traces:
                 self._in_hand.popitem(last=False)
         return trace
 
-    def _sha256(self, clip: Clip) -> str:
+    def artifact_sha256(self, stage: str) -> str:
+        """Of a stage's files.
+
+        Raises:
+            ParityError: there are none.
+        """
+        return self._sessions.artifact(stage).sha256
+
+    def audio_sha256(self, clip: Clip) -> str:
+        """Of a clip's file, computed once.
+
+        Raises:
+            AudioError: it cannot be read.
+        """
         if clip.path not in self._hashes:
             self._hashes[clip.path] = clip_sha256(clip)
         return self._hashes[clip.path]
 
     def _detected_language(self, clip: Clip) -> str | None:
-        """What the root detects; it records all clips that need a language in a row, so that models stay loaded."""
-        for other in self.plan.clips:
+        """What the root detects; it records a batch's clips that need a language in a row: models stay loaded."""
+        for other in self.batch:
             if other.language is None and other != clip:
                 with suppress(ParityError):
                     self.get(self.plan.root, other)

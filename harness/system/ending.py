@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -53,10 +53,15 @@ def signals() -> Iterator[None]:
 
 
 @contextmanager
-def continued_by(how: str) -> Iterator[None]:
-    """Say how to go on after an interruption of the block."""
+def continued_by(how: str, done: Callable[[], str] = str) -> Iterator[None]:
+    """Say how to go on after an interruption of the block.
+
+    Args:
+        how: a sentence.
+        done: gives what is done by then, in words; "" for nothing that can be told.
+    """
     try:
         yield
     except KeyboardInterrupt as interruption:
-        interruption.args = (how,)
+        interruption.args = (how, done())
         raise

@@ -25,11 +25,20 @@ _INVISIBLE = re.compile(
 
 def dumps(value: Any) -> str:
     """A dataclass as indented JSON."""
+    return _dumped(value, 1)
+
+
+def line(value: Any) -> str:
+    """A dataclass as JSON on one line."""
+    return _dumped(value, None)
+
+
+def _dumped(value: Any, indent: int | None) -> str:
     adapter = _adapter(type(value))
     try:
-        text = str(adapter.dump_json(value, indent=1).decode())
+        text = str(adapter.dump_json(value, indent=indent).decode())
     except ValueError:  # a lone surrogate
-        return json.dumps(adapter.dump_python(value, mode="json"), indent=1)
+        return json.dumps(adapter.dump_python(value, mode="json"), indent=indent)
     return _INVISIBLE.sub(lambda mark: json.dumps(mark[0])[1:-1], text)
 
 

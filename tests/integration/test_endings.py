@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -46,7 +47,8 @@ def started(tmp_path: Path, cache_dir: Path, scripted_checkpoint: Path):
         )
         try:
             deadline = time.monotonic() + 60
-            while not list(tmp_path.glob("reports/*/rows/*.json")) and time.monotonic() < deadline:
+            while not any('"cell"' in path.read_text("utf-8") for path in tmp_path.glob("reports/*/journal.jsonl")):
+                assert time.monotonic() < deadline
                 time.sleep(0.01)
             yield process
         finally:
@@ -63,9 +65,10 @@ def test_an_interrupted_run_says_how_to_go_on(started, tmp_path: Path, number: s
         process.send_signal(number)
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == code, stderr
-    (line,) = besides_progress(stderr)
+    done, line = besides_progress(stderr)
     (run,) = (tmp_path / "reports").iterdir()
-    assert line.startswith("parity: interrupted; go on with `parity run ")
+    assert re.fullmatch(rf"parity: interrupted: [1-9][0-9]? of {2 * CLIPS} cells done", done)
+    assert line.startswith("parity: go on with `parity run ")
     assert line.endswith(f" --run-id {run.name}`: what is recorded is kept")
     traces = {path: path.stat().st_mtime_ns for path in run.glob("traces/*")}
     words = shlex.split(line.split("`")[1])[1:]

@@ -44,7 +44,8 @@ def plan(tmp_path: Path, scripted_checkpoint: Path, cache_dir: Path) -> Callable
 
 
 def test_judging_a_finished_run_reads_each_trace_once_a_cell_and_hashes_each_clip_once(plan, monkeypatch):
-    """A cell needs its own trace, its parent's and the root's; nothing is opened, and no clip is hashed again."""
+    """What the journal holds is not judged again. Without it, as in a run of an earlier version, a cell needs its own
+    trace, its parent's and the root's; nothing is opened, and no clip is hashed again."""
     with schedule.opened(plan()) as running:
         list(running.rows(lambda _: None))
     read: Counter[str] = Counter()
@@ -53,6 +54,11 @@ def test_judging_a_finished_run_reads_each_trace_once_a_cell_and_hashes_each_cli
     monkeypatch.setattr(traces.file, "load", lambda path: (read.update([path.stem]), load(path))[1])
     monkeypatch.setattr(traces, "clip_sha256", lambda clip: (hashed.update([clip.name]), clip_sha256(clip))[1])
     made = plan()
+    with schedule.opened(made) as running:
+        assert len(list(running.rows(lambda _: None))) == 6
+        assert (running.sessions.openings, read) == (0, Counter())
+    hashed.clear()
+    made.folder.journal.unlink()
     with schedule.opened(made) as running:
         for clip in made.clips:
             for stage in made.stages:

@@ -12,17 +12,19 @@ import pytest
 from whisper_parity import cli, cli_complete
 from whisper_parity.cli_complete import Bash
 from whisper_parity.cli_group import VARIABLE
-from whisper_parity.run.folder import REPORT
+from whisper_parity.run.folder import REPORT, RunFolder
+from whisper_parity.run.journal import Journal, Record
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two runs, a policy and a manifest of one's own."""
     for name in ("monday", "tuesday"):
-        (tmp_path / "reports" / name / "rows").mkdir(parents=True)
+        (tmp_path / "reports" / name).mkdir(parents=True)
         (tmp_path / "reports" / name / REPORT).write_text("{}")
-        for clip in ("first--x", f"of-{name}"):
-            (tmp_path / "reports" / name / "rows" / f"{clip}--tflite.int8.json").write_text("{}")
+        with Journal.open(RunFolder(tmp_path / "reports" / name)) as journal:
+            for clip in ("first--x", f"of-{name}"):
+                journal.append(Record("cell", (clip, "tflite:int8"), "{}"))
     (tmp_path / "parity.toml").write_text('[policies.phone]\nbase = "whisper"\n')
     (tmp_path / "own.jsonl").write_text('{"audio_filepath": "a.wav", "name": "my-clip", "tags": ["mine"]}\n')
     (tmp_path / "a.wav").touch()

@@ -19,7 +19,7 @@ def notes(*rows: tuple[str, str, str]) -> list[str]:
     made = [
         replace(row_without_trace(clip, stage, passed, ""), notes=(note,) * bool(note)) for clip, stage, note in rows
     ]
-    report: Any = SimpleNamespace(rows=made, clip_notes=())
+    report: Any = SimpleNamespace(rows=made, clip_notes=(), pages=())
     return [line.text for line in console._notes(report)]
 
 

@@ -55,7 +55,7 @@ def last(run: RunFolder, report: Report) -> RunFolder | None:
         except ParityError:
             continue
         same_kind = (other.checkpoint_sha256, other.policy) == (report.checkpoint_sha256, report.policy)
-        if same_kind and other.created < report.created and cells & {(row.clip, row.stage) for row in other.rows}:
+        if same_kind and other.created < report.created and any((row.clip, row.stage) in cells for row in other.rows):
             return folder
     return None
 

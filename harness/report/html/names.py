@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from whisper_parity import project
-from whisper_parity.judge.verdict import Outcome, severity
+from whisper_parity.judge.verdict import Outcome
 from whisper_parity.report.numbers import decibels, rate, seconds
 from whisper_parity.report.opening import first_failing
 from whisper_parity.run.report import Row
@@ -87,12 +87,6 @@ def _reason(row: Row) -> str:
     """The first rung that fails, measured; where none does, what the verdict says."""
     failing = first_failing(row)
     return f"{failing.rung}: {failing.reason}" if failing else row.verdict.reason
-
-
-def worst(rows: list[Row]) -> Outcome:
-    """The outcome that a clip is filed under: the worst of its cells."""
-    judged = [row for row in rows if row.verdict.outcome is not Outcome.REFERENCE] or rows
-    return max(judged, key=lambda row: severity(row.verdict)).verdict.outcome
 
 
 def _figures(cell: Row) -> list[str]:

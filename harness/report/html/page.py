@@ -101,7 +101,7 @@ def render(recorded: Recorded, compared: Compared) -> str:
         "recorded": recorded,
         "report": recorded.report,
         "gate": recorded.gate,
-        "opening": opening.opening(recorded.report, recorded.explanations, recorded.gate),
+        "opening": opening.opening(recorded.whole, recorded.explanations, recorded.gate),
         "unusable": [row for row in recorded.report.rows if not row.stage],
         "grid": list(_grid(recorded, gathered.stories)),
         "stories": gathered.stories,
@@ -228,6 +228,9 @@ def _views_without_data(recorded: Recorded) -> Iterator[Gap]:
     if not recorded.report.states:
         yield Gap("checks of state and order", "this run holds none")
     yield from (Gap("part of the run's folder", line) for line in recorded.missing)
+    if left := recorded.whole.left_out:
+        where = f"`parity report {recorded.report.run} -v` and {recorded.whole.pages[0].file} and on have them"
+        yield Gap(f"{left} more clips", f"a page holds the {recorded.whole.clips - left} worst; {where}")
 
 
 def _data(drawn: engine.Engine, drawings: list[plots.Plot]) -> dict[str, Any]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from whisper_parity import project
-from whisper_parity.clips import manifest, selection
 from whisper_parity.clips.clip import Clip
 from whisper_parity.errors import ParityError, RecordError
 from whisper_parity.explain.explanation import Explanations
@@ -29,6 +28,9 @@ class Recorded:
 
     folder: RunFolder
     report: Report
+    """Of a large run its short form: the rows of its worst clips."""
+    whole: Report
+    """With all rows, which are read as they are asked for."""
     gate: GateResult | None
     explanations: tuple[Explanations, ...]
     options: RunOptions | None
@@ -45,7 +47,18 @@ class Recorded:
 
     def cell(self, clip: str, stage: str) -> Row | None:
         """A cell of the grid; None when it has not run."""
-        return next((cell for cell in self.report.rows if (cell.clip, cell.stage) == (clip, stage)), None)
+        return next((cell for cell in self.of_clip(clip) if cell.stage == stage), None)
+
+    def of_clip(self, name: str) -> list[Row]:
+        """A clip's cells."""
+        return self._by_clip[name]
+
+    @cached_property
+    def _by_clip(self) -> dict[str, list[Row]]:
+        cells: dict[str, list[Row]] = {}
+        for cell in self.report.rows:
+            cells.setdefault(cell.clip, []).append(cell)
+        return cells
 
     @property
     def edges(self) -> tuple[StageInfo, ...]:
@@ -85,7 +98,8 @@ def load(folder: RunFolder) -> Recorded:
     options = _options(folder, missing)
     return Recorded(
         folder=folder,
-        report=report,
+        report=report.short,
+        whole=report,
         gate=_optional(GateResult, folder.gate, missing) if folder.gate.is_file() else None,
         explanations=_explanations(folder, missing),
         options=options,
@@ -119,7 +133,7 @@ def _explanations(folder: RunFolder, missing: list[str]) -> tuple[Explanations, 
 def _clips(options: RunOptions, missing: list[str]) -> Mapping[str, Clip]:
     """The run's clips; they may have moved since, and the page then has no sound."""
     try:
-        selected = selection.select(options.clips, options.manifest or manifest.EMBEDDED, options.language)
+        selected = options.selected()
     except ParityError as error:
         missing.append(f"audio and log-mel pictures: {error}")
         return {}

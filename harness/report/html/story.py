@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,16 +10,17 @@ from numpy.typing import NDArray
 
 from whisper_parity.explain.explanation import Explanation
 from whisper_parity.judge.program import FEATURES
-from whisper_parity.judge.verdict import TIES, Grade, Outcome, RungResult
+from whisper_parity.judge.verdict import TIES, Grade, RungResult
 from whisper_parity.model import vocabulary
 from whisper_parity.report.html import edges, strip
 from whisper_parity.report.html.alignment import Alignment, align
 from whisper_parity.report.html.edges import Point
-from whisper_parity.report.html.names import Cell, cell, clip_anchor, css_class, worst
+from whisper_parity.report.html.names import Cell, cell, clip_anchor, css_class
 from whisper_parity.report.html.recorded import Recorded, Traces
 from whisper_parity.report.html.spectrogram import NO_PICTURE, Picture, own_picture, picture
 from whisper_parity.report.html.strip import Strip
 from whisper_parity.report.html.timing import UNKNOWN, Clock, Times
+from whisper_parity.run.excerpt import outcome, rank
 from whisper_parity.run.report import Row, StageInfo
 from whisper_parity.trace.trace import Trace
 
@@ -146,16 +146,7 @@ def gather(recorded: Recorded) -> Gathered:
 
 def worst_first(recorded: Recorded) -> list[str]:
     """Names of the clips: failed ones first, of equal verdicts those whose words change, then by the lowest SNR."""
-    return sorted(recorded.clip_names, key=lambda name: _rank(_rows(recorded, name)))
-
-
-def _rank(rows: Sequence[Row]) -> tuple[float, ...]:
-    """Sort key of a clip, worst first."""
-    outcome = worst(list(rows))
-    comparisons = [row.judged.comparison for row in rows if row.judged]
-    edits = sum(len(comparison.text.edits) for comparison in comparisons if comparison.text)
-    snr = min((item.diff.snr_db for comparison in comparisons for item in comparison.tensors), default=math.inf)
-    return -outcome.exit_code, outcome is not Outcome.DRIFT, -edits, snr
+    return sorted(recorded.clip_names, key=lambda name: rank(recorded.of_clip(name)))
 
 
 def _is_changed(rows: Sequence[Row]) -> bool:
@@ -176,7 +167,7 @@ def _story(
     clock: Clock,
     with_picture: bool,
 ) -> Story:
-    cells = _rows(recorded, name)
+    cells = recorded.of_clip(name)
     root = _first_with_windows(recorded, name, traces)
     if root is not None:
         margins.append(strip.margins_of(root))
@@ -184,14 +175,14 @@ def _story(
     stages = recorded.report.stages if cells[0].stage else ()
     stops = [_stop(recorded, name, stage, traces, samples, times) for stage in stages]
     language = (root.header.language if root else None) or _language(recorded, name)
-    outcome = worst(cells)
+    filed = outcome(cells)
     return Story(
         name=name,
         anchor=clip_anchor(name),
-        outcome=outcome.value,
-        css=css_class(outcome),
+        outcome=filed.value,
+        css=css_class(filed),
         outcomes=tuple(dict.fromkeys(cell.verdict.outcome.value for cell in cells)),
-        needs_a_look=bool(outcome.exit_code),
+        needs_a_look=bool(filed.exit_code),
         language=language,
         seconds=max(cell.audio_s for cell in cells),
         text=next((cell.text for cell in reversed(cells) if cell.text.strip()), ""),
@@ -200,7 +191,7 @@ def _story(
         alignment=_alignment(recorded, cells, language, times),
         transcript=_transcript(recorded, name, cells),
         stops=tuple(stops),
-        rank=_rank(cells),
+        rank=rank(cells),
     )
 
 
@@ -280,7 +271,3 @@ def _first_with_windows(recorded: Recorded, name: str, traces: Traces) -> Trace 
 def _language(recorded: Recorded, name: str) -> str:
     clip = recorded.clips.get(name)
     return (clip.language if clip else None) or ""
-
-
-def _rows(recorded: Recorded, name: str) -> list[Row]:
-    return [row for row in recorded.report.rows if row.clip == name]
