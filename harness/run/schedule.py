@@ -14,10 +14,10 @@ from whisper_parity.backend.stage import Stage
 from whisper_parity.clips.clip import Clip
 from whisper_parity.errors import OutputError, ParityError, first_line
 from whisper_parity.run import cell as cells
-from whisper_parity.run import conditions, lanes, order_checks, owner
+from whisper_parity.run import compact, conditions, lanes, order_checks, owner
 from whisper_parity.run.cell import Cell
 from whisper_parity.run.finished import FinishedCells
-from whisper_parity.run.journal import Journal
+from whisper_parity.run.journal import Journal, Record
 from whisper_parity.run.lanes import Lanes
 from whisper_parity.run.plan import Plan, remember
 from whisper_parity.run.report import OrderCheck, Row
@@ -155,10 +155,18 @@ class Schedule:
                 raise error
             with self._reported():
                 row = cells.judged(self.plan, cell, self.traces)
+                self._shorten(cell)
         except ParityError as error:
             row = cells.of_error(self.plan, cell, error)
         self.finished.add(cell, row)
         return row
+
+    def _shorten(self, cell: Cell) -> None:
+        """Write down in short what a trace holds that may go."""
+        if not self.plan.keeps.everything:
+            own = self.traces.get(cell.stage.spec, cell.clip)
+            parent = self.traces.get(cell.stage.parent, cell.clip) if cell.stage.parent else None
+            self.journal.append(Record.of("compact", cell.key, compact.of_trace(own, parent)))
 
     def order_checks(self, stage: Stage) -> tuple[OrderCheck, ...]:
         """Whether a stage's results depend on what ran before; asked once its cells have run."""
