@@ -133,7 +133,9 @@ class Site:
     def result(self) -> Any:
         """What the command is for, without its times."""
         pattern = {
-            "run": "reports/sound/report.json", "retained": "reports/sound/report.json", "build": "artifacts/*.lineage.json",
+            "run": "reports/sound/report.json",
+            "retained": "reports/sound/report.json",
+            "build": "artifacts/*.lineage.json",
             "explain": "reports/sound/explain/*.json",
             "approve": "fixtures/approved/*.json",
         }[self.command]  # fmt: skip

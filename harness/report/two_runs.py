@@ -102,10 +102,10 @@ def show_runs(runs: RunComparison, console: Console) -> None:
     print_line(f"second {runs.second.run}: {runs.second.summary}")
     if runs.first.policy_options != runs.second.policy_options:
         print_line(f"policy {runs.first.policy} -> {runs.second.policy}: other tokens are to be expected")
-    for report in (runs.first, runs.second):
-        if report.traces != "all":
+    for run in (runs.first, runs.second):
+        if run.traces != "all":
             print_line(
-                f"traces {report.run}: not all were kept (--traces {report.traces}); other cells by their figures"
+                f"traces {run.run}: not all are kept (--traces {run.traces}): other cells by their figures alone"
             )
     for line in (
         *_commit_change(runs),

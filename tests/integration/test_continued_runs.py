@@ -98,9 +98,9 @@ def test_a_run_that_heard_its_clips_otherwise_is_not_continued(refuse, good_run,
 
 @pytest.fixture
 def many(tmp_path, scripted_checkpoint, cache_dir, monkeypatch) -> Callable[..., tuple[plans.Plan, Any]]:
-    """Runs two stages over five clips in three batches, and gives the plan and its report without times."""
+    """Runs two stages over three clips in two batches, and gives the plan and its report without times."""
     monkeypatch.setattr(batches.batches, "__defaults__", (2,))
-    clips = [sound.write_wav(tmp_path / f"{name}.wav", sound.warble(1.0, seed=i)) for i, name in enumerate("abcde")]
+    clips = [sound.write_wav(tmp_path / f"{name}.wav", sound.warble(1.0, seed=i)) for i, name in enumerate("abc")]
 
     def run(name: str, traces: str, journal: bytes | None = None) -> tuple[plans.Plan, Any]:
         chosen = RunOptions(
@@ -127,7 +127,7 @@ def test_a_run_that_was_cut_anywhere_ends_as_one_that_nobody_disturbed(many):
     assert {"stage", "placement", "cell", "compact", "order"} <= set(kinds)
     ends = [sum(map(len, lines[: number + 1])) for number in range(len(lines))]
     first, last = kinds.index("cell"), len(lines) - 1 - kinds[::-1].index("cell")
-    places = [0, ends[first] - 1, ends[last // 2] + 30, ends[last], ends[-1] - 20]
+    places = [ends[first] - 1, ends[last // 2] + 30, ends[-1] - 20]
     for place in places:
         assert many("cut", "none", journal[:place])[1] == whole
     assert many("cut", "none", journal[: ends[last]] + b"\0" * 5000)[1] == whole
@@ -158,10 +158,10 @@ def test_traces_of_the_worst_clips_stay_with_what_they_were_judged_against(many)
     assert report["traces"] == "worst:1"
     with Journal(plan.folder.journal) as journal:
         shorts = {record.key: record.read(Compact) for record in journal.records("compact")}
-    assert len(shorts) == 10
+    assert len(shorts) == 6
     trace = file.load(plan.folder.trace(worst.clip, "torchscript"))
     window, (short,) = trace.windows[0].teacher_forced, shorts[worst.clip, "torchscript"].windows
     assert short.tokens == window.tokens
     assert [ids[0] for ids in short.top] == window.logits.argmax(-1).tolist()
     assert max(map(abs, short.movement)) <= 1e-3
-    assert len(plan.folder.journal.read_bytes()) < 10 * 12_000
+    assert len(plan.folder.journal.read_bytes()) < 6 * 12_000
