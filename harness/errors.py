@@ -32,6 +32,8 @@ class ParityError(Exception):
     """Base of every error raised on purpose."""
 
     exit_code = 3
+    elsewhere = False
+    """Whether the same may succeed on another device: this one went away."""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         """Join `message` and `hint` into one line, whatever line breaks a library or a file name put into them."""

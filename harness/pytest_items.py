@@ -35,7 +35,8 @@ from whisper_parity.run.folder import RunFolder
 from whisper_parity.run.options import OPTIONS, RunOptions
 from whisper_parity.run.plan import Plan
 from whisper_parity.run.report import Report
-from whisper_parity.run.schedule import Schedule, every_cell, opened
+from whisper_parity.run.schedule import Schedule, opened
+from whisper_parity.run.tasks import every_cell
 from whisper_parity.system import terminal
 from whisper_parity.system.crash import reported
 from whisper_parity.system.machine import versions

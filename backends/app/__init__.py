@@ -93,6 +93,10 @@ class AppBackend:
             return 1
         return self.device.width("")
 
+    def resource(self, variant: str) -> str:
+        """The device, of which `dla` needs the same; a program of this machine runs anywhere."""
+        return "" if variant or self.settings.where == "host" else self.device.resource("")
+
     def availability(self) -> Availability:
         """Everything that this needs is asked for when a stage is built or opened."""
         program = self.settings.program or "built here"

@@ -108,6 +108,14 @@ class Spreading(Protocol):
 
 
 @runtime_checkable
+class Bound(Protocol):
+    """**Protocol:** a backend some of whose stages run where something is that has room for one process: a device."""
+
+    def resource(self, variant: str) -> str:
+        """What that is called among machines that offer it: "name_MODEL"; "" for a variant that runs anywhere."""
+
+
+@runtime_checkable
 class Tappable(Protocol):
     """**Protocol:** a backend whose files show nothing: it builds probes of them.
 
@@ -302,6 +310,8 @@ class Slip:
     """The layer that it is in; None for all of them."""
     number: int = 0
     """Slots, tokens or positions, where it is one of several."""
+    source: int | None = None
+    """The layer whose part is taken in place of the own one; None: there is none, or it is the one behind."""
     is_behind: bool = False
     """Whether the token that is fed sees its own row as it should be, and later ones alone what was kept of it."""
     is_precision: bool = False

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from whisper_parity.backend import settings, trust
 from whisper_parity.backend.contract import Availability, Backend
-from whisper_parity.backend.facets import Borrowing, Configurable, Limited, Spreading, Table
+from whisper_parity.backend.facets import Borrowing, Bound, Configurable, Limited, Spreading, Table
 from whisper_parity.backend.stage import Stage, StageName
 from whisper_parity.backend.trust import Program
 from whisper_parity.errors import ConfigError, ParityError, UnavailableError, UsageError, first_line, mapped
@@ -93,6 +93,13 @@ class Backends:
         backend = self.of(stage)
         return max(1, backend.width(StageName.parse(stage).variant)) if isinstance(backend, Spreading) else 1
 
+    def resource(self, stage: str) -> str:
+        """What a stage needs that has room for one process at a time, its devices; "" for one that runs anywhere."""
+        backend, variant = self.of(stage), StageName.parse(stage).variant
+        if isinstance(backend, Bound):
+            return backend.resource(variant)
+        return StageName.parse(stage).backend if self.width(stage) > 1 else ""
+
     def packages(self, stages: Sequence[str]) -> tuple[str, ...]:
         """Distributions that the numbers of these stages depend on."""
         return tuple(dict.fromkeys(package for stage in stages for package in self.of(stage).packages))
@@ -162,7 +169,8 @@ class Backends:
         after = self.get(name.backend).after
         if name.variant:
             same = StageName(StageName.parse(after).backend, name.variant) if after else None
-            return same if same and self._has(same) else StageName(name.backend)
+            base = StageName(name.backend, name.variant.partition("-")[2])  # "name:here-kind" stands behind "name:kind"
+            return next((stage for stage in (same, base) if stage and self._has(stage)), StageName(name.backend))
         if after:
             return StageName.parse(after)
         return None if name.backend in self._up_to_root else StageName(self.root)

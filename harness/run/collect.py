@@ -21,7 +21,7 @@ from whisper_parity.run.journal import Journal
 from whisper_parity.run.pages import Page
 from whisper_parity.run.plan import Plan
 from whisper_parity.run.report import SCHEMA_VERSION, OrderCheck, Report, Row, StageInfo
-from whisper_parity.run.schedule import every_cell
+from whisper_parity.run.tasks import every_cell
 from whisper_parity.run.totals import Totals
 from whisper_parity.system import machine, serial
 

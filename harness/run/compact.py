@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from whisper_parity.compare import logits
 from whisper_parity.trace.trace import Trace, WindowTrace, share_windows
 
+SHORT = "compact"
 TOP = 5
 DIGITS = 4
 """Decimal places of logits: far below what any verdict depends on."""

@@ -54,6 +54,21 @@ def changes(plan: Plan) -> str:
     return ", ".join(_changes(_recorded(plan.folder), of_plan(plan)))
 
 
+def recorded(folder: RunFolder) -> dict[str, Any]:
+    """What a run's folder is bound to, with its id; {} for one that is not bound."""
+    return _recorded(folder) or {}
+
+
+def write(folder: RunFolder, conditions: Mapping[str, Any]) -> None:
+    """Bind a folder on another machine to the conditions of the run that it works for."""
+    write_text(folder.conditions, json.dumps(conditions, indent=1) + "\n")
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """What decides numbers and is another on this machine than on that of the run, with both values; "" for nothing."""
+    return ", ".join(_changes(there, here))
+
+
 def of_plan(plan: Plan) -> dict[str, Any]:
     """Everything that decides the numbers of a plan, as JSON has it."""
     specs = [stage.spec for stage in plan.stages]

@@ -61,15 +61,23 @@ class FinishedCells:
         self._journal.append(Record.of(CELL, cell.key, finished))
         return finished.row
 
-    def add(self, cell: Cell, row: Row) -> None:
+    def add(self, row: Row, decided_by: str) -> None:
         """Write a judged cell down, before anybody counts it.
+
+        Args:
+            row: of the cell.
+            decided_by: see `decided_by`; of who has judged it.
 
         Raises:
             OutputError: the journal cannot be written.
         """
-        size, written_ns = _written(self._plan.folder.trace(*cell.key))
-        decided_by = self._decided_by(cell) if row.verdict.outcome in JUDGED and row.label else ""
-        self._journal.append(Record.of(CELL, cell.key, Finished(row, decided_by, size, written_ns)))
+        key = row.clip, row.stage
+        size, written_ns = _written(self._plan.folder.trace(*key))
+        self._journal.append(Record.of(CELL, key, Finished(row, decided_by, size, written_ns)))
+
+    def decided_by(self, cell: Cell, row: Row) -> str:
+        """One hash over what decides a judged row; "" for one that has to run again."""
+        return self._decided_by(cell) if row.verdict.outcome in JUDGED and row.label else ""
 
     def _has_trace(self, finished: Finished) -> bool:
         """Whether the trace of a row lies there as it was; one that was not kept is no loss."""

@@ -7,8 +7,6 @@ the cache under a hash over all of that, which each trace carries too: one that 
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -21,7 +19,7 @@ from whisper_parity.run import deciding
 from whisper_parity.run.plan import Plan
 from whisper_parity.run.report import OrderCheck
 from whisper_parity.system import cache, serial
-from whisper_parity.system.files import replacing
+from whisper_parity.system.files import share
 from whisper_parity.trace import file
 from whisper_parity.trace.trace import Trace
 
@@ -76,7 +74,7 @@ class Kept:
             return None
         if trace.header.decided_by != key:
             return None
-        if trace.header.clip == clip.name and _shared(source, path):
+        if trace.header.clip == clip.name and share(source, path):
             return trace
         trace = replace(trace, header=replace(trace.header, clip=clip.name))
         file.save(trace, path)
@@ -85,7 +83,7 @@ class Kept:
     def keep(self, key: str, path: Path) -> None:
         """Keep the trace that lies in a run; one that cannot be kept is recorded again by the next run."""
         if key and self._plan.options.cache_bytes:
-            _shared(path, self._trace(key))
+            share(path, self._trace(key))
 
     def checks(self, artifact: Artifact) -> tuple[OrderCheck, ...]:
         """Checks of state and order that an earlier run made of a stage; none where they are to be made."""
@@ -116,16 +114,3 @@ class Kept:
 
     def _state(self, key: str) -> Path:
         return self._plan.options.cache / "states" / f"{key}.json"
-
-
-def _shared(source: Path, target: Path) -> bool:
-    """Give a file another name, on one disk without a copy; whether that worked."""
-    try:
-        with replacing(target) as partial:
-            try:
-                os.link(source, partial)
-            except OSError:  # another disk, or one without links
-                shutil.copyfile(source, partial)
-    except OSError:
-        return False
-    return True

@@ -38,8 +38,7 @@ OFF = "switched off by --no-state"
 
 def of_stage(plan: Plan, sessions: Sessions, traces: Traces, stage: Stage, journal: Journal) -> tuple[OrderCheck, ...]:
     """Check a stage, unless that was done in this run for this artifact; errors become checks that say so."""
-    clips = _clips(plan)
-    names = tuple(clip.name for clip in clips)
+    names = _names(plan)
     try:
         sha256 = sessions.artifact(stage.spec).sha256
         record = read(journal, stage.spec)
@@ -47,9 +46,16 @@ def of_stage(plan: Plan, sessions: Sessions, traces: Traces, stage: Stage, journ
             return record.checks
         checks = _kept_or_checked(plan, sessions, traces, stage.spec)
     except ParityError as error:
-        sha256 = ""
-        checks = (OrderCheck(stage.spec, "", (), False, str(error), checked=False, error_code=error.exit_code),)
+        return of_error(plan, stage, error, journal)
     kept = CheckedStage(sha256, names, plan.options.state, checks, plan.options.no_state)
+    journal.append(Record.of(ORDER, (stage.spec,), kept))
+    return checks
+
+
+def of_error(plan: Plan, stage: Stage, error: ParityError, journal: Journal) -> tuple[OrderCheck, ...]:
+    """The record of a stage that could not be checked."""
+    checks = (OrderCheck(stage.spec, "", (), False, str(error), checked=False, error_code=error.exit_code),)
+    kept = CheckedStage("", _names(plan), plan.options.state, checks, plan.options.no_state)
     journal.append(Record.of(ORDER, (stage.spec,), kept))
     return checks
 
@@ -63,6 +69,10 @@ def read(journal: Journal, spec: str) -> CheckedStage | None:
 def _clips(plan: Plan) -> tuple[Clip, ...]:
     """The clips that sequences are made of: of a small check those of the last batch, whose traces are still there."""
     return plan.clips if plan.options.state or not plan.batches else plan.batches[-1]
+
+
+def _names(plan: Plan) -> tuple[str, ...]:
+    return tuple(clip.name for clip in _clips(plan))
 
 
 def _holds(record: CheckedStage, plan: Plan, sha256: str, clips: tuple[str, ...]) -> bool:

@@ -1,4 +1,4 @@
-"""The flow of a run, whoever drives it: record a cell, judge it, write it down.
+"""The flow of a run, whoever drives it: cells are recorded, judged and written down; stages are checked.
 
 Batch by batch of clips, and in a batch stage by stage: a model opens once where clips are few, and what a run holds is
 that of a batch where they are many. What the journal has of an earlier part of the run is not done again.
@@ -7,67 +7,22 @@ that of a batch where they are many. What the journal has of an earlier part of 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
-from typing import Protocol, TypeVar
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 
 from whisper_parity.backend.stage import Stage
-from whisper_parity.clips.clip import Clip
-from whisper_parity.errors import OutputError, ParityError, first_line
-from whisper_parity.run import cell as cells
-from whisper_parity.run import compact, conditions, lanes, order_checks, owner
+from whisper_parity.run import conditions, executors, owner
+from whisper_parity.run.bench import Bench
 from whisper_parity.run.cell import Cell
-from whisper_parity.run.finished import FinishedCells
+from whisper_parity.run.compact import SHORT
 from whisper_parity.run.journal import Journal, Record
-from whisper_parity.run.lanes import Lanes
 from whisper_parity.run.plan import Plan, remember
+from whisper_parity.run.release import Release
 from whisper_parity.run.report import OrderCheck, Row
-from whisper_parity.run.retention import Retention
 from whisper_parity.run.sessions import Sessions
+from whisper_parity.run.tasks import Judged, Result, Task, every_cell
 from whisper_parity.run.traces import Traces
 from whisper_parity.system import cache
-from whisper_parity.system.activity import Kind, step
-from whisper_parity.system.crash import reported
-from whisper_parity.system.threads import side_by_side
-
-R = TypeVar("R")
-
-
-class Executor(Protocol):
-    """**Protocol:** how cells of one stage are recorded; processes and clusters fit in here."""
-
-    ahead: bool
-    """Whether the whole stage is worked off as soon as its first cell is asked for."""
-
-    def map(self, do: Callable[[Cell], R], work: Sequence[Cell]) -> Iterator[R]:
-        """What `do` gives for each cell, in their order."""
-
-
-class Serial:
-    """Each cell when it is asked for."""
-
-    ahead = False
-
-    def map(self, do: Callable[[Cell], R], work: Sequence[Cell]) -> Iterator[R]:
-        """See `Executor`."""
-        return map(do, work)
-
-
-class SideBySide:
-    """As many cells at once as a stage has devices."""
-
-    ahead = True
-
-    def __init__(self, width: int) -> None:
-        self._width = width
-
-    def map(self, do: Callable[[Cell], R], work: Sequence[Cell]) -> Iterator[R]:
-        """See `Executor`."""
-        return side_by_side(do, work, self._width)
-
-
-def every_cell(plan: Plan) -> tuple[Cell, ...]:
-    """All cells of a plan in the order in which they run: batch by batch, stage by stage."""
-    return tuple(Cell(stage, clip) for batch in plan.batches for stage in plan.stages for clip in batch)
 
 
 class Schedule:
@@ -82,185 +37,108 @@ class Schedule:
             plan: the run.
             journal: of the run.
             selection: the cells that will be asked for; None for all of them.
-            alone: whether no other process works on the same run; several devices share out clips only then.
+            alone: whether no other process works on the same run; workers and devices share out clips only then.
         """
         self.plan = plan
         self.journal = journal
         self.remarks: tuple[str, ...] = ()
-        """What an earlier process left unfinished in the run, in words."""
-        self._batches = plan.batches
-        self._batch_of = {clip.name: number for number, batch in enumerate(self._batches) for clip in batch}
-        self._shares: dict[tuple[str, int], list[Cell]] = {}
-        for cell in every_cell(plan) if selection is None else selection:
-            self._shares.setdefault((cell.stage.spec, self._batch_of[cell.clip.name]), []).append(cell)
-        self._alone = alone
-        self._begin_batch(0)
-        self._begin_sessions()
-        is_ahead = alone and len(self._batches) == 1
-        self._lanes = Lanes(self._record_ahead, lanes.width(plan.threads) - 1 if is_ahead else 0)
+        """What a reader must know of the run itself, in words: what an earlier process left unfinished."""
+        self._bench = Bench(plan, journal)
+        self._selection = every_cell(plan) if selection is None else tuple(selection)
+        self._work = executors.of(self._bench, journal, self._selection, alone=alone)
+        self._stream: Iterator[Result] | None = None
+        self._rows: dict[tuple[str, str], Row] = {}
+        self._checks: dict[str, tuple[OrderCheck, ...]] = {}
 
-    def _begin_sessions(self) -> None:
-        self.sessions = Sessions(self.plan, self.journal, comes_back=len(self._batches) > 1)
-        self.traces = Traces(self.plan, self.sessions)
-        self.finished = FinishedCells(self.plan, self.traces, self.journal)
-        self.traces.batch = self._batch
+    @property
+    def sessions(self) -> Sessions:
+        """Of this process."""
+        return self._bench.sessions
 
-    def _begin_batch(self, number: int) -> None:
-        """Forget what was known of the cells of another batch."""
-        self._number = number
-        self._batch: Sequence[Clip] = self._batches[number] if self._batches else ()
-        self._work: dict[str, list[Cell]] = {}
-        self._recorded: set[tuple[str, str]] = set()
-        self._failed: dict[tuple[str, str], ParityError] = {}
-        self._met: set[str] = set()
+    @property
+    def traces(self) -> Traces:
+        """Of the run, as this process reads and records them."""
+        return self._bench.traces
 
     def close(self) -> None:
-        """Free what is open, and end what works ahead."""
-        self._lanes.close()
-        self.sessions.close()
+        """Free what is open, and end who works."""
+        self._work.executor.close()
+        self._bench.close()
 
     def rows(self, advance: Callable[[str], None]) -> Iterator[Row]:
-        """Every selected cell, judged, batch by batch; in the last one the checks of each stage behind its last cell.
+        """Every selected cell, judged, as they are done, and the checks of the stages; traces that do not stay go.
 
         Args:
             advance: called with what is being worked on.
         """
-        kept = Retention(self.plan.keeps, self.plan.folder, self.plan.stages)
-        last = dict(sorted(self._shares))
-        for number in range(len(self._batches)):
-            for stage in self.plan.stages:
-                for cell in self._cells(stage, number):
-                    advance(str(cell))
-                    row = self.row(cell)
-                    kept.add(row)
-                    yield row
-                if last.get(stage.spec) == number:
-                    advance(f"{stage.spec} · all clips")
-                    self.order_checks(stage)
-            kept.drop()
+        release = Release(self.plan, self._selection)
+        for result in self._results(advance):
+            if isinstance(result, Judged):
+                release.add(result.row)
+                yield result.row
+        release.end()
 
     def row(self, cell: Cell) -> Row:
-        """Record a cell, judge it, and write the row down; errors become verdicts, other cells go on.
+        """One cell, judged; where workers are at work, as soon as one of them has done it.
 
         One that an earlier part of the run has finished is read from the journal.
         """
-        if (number := self._batch_of[cell.clip.name]) != self._number:
-            self._begin_batch(number)
-            self.traces.batch = self._batch
-        if row := self.finished.find(cell):
-            return row
-        self._record(cell)
-        try:
-            if error := self._failed.get(cell.key):
-                raise error
-            with self._reported():
-                row = cells.judged(self.plan, cell, self.traces)
-                self._shorten(cell)
-        except ParityError as error:
-            row = cells.of_error(self.plan, cell, error)
-        self.finished.add(cell, row)
-        return row
-
-    def _shorten(self, cell: Cell) -> None:
-        """Write down in short what a trace holds that may go."""
-        if not self.plan.keeps.everything:
-            own = self.traces.get(cell.stage.spec, cell.clip)
-            parent = self.traces.get(cell.stage.parent, cell.clip) if cell.stage.parent else None
-            self.journal.append(Record.of("compact", cell.key, compact.of_trace(own, parent)))
+        if not self._work.at_once:
+            return self._alone(cell)
+        while cell.key not in self._rows and self._proceed():
+            pass
+        return self._rows.pop(cell.key) if cell.key in self._rows else self._alone(cell)
 
     def order_checks(self, stage: Stage) -> tuple[OrderCheck, ...]:
         """Whether a stage's results depend on what ran before; asked once its cells have run."""
-        with step(Kind.STATE, "state check"):
-            return order_checks.of_stage(self.plan, self.sessions, self.traces, stage, self.journal)
+        while self._work.at_once and stage.spec not in self._checks and self._proceed():
+            pass
+        return self._checks[stage.spec] if stage.spec in self._checks else self._bench.checks(stage)
 
-    def _cells(self, stage: Stage, number: int) -> list[Cell]:
-        """The selected cells of a stage in a batch."""
-        return self._shares.get((stage.spec, number), [])
+    def _alone(self, cell: Cell) -> Row:
+        """A cell of a batch, by this process."""
+        if row := self._bench.finished.find(cell):
+            return row
+        batch = self._bench.begin_batch_of(cell.clip)
+        beside = [other for other in self._selection if other.stage == cell.stage and other.clip in batch]
+        self._bench.prepare(cell.stage, [other for other in beside if self._bench.finished.find(other) is None])
+        return self._written(self._bench.judged(cell)).row
 
-    def _left(self, stage: Stage) -> list[Cell]:
-        """Those of the present batch that no earlier part of the run has finished."""
-        if stage.spec not in self._work:
-            cells_of_stage = self._cells(stage, self._number)
-            self._work[stage.spec] = [cell for cell in cells_of_stage if self.finished.find(cell) is None]
-        return self._work[stage.spec]
+    def _proceed(self) -> bool:
+        """Take the next result of who works; False where there is none any more."""
+        if self._stream is None:
+            self._stream = self._results(lambda _: None)
+        result = next(self._stream, None)
+        if isinstance(result, Judged):
+            self._rows[result.row.clip, result.row.stage] = result.row
+        elif result is not None:
+            self._checks[result.stage.spec] = result.checks
+        return result is not None
 
-    def _executor(self, stage: Stage) -> Executor:
-        width = self.plan.backends.width(stage.spec) if self._alone else 1
-        return SideBySide(width) if width > 1 else Serial()
+    def _results(self, advance: Callable[[str], None]) -> Iterator[Result]:
+        """What the journal has, and what is done now: all at once where several work, else task by task."""
+        tasks = self._work.tasks
+        for group in [tasks] if self._work.at_once else [(task,) for task in tasks]:
+            left: list[Task] = []
+            for task in group:
+                undone: list[Cell] = []
+                for cell in task.cells:
+                    if row := self._bench.finished.find(cell):
+                        advance(str(cell))
+                        yield Judged(row)
+                    else:
+                        undone.append(cell)
+                if undone or not task.cells:
+                    left.append(replace(task, cells=tuple(undone)))
+            for result in self._work.executor.run(left, advance) if left else ():
+                yield self._written(result) if isinstance(result, Judged) else result
 
-    def _record(self, cell: Cell) -> None:
-        if cell.key in self._recorded:
-            return
-        if cell.stage.spec not in self._met:
-            self._begin(cell.stage)
-        executor = self._executor(cell.stage)
-        work = self._left(cell.stage) if executor.ahead else [cell]
-        if executor.ahead:
-            self._record_references(cell.stage, work)
-            self.sessions.prepare(cell.stage.spec)
-            self.traces.warm_up(cell.stage.spec)
-        for recorded, error in executor.map(self._record_one, work):
-            self._recorded.add(recorded.key)
-            if error:
-                self._failed[recorded.key] = error
-
-    def _begin(self, stage: Stage) -> None:
-        """Let others record the stages behind this one, and wait where another one has begun with this one."""
-        self._met.add(stage.spec)
-        if self._lanes.at_once:
-            self.sessions.close()  # what is open here is not another process's to close
-            with step(Kind.CLIPS, "recorded by a process beside this one"):
-                self._lanes.wait(stage, meanwhile=self._ready_beside(stage))
-            self._lanes.start(self._ready_beside(stage))
-
-    def _ready_beside(self, stage: Stage) -> list[Stage]:
-        """Stages behind this one whose root has been recorded; a root needs nobody where all languages are given."""
-        specs = [each.spec for each in self.plan.stages]
-        here = specs.index(stage.spec)
-        languages = all(clip.language for clip in self.plan.clips)
-        return [
-            later
-            for later in self.plan.stages[here + 1 :]
-            if self._left(later) and (languages if later.root is None else later.root in specs[:here])
-        ]
-
-    def _record_ahead(self, stage: Stage) -> None:
-        """Record a stage's cells, up to the first that fails, and its checks; in a process of its own."""
-        self._begin_sessions()
-        self._lanes = Lanes(self._record_ahead, 0)
-        try:
-            for cell in self._left(stage):
-                self._record(cell)
-                if cell.key in self._failed:
-                    return
-            self.order_checks(stage)
-        finally:
-            self.sessions.close()
-
-    def _record_one(self, cell: Cell) -> tuple[Cell, ParityError | None]:
-        try:
-            with self._reported():
-                self.traces.get(cell.stage.spec, cell.clip)
-        except ParityError as error:
-            return cell, error
-        return cell, None
-
-    @contextmanager
-    def _reported(self) -> Iterator[None]:
-        """An error that nobody thought of, or one of the system, is one of ours: a row, and the others go on."""
-        try:
-            with reported(self.plan.folder.crashes):
-                yield
-        except OSError as error:
-            raise OutputError(first_line(error), hint="Check free space and permissions") from error
-
-    def _record_references(self, stage: Stage, work: Sequence[Cell]) -> None:
-        """What these cells are judged against, first: no thread may open another stage."""
-        for reference in dict.fromkeys((self.plan.root, stage.root, stage.parent)):
-            for cell in work:
-                if reference is not None and reference != stage.spec:
-                    with suppress(ParityError), self._reported():  # it shows in the cell that is judged against it
-                        self.traces.get(reference, cell.clip)
+    def _written(self, judged: Judged) -> Judged:
+        """A cell, in the journal before anybody counts it."""
+        if judged.short:
+            self.journal.append(Record.of(SHORT, (judged.row.clip, judged.row.stage), judged.short))
+        self._bench.finished.add(judged.row, judged.decided_by)
+        return judged
 
 
 @contextmanager

@@ -94,6 +94,10 @@ class Sessions:
             raise artifact
         return artifact
 
+    def take(self, artifact: Artifact) -> None:
+        """An artifact that was obtained elsewhere."""
+        self._artifacts[artifact.stage] = artifact
+
     def weights(self, stage: str) -> LookUp | None:
         """What a stage's given files hold of the checkpoint, looked up once.
 

@@ -12,11 +12,16 @@ Whisper base has 151e9, tiny 71e9, the embedded micro model 13e9.
 """
 
 
-def suited(dims: Dims) -> int:
-    """As many as the model occupies and the cores allow; one where waiting threads would spin."""
+def suited(dims: Dims, workers: int = 1) -> int:
+    """As many as the model occupies and the cores allow; one where waiting threads would spin.
+
+    Args:
+        dims: of the model.
+        workers: processes that share the cores.
+    """
     if waiting.spins():
         return 1
-    return max(1, min(cores.available(), round(flop(dims) / FLOP_A_THREAD)))
+    return max(1, min(cores.available() // workers, round(flop(dims) / FLOP_A_THREAD)))
 
 
 def flop(dims: Dims) -> float:

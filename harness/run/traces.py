@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -71,6 +71,8 @@ class Traces:
         self._recorded_by: dict[tuple[str, str], tuple[int, int]] = {}
         self.batch: Sequence[Clip] = plan.clips
         """The clips that are in work: of no others is a trace recorded before somebody asks for it."""
+        self.missing: Mapping[tuple[str, str], str] = {}
+        """By (clip, stage): why there is no trace; known from elsewhere, and not tried again."""
         self._programs: dict[str, bool] = {}
         """By stage, whether its sessions are programs: a device that is in use has no second session to ask."""
 
@@ -87,6 +89,8 @@ class Traces:
         """
         if trace := self._in_hand.get((stage, clip.name)):
             return self._keep(stage, clip, trace)
+        if reason := self.missing.get((clip.name, stage)):
+            raise BackendError(reason)
         path = self.plan.folder.trace(clip.name, stage)
         with locked(self.plan.folder.lock(clip.name, stage)):
             if inputs.is_there(path):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -96,3 +98,16 @@ def safe_name(text: str) -> str:
     cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[:80]
     digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
     return cleaned if cleaned == text else f"{cleaned or 'clip'}-{digest[:6]}"
+
+
+def share(source: Path, target: Path) -> bool:
+    """Give a file another name, on one disk without a copy; whether that worked."""
+    try:
+        with replacing(target) as partial:
+            try:
+                os.link(source, partial)
+            except OSError:  # another disk, or one without links
+                shutil.copyfile(source, partial)
+    except OSError:
+        return False
+    return True

@@ -68,9 +68,9 @@ def test_a_trace_that_was_cut_short_is_named_and_the_rest_runs(parity, good_run,
 
 def test_an_interrupted_run_is_continued(parity, good_run, tmp_path, monkeypatch):
     """Ctrl-C in the second stage: what was recorded before is there, and is not recorded again."""
-    from whisper_parity.run.schedule import Schedule
+    from whisper_parity.run.bench import Bench
 
-    judged = Schedule.row
+    judged = Bench.judged
 
     def interrupted(self: Any, cell: Any) -> Any:
         if cell.stage.spec == "torchscript":
@@ -79,7 +79,7 @@ def test_an_interrupted_run_is_continued(parity, good_run, tmp_path, monkeypatch
 
     words = (*RUN, "--clips", good_run.folder / "good.wav", "--run-id", "cut")
     with monkeypatch.context() as patched:
-        patched.setattr(Schedule, "row", interrupted)
+        patched.setattr(Bench, "judged", interrupted)
         assert parity(*words).exit_code == 130
     folder = tmp_path / "reports" / "cut"
     before = files_of(folder / "traces")

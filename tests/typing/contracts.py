@@ -36,7 +36,10 @@ from whisper_parity.backends.tflite.tapping import CopyTaps
 from whisper_parity.backends.torchscript import ScriptTaps, TorchScriptBackend, TorchScriptSession
 from whisper_parity.backends.whisper import WhisperBackend, WhisperSession
 from whisper_parity.decode.cached import Cached
-from whisper_parity.run.schedule import Executor, Serial, SideBySide
+from whisper_parity.run.crew import Crew, Pool
+from whisper_parity.run.executor import Executor, Serial
+from whisper_parity.run.ray_cluster import Cluster
+from whisper_parity.run.worker_processes import Processes
 
 
 def backends(
@@ -129,5 +132,9 @@ def steppers(stepper: Stepper) -> Halves:
     return Cached(stepper)
 
 
-def executors(serial: Serial, devices: SideBySide) -> tuple[Executor, ...]:
-    return serial, devices
+def executors(serial: Serial, crew: Crew) -> tuple[Executor, ...]:
+    return serial, crew
+
+
+def pools(processes: Processes, cluster: Cluster) -> tuple[Pool, ...]:
+    return processes, cluster

@@ -48,6 +48,10 @@ LINK_FAULTS = frozenset(
 """Faults of the link, worth one retry once the device is back. A fault of the model is not."""
 
 
+AWAY = LINK_FAULTS | {Fault.NO_DEVICE, Fault.UNAUTHORIZED, Fault.BUSY}
+"""Faults after which a device is not used while others are available."""
+
+
 class DeviceError(BackendError):
     """A named fault on a device."""
 
@@ -56,6 +60,7 @@ class DeviceError(BackendError):
         self.fault = fault
         self.serial = serial
         self.message = message
+        self.elsewhere = fault in AWAY | {Fault.HANG}
         super().__init__(f"[{fault.value}] {serial or 'device'}: {message}", hint=hint or HINTS.get(fault, ""))
 
 
