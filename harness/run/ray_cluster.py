@@ -91,6 +91,7 @@ class Cluster:
         self._orders = self._ray.put((self._plan, conditions.recorded(self._plan.folder), checkpoint))
         self._hire()
         if not self._seats:
+            self.close()
             raise UnavailableError(
                 f"the cluster at {address} has no room for a worker of {self._plan.threads} threads",
                 hint="Add a machine, or use fewer --threads",
