@@ -25,6 +25,7 @@ COMMANDS = {
     "doctor": ("cli_site:doctor", "What is installed, what is missing, what to do next."),
     "explain": ("cli_runs:explain", "Why a clip differs: which edge, part and layer."),
     "features": ("cli_features:features", "Is this log-mel of another program Whisper's?"),
+    "fetch": ("cli_fetch:fetch", "Public clips, by address and hash or from a folder."),
     "gate": ("cli_runs:gate", "May this run be released?"),
     "history": ("cli_runs:history", "The trend of every figure over the project's runs."),
     "noise": ("cli_run:noise", "How much the root alone moves: tolerances rest on it."),

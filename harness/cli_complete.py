@@ -52,11 +52,11 @@ def _stages(_context: click.Context) -> Iterable[str]:
 def _clips(context: click.Context) -> Iterable[str]:
     """Names and tags of the manifest that was given, of parity.toml's, or of the embedded one."""
     from whisper_parity import project
-    from whisper_parity.clips import manifest
+    from whisper_parity.clips import selection
     from whisper_parity.run import options
 
     chosen = options.read({"manifest": context.params.get("manifest")}, project.find()).manifest
-    clips = manifest.read_manifest(chosen or manifest.EMBEDDED).clips
+    clips = selection.select(("all",), chosen).clips
     yield from ("default", "all")
     yield from (clip.name for clip in clips)
     yield from sorted({tag for clip in clips for tag in clip.tags})

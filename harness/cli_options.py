@@ -35,7 +35,9 @@ def _click_option(option: Option) -> Callable[[F], F]:
     shown = f"{option.help} [{option.default}]" if option.default else option.help
     if option.is_flag:
         return click.option(option.flag, option.name, is_flag=True, default=None, help=shown)
-    kinds: dict[Kind, Any] = {Kind.COUNT: click.IntRange(1, run_options.MAX_THREADS), Kind.PATH: PATH}
+    kinds: dict[Kind, Any] = {
+        Kind.COUNT: click.IntRange(1, run_options.MAX_THREADS), Kind.PATH: PATH, Kind.NUMBER: int, Kind.LENGTH: float,
+    }  # fmt: skip
     return click.option(
         option.flag,
         option.name,

@@ -63,6 +63,8 @@ def build(out: Path | None, **given: Any) -> None:
         workshop = plan.workshop(options, backends, checkpoint.resolve(options.checkpoint, options.cache))
         with working(f"building {', '.join(stages)}"):
             built = list(side_by_side(lambda stage: building.obtain(workshop, stage), stages))
+    if out is not None:
+        building.require_apart(artifact for artifact in built if artifact.origin != artifacts.CHECKPOINT)
     for artifact in built:
         is_copied = out is not None and artifact.origin != artifacts.CHECKPOINT
         folder = building.export(artifact, out) if out and is_copied else artifact.folder

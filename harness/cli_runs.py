@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from whisper_parity.system.progress import progress
 from whisper_parity.system.terminal import Amount, document, say, stdout
 
 if TYPE_CHECKING:
+    from whisper_parity.compare.result import Result
     from whisper_parity.explain.explanation import Explanations
 
 
@@ -26,30 +27,72 @@ if TYPE_CHECKING:
 @click.argument("first", type=PATH, shell_complete=cli_complete.runs_or_files)
 @click.argument("second", type=PATH, shell_complete=cli_complete.runs_or_files)
 @click.option("--n-vocab", type=VOCABULARIES, help="vocabulary of result files [found in them]")
+@click.option(
+    "--reference", "truth", type=PATH, metavar="PATH", help="of whole sets: what was said [as the results say it]"
+)
+@click.option("--language", metavar="CODE", help="of whole sets: language of results that name none [by the script]")
 @click.option("--json", "as_json", is_flag=True, help="result files: every edit and finding as JSON")
-def compare(first: Path, second: Path, n_vocab: str | None, as_json: bool) -> None:
-    """Compare two result files (reference, candidate) of any program, or two runs.
+def compare(
+    first: Path, second: Path, n_vocab: str | None, truth: Path | None, language: str | None, as_json: bool
+) -> None:
+    """Compare two result files (reference, candidate) of any program, of one clip or of a whole test set, or two runs.
 
     Files may be JSON of openai-whisper, whisper.cpp, faster-whisper, WhisperX, Hugging Face, OpenAI, WhisperKit or
-    sherpa-onnx, subtitles, tables or plain text. Exit code 1: they differ, or something is wrong with one of them.
+    sherpa-onnx, subtitles, tables or plain text; JSON lines are a set, paired by id or file. Exit code 1: they differ,
+    or something is wrong with one of them.
     """
-    from whisper_parity.compare import results
+    from whisper_parity.compare import results, sets
+    from whisper_parity.compare.readers import reading
     from whisper_parity.errors import UsageError
     from whisper_parity.report import two_results, two_runs
     from whisper_parity.system import serial
 
     if _are_results(first, second):
+        listed = reading.read(first), reading.read(second)
+        if sets.are_sets(*listed):
+            sys.exit(_compare_sets(first, second, listed, truth, language, as_json))
+        if truth or language:
+            raise UsageError("--reference and --language are for results of whole sets", hint="Give JSON lines")
         comparison = results.compare_files(first, second, int(n_vocab) if n_vocab else None)
         if as_json:
             document(serial.dumps(comparison))
         else:
             two_results.show(comparison, stdout())
         sys.exit(comparison.exit_code)
-    if as_json:
-        raise UsageError("--json is for two result files", hint="Two runs are compared at the terminal and on a page")
+    if as_json or truth or language:
+        raise UsageError(
+            "--json, --reference and --language are for result files",
+            hint="Two runs are compared at the terminal and on a page",
+        )
     compared = two_runs.compare_runs(opened(first), opened(second))
     two_runs.show_runs(compared, stdout())
     sys.exit(compared.exit_code)
+
+
+def _compare_sets(
+    first: Path,
+    second: Path,
+    listed: tuple[Sequence[Result], Sequence[Result]],
+    truth: Path | None,
+    language: str | None,
+    as_json: bool,
+) -> int:
+    """Show two sets of results; the exit code."""
+    from whisper_parity.compare import sets
+    from whisper_parity.decode import policy
+    from whisper_parity.gate import sets as judged
+    from whisper_parity.report import two_sets
+    from whisper_parity.system import serial
+
+    policy.check_language(language)
+    truths = sets.truths_of(truth) if truth else None
+    compared = sets.compare_sets(first, second, listed, truths, language)
+    report = two_sets.SetReport(compared, judged.describe(compared))
+    if as_json:
+        document(serial.dumps(report))
+    else:
+        two_sets.show(report, stdout())
+    return compared.exit_code
 
 
 @click.command()

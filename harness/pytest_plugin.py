@@ -18,6 +18,9 @@ from whisper_parity.run.options import OPTIONS, Kind, Option
 if TYPE_CHECKING:
     from whisper_parity.pytest_items import ParityFile
 
+TYPES = {Kind.COUNT: int, Kind.NUMBER: int, Kind.LENGTH: float}
+"""Of options that are no text."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """One --parity-* option for each option of a run, and those of the gate."""
@@ -35,7 +38,7 @@ def _form(option: Option) -> dict[str, Any]:
         return {"action": "store_const", "const": True, **text}
     if option.is_list:
         return {"action": "append", "metavar": option.metavar, **text}
-    return {"type": int if option.kind is Kind.COUNT else str, "metavar": option.metavar, **text}
+    return {"type": TYPES.get(option.kind, str), "metavar": option.metavar, **text}
 
 
 def pytest_configure(config: pytest.Config) -> None:

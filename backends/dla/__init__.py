@@ -13,31 +13,37 @@ from whisper_parity.backend import taps
 from whisper_parity.backend.artifact import GIVEN, Artifact, BuildOptions
 from whisper_parity.backend.constants import Constant
 from whisper_parity.backend.contract import Availability, Backend
+from whisper_parity.backend.layout import Fitted
 from whisper_parity.backend.stage import StageName
 from whisper_parity.backend.taps import Taps
 from whisper_parity.backends import limits, provenance
-from whisper_parity.backends.dla import compiler, probes
+from whisper_parity.backends.dla import compiler, probes, steps
 from whisper_parity.backends.dla import settings as reading
 from whisper_parity.backends.dla.link import adb
 from whisper_parity.backends.dla.settings import Settings
+from whisper_parity.backends.split import layouts
 from whisper_parity.backends.split.embedding import constant, link_or_copy_token_embedding
-from whisper_parity.backends.split.names import dla_names
-from whisper_parity.errors import ParityError
+from whisper_parity.backends.split.names import KV, POSITION_EMBEDDING, dla_names
+from whisper_parity.errors import ParityError, UnavailableError
 from whisper_parity.model.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
-    from whisper_parity.backends.dla.fleet import DeviceFleet, DeviceSession
+    from whisper_parity.backends.dla.fleet import DeviceFleet, DeviceSession, DeviceStepper
 
 SIMULATED = "simulated"
 ROLES = ("encoder", "decoder")
+PLAIN = "The plain stage shows them"
 
 
 class DLABackend:
-    """`dla` needs MediaTek's SDK (or files compiled elsewhere) and a device; `dla:simulated` needs neither."""
+    """`dla` needs MediaTek's SDK (or files compiled elsewhere) and a device; `dla:simulated` needs neither.
+
+    `dla:kv` and `dla:simulated-kv` are the same for a decoder with a KV cache, which stays on the device.
+    """
 
     name = "dla"
     after: str | None = "tflite"
-    variants: tuple[str, ...] = (SIMULATED,)
+    variants: tuple[str, ...] = (SIMULATED, KV, f"{SIMULATED}-{KV}")
     is_root = False
     default_stages: tuple[str, ...] = ("dla:simulated",)
     packages: tuple[str, ...] = ("ai-edge-litert", "ai-edge-quantizer")
@@ -65,7 +71,7 @@ class DLABackend:
 
     def width(self, variant: str) -> int:
         """One clip on each device that the settings name; the simulated one is alone."""
-        return 1 if variant == SIMULATED else len(self.settings.serial)
+        return 1 if is_simulated(variant) else len(self.settings.serial)
 
     def resource(self, variant: str) -> str:
         """A device of the SoC that files are compiled for; a simulated one starts wherever it is asked for."""
@@ -93,7 +99,13 @@ class DLABackend:
 
     def source(self, variant: str) -> str | None:
         """Compiled from the float32 TFLite files."""
-        return "tflite"
+        return f"tflite:{KV}" if is_stepped(variant) else "tflite"
+
+    def interface(self, artifact: Artifact) -> Fitted | None:
+        """Of files whose decoder has a KV cache, as far as it can be known without a device."""
+        if not is_stepped(StageName.parse(artifact.stage).variant):
+            return None
+        return steps.stated(artifact, layouts.known(self.settings.layouts))
 
     def tools(self) -> dict[str, str]:
         """What decides the compiled files: the compiler and its flags, or the stand-in."""
@@ -105,15 +117,20 @@ class DLABackend:
                 "backends.split.embedding",
                 "backends.split.names",
                 "backends.dla.compiler",
+                "backends.dla.steps",
                 "backends.dla.simulator.ncc_tflite",
                 "backends.dla.simulator.container",
             ),
         }
 
     def file_names(self, checkpoint: Checkpoint, variant: str) -> dict[str, str]:
-        """encoder_base_80x3000_MT8371.dla, decoder_base_448_MT8371.dla, and how; stand-ins end in _simulated.dla."""
+        """encoder_base_80x3000_MT8371.dla, decoder_base_448_MT8371.dla, and how; stand-ins end in _simulated.dla.
+
+        With a KV cache they have the same names, as in the original project, and a table more.
+        """
         target = self.settings.profile.code
-        return dla_names(checkpoint, f"{target}_{variant}" if variant else target)
+        names = dla_names(checkpoint, f"{target}_{SIMULATED}" if is_simulated(variant) else target)
+        return names | ({"position_embedding": POSITION_EMBEDDING} if is_stepped(variant) else {})
 
     def probe_names(self, checkpoint: Checkpoint, variant: str, wanted: Taps) -> dict[str, str]:
         """encoder_base_80x3000_MT8371_probe.dla, ..."""
@@ -130,11 +147,13 @@ class DLABackend:
             UnavailableError: no compiler here.
             BuildError: it failed, or placed something elsewhere than on the MDLA.
         """
-        if variant == SIMULATED:
+        if is_simulated(variant):
             provenance.require_extra("litert", "ai-edge-quantizer")
         wanted, checkpoint = taps.of_options(options, parent.checkpoint.dims), parent.checkpoint
+        if wanted and is_stepped(variant):
+            raise UnavailableError(f"dla:{variant}: hidden states inside a step are not looked into", hint=PLAIN)
         names = self.probe_names(checkpoint, variant, wanted) if wanted else self.file_names(checkpoint, variant)
-        tool = compiler.find(self.settings, simulated=variant == SIMULATED)
+        tool = compiler.find(self.settings, simulated=is_simulated(variant))
         record: dict[str, Any] = {
             "compiler": tool.version, "soc": self.settings.profile.code, "source": self.settings.profile.source
         }  # fmt: skip
@@ -147,12 +166,15 @@ class DLABackend:
                 tool, parent.path(role), out / names[role], flags, self.settings, foreign=foreign
             )
             record[role] = asdict(done)
+        if is_stepped(variant):
+            record[steps.RECORD] = steps.recorded(parent, layouts.known(self.settings.layouts))
+            steps.write_tables(parent, out)
         (out / names["compilation"]).write_text(json.dumps(record, indent=2) + "\n", "utf-8")
-        if "token_embedding" in names:
+        if "token_embedding" in names and not is_stepped(variant):
             link_or_copy_token_embedding(parent, out)
 
     @contextmanager
-    def open(self, artifact: Artifact, threads: int) -> Iterator[DeviceFleet[DeviceSession]]:
+    def open(self, artifact: Artifact, threads: int) -> Iterator[DeviceFleet[DeviceSession | DeviceStepper]]:
         """Reach the devices, push what they lack, start what runs there.
 
         Raises:
@@ -160,9 +182,20 @@ class DLABackend:
         """
         from whisper_parity.backends.dla import fleet
 
-        simulated = StageName.parse(artifact.stage).variant == SIMULATED
-        with fleet.opened(self.settings, artifact, simulated=simulated, threads=threads) as session:
+        variant = StageName.parse(artifact.stage).variant
+        how = {"simulated": is_simulated(variant), "stepped": is_stepped(variant)}
+        with fleet.opened(self.settings, artifact, threads=threads, **how) as session:
             yield session
+
+
+def is_simulated(variant: str) -> bool:
+    """Whether a variant runs on the simulated device."""
+    return variant.partition("-")[0] == SIMULATED
+
+
+def is_stepped(variant: str) -> bool:
+    """Whether the decoder of a variant has a KV cache."""
+    return variant.rpartition("-")[2] == KV
 
 
 def _compiler_version(settings: Settings) -> dict[str, str]:

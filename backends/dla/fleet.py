@@ -21,6 +21,7 @@ from whisper_parity.backends.dla.link.device import Facts as DeviceFacts
 from whisper_parity.backends.dla.link.faults import AWAY, LINK_FAULTS, DeviceError, Fault
 from whisper_parity.backends.dla.sessions import running
 from whisper_parity.backends.dla.settings import Settings
+from whisper_parity.backends.split.slotted import SlottedSession
 
 R = TypeVar("R")
 D = TypeVar("D", bound="DeviceLink")
@@ -156,6 +157,92 @@ class DeviceSession(DeviceLink):
         return self._retry_once(lambda session: session.decode(tokens, encoder_output, rows))
 
 
+class DeviceStepper(DeviceLink):
+    """A decoder with a KV cache on one device: `whisper_parity.backend.facets.Slotted`.
+
+    A cache is lost with its link: what is opened anew is fed again what was fed before.
+    """
+
+    _sound: Float32 | None = None
+    _fed: tuple[int, ...] = ()
+    _used: Any = None
+
+    @property
+    def facts(self) -> Facts:
+        """What really runs; complete once the files are open."""
+        notes = self._running.slotted.facts.notes if self._running else ()
+        return Facts(self.label, notes, placement.of_plan(self.artifact))
+
+    @property
+    def n_slots(self) -> int:
+        """Tokens that the cache has room for."""
+        return self._retry_once(lambda session: int(session.slotted.n_slots))
+
+    @property
+    def position(self) -> int:
+        """Tokens that were fed."""
+        return len(self._fed)
+
+    def encode(self, input_features: Float32) -> Float32:
+        """float32 [1, n_mels, 3000] -> encoder_output float32 [1, n_audio_ctx, n_audio_state]."""
+        return self._stepping(lambda slotted: slotted.encode(input_features))
+
+    def begin(self, encoder_output: Float32) -> None:
+        """See `whisper_parity.backend.contract.Stepper`."""
+        self._sound, self._fed = None, ()
+        self._stepping(lambda slotted: slotted.begin(encoder_output))
+        self._sound = encoder_output.copy()
+
+    def feed(self, token: int) -> Float32:
+        """See `whisper_parity.backend.contract.Stepper`."""
+        row = self._stepping(lambda slotted: slotted.feed(token))
+        self._fed = (*self._fed, token)
+        return row
+
+    def rewind(self, count: int) -> None:
+        """See `whisper_parity.backend.contract.Stepper`."""
+        self._stepping(lambda slotted: slotted.rewind(count))
+        self._fed = self._fed[: len(self._fed) - count]
+
+    def written(self) -> dict[str, Float32]:
+        """See `whisper_parity.backend.facets.Slotted`."""
+        return self._stepping(lambda slotted: slotted.written())
+
+    def cross(self) -> dict[str, Float32]:
+        """See `whisper_parity.backend.facets.Slotted`."""
+        return self._stepping(lambda slotted: slotted.cross())
+
+    def fill(self, value: float) -> None:
+        """See `whisper_parity.backend.facets.Slotted`."""
+        self._stepping(lambda slotted: slotted.fill(value))
+
+    def inputs(self) -> tuple[str, ...]:
+        """See `whisper_parity.backend.facets.Slotted`."""
+        return self._stepping(lambda slotted: slotted.inputs())
+
+    @contextmanager
+    def replaced(self, name: str, array: NDArray[Any]) -> Iterator[None]:
+        """See `whisper_parity.backend.facets.Slotted`; not kept over a lost link, which ends it."""
+        with self.open().slotted.replaced(name, array):
+            yield
+
+    def _started(self, facts: DeviceFacts) -> AbstractContextManager[Any]:
+        return running.stepped(self.device, facts, self.artifact)
+
+    def _stepping(self, operation: Callable[[SlottedSession], R]) -> R:
+        return self._retry_once(lambda session: operation(self._caught_up(session)))
+
+    def _caught_up(self, session: Any) -> SlottedSession:
+        """What runs now, fed what another one was fed before the link was lost."""
+        slotted: SlottedSession = session.slotted
+        if session is not self._used and self._sound is not None:
+            slotted.begin(self._sound)
+            for token in self._fed:
+                slotted.feed(token)
+        self._used = session
+        return slotted
+
+
 class DeviceProbe(DeviceSession):
     """A probe on one device, with the same retry."""
 
@@ -234,9 +321,9 @@ class DeviceFleet(Generic[D]):
 
 @contextmanager
 def opened(
-    settings: Settings, artifact: Artifact, *, simulated: bool, threads: int
-) -> Iterator[DeviceFleet[DeviceSession]]:
-    """The devices of the settings, or a simulated one, ready for an artifact.
+    settings: Settings, artifact: Artifact, *, simulated: bool, threads: int, stepped: bool = False
+) -> Iterator[DeviceFleet[DeviceSession | DeviceStepper]]:
+    """The devices of the settings, or a simulated one, ready for an artifact, whose decoder may have a KV cache.
 
     Raises:
         DeviceError: no device.
@@ -244,10 +331,12 @@ def opened(
     """
     with ExitStack() as stack:
         client, serials = stack.enter_context(attached(settings, simulated=simulated, threads=threads))
-        kind = DeviceProbe if (artifact.options or {}).get(taps.OPTION) else DeviceSession
-        yield stack.enter_context(
-            of_links([kind(Device(client, serial, settings), artifact, threads) for serial in serials])
-        )
+        is_probe = bool((artifact.options or {}).get(taps.OPTION))
+        kind = DeviceStepper if stepped else DeviceProbe if is_probe else DeviceSession
+        links: list[DeviceSession | DeviceStepper] = [
+            kind(Device(client, serial, settings), artifact, threads) for serial in serials
+        ]
+        yield stack.enter_context(of_links(links))
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from whisper_parity.backend import settings
+from whisper_parity.backend.layout import Layout
 from whisper_parity.backend.settings import setting
 from whisper_parity.backends.dla import soc
 from whisper_parity.backends.dla.soc import Soc
@@ -74,7 +75,12 @@ class Settings:
         names_program=True,
     )
     probe_order: Literal["file", "reversed"] = setting(
-        "file", "how the compiler numbers the tensors of a probe: as the TFLite file has them, or from the last one"
+        "file",
+        "how the compiler numbers the tensors of a probe, or of a step with a KV cache: as the TFLite file has them, "
+        "or from the last one",
+    )
+    layouts: dict[str, Layout] = setting(
+        dict, "layouts of decoders with a KV cache beside the shipped ones, as tables by name: docs/kv-cache.md"
     )
     boost: int = setting(100, "performance hint of the runtime", decides_numbers=False)
     run_limit_s: float = setting(120.0, "longest inference [s]", decides_numbers=False)

@@ -23,7 +23,7 @@ from whisper_parity.model.checkpoint import Checkpoint
 from whisper_parity.model.dims import Dims
 
 if TYPE_CHECKING:
-    from whisper_parity.backends.pytorch.stepped import Stepped
+    from whisper_parity.backends.pytorch.stepped import Projected, Stepped
     from whisper_parity.backends.pytorch.trials import UnitTrials
 
 
@@ -91,6 +91,7 @@ class PyTorchSession:
 
     def __init__(self, model: Any, version: str) -> None:
         self._model = model
+        self._projected: Projected | None = None
         self.facts = Facts(f"pytorch (torch {version})", placement=placement.of_model(model))
 
     def usage(self) -> None:
@@ -164,9 +165,10 @@ class PyTorchSession:
 
     def stepped(self, slip: Slip | None) -> Stepped:
         """See `whisper_parity.backend.facets.Rehearsing`."""
-        from whisper_parity.backends.pytorch.stepped import Stepped
+        from whisper_parity.backends.pytorch.stepped import Projected, Stepped
 
-        return Stepped(self._model, slip, self.facts.label)
+        self._projected = self._projected or Projected(self._model.decoder)
+        return Stepped(self._model, slip, self.facts.label, self._projected)
 
     @contextmanager
     def perturbed(self, change: Perturbation) -> Iterator[PyTorchSession]:

@@ -30,6 +30,10 @@ OWNERS = {
     "recomputed": "recomputed at each step", "cached": "kept from the first step",
     "encoder": "given by the encoder",
 }  # fmt: skip
+UNTYPED, UNSHAPED = "shape of ", "bytes of "
+"""In front of a port's type, where its shape alone is known, or its size in bytes (`Port.sizes`); the types that it may
+have follow, with a "/" between them."""
+WIDTHS = {"int8": 1, "uint8": 1, "int16": 2, "float16": 2, "float32": 4, "int32": 4, "int64": 8}
 READINGS = 40
 """Readings of one layout that are tried for the message of a file that fits none."""
 SEVERAL = "Keep one of them in parity.toml, or give its tensors the shapes of one alone"
@@ -130,10 +134,25 @@ def _symbols(
     inputs: Sequence[Port], outputs: Sequence[Port], dims: Dims, n_audio_ctx: int | None
 ) -> Iterator[dict[str, int]]:
     """The symbols for each number of slots and positions that a file may have, the longest first."""
-    sizes = sorted({size for port in (*inputs, *outputs) for size in port.shape}, reverse=True)
+    sizes = sorted({size for port in (*inputs, *outputs) for size in _lengths(port, dims)}, reverse=True)
     many = [size for size in sizes if FEWEST_SLOTS <= size <= dims.n_text_ctx] or [dims.n_text_ctx]
     rows = [n_audio_ctx] if n_audio_ctx else [size for size in sizes if 2 <= size <= dims.n_audio_ctx]
     yield from (values(dims, *sizes) for sizes in product(many, rows or [dims.n_audio_ctx]))
+
+
+def _lengths(port: Port, dims: Dims) -> Iterator[int]:
+    """Axes that may count slots or positions; of a port without a shape all that go into its bytes."""
+    yield from port.shape
+    if port.dtype.startswith(UNSHAPED):
+        for width, layers in product(sorted({WIDTHS[kind] for kind in _kinds(port)}), (1, dims.n_text_layer)):
+            count, rest = divmod(port.sizes[0], width * layers * dims.n_text_state)
+            if rest == 0:
+                yield count
+
+
+def _kinds(port: Port) -> list[str]:
+    """The types that a port may have whose type is not known."""
+    return port.dtype.removeprefix(UNTYPED).removeprefix(UNSHAPED).split("/")
 
 
 def subsets(tensors: tuple[Tensor, ...]) -> list[tuple[Tensor, ...]]:
@@ -159,7 +178,7 @@ def bind(
             continue
         group = [slots[place] for place in places]
         for (tensor, layer), port in zip(*_told_apart(group, among)):
-            bound.append(Bound(tensor.role, layer, port))
+            bound.append(Bound(tensor.role, layer, typed(tensor, port, symbols) or port))
     return tuple(sorted(bound, key=lambda one: one.port.index))
 
 
@@ -215,11 +234,27 @@ def _says(name: str, role: str, layer: int | None) -> bool:
 
 def _is(tensor: Tensor, port: Port, symbols: Mapping[str, int]) -> bool:
     """Whether a port has a tensor's type and shape, axes of one aside."""
-    if not any(_is_type(kind, port) for kind in tensor.dtypes):
-        return False
-    shape = [size for size in port.shape if size != 1]
+    return typed(tensor, port, symbols) is not None
+
+
+def typed(tensor: Tensor, port: Port, symbols: Mapping[str, int]) -> Port | None:
+    """A port as a tensor, its type and shape filled in where they are not known; None where it cannot be one."""
     widths = split.padded(symbols["V"]) if "V" in tensor.shape else (symbols["V"],)
-    return any([size for size in tensor.sizes({**symbols, "V": width}) if size != 1] == shape for width in widths)
+    shapes = (tensor.sizes({**symbols, "V": width}) for width in widths)
+    if not port.dtype.startswith((UNTYPED, UNSHAPED)):
+        if not any(_is_type(kind, port) for kind in tensor.dtypes):
+            return None
+        return port if any(_plain(shape) == _plain(port.shape) for shape in shapes) else None
+    kinds = [kind for kind in _kinds(port) if any(_is_type(one, replace(port, dtype=kind)) for one in tensor.dtypes)]
+    for shape, kind in product(shapes, kinds):
+        by_shape = port.dtype.startswith(UNTYPED)
+        if _plain(shape) == _plain(port.shape) if by_shape else port.sizes[0] == math.prod(shape) * WIDTHS[kind]:
+            return replace(port, shape=shape, dtype=kind, sizes=(0, 0))
+    return None
+
+
+def _plain(shape: Sequence[int]) -> list[int]:
+    return [size for size in shape if size != 1]
 
 
 def _is_type(kind: str, port: Port) -> bool:
@@ -358,7 +393,8 @@ def require_sound(fitted: Fitted, dims: Dims) -> None:
         ValueError: symbols, tensors or sizes that the layout does not have.
     """
     symbols, layout = fitted.values, fitted.layout
-    if dict(symbols) != values(dims, symbols["T"], symbols["A"]):
+    positions = symbols["P"]  # a checkpoint that was cut to the cache's slots has fewer
+    if dict(symbols) != {**values(dims, symbols["T"], symbols["A"]), "P": positions} or positions < dims.n_text_ctx:
         raise ValueError("symbols of another checkpoint")
     if not 0 < symbols["T"] <= dims.n_text_ctx or not 0 < symbols["A"] <= dims.n_audio_ctx:
         raise ValueError("more slots or positions than the checkpoint has")

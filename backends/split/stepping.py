@@ -135,7 +135,7 @@ class Core:
         if side == "inputs" and self._fitted.layout.cross != "encoder":
             return {}
         bounds = getattr(self._fitted, side)
-        return dict(_by_layer(self._fitted, side, [(bound, arrays[bound.key]) for bound in bounds]))
+        return dict(by_layer(self._fitted, side, [(bound, arrays[bound.key]) for bound in bounds]))
 
     def fill(self, value: float) -> None:
         """See `Steps`."""
@@ -143,7 +143,7 @@ class Core:
         free = slice(0, slots - self.position) if self._fitted.layout.update == "shift" else slice(self.position, slots)
         for bound in self._of_cache():
             view = np.moveaxis(self._view(bound), self._slot_axis(bound), 0)
-            view[free] = _encoded(np.full(1, value, np.float32), bound.port)
+            view[free] = in_type(np.full(1, value, np.float32), bound.port)
 
     def replace(self, name: str, array: NDArray[Any] | None) -> None:
         """See `Steps`.
@@ -160,12 +160,12 @@ class Core:
             port = self._bound[name].port
             values = np.asarray(array)
             whole = np.full(port.shape, values.reshape(()), values.dtype) if values.size == 1 else values
-            self._replaced[name] = np.ascontiguousarray(_encoded(whole, port).reshape(port.shape))
+            self._replaced[name] = np.ascontiguousarray(in_type(whole, port).reshape(port.shape))
 
     def _set(self, key: str, values: NDArray[Any]) -> None:
         """Our numbers, in the order of the file's axes, into one of its inputs."""
         port = self._bound[key].port
-        self._inputs[key][...] = _encoded(values, port).reshape(port.shape)
+        self._inputs[key][...] = in_type(values, port).reshape(port.shape)
         self._changed.add(key)
 
     def _clear(self, key: str, bound: Bound) -> None:
@@ -217,7 +217,7 @@ class Core:
             new, whole = (role + bound.key.removeprefix(bound.role) for role in PAST[bound.role])
             if self._fitted.layout.update == "outside":
                 row = self._rows(new)
-                self._slot(bound, self.position)[...] = _encoded(row, bound.port).reshape(
+                self._slot(bound, self.position)[...] = in_type(row, bound.port).reshape(
                     self._slot(bound, self.position).shape
                 )
             else:
@@ -242,7 +242,7 @@ class Core:
     def _rows(self, key: str) -> Float32:
         """New rows [layers, d] of one output."""
         bound = next(bound for bound in self._fitted.outputs if bound.key == key)
-        view = _canonical(self._fitted, "outputs", bound, _decoded(self._outputs[bound.port.index], bound.port))
+        view = canonical(self._fitted, "outputs", bound, _decoded(self._outputs[bound.port.index], bound.port))
         return np.ascontiguousarray(view)
 
     def _output(self, key: str) -> Float32:
@@ -263,7 +263,7 @@ class Core:
             both = {"cross": np.concatenate([keys, values]), "cross_keys": keys, "cross_values": values}[bound.role]
             layers = both if bound.layer is None else both[bound.layer]
             view = self._view(bound)
-            view[...] = _encoded(layers, bound.port).reshape(view.shape)
+            view[...] = in_type(layers, bound.port).reshape(view.shape)
 
     def _of_cache(self) -> list[Bound]:
         return [bound for bound in self._fitted.inputs if bound.role in PAST]
@@ -271,7 +271,7 @@ class Core:
     def _view(self, bound: Bound) -> NDArray[Any]:
         """An input's own memory, its axes in our order: to be written to."""
         self._changed.add(bound.key)
-        return _canonical(self._fitted, "inputs", bound, self._inputs[bound.key])
+        return canonical(self._fitted, "inputs", bound, self._inputs[bound.key])
 
     def _slot_axis(self, bound: Bound) -> int:
         return int(bound.layer is None)
@@ -282,7 +282,7 @@ class Core:
         return slot
 
 
-def _canonical(fitted: Fitted, side: str, bound: Bound, array: NDArray[Any]) -> NDArray[Any]:
+def canonical(fitted: Fitted, side: str, bound: Bound, array: NDArray[Any]) -> NDArray[Any]:
     """An array of the file with its axes in the order of `layout.AXES`, those of one left out: a view of its memory."""
     symbols, sizes = fitted.sizes(side, bound.role)
     order = [place for axis in AXES for place, symbol in enumerate(symbols) if symbol == axis]
@@ -291,13 +291,13 @@ def _canonical(fitted: Fitted, side: str, bound: Bound, array: NDArray[Any]) -> 
     return view.reshape(view.shape[: len(order)]) if all(sizes[place] == 1 for place in rest) else view
 
 
-def _by_layer(fitted: Fitted, side: str, pairs: Sequence[tuple[Bound, NDArray[Any]]]) -> Iterator[tuple[str, Float32]]:
+def by_layer(fitted: Fitted, side: str, pairs: Sequence[tuple[Bound, NDArray[Any]]]) -> Iterator[tuple[str, Float32]]:
     """Keys and values of cross attention, [A, d] of each layer."""
     layers, rows = fitted.values["L"], fitted.n_audio_ctx
     for bound, array in pairs:
         if bound.role not in ("cross", "cross_keys", "cross_values"):
             continue
-        whole = _canonical(fitted, side, bound, _decoded(array, bound.port)).reshape(-1, rows, fitted.values["d"])
+        whole = canonical(fitted, side, bound, _decoded(array, bound.port)).reshape(-1, rows, fitted.values["d"])
         if bound.role == "cross":
             yield from ((f"key.{layer}", whole[layer].copy()) for layer in range(layers))
             yield from ((f"value.{layer}", whole[layers + layer].copy()) for layer in range(layers))
@@ -310,17 +310,17 @@ def encoded(fitted: Fitted, outputs: Sequence[NDArray[Any]]) -> dict[str, Float3
     """What the encoder's file gave: "encoder_output" [1, A, d], "cross_keys" and "cross_values" [L, A, d]."""
     pairs = [(bound, outputs[bound.port.index]) for bound in fitted.encoder_outputs]
     found = {
-        bound.role: _canonical(fitted, "encoder_outputs", bound, _decoded(array, bound.port))[None].copy()
+        bound.role: canonical(fitted, "encoder_outputs", bound, _decoded(array, bound.port))[None].copy()
         for bound, array in pairs
         if bound.role == "encoder_output"
     }
-    layers = dict(_by_layer(fitted, "encoder_outputs", pairs))
+    layers = dict(by_layer(fitted, "encoder_outputs", pairs))
     for role, name in (("cross_keys", "key"), ("cross_values", "value")) if layers else ():
         found[role] = np.stack([layers[f"{name}.{layer}"] for layer in range(fitted.values["L"])])
     return found
 
 
-def _encoded(values: NDArray[Any], port: Port) -> NDArray[Any]:
+def in_type(values: NDArray[Any], port: Port) -> NDArray[Any]:
     """Numbers in the file's type; a value beyond the type's range is its infinity, as in the file."""
     kind = np.dtype(port.dtype)
     if kind.kind in "iu" and port.scale:
@@ -344,3 +344,8 @@ def replaced(steps: Steps, name: str, array: NDArray[Any]) -> Iterator[None]:
         yield
     finally:
         steps.replace(name, None)
+
+
+def same(one: Mapping[str, Float32], other: Mapping[str, Float32]) -> bool:
+    """Whether all arrays of `other` are among those of `one`, bit for bit."""
+    return other.keys() <= one.keys() and all(np.array_equal(one[name], other[name], equal_nan=True) for name in other)

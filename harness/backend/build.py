@@ -18,7 +18,15 @@ from whisper_parity.backend.origin import Origin
 from whisper_parity.backend.registry import Backends
 from whisper_parity.backend.stage import StageName
 from whisper_parity.backend.taps import Taps
-from whisper_parity.errors import ArtifactError, BuildError, OutputError, ParityError, UnavailableError, mapped
+from whisper_parity.errors import (
+    ArtifactError,
+    BuildError,
+    OutputError,
+    ParityError,
+    UnavailableError,
+    UsageError,
+    mapped,
+)
 from whisper_parity.model import reduced
 from whisper_parity.model.checkpoint import Checkpoint
 from whisper_parity.system import cache
@@ -143,6 +151,22 @@ def prepared(backends: Backends, stages: Iterable[str]) -> Iterator[None]:
             if isinstance(backend, Preparable):
                 stack.enter_context(backend.prepared())
         yield
+
+
+def require_apart(built: Iterable[Artifact]) -> None:
+    """Refuse to put files of two stages into one folder where they have one name and other content.
+
+    Raises:
+        UsageError: two such stages.
+    """
+    first: dict[str, tuple[str, str]] = {}
+    for artifact in built:
+        for file in artifact.files.values():
+            stage, sha256 = first.setdefault(file.name, (artifact.stage, file.sha256))
+            if sha256 != file.sha256:
+                raise UsageError(
+                    f"{stage} and {artifact.stage} both have a file {file.name}", hint="Give each a folder of its own"
+                )
 
 
 def export(artifact: Artifact, out: Path) -> Path:

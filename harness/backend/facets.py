@@ -310,6 +310,8 @@ class Slip:
     """The layer that it is in; None for all of them."""
     number: int = 0
     """Slots, tokens or positions, where it is one of several."""
+    source: int | None = None
+    """The layer whose part is taken in place of the own one; None: there is none, or it is the one behind."""
     is_behind: bool = False
     """Whether the token that is fed sees its own row as it should be, and later ones alone what was kept of it."""
     is_precision: bool = False

@@ -169,7 +169,8 @@ class Backends:
         after = self.get(name.backend).after
         if name.variant:
             same = StageName(StageName.parse(after).backend, name.variant) if after else None
-            return same if same and self._has(same) else StageName(name.backend)
+            base = StageName(name.backend, name.variant.partition("-")[2])  # "name:here-kind" stands behind "name:kind"
+            return next((stage for stage in (same, base) if stage and self._has(stage)), StageName(name.backend))
         if after:
             return StageName.parse(after)
         return None if name.backend in self._up_to_root else StageName(self.root)

@@ -7,6 +7,16 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
+class Listing:
+    """Where a clip stands in a set."""
+
+    path: Path
+    """The set's."""
+    name: str
+    """What it is called there; in a run of several sets it may be called otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
 class Clip:
     """One audio fixture."""
 
@@ -18,6 +28,8 @@ class Clip:
     language: str | None = None
     """Whisper language code; None: the reference stage detects it."""
     tags: tuple[str, ...] = ()
+    listing: Listing | None = None
+    """Where it was taken from; None for one that was named by its file."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import pairwise, zip_longest
 
-from whisper_parity.compare import languages, vocabularies
+from whisper_parity.clips import languages
+from whisper_parity.compare import vocabularies
 from whisper_parity.compare.finding import Finding, cut, finding
 from whisper_parity.compare.prompting import names, whole_in
 from whisper_parity.compare.result import SPECIAL, Result

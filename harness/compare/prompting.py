@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from whisper_parity.backend.account import Account
-from whisper_parity.compare import languages
+from whisper_parity.clips import languages
 from whisper_parity.compare.finding import Finding, finding
 from whisper_parity.model import vocabulary
 from whisper_parity.model.vocabulary import ENGLISH_ONLY, LARGE_V3, MULTILINGUAL

@@ -40,6 +40,10 @@ class Result:
     segments: tuple[Segment, ...] = ()
     clip: str = ""
     """Audio file that it names; "" when it names none."""
+    id: str = ""
+    """What it calls the clip; "" when it does not."""
+    truth: str | None = None
+    """What was said, where the file holds it beside the result."""
     model: str = ""
     """Model that it names."""
     n_vocab: int | None = None

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
-from whisper_parity.compare import audit, boundaries, findings, languages, vocabularies
+from whisper_parity.clips import languages
+from whisper_parity.compare import audit, boundaries, findings, vocabularies
 from whisper_parity.compare.finding import Finding, finding, worst_first
 from whisper_parity.compare.normalise import compare_texts
 from whisper_parity.compare.readers import reading
@@ -88,8 +89,8 @@ def compare_results(reference: Result, candidate: Result, n_vocab: int | None = 
     Raises:
         RecordError: one holds neither text nor ids that can be decoded, or is too long.
     """
-    _require_size(reference)
-    _require_size(candidate)
+    require_size(reference)
+    require_size(candidate)
     first, second = _reads(reference, candidate, n_vocab)
     ours, theirs = first.opinion, second.opinion
     language = ours.language or theirs.language
@@ -134,7 +135,7 @@ def _of_files(first: _Read, second: _Read, language: str | None) -> Iterator[Fin
     yield from _translations(*sides)
 
 
-def _require_size(result: Result) -> None:
+def require_size(result: Result) -> None:
     """Refuse what would take hours to align, before it is looked at."""
     text = result.text or ""
     counts = {

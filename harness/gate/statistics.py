@@ -22,6 +22,7 @@ RESAMPLES = 9999
 SEED = 0
 
 Counts = NDArray[np.int64]
+Rates = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,14 @@ class Scores:
     def differences(self) -> Counts:
         """Errors of the candidate minus errors of the reference, clip by clip."""
         return self.candidate - self.reference
+
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """Corpus rates of the same clips drawn again and again, float64 [n_draws] each."""
+
+    candidate: Rates
+    reference: Rates
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +80,50 @@ def corpus_rate(errors: Counts, lengths: Counts) -> float | None:
     return int(errors.sum()) / total if total else None
 
 
-def rate_difference(scores: Scores) -> Estimate:
-    """Corpus rate of the candidate minus that of the reference, with its paired bootstrap interval.
+def drawn(scores: Scores) -> Draws | None:
+    """The corpus rates of clips drawn with replacement; None where there are no two clips, or no word.
 
-    Clips are drawn with replacement, each with both its error counts (Bisani and Ney 2004, "Bootstrap estimates for
-    confidence intervals in ASR performance evaluation"); the statistic is the difference of corpus rates, the interval
-    is the percentile interval of `scipy.stats.bootstrap`, 9999 draws with a fixed seed.
+    Each clip is drawn with both its error counts (Bisani and Ney 2004, "Bootstrap estimates for confidence intervals in
+    ASR performance evaluation"): 9999 draws of `scipy.stats.bootstrap` with a fixed seed.
+    """
+    from scipy.stats import bootstrap
+
+    if scores.clips < 2 or not scores.lengths.sum():
+        return None
+
+    def rates(candidate: Any, reference: Any, lengths: Any, axis: int) -> Any:
+        total, both = lengths.sum(axis=axis), np.stack([side.sum(axis=axis) for side in (candidate, reference)])
+        return np.divide(both, total, out=np.zeros(both.shape), where=total > 0)
+
+    resampled = bootstrap(
+        (scores.candidate, scores.reference, scores.lengths),
+        rates,
+        paired=True,
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        batch=max(1, 2_000_000 // scores.clips),
+        method="percentile",
+        rng=np.random.default_rng(SEED),
+    )
+    return Draws(*resampled.bootstrap_distribution)
+
+
+def rate(errors: Counts, lengths: Counts, rates: Rates | None) -> Estimate:
+    """The corpus rate of one side, with the percentile interval of its draws."""
+    value = corpus_rate(errors, lengths)
+    if value is None:
+        return Estimate(None, note="n/a: the transcripts of these clips are empty")
+    if rates is None:
+        return Estimate(value, note="no interval from one clip")
+    return Estimate(value, *_interval(rates))
+
+
+def rate_difference(scores: Scores, draws: Draws | None = None) -> Estimate:
+    """Corpus rate of the candidate minus that of the reference, with the percentile interval of the same draws.
+
+    Args:
+        scores: of the clips.
+        draws: `drawn(scores)`, where it is there already.
     """
     candidate, reference = (corpus_rate(side, scores.lengths) for side in (scores.candidate, scores.reference))
     if candidate is None or reference is None:
@@ -86,8 +133,16 @@ def rate_difference(scores: Scores) -> Estimate:
         return Estimate(value, note="no interval from one clip")
     if not scores.differences.any():
         return Estimate(value, 0.0, 0.0, "no clip differs")
-    low, high = _bootstrap(scores)
-    return Estimate(value, low, high)
+    draws = draws or drawn(scores)
+    assert draws is not None  # noqa: S101 - two clips with words
+    return Estimate(value, *_interval(draws.candidate - draws.reference))
+
+
+def improvement(draws: Draws | None) -> Estimate:
+    """Share of the draws in which the candidate has the lower rate: Bisani and Ney's probability of improvement."""
+    if draws is None:
+        return Estimate(None, note="n/a: fewer than two clips with words")
+    return Estimate(float((draws.candidate < draws.reference).mean()))
 
 
 def no_regression(scores: Scores) -> Estimate:
@@ -112,9 +167,12 @@ def mapsswe(scores: Scores) -> Estimate:
     """
     from scipy.stats import norm
 
-    spread = _spread(scores)
-    if not spread:
-        return Estimate(None, note="n/a: no clip differs" if scores.clips > 1 else "n/a: fewer than two clips")
+    if scores.clips < 2:
+        return Estimate(None, note="n/a: fewer than two clips")
+    if not scores.differences.any():
+        return Estimate(1.0, note="no clip differs")
+    if not (spread := _spread(scores)):
+        return Estimate(None, note="n/a: every clip differs by the same number of errors")
     w = float(scores.differences.mean()) / (spread / math.sqrt(scores.clips))
     return Estimate(float(2 * norm.sf(abs(w))), note=f"W {w:.2f}")
 
@@ -126,9 +184,31 @@ def mcnemar(scores: Scores) -> Estimate:
     broken = int(((scores.candidate > 0) & (scores.reference == 0)).sum())
     mended = int(((scores.candidate == 0) & (scores.reference > 0)).sum())
     if not broken + mended:
-        return Estimate(None, note="n/a: no clip is right in one and wrong in the other")
+        return Estimate(1.0 if scores.clips else None, note="no clip is right in one and wrong in the other")
     p = float(binomtest(min(broken, mended), broken + mended).pvalue)
     return Estimate(min(1.0, p), note=f"{broken} clips broken, {mended} mended")
+
+
+def sign(scores: Scores) -> Estimate:
+    """Two-sided exact p of the sign test on the errors of each clip; clips with equal ones do not count."""
+    from scipy.stats import binomtest
+
+    worse, better = int((scores.differences > 0).sum()), int((scores.differences < 0).sum())
+    if not worse + better:
+        return Estimate(1.0 if scores.clips else None, note="no clip differs")
+    p = float(binomtest(min(worse, better), worse + better).pvalue)
+    return Estimate(min(1.0, p), note=f"{worse} clips worse, {better} better")
+
+
+def wilcoxon(scores: Scores) -> Estimate:
+    """Two-sided p of Wilcoxon's signed ranks of the differences, by the normal distribution (Wilcoxon 1945)."""
+    from scipy import stats
+
+    differences = scores.differences[scores.differences != 0]
+    if not len(differences):
+        return Estimate(1.0 if scores.clips else None, note="no clip differs")
+    tested = stats.wilcoxon(differences, zero_method="wilcox", correction=False, method="asymptotic")
+    return Estimate(float(tested.pvalue), note=f"{len(differences)} clips differ")
 
 
 def smallest_detectable_change(scores: Scores) -> Estimate:
@@ -163,26 +243,10 @@ def clips_needed(scores: Scores, change: float) -> Estimate:
     return Estimate(float(needed), note="no clip differs: one clip hit")
 
 
-def _bootstrap(scores: Scores) -> tuple[float, float]:
-    from scipy.stats import bootstrap
-
-    def statistic(candidate: Any, reference: Any, lengths: Any, axis: int) -> Any:
-        total = lengths.sum(axis=axis)
-        difference = candidate.sum(axis=axis) - reference.sum(axis=axis)
-        return np.divide(difference, total, out=np.zeros(np.shape(total)), where=total > 0)
-
-    interval = bootstrap(
-        (scores.candidate, scores.reference, scores.lengths),
-        statistic,
-        paired=True,
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        batch=max(1, 2_000_000 // scores.clips),
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        rng=np.random.default_rng(SEED),
-    ).confidence_interval
-    return float(interval.low), float(interval.high)
+def _interval(values: Rates) -> tuple[float, float]:
+    """The percentile interval."""
+    low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
 
 
 def _spread(scores: Scores) -> float:

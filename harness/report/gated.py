@@ -16,9 +16,14 @@ from whisper_parity.system.terminal import Amount
 LINES = {Amount.SCREEN: 12, Amount.ALL: 40}
 """Lines of the difference to the approved result that are printed."""
 CLIPS = 5
-FIGURES = ("rate", "reference", "difference", "no regression", "MAPSSWE p", "McNemar p", "could be seen from",
-           "clips for 1%", "clips for 0.1%")  # fmt: skip
-"""The statistics of an edge, in the order in which the gate writes them."""
+FIGURES = {
+    "wer_reference": "reference", "wer_delta": "difference", "wer": "rate",
+    "improvement_probability": "better in the draws", "no_regression_rate": "no regression",
+    "mapsswe_p": "MAPSSWE p", "sign_p": "sign p", "wilcoxon_p": "Wilcoxon p", "mcnemar_p": "McNemar p",
+    "smallest_detectable_wer_change": "could be seen from", "clips_for_wer_change_0.01": "clips for 1%",
+    "clips_for_wer_change_0.001": "clips for 0.1%",
+}  # fmt: skip
+"""What a statistic is called here, by its name in the gate's file; CER is called as WER is."""
 
 
 def show(judged: Judgement, console: Console, amount: Amount = Amount.SCREEN) -> None:
@@ -119,11 +124,9 @@ def statistics(found: Sequence[Statistic]) -> list[str]:
     """One line per edge and language, with every figure and its name."""
     figures: dict[tuple[str, str], list[str]] = {}
     for statistic in found:
-        figures.setdefault((statistic.edge, statistic.language), []).append(figure(statistic))
-    return [
-        f"  {' '.join(filter(None, place))}: " + ", ".join(f"{name} {value}" for name, value in zip(FIGURES, values))
-        for place, values in figures.items()
-    ]
+        name = FIGURES.get(statistic.name.replace("cer", "wer"), statistic.name)
+        figures.setdefault((statistic.edge, statistic.language), []).append(f"{name} {figure(statistic)}")
+    return [f"  {' '.join(filter(None, place))}: {', '.join(values)}" for place, values in figures.items()]
 
 
 def figure(statistic: Statistic) -> str:

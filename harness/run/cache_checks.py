@@ -8,6 +8,7 @@ on. A cause is named only where the reference with that slip gives the stage's r
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -29,10 +30,13 @@ SOUND = 90.0
 """SNR in dB of rows against the reference's from which no cause is looked for."""
 PROOF = 12.0
 """SNR in dB by which a slip's rows are nearer than the sound reference's: a quarter of the error is left."""
-MARGIN = 20.0
-"""SNR in dB that one row may be worse by than all of its part, before the part is given up."""
+SLACK = 2.0
+"""SNR in dB by which a slip's rows may be of another strength than the stage's where they are its own."""
 BAD = 20.0
 """SNR in dB below which rows are bad, and by which they fall behind the first row where the cache is at fault."""
+RIGHT = 3
+"""Rows that are the reference's, `EQUAL`, after which one that is worse by `BAD` is no matter of precision: a cache in
+8 bits shows as soon as one slot is read."""
 TESTS = {
     "rewind": "rows after a rewind are not those of the same tokens before it",
     "A B A": "rows after another clip are not those of the same clip before it",
@@ -106,7 +110,8 @@ def faults(stage: Slotted, reference: Rehearsing, features: Float32, *, is_whole
     if slip is None and played.stage.error:
         raise played.stage.error
     fault = _fault(played, slip)
-    return tuple(filter(None, (fault, *_remarks(played), *_dead(stage, played.material))))
+    beside = () if fault else _beside(played)
+    return tuple(filter(None, (fault, *beside, *_remarks(played), *_dead(stage, played.material))))
 
 
 def snr(expected: Float32, obtained: Float32) -> float:
@@ -126,11 +131,9 @@ def _play(stage: Slotted, reference: Rehearsing, features: Float32, *, is_whole:
     sound = stage.encode(features)
     slots = stage.n_slots if is_whole else 0
     steps = reference.stepped(None)
-    steps.begin(sound)
-    tokens, other = cache_script.drawn(len(steps.feed(0)), max(STEPS, slots))
-    material = Material(tokens, other, sound, backwards)
+    tokens, other = cache_script.likely(steps, sound, max(STEPS, slots))
     largest = max(float(np.abs(row).max()) for row in steps.written().values())
-    material = replace(material, poison=cache_script.POISON * largest)
+    material = Material(tokens, other, sound, backwards, cache_script.POISON * largest)
     observed = cache_script.observe(stage, material, slots)
     return Played(observed, cache_script.observe(reference.stepped(None), material, slots), material, slots)
 
@@ -142,7 +145,7 @@ def _slip(reference: Rehearsing, played: Played) -> Slip | None:
     """
     best, nearest = None, played.worst() + (PROOF if _takes_all(played.stage) else -1)
     for slip in reference.slips():
-        if _begins_elsewhere(reference.stepped(slip), played, nearest - MARGIN):
+        if _goes_elsewhere(reference.stepped(slip), played, nearest):
             continue
         observed = cache_script.observe(reference.stepped(slip), played.material, played.slots)
         near = _nearness(played, observed)
@@ -151,10 +154,23 @@ def _slip(reference: Rehearsing, played: Played) -> Slip | None:
     return best
 
 
-def _begins_elsewhere(steps: Slotted, played: Played, limit: float) -> bool:
-    """Whether a row of the first part is further off than the whole part may be; the rest is not computed then."""
-    rows = cache_script.first_rows(steps, played.material)
-    return any(snr(row, own) < limit for row, own in zip(rows, played.stage.rows["first"]))
+def _goes_elsewhere(steps: Slotted, played: Played, limit: float) -> bool:
+    """Whether a part loses so much on its way that all of it is below the limit; the rest is not computed then."""
+    own = played.stage.rows
+    allowed = {part: _energy(part_rows) * 10 ** -((limit - SLACK) / 10) for part, part_rows in own.items()}
+    lost = dict.fromkeys(own, 0.0)
+    for part, step, row in cache_script.rows(steps, played.material):
+        if part not in own or not np.array_equal(np.isfinite(row), np.isfinite(own[part][step])):
+            return True
+        with np.errstate(invalid="ignore"):  # infinities of both
+            lost[part] += _energy(row - own[part][step])
+        if lost[part] > allowed[part]:
+            return True
+    return False
+
+
+def _energy(rows: Float32) -> float:
+    return float(np.square(rows[np.isfinite(rows)].astype(np.float64)).sum())
 
 
 def _takes_all(observed: Observed) -> bool:
@@ -184,7 +200,7 @@ def _fault(played: Played, slip: Slip | None) -> CacheFault | None:
 
 
 def _named(slip: Slip) -> str:
-    number = f" ({slip.number})" if slip.number else ""
+    number = f" ({slip.number})" if slip.number else "" if slip.source is None else f" (layer {slip.source}'s)"
     return f"{slip.kind}{number}" + ("" if slip.layer is None else f", in layer {slip.layer}")
 
 
@@ -203,12 +219,23 @@ def _ground(played: Played) -> tuple[str, int, str]:
 
 def _behind(played: Played) -> tuple[str, int, str]:
     """Rows that go bad behind a first one that is not: there the cache is empty."""
-    start = snr(played.reference.rows["first"][0], played.stage.rows["first"][0])
-    for part, expected in played.reference.rows.items():
-        for step, (one, other) in enumerate(zip(expected, played.stage.rows.get(part, expected))):
-            if (ratio := snr(one, other)) < min(BAD, start - BAD):
-                return part, step, f"rows go bad behind a first one that is not: {_decibels(ratio)}"
-    return "", 0, ""
+    ratios = {
+        part: [snr(one, other) for one, other in zip(expected, played.stage.rows.get(part, expected))]
+        for part, expected in played.reference.rows.items()
+    }
+    start, *_ = ratios["first"]
+    is_exact = min(ratios["first"][:RIGHT]) >= EQUAL
+    limit = EQUAL - BAD if is_exact else min(BAD, start - BAD)
+    words = f"the first {RIGHT} that are the reference's" if is_exact else "a first one that is not"
+    return next(
+        (
+            (part, step, f"rows go bad behind {words}: {_decibels(ratio)}")
+            for part, row_ratios in ratios.items()
+            for step, ratio in enumerate(row_ratios)
+            if ratio < limit
+        ),
+        ("", 0, ""),
+    )
 
 
 def _decibels(ratio: float) -> str:
@@ -218,7 +245,7 @@ def _decibels(ratio: float) -> str:
 def _first_bad(played: Played, limit: float) -> tuple[str, int]:
     for part, expected in played.reference.rows.items():
         for step, (one, other) in enumerate(zip(expected, played.stage.rows.get(part, expected))):
-            if snr(one, other) < limit:
+            if snr(one, other) < max(limit, -sys.float_info.max):
                 return part, step
     return "", 0
 
@@ -232,6 +259,14 @@ def _place(played: Played, slip: Slip | None) -> tuple[str, int | None, int | No
                 tensor, _, layer = name.partition(".")
                 return tensor, int(layer), slot
     return "", slip.layer if slip else None, None
+
+
+def _beside(played: Played) -> Iterator[CacheFault]:
+    """A first row that is bad, where nothing else is known: the cache is empty there, and it is not what is wrong."""
+    start = snr(played.reference.rows["first"][0], played.stage.rows["first"][0])
+    if start < BAD:
+        words = f"rows are not the reference's from the first one on, where the cache is empty: {_decibels(start)}"
+        yield CacheFault("not the cache", words, None, None, 0, "first", fails=False)
 
 
 def _remarks(played: Played) -> Iterator[CacheFault]:
@@ -248,9 +283,12 @@ def _remarks(played: Played) -> Iterator[CacheFault]:
 
 
 def _dead(stage: Slotted, material: Material) -> Iterator[CacheFault]:
-    """Inputs that move nothing when they are changed from the first token on: some are read at that one alone."""
+    """Inputs that move nothing when they are changed from the first token on: some are read at that one alone.
+
+    The token itself is left out: two ids may have one embedding, and a decoder that does not read it has no row right.
+    """
     expected = _row(stage, material)
-    for name in stage.inputs():
+    for name in (name for name in stage.inputs() if name != "token"):
         with stage.replaced(name, np.full(1, 1.0, np.float32)):
             row = _row(stage, material)
         if np.array_equal(row, expected, equal_nan=True):

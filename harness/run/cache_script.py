@@ -1,12 +1,13 @@
 """What a decoder with a KV cache is made to do, the same for a stage and for the reference: parts of a script.
 
-Tokens are drawn, and the two sounds are a clip's features and the same ones backwards in time: nothing that a cache can
-get wrong depends on what is said.
+The two sounds are a clip's features and the same ones backwards in time: nothing that a cache can get wrong depends on
+what is said.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,13 +30,13 @@ class Material:
     """What is fed."""
 
     tokens: tuple[int, ...]
-    """Drawn ids: `STEPS`, or as many as the cache has slots, and one more."""
+    """`STEPS`, or as many as the cache has slots; none twice."""
     other: int
     """A token that is not the one it stands for."""
     sound: Float32
     """encoder_output float32 [1, n_audio_ctx, n_audio_state]."""
     backwards: Float32
-    poison: float = 0.0
+    poison: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +54,25 @@ class Observed:
     """What ended a part behind the first one, whose rows are then missing; None for a decoder that took all."""
 
 
-def drawn(n_vocab: int, count: int) -> tuple[tuple[int, ...], int]:
-    """Tokens, the same ones for the same vocabulary, and another one."""
-    *tokens, other = (int(token) for token in np.random.default_rng(0).integers(0, n_vocab, count + 1))
-    return tuple(tokens), other
+def likely(stepper: Slotted, sound: Float32, count: int) -> tuple[tuple[int, ...], int]:
+    """So many tokens, and another one: the likeliest that was not fed yet, step by step from token 0's row on.
+
+    Ids that a vocabulary does not use have one embedding for all: drawn ones could not be told apart.
+    """
+    stepper.begin(sound)
+    row = stepper.feed(0)
+    stepper.begin(sound)
+    ids: list[int] = []
+    for _ in range(count):
+        ids.append(_next(row, ids))
+        row = stepper.feed(ids[-1])
+    return tuple(ids), _next(row, ids)
+
+
+def _next(row: Float32, taken: list[int]) -> int:
+    free = row.copy()
+    free[taken] = -np.inf
+    return int(free.argmax())
 
 
 def observe(stepper: Slotted, material: Material, slots: int = 0) -> Observed:
@@ -86,8 +102,16 @@ def observe(stepper: Slotted, material: Material, slots: int = 0) -> Observed:
     return Observed(rows, tuple(written), cross, refused, error)
 
 
-def first_rows(stepper: Slotted, material: Material) -> Iterator[Float32]:
-    """The rows of the first part alone, [n_vocab] each."""
+def rows(stepper: Slotted, material: Material) -> Iterator[tuple[str, int, Float32]]:
+    """(part, step, row [n_vocab]) as the script goes on, to its end or to the decoder's; its limit is not tried."""
+    with suppress(ParityError):
+        for name, part in {"first": first, **PARTS}.items():
+            for step, row in enumerate(part(stepper, material)):
+                yield name, step, row
+
+
+def first(stepper: Slotted, material: Material) -> Iterator[Float32]:
+    """The rows of the first part, [n_vocab] each."""
     return _first(stepper, material, [])
 
 

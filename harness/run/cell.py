@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from whisper_parity.backend.stage import Edge, Stage
 from whisper_parity.clips.clip import Clip
-from whisper_parity.clips.manifest import EMBEDDED
+from whisper_parity.clips.selection import EMBEDDED
 from whisper_parity.compare.comparison import compare
 from whisper_parity.compare.normalise import compare_texts
 from whisper_parity.compare.text import TextDiff
@@ -176,13 +176,14 @@ def reproduce(plan: Plan, cell: Cell) -> str:
     stages = [cell.stage.spec]
     while (parent := plan.stage(stages[0]).parent) is not None:
         stages.insert(0, parent)
-    return options.command(plan.options, _named(plan, cell.clip), stages)
+    listing = cell.clip.listing
+    manifest = listing.path if listing and listing.path != EMBEDDED else None
+    return options.command(replace(plan.options, manifest=manifest), _named(plan, cell.clip), stages)
 
 
 def _named(plan: Plan, clip: Clip) -> str:
-    """A clip as a user types it: by its name in the manifest, else by its path (from the project's folder)."""
-    listing = plan.options.manifest or EMBEDDED
-    if listing.parent.resolve() in clip.path.resolve().parents:
-        return clip.name
+    """A clip as a user types it: by its name in its set, else by its path (from the project's folder)."""
+    if clip.listing is not None:
+        return clip.listing.name
     folder = plan.project.folder
     return str(clip.path.relative_to(folder) if clip.path.is_relative_to(folder) else clip.path)

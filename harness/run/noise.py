@@ -19,7 +19,6 @@ from whisper_parity.backend.artifact import Artifact
 from whisper_parity.backend.contract import Float32, Halves
 from whisper_parity.backend.facets import Perturbable, Perturbation
 from whisper_parity.backend.registry import Backends
-from whisper_parity.clips import manifest, selection
 from whisper_parity.clips.clip import Clip
 from whisper_parity.clips.features import Features, clip_features
 from whisper_parity.compare.comparison import Comparison, compare, steps_at_risk
@@ -128,7 +127,7 @@ def target(out: Path | None, options: RunOptions, project: Project) -> Path:
 def _subject(options: RunOptions, project: Project) -> Subject:
     chosen = policy.named(options.policy, project.policies)
     policy.check_language(options.language)
-    selected = selection.select(options.clips, options.manifest or manifest.EMBEDDED, options.language)
+    selected = options.selected()
     backends = registry.load(project, options.settings)
     weights = checkpoint.resolve(options.checkpoint, options.cache)
     artifact = build.obtain(workshop(options, backends, weights), backends.root)

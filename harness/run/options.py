@@ -18,12 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from whisper_parity import project as projects
+from whisper_parity.clips import selection
+from whisper_parity.clips.clip import ClipSet
+from whisper_parity.clips.filters import Filters
 from whisper_parity.errors import ConfigError, RecordError
 from whisper_parity.project import FILE_NAME, Project
 from whisper_parity.system import amounts, files, inputs
 
 MAX_THREADS = 1024
-RESERVED = ("default", "all")
+MOST = 10**9
+"""Of numbers of clips, and of a seed."""
+RESERVED = ("default", "all", "fetched")
 """Words for clips that no folder of that name takes over."""
 
 
@@ -39,6 +44,8 @@ class Kind(Enum):
     FLAG = "true or false"
     SIZE = "a number of bytes, as 16GiB"
     COUNT = "a number"
+    NUMBER = "a whole number"
+    LENGTH = "a number of seconds"
     MASK = "a negative number"
     FOLDER_NAME = "a name of letters, digits, '.', '_' and '-'"
 
@@ -120,12 +127,33 @@ class RunOptions:
         repeated=True,
     )  # fmt: skip
     clips: tuple[str, ...] = _option(
-        ("default",), Kind.CLIPS, "names, tags, default, all, or audio files and folders", metavar="A,B",
-        shown="default", commands=("run", "noise"),
+        ("default",), Kind.CLIPS, "names, tags, default, all, fetched, or paths of sets, sounds and folders of them",
+        metavar="A,B", shown="default", commands=("run", "noise"),
     )  # fmt: skip
     manifest: Path | None = _option(
-        None, Kind.PATH, "JSON-lines manifest of clips", metavar="FILE", shown="the embedded clips",
+        None, Kind.PATH, "set of clips that names and tags are of: a manifest, or any set that --clips takes",
+        metavar="PATH", shown="the embedded clips", commands=("run", "noise"), repeated=True,
+    )  # fmt: skip
+    audio_root: Path | None = _option(
+        None, Kind.PATH, "folder that the paths of a set may point into", metavar="DIR", shown="the set's own",
         commands=("run", "noise"), repeated=True,
+    )  # fmt: skip
+    lang: tuple[str, ...] = _option(
+        (), Kind.NAMES, "take clips of these languages alone", metavar="A,B", shown="all", commands=("run", "noise"),
+    )  # fmt: skip
+    max_seconds: float | None = _option(
+        None, Kind.LENGTH, "take clips of at most so many seconds, by their set or header", metavar="S", shown="all",
+        commands=("run", "noise"),
+    )  # fmt: skip
+    limit: int | None = _option(
+        None, Kind.NUMBER, "take the first N clips", metavar="N", shown="all", commands=("run", "noise"),
+    )  # fmt: skip
+    sample: int | None = _option(
+        None, Kind.NUMBER, "take N clips drawn by chance, always the same for a seed", metavar="N", shown="all",
+        commands=("run", "noise"),
+    )  # fmt: skip
+    seed: int = _option(
+        0, Kind.NUMBER, "of --sample", metavar="N", shown="0", commands=("run", "noise"),
     )  # fmt: skip
     policy: str = _option(
         "whisper", Kind.TEXT, "decode policy: whisper, plain, or one of parity.toml", metavar="NAME", shown="whisper",
@@ -207,7 +235,23 @@ class RunOptions:
             )
         if self.run_id is not None and self.run_id != files.safe_name(self.run_id):
             raise ConfigError(f"run id {self.run_id!r:.60}: use letters, digits, '.', '_' and '-'")
-        _ = self.cache_bytes
+        _ = self.cache_bytes, self.filters
+
+    @property
+    def filters(self) -> Filters:
+        """Which of the clips are taken.
+
+        Raises:
+            UsageError: both a limit and a sample.
+        """
+        return Filters(self.limit, self.sample, self.seed, self.lang, self.max_seconds)
+
+    def selected(self) -> ClipSet:
+        """The clips; errors as `selection.select` raises them."""
+        roots = (self.audio_root,) if self.audio_root else ()
+        return selection.select(
+            self.clips, self.manifest, self.language, filters=self.filters, roots=roots, cache=self.cache
+        )
 
     @property
     def cache_bytes(self) -> int:
@@ -321,6 +365,14 @@ def _typed(option: Option, value: Any, where: str, folder: Path) -> Any:
         return _require(
             value, type(value) is int and 1 <= value <= MAX_THREADS, where, f"a number from 1 to {MAX_THREADS}"
         )
+    if option.kind is Kind.NUMBER:
+        least = 0 if option.name == "seed" else 1
+        return _require(
+            value, type(value) is int and least <= value <= MOST, where, f"a whole number from {least} to {MOST}"
+        )
+    if option.kind is Kind.LENGTH:
+        is_length = type(value) in (int, float) and 0 < value < float("inf")
+        return float(_require(value, is_length, where, "a number of seconds above 0"))
     if option.kind is Kind.WORDS:
         return tuple(_require(value, isinstance(value, (list, tuple)), where, option.kind.value))
     if option.kind is Kind.MASK and type(value) in (int, float):

@@ -13,8 +13,6 @@ from whisper_parity.backend.build import Workshop
 from whisper_parity.backend.registry import Backends
 from whisper_parity.backend.stage import Stage
 from whisper_parity.backend.trust import Program
-from whisper_parity.clips import manifest
-from whisper_parity.clips import selection as clip_selection
 from whisper_parity.clips.clip import BadClip, Clip, ClipSet
 from whisper_parity.decode import policy
 from whisper_parity.decode.policy import Policy
@@ -202,7 +200,7 @@ def selection(options: RunOptions, backends: Backends) -> tuple[tuple[Stage, ...
         ManifestError: the manifest cannot be used.
     """
     stages = backends.chain(options.stages or backends.default_stages)
-    return stages, clip_selection.select(options.clips, options.manifest or manifest.EMBEDDED, options.language)
+    return stages, options.selected()
 
 
 def workshop(options: RunOptions, backends: Backends, weights: Checkpoint) -> Workshop:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ARTIFACT = "artifacts"
-FILES = ("traces", "states", "features", "drafts", "invariance", "pages", "reduced")
+FILES = ("clips", "traces", "states", "features", "drafts", "invariance", "pages", "reduced")
 """Folders in which every file is an entry of its own."""
 FOLDERS = ("checkpoints", "lowered", "native", "weights")
 """Folders in which everything is."""

@@ -7,10 +7,14 @@ refused before its first byte is read.
 from __future__ import annotations
 
 import errno
+import gzip
 import json
 import os
 import stat
 import sys
+import zlib
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +30,10 @@ TEXT_BYTES = 64 * MIB
 """Limit of text: results, manifests, settings, reports. A report of a thousand clips has 20 MiB."""
 AUDIO_BYTES = 8 * GIB
 """Limit of an audio file: three hours of 5.1 sound at 48 kHz, 24 bit, have 9.3 GB; such a file is cut first."""
+LIST_BYTES, LINE_BYTES = 4 * GIB, 8 * MIB
+"""Limits of a list that is read line by line, unpacked, and of one of its lines."""
+BLANK_LINES = 100
+"""A list whose first line stands behind more blank ones is not recognised."""
 MODEL_BYTES = 16 * GIB
 """Limit of a checkpoint, artifact or trace: Whisper large in float32 has 6.2 GB."""
 
@@ -82,6 +90,67 @@ def read(path: Path, limit: int = TEXT_BYTES, kind: type[InputError] = InputErro
     return content
 
 
+def lines(
+    path: Path, kind: type[InputError] = InputError, *, hint: str = "", packed: bool = False
+) -> Iterator[tuple[int, str]]:
+    """The lines of a UTF-8 file with their numbers, one after the other; a byte order mark in front is let go.
+
+    Args:
+        path: the file.
+        kind: error to raise.
+        hint: what to do when it is missing or no file.
+        packed: it is gzip.
+
+    Raises:
+        InputError: of the given kind: as `require_regular`, not UTF-8, a line beyond LINE_BYTES, or cut short.
+    """
+    require_regular(path, LIST_BYTES, kind, hint=hint)
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            _require(path, os.fstat(file.fileno()), LIST_BYTES, kind, hint)
+            yield from _decoded(gzip.GzipFile(fileobj=file).readline if packed else file.readline, path, kind, hint)
+    except (OSError, EOFError, zlib.error) as error:
+        raise kind(f"{path}: {_reason(error)}", hint=hint) from error
+
+
+def _decoded(
+    readline: Callable[[int], bytes], path: Path, kind: type[InputError], hint: str
+) -> Iterator[tuple[int, str]]:
+    number, total = 0, 0
+    while line := readline(LINE_BYTES + 1):
+        number, total = number + 1, total + len(line)
+        if len(line) > LINE_BYTES:
+            raise kind(f"{path}: line {number} is longer than {_size(LINE_BYTES)}", hint=hint)
+        if total > LIST_BYTES:
+            raise kind(f"{path}: unpacks to more than {_size(LIST_BYTES)}", hint=hint)
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise kind(f"{path}: not UTF-8 text ({first_line(error)})", hint=hint) from error
+        yield number, text.removesuffix("\n").removesuffix("\r")
+
+
+def start(path: Path, count: int) -> bytes:
+    """The first bytes of a regular file; none of what is none, or cannot be read."""
+    try:
+        if not path.is_file():
+            return b""
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            return file.read(count) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else b""
+    except (OSError, ValueError):
+        return b""
+
+
+def first_text(path: Path) -> str:
+    """The first line that is not blank of a text, also of one packed by gzip; "" where there is none."""
+    try:
+        packed = start(path, 2) == b"\x1f\x8b"
+        numbered = islice(lines(path, packed=packed), BLANK_LINES)
+        return next((line.strip() for _, line in numbered if line.strip()), "") if start(path, 1) else ""
+    except InputError:
+        return ""
+
+
 def read_text(path: Path, limit: int = TEXT_BYTES, kind: type[InputError] = InputError, *, hint: str = "") -> str:
     """The text of a UTF-8 file; a byte order mark in front is let go. Arguments and errors as in `require_regular`."""
     try:
@@ -128,7 +197,7 @@ def _require(path: Path, status: os.stat_result, limit: int, kind: type[InputErr
         raise kind(f"{path}: {_size(status.st_size)}, at most {_size(limit)} are read", hint=hint)
 
 
-def _reason(error: OSError | ValueError) -> str:
+def _reason(error: Exception) -> str:
     return f"cannot be read ({getattr(error, 'strerror', None) or first_line(error)})"
 
 

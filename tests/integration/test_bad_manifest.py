@@ -99,7 +99,7 @@ def test_the_good_line_of_a_bad_manifest_runs(bad_manifest: Finished):
     ("write", "said"),
     [
         (lambda path: None, "cannot be read (No such file or directory)"),
-        (Path.mkdir, "expected a file, found a folder"),
+        (Path.mkdir, "no sound in this folder. Looked for sounds, "),
         (Path.touch, 'holds no clip. Write one JSON object per line with "audio_filepath"'),
         (content(b"\n \n"), "holds no clip. Write one JSON object per line"),
         (content(b"\xff\xfe{}\n"), "not UTF-8 text ('utf-8' codec"),

@@ -26,7 +26,7 @@ BAD_TOML: dict[str, tuple[str, str]] = {
     "unknown section": ("[runs]\n", "parity.toml: unknown key runs. Known: backends, gate, policies, run, tolerances"),
     "unknown key": (
         "[run]\nstage = 'pytorch'\n",
-        "parity.toml [run]: unknown key stage. Known: artifacts, build_missing, cache, ",
+        "parity.toml [run]: unknown key stage. Known: artifacts, audio_root, build_missing, cache, ",
     ),
     "run that is no table": ("run = 5\n", f"parity.toml: [run] {EXPECTED_TABLE}run]"),
     "policies that are no table": ("policies = 5\n", f"parity.toml: [policies] {EXPECTED_TABLE}policies]"),

@@ -11,7 +11,7 @@ from tests.support import sound
 from tests.support.commands import RUN
 from tests.support.refusals import line_of, require_no_traceback, rows_of
 from whisper_parity.clips import selection
-from whisper_parity.clips.manifest import EMBEDDED
+from whisper_parity.clips.selection import EMBEDDED
 from whisper_parity.errors import UsageError
 from whisper_parity.judge.verdict import Outcome
 
@@ -43,13 +43,14 @@ def test_what_is_no_sound_is_listed_and_not_refused(parity, tmp_path):
     """One line at the terminal, in the report and on the page; a pipe among the files does not stop the run."""
     folder = tmp_path / "clips"
     wav(folder / "good.wav")
-    (folder / "good.txt").write_text("what is said", "utf-8")
+    (folder / "good.txt").write_text("what is said", "utf-8")  # the transcript of good.wav
+    (folder / "notes.txt").write_text("recorded on a Tuesday", "utf-8")
     (folder / "subtitles.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nwhat is said\n", "utf-8")
     (folder / "sub").mkdir()
     os.mkfifo(folder / "pipe")
     result = parity(*RUN, "--clips", folder, "--run-id", "listed")
     require_no_traceback(result, 0)
-    note = f"{folder}: left out, since it is no sound: good.txt, pipe, sub/, subtitles.srt"
+    note = f"{folder}: left out, since it is no sound: notes.txt, pipe, sub/, subtitles.srt"
     assert f"note: {note}" in result.stdout.splitlines()
     page = (tmp_path / "reports" / "listed" / "index.html").read_text("utf-8")
     assert "left out, since it is no sound" in page
@@ -81,7 +82,8 @@ def test_a_folder_without_sound_is_refused(parity, tmp_path):
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.txt").write_text("words", "utf-8")
     line = line_of(parity(*RUN, "--clips", tmp_path / "texts"), 2)
-    assert line == f"{tmp_path / 'texts'}: no sound in this folder: a.txt. Name a folder with audio files"
+    assert line.startswith(f"{tmp_path / 'texts'}: no sound in this folder: a.txt. Looked for sounds, ")
+    assert "LibriSpeech (*.trans.txt beside the sounds that it names)" in line
 
 
 def test_two_files_of_one_stem_both_run(parity, tmp_path):

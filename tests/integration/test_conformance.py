@@ -31,6 +31,7 @@ STAGES = (
     "tflite:kv",
     "dla:simulated",
     "dla:simulated by neuronrt",
+    "dla:simulated-kv",
     STEPPER,
 )
 """Both ways to run on a device keep the contract, on a simulated one with a real adb in between."""

@@ -9,7 +9,7 @@ import pytest
 from tests.support import sites
 from whisper_parity.backend import build
 from whisper_parity.backend.contract import Halves
-from whisper_parity.clips import features, manifest, selection
+from whisper_parity.clips import features, selection
 from whisper_parity.decode import policy
 from whisper_parity.decode.loop import decode
 from whisper_parity.model import checkpoint
@@ -30,7 +30,7 @@ def session(request, cache_dir) -> Iterator[Halves]:
 @pytest.mark.parametrize("kind", ["whisper", "plain"])
 def test_any_draft_gives_the_tokens_of_step_by_step_decoding(session, name, kind):
     """Right in one call; with a comma more or less, a wrong token or too many, the same tokens all the same."""
-    (clip,) = selection.select((name,), manifest.EMBEDDED).clips
+    (clip,) = selection.select((name,)).clips
     plan = policy.concrete(policy.named(kind), checkpoint.resolve(None).dims, clip.language)
     encoder_output = session.encode(features.compute(clip.path, 80).windows[0].input_features)
     expected = decode(session, plan, encoder_output, [], step_by_step=True).tokens

@@ -11,7 +11,7 @@ import pytest
 from tests.support import sound
 from tests.support.checkout import CHECKOUT
 from tests.support.noises import noise
-from whisper_parity.clips.manifest import EMBEDDED
+from whisper_parity.clips.selection import EMBEDDED
 from whisper_parity.fixtures import scripted
 from whisper_parity.judge import noise as floor
 from whisper_parity.model import checkpoint

@@ -10,7 +10,7 @@ import torch
 import whisper
 
 from tests.support.traces import PROMPT, trace_header
-from whisper_parity.clips import features, manifest
+from whisper_parity.clips import features, selection
 from whisper_parity.decode.loop import TeacherForced
 from whisper_parity.model import checkpoint, vocabulary
 from whisper_parity.report.html import timing
@@ -25,7 +25,7 @@ def model():
 @pytest.fixture(scope="module")
 def spoken(model) -> Trace:
     """A clip of two windows of the same words, as a stage with tensors records it."""
-    clip = next(clip for clip in manifest.read_manifest(manifest.EMBEDDED).clips if clip.language == "en" and clip.text)
+    clip = next(clip for clip in selection.select(("all",)).clips if clip.language == "en" and clip.text)
     heard = features.compute(clip.path, model.dims.n_mels)
     n_vocab = model.dims.n_vocab
     tokens = tuple(vocabulary.tokenizer(n_vocab, "en").encode(f" {clip.text}"))

@@ -86,7 +86,7 @@ def test_the_aarch64_build_runs(emulated, models):
     except UnavailableError as error:
         pytest.skip(str(error))
     said = subprocess.run([*emulated, binary, "--version"], capture_output=True, text=True, check=True).stdout
-    assert said == f"parity-runner {native.build_id()} protocol 1\n"
+    assert said == f"parity-runner {native.build_id()} protocol 2\n"
     with running(models, binary=[*emulated, binary], runtime=runtime) as runner, runner.session() as session:
         encoded = session.ask(protocol.Encode(features(SMALL), True))
         np.testing.assert_allclose(encoded.values, arithmetic(40, features(SMALL)), atol=1e-6)

@@ -30,7 +30,7 @@ def test_hello_is_checked(models):
     with running(models) as runner:
         good = runner.hello()
         wrong = {
-            ErrorCode.PROTOCOL_VERSION: replace(good, version=2),
+            ErrorCode.PROTOCOL_VERSION: replace(good, version=1),
             ErrorCode.BAD_TOKEN: replace(good, token=bytes(32)),
             ErrorCode.MODEL_MISMATCH: replace(good, decoder_sha256=bytes(32)),
         }
@@ -40,7 +40,7 @@ def test_hello_is_checked(models):
             said = session.ask(hello)
             texts[code] = said.text
             assert (said.code, session.closed()) == (code, True)
-        assert "speaks protocol 1, the client 2" in texts[ErrorCode.PROTOCOL_VERSION]
+        assert "speaks protocol 2, the client 1" in texts[ErrorCode.PROTOCOL_VERSION]
         assert texts[ErrorCode.MODEL_MISMATCH].startswith("decoder: ")
         with runner.session() as session:
             assert session.ask(good).code == ErrorCode.BAD_REQUEST

@@ -79,11 +79,11 @@ def test_hello_tells_what_runs(models):
         session = runner.connect()
         said = session.ask(runner.hello())
         library = str(native.stand_in_runtime("both"))
-        assert (said.version, said.api, said.pid, said.dims) == (1, 2, runner.pid, SMALL)
+        assert (said.version, said.api, said.pid, said.dims) == (2, 2, runner.pid, SMALL)
         assert (said.build_id, said.library, said.runtime_version) == (native.build_id(), library, "8.2.16")
         assert said.load_us > 0
         version = subprocess.run([native.runner(), "--version"], capture_output=True, text=True, check=True).stdout
-        assert version == f"parity-runner {native.build_id()} protocol 1\n"
+        assert version == f"parity-runner {native.build_id()} protocol 2\n"
 
 
 @pytest.mark.parametrize("api", ["v1", "v2"])

@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from tests.support.steppers import FAULTS, IN_A_LAYER, MemoryStepper
+from tests.support.steppers import FAULTS, IN_A_LAYER, MemoryStepper, Remembering
 from whisper_parity.backends.pytorch import PyTorchSession
 from whisper_parity.run import cache_checks
 from whisper_parity.run.report import CacheFault
@@ -31,9 +31,15 @@ def reference() -> PyTorchSession:
     return PyTorchSession(model, "random")
 
 
+@cache
+def remembering() -> Remembering:
+    """The same, for every test of this process: what a slip of it gives is computed once."""
+    return Remembering(reference())
+
+
 def checked(stepper: MemoryStepper, *, is_whole: bool = False) -> tuple[CacheFault, ...]:
     features = np.random.default_rng(1).standard_normal((1, 8, 48)).astype(np.float32)
-    return cache_checks.faults(stepper, reference(), features, is_whole=is_whole)
+    return cache_checks.faults(stepper, remembering(), features, is_whole=is_whole)
 
 
 def memory(fault: str = "", layer: int | None = None, noise: float = 0.0) -> MemoryStepper:

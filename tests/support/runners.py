@@ -101,9 +101,9 @@ class Session:
     def hear(self, request_id: int | None = None) -> Any:
         received = self._receive()
         header = protocol.parse_header(received[: HEADER.size], self.dims.max_reply)
-        self.halves = header.halves
+        self.halves = header.halves or header.packed
         assert request_id in (None, header.request_id)
-        return protocol.parse_reply(header.type, received[HEADER.size :], halves=header.halves)
+        return protocol.parse_reply(header.type, received[HEADER.size :], halves=header.halves, packed=header.packed)
 
     def _receive(self) -> bytes:
         self.pieces, wanted = [], HEADER.size

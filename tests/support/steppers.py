@@ -6,15 +6,16 @@ the choice of rows that a step attends to.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
 from scipy.special import erf
 
 from whisper_parity.backend.contract import Facts
-from whisper_parity.errors import BackendError
+from whisper_parity.backend.facets import Slip
+from whisper_parity.errors import BackendError, ParityError
 
 FAULTS = {
     "not reset": "a cache that is not reset between clips",
@@ -50,6 +51,15 @@ FAULTS = {
     "no rewind": "a rewind that does not go back",
     "short rewind": "a rewind that goes back one token too few",
     "ring": "slots overwritten at the limit of context",
+    "shared": "all layers on the first one's cache",
+    "added": "rows added to what their slot held",
+    "lagging": "rows of the step before written",
+    "inside out": "heads and their state exchanged",
+    "scaled": "kept keys scaled once more",
+    "position two late": "a position that is off by several",
+    "position restarts": "a position that begins again behind the prompt",
+    "position twice": "the position's row added twice",
+    "cross heads": "heads of cross attention permuted",
 }
 """By seeded fault, the cause that is to be named."""
 IN_A_LAYER = (
@@ -72,10 +82,16 @@ class MemoryStepper:
         self.sound: np.ndarray | None = None
         self.now: dict[str, np.ndarray] = {}
         self.before, self.instead = 0, None
+        self.lag: dict[int, list[np.ndarray]] = {}
         self.facts = Facts("in memory")
 
     def usage(self) -> None:
         return None
+
+    @property
+    def state(self) -> int:
+        """Of a head."""
+        return self.dims.n_text_state // self.dims.n_text_head
 
     def has(self, fault: str, layer: int | None = None) -> bool:
         return self.fault == fault and (self.layer is None or layer is None or self.layer == layer)
@@ -146,10 +162,13 @@ class MemoryStepper:
             place = min(place, 3)
         if self.has("position zero"):
             place = 0
-        place += self.has("position late") - self.has("position early")
+        if self.has("position restarts") and place >= 4:
+            place -= 4
+        place += self.has("position late") - self.has("position early") + 2 * self.has("position two late")
         if self.has("table"):
             table = self.model.encoder.positional_embedding.numpy()
-        return table[max(0, min(place, len(table) - 1))] * (0 if self.has("no position") else 1)
+        times = 0 if self.has("no position") else 1 + self.has("position twice")
+        return table[max(0, min(place, len(table) - 1))] * times
 
     def step(self, token):
         if self.position >= self.n_slots:
@@ -175,11 +194,13 @@ class MemoryStepper:
         self.now |= {f"key.{layer}": pair[0].copy(), f"value.{layer}": pair[1].copy()}
         self.store(layer, pair)
         slots = self.open(layer)
-        keys, values = self.cache[0, layer, slots], self.cache[1, layer, slots]
+        keys, values = self.cache[:, 0 if self.has("shared") else layer, slots]
         mixed = self.attend(self.project(layer, "attn.query", normed), keys, values)
         hidden = hidden + self.project(layer, "attn.out", mixed)
         source = (layer + 1) % self.n if self.has("cross layer", layer) else layer
         keys, values = (self.project(source, f"cross_attn.{name}", self.sound) for name in ("key", "value"))
+        if self.has("cross heads"):
+            keys, values = (np.roll(one, self.state, -1) for one in (keys, values))
         if self.has("cross swapped", layer):
             keys, values = values, keys
         query = self.project(layer, "cross_attn.query", self.norm(f"{at}.cross_attn_ln", hidden))
@@ -193,6 +214,12 @@ class MemoryStepper:
             key, value = value, key
         if self.has("heads", layer):
             key, value = (np.roll(one, len(one) // self.dims.n_text_head) for one in (key, value))
+        if self.has("inside out"):
+            key, value = (one.reshape(self.dims.n_text_head, -1).T.reshape(-1) for one in (key, value))
+        if self.has("scaled"):
+            key = key * self.state**-0.25
+        if self.has("lagging"):
+            (key, value), self.lag[layer] = self.lag.get(layer, [key * 0, value * 0]), [key, value]
         if self.has("fp16", layer):
             key, value = key.astype(np.float16), value.astype(np.float16)
         if self.has("int8", layer):
@@ -201,6 +228,8 @@ class MemoryStepper:
         if self.has("slot skipped") and slot == 5:
             return
         to = (layer + 1) % self.n if self.has("layer off", layer) else layer
+        if self.has("added"):
+            key, value = key + self.cache[0, to, slot], value + self.cache[1, to, slot]
         self.cache[0, to, slot] = key
         self.cache[1, to, slot + self.has("values late", layer)] = value
         if self.has("written twice", layer) and layer:
@@ -232,3 +261,75 @@ class MemoryStepper:
         scores = q @ k.transpose(0, 2, 1) / np.sqrt(q.shape[-1])
         scores = np.exp(scores - scores.max(-1, keepdims=True))
         return (scores / scores.sum(-1, keepdims=True) @ v).transpose(1, 0, 2).reshape(-1)
+
+
+class Remembering:
+    """`Rehearsing` that computes what a slip gives once, however many decoders are held against it."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self._given: dict[Slip | None, dict[tuple, Any]] = {}
+        self.encode, self.decode, self.facts, self.usage = (
+            session.encode, session.decode, session.facts, session.usage,
+        )  # fmt: skip
+
+    def slips(self) -> Sequence[Slip]:
+        return self._session.slips()
+
+    def stepped(self, slip: Slip | None) -> RememberedStepper:
+        return RememberedStepper(lambda: self._session.stepped(slip), self._given.setdefault(slip, {}))
+
+
+class RememberedStepper:
+    """A stepper that answers by what was asked of it so far; it is run only where that was never asked before."""
+
+    def __init__(self, make: Any, given: dict[tuple, Any]) -> None:
+        self._make, self._given = make, given
+        self._asked: tuple[tuple[str, Any], ...] = ()
+        self._arguments: list[tuple[str, Any]] = []
+        self._real: Any = None
+        self._done = 0
+
+    def begin(self, encoder_output):
+        self._ask("begin", encoder_output, (encoder_output.shape, hash(encoder_output.tobytes())))
+
+    def feed(self, token):
+        return self._ask("feed", token, token)
+
+    def rewind(self, count):
+        self._ask("rewind", count, count)
+
+    def fill(self, value):
+        self._ask("fill", value, value)
+
+    def written(self):
+        return self._ask("written", None, None)
+
+    def cross(self):
+        return self._ask("cross", None, None)
+
+    def _ask(self, name: str, argument: Any, key: Any) -> Any:
+        self._asked = (*self._asked, (name, key))
+        self._arguments.append((name, argument))
+        if self._asked not in self._given:
+            self._given[self._asked] = self._answer()
+        answer = self._given[self._asked]
+        if isinstance(answer, ParityError):
+            raise answer
+        return answer
+
+    def _answer(self) -> Any:
+        """What the stepper says, which is brought to where it was before."""
+        self._real = self._real or self._make()
+        *before, last = self._arguments[self._done :]
+        for name, argument in before:
+            with suppress(ParityError):
+                self._call(name, argument)
+        self._done = len(self._arguments)
+        try:
+            return self._call(*last)
+        except ParityError as error:
+            return error
+
+    def _call(self, name: str, argument: Any) -> Any:
+        return getattr(self._real, name)(*(() if argument is None else (argument,)))

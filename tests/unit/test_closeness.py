@@ -8,7 +8,7 @@ import pytest
 
 from whisper_parity.backend.registry import Backends
 from whisper_parity.clips import selection
-from whisper_parity.clips.manifest import EMBEDDED
+from whisper_parity.clips.selection import EMBEDDED
 from whisper_parity.decode import policy
 from whisper_parity.errors import RecordError, UsageError
 from whisper_parity.run.folder import REPORT, RunFolder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from whisper_parity.compare import languages
+from whisper_parity.clips import languages
 
 
 @pytest.mark.parametrize(

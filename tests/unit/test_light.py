@@ -118,7 +118,8 @@ def test_every_face_of_a_run_offers_the_same_options():
 def test_every_option_of_a_run_can_be_set_in_parity_toml_or_says_that_it_cannot(name):
     """A key that is offered is read."""
     option = OPTIONS[name]
-    value = {Kind.FLAG: True, Kind.COUNT: 3, Kind.MASK: "-7", Kind.SIZE: "3GiB"}.get(option.kind, "x")
+    typed = {Kind.FLAG: True, Kind.COUNT: 3, Kind.NUMBER: 7, Kind.LENGTH: 2.5, Kind.MASK: "-7", Kind.SIZE: "3GiB"}
+    value = typed.get(option.kind, "x")
     project = Project(Path("/project"), run={name: value})
     if not option.configurable:
         with pytest.raises(ConfigError, match="unknown key"):

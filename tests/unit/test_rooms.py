@@ -19,6 +19,7 @@ FACES = {
     "cli",
     "cli_complete",
     "cli_features",
+    "cli_fetch",
     "cli_group",
     "cli_options",
     "cli_page",

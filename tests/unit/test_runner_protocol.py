@@ -1,4 +1,4 @@
-"""Protocol 1 from the harness's side: the golden bytes, round trips, and bytes that are no message."""
+"""Protocol 2 from the harness's side: the golden bytes, round trips, and bytes that are no message."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from whisper_parity.backends.dla import native
-from whisper_parity.backends.dla.sessions import protocol
+from whisper_parity.backends.dla.sessions import protocol, stepform
 from whisper_parity.backends.dla.sessions.protocol import HEADER, ProtocolError
 
 GOLDEN = {
@@ -31,12 +31,33 @@ def counting(first: int) -> bytes:
     return bytes(range(first, first + 32))
 
 
+def port(
+    handle: int, role: int, *axes: tuple[int, int], slots: int = stepform.NONE, kind: int = 0
+) -> protocol.PortForm:
+    return protocol.PortForm(handle, role, stepform.NONE, kind, 0.0, 0, slots, axes)
+
+
+ROWS = ((2, 4), (4, 1))
+LAYOUT = protocol.LayOut(
+    (1, 2, 0, 0, 2), 0.0, -1e4, 3, 5, 2,
+    (
+        (port(0, 15, (2, 4), (4, 1)),),
+        (replace(port(0, 1, (2, 4), (4, 1), kind=5), scale=0.5, zero_point=-3),),
+        (
+            port(0, 0), port(1, 1, (2, 4), (4, 1)), port(2, 5, (2, 12), (3, 4), (4, 1), slots=1),
+            port(3, 6, (2, 12), (3, 4), (4, 1), slots=1), port(4, 2, kind=2), port(5, 4, (3, 1)),
+        ),
+        (port(0, 10, (5, 1)), port(1, 11, *ROWS), port(2, 12, *ROWS)),
+    ),
+)  # fmt: skip
+"""A small decoder of two layers, four numbers and three slots."""
+
 MESSAGES: dict[str, tuple[int, protocol.Message]] = {
     "HELLO": (1, protocol.Hello(counting(0), counting(0x20), counting(0x40), counting(0x60), "ada@host pid 7 é")),
     "HELLO_OK": (
         1,
         protocol.HelloOk(
-            1, 2, "0123456789abcdef", 4321, 1234567, DIMS, "/vendor/lib64/mt8189/libneuron_runtime.8.so", "8.2.16"
+            2, 2, "0123456789abcdef", 4321, 1234567, DIMS, "/vendor/lib64/mt8189/libneuron_runtime.8.so", "8.2.16"
         ),
     ),
     "ENCODE": (2, protocol.Encode(floats(0.5, -1, 3.25), True)),
@@ -55,6 +76,19 @@ MESSAGES: dict[str, tuple[int, protocol.Message]] = {
     "STATUS_OK": (6, protocol.StatusOk(60000, 3, 75, 262144000, -1, "line\n")),
     "BYE": (7, protocol.Bye()),
     "BYE_OK": (7, protocol.ByeOk()),
+    "IO_MAP": (9, protocol.AskMap()),
+    "IO_MAP_OK": (9, protocol.IOMap((960000,), (3072000,), (4, 917504), (207460, 2048))),
+    "LAYOUT": (10, LAYOUT),
+    "SET_CROSS": (11, protocol.SetCross(1, floats(1.5, -0.25))),
+    "BEGIN": (12, protocol.Begin(10)),
+    "FEED": (13, protocol.Feed.of(50258, floats(0.5, -1), 2)),
+    "FEED_WIDE": (13, protocol.Feed.of(7, floats(0.1))),
+    "REWIND": (14, protocol.Rewind(3)),
+    "POSITION": (14, protocol.Position(9)),
+    "LOOK": (15, protocol.Look(1, 5)),
+    "NUMBERS": (15, protocol.Numbers(floats(1.5, -0.25))),
+    "FILL": (16, protocol.Fill(2.5)),
+    "REPLACE": (17, protocol.Replace(4, floats(1))),
     "ERROR": (8, protocol.ErrorReply(10, 6, "NeuronRuntimeV2_run gave 6")),
 }
 
@@ -114,7 +148,9 @@ def _ends_anywhere(name: str, size: int) -> bool:
     """Messages whose values go on to the end of the frame: what they should hold only the model's dimensions tell."""
     if (name, size) == ("DECODED_TOP", 24 + 8):  # one row of two tokens, cut, looks like one row of two logits
         return True
-    heads = {"ENCODE": 4, "SET_ENCODING": 0}
+    heads = {"ENCODE": 4, "SET_ENCODING": 0, "SET_CROSS": 4, "REPLACE": 4, "FEED_WIDE": 12}
+    if name == "FEED":
+        return size >= 12 and size % 2 == 0
     return (name in heads and size >= heads[name] and size % 4 == 0) or (name == "OUTPUT_BYTES" and size >= 12)
 
 
@@ -154,7 +190,7 @@ def test_a_payload_above_the_limit_is_refused_before_it_is_read():
         protocol.parse_header(HEADER.pack(DIMS.max_reply + 1, 0x8004, 0, 1), DIMS.max_reply)
 
 
-@pytest.mark.parametrize(("kind", "flags"), [(6, 1), (0x8006, 1), (0x8004, 2), (0x8002, 3), (0xFFFF, 1)])
+@pytest.mark.parametrize(("kind", "flags"), [(6, 1), (0x8006, 1), (0x8004, 3), (0x8002, 2), (0xFFFF, 1)])
 def test_flags_are_refused(kind, flags):
     """All but HALVES, and that where there are no values."""
     with pytest.raises(ProtocolError, match="flags"):
@@ -173,6 +209,28 @@ def test_halves_come_back_as_the_values_that_they_were():
     np.testing.assert_array_equal(protocol.parse_reply(0x8002, encoded, halves=True).values, values.ravel())
     with pytest.raises(ProtocolError, match="behind its last field"):
         protocol.parse_reply(0x8004, head + values.tobytes(), halves=True)
+
+
+def packed(bits: int, escapes: int, rest: str) -> bytes:
+    return struct.pack("<QQIIII", 7, 8, 1, 5, bits, escapes) + bytes.fromhex(rest)
+
+
+def test_packed_logits_come_back_bit_for_bit():
+    """The bytes that the runner's own check writes; codes that cannot be are refused."""
+    head, data = HEADER.pack(0, 0x8004, protocol.PACKED, 1), packed(1, 2, "3c000100020028bc42")
+    assert protocol.parse_header(head, 100).packed
+    found = protocol.parse_reply(0x8004, data, packed=True)
+    np.testing.assert_array_equal(found.logits, np.array([[1, 1 + 2**-10, -1, 1 + 2**-9, 3]], np.float32))
+    assert found.logits.dtype == np.float32
+    for wrong in (packed(0, 2, "00"), packed(8, 2, "00"), packed(1, 1, "3c000100020028bc"), data[:-1], data + b"0"):
+        with pytest.raises(ProtocolError):
+            protocol.parse_reply(0x8004, wrong, packed=True)
+
+
+@given(st.binary(max_size=200))
+def test_any_packed_bytes_give_logits_or_a_protocol_error(payload):
+    with suppress(ProtocolError):
+        assert protocol.parse_reply(0x8004, payload, packed=True).logits.dtype == np.float32
 
 
 @pytest.mark.parametrize(

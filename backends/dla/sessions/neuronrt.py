@@ -87,14 +87,18 @@ class Workplace:
         """Write an input on the device, padded with zeros to `size` elements."""
         dtype = "float16" if self.device.settings.native_inputs(role) else "float32"
         data = layout.pack(array, dtype)
-        with tempfile.NamedTemporaryFile() as file:
-            file.write(data)
-            file.flush()
-            self.device.push(Path(file.name), f"{self._folder}/{name}")
+        self._push(data, name)
         padded_size = (size or 0) * np.dtype(dtype).itemsize
         if padded_size > len(data):
             quoted = shlex.quote(f"{self._folder}/{name}")
             self._run_script(f"dd if=/dev/null of={quoted} bs=1 seek={padded_size} count=0 2>/dev/null", name)
+
+    def _push(self, data: bytes, name: str) -> None:
+        """Write a file in our folder."""
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(data)
+            file.flush()
+            self.device.push(Path(file.name), f"{self._folder}/{name}")
 
     def _run(self, role: str, inputs: Sequence[str], outputs: Mapping[str, tuple[int, int]]) -> dict[str, Layout]:
         """Call the tool once; return the layout of each output file.
@@ -104,16 +108,20 @@ class Workplace:
             inputs: file names in our folder, in the order of the handles.
             outputs: expected (rows, columns) by file name, in the order of the handles.
         """
+        sizes = self._timed(role, inputs, tuple(outputs))
+        return {name: self._layout(role, size, *outputs[name]) for name, size in zip(outputs, sizes)}
+
+    def _timed(self, role: str, inputs: Sequence[str], outputs: Sequence[str]) -> list[int]:
+        """Call the tool once; return the sizes of the output files."""
         boost = str(self.device.settings.boost)
         command = [self._tool.path, "-m", "hw", "-a", self._models[role], "-c", "1", "-b", boost]
         for name in inputs:
             command += ["-i", f"{self._folder}/{name}"]
         for name in outputs:
             command += ["-o", f"{self._folder}/{name}"]
-        sizes, log = self._parse_result(role, self._call(command, tuple(outputs)))
-        layouts = {name: self._layout(role, size, *outputs[name]) for name, size in zip(outputs, sizes)}
+        sizes, log = self._parse_result(role, self._call(command, outputs))
         self.device.meter.device_s += float(_TIME.search(log)[1]) / 1000  # type: ignore[index]
-        return layouts
+        return sizes
 
     def _layout(self, role: str, size: int, rows: int, columns: int) -> Layout:
         native = self.device.settings.native_outputs(role)

@@ -1,4 +1,4 @@
-"""Protocol 1 between the harness and the runner: messages to bytes and back. `runner/PROTOCOL.md` is its text.
+"""Protocol 2 between the harness and the runner: messages to bytes and back. `runner/PROTOCOL.md` is its text.
 
 Nothing here opens a socket. Parsing raises ProtocolError, and only that, whatever the bytes are, and takes no more
 memory than they do.
@@ -6,6 +6,7 @@ memory than they do.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
@@ -17,14 +18,19 @@ from numpy.typing import NDArray
 from whisper_parity.backend.contract import Float32
 from whisper_parity.model.dims import Dims
 
-VERSION = 1
+VERSION = 2
 HEADER = struct.Struct("<IHHI")
 """Length of the payload, type, flags, request id."""
 HALVES = 1
 """Flag of ENCODED and DECODED: the values are float16, since that lost nothing."""
+PACKED = 2
+"""Flag of DECODED: float16 values in fewer bytes, see `unpacked`."""
+MAX_TENSORS = 1024
+"""Inputs or outputs of a file."""
 MAX_REQUEST = 64 << 20
 MAX_TEXT = 4096
 MAX_TOP_K = 64
+MAX_RANK = 6
 
 Int32 = NDArray[np.int32]
 
@@ -42,6 +48,8 @@ class Header:
     request_id: int
     halves: bool = False
     """Values follow as float16."""
+    packed: bool = False
+    """Those, packed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +247,151 @@ class ByeOk:
 
 
 @dataclass(frozen=True, slots=True)
+class AskMap:
+    """Ask what the two files take and give."""
+
+    type: ClassVar[int] = 0x0008
+
+
+@dataclass(frozen=True, slots=True)
+class IOMap:
+    """Sizes in bytes by handle, as the runtime reads them from the files."""
+
+    type: ClassVar[int] = 0x8008
+    encoder_inputs: tuple[int, ...]
+    encoder_outputs: tuple[int, ...]
+    decoder_inputs: tuple[int, ...]
+    decoder_outputs: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PortForm:
+    """One input or output of a step, and how our numbers lie in it."""
+
+    handle: int
+    role: int
+    """Its place in `layout.ROLES`."""
+    layer: int
+    """0xFFFFFFFF for all of them."""
+    kind: int
+    """Its place in `layout.KINDS`."""
+    scale: float
+    zero_point: int
+    slot_axis: int
+    """Among the axes; 0xFFFFFFFF for none."""
+    axes: tuple[tuple[int, int], ...]
+    """(size, stride in elements) of each axis, in our order."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayOut:
+    """How a decoder with a KV cache takes and gives its numbers, and who does what."""
+
+    type: ClassVar[int] = 0x0009
+    words: tuple[int, int, int, int, int]
+    """Form of tokens and of positions, who writes the cache, who owns cross attention, form of the mask."""
+    mask_open: float
+    mask_closed: float
+    slots: int
+    n_vocab: int
+    n_layers: int
+    sides: tuple[tuple[PortForm, ...], tuple[PortForm, ...], tuple[PortForm, ...], tuple[PortForm, ...]]
+    """The encoder's input, its outputs, the decoder's inputs and its outputs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Start a sequence on an encoding; the cache is empty."""
+
+    type: ClassVar[int] = 0x000A
+    encoding_id: int
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Feed:
+    """Append a token; the reply is DECODED with one row."""
+
+    type: ClassVar[int] = 0x000B
+    token: int
+    top_k: int
+    rows: Float32
+    """Rows of the tables, of the token and of the position, one behind the other: as far as the file takes them."""
+    width: int = 4
+    """Bytes of a value: 2 where float16 loses nothing, as of the tables of published checkpoints."""
+
+    @classmethod
+    def of(cls, token: int, rows: Float32, top_k: int = 0) -> Feed:
+        """With values of as few bytes as they need."""
+        with np.errstate(over="ignore"):
+            is_exact = rows.size > 0 and np.array_equal(rows.astype(np.float16).astype(np.float32), rows)
+        return cls(token, top_k, rows, 2 if is_exact else 4)
+
+
+@dataclass(frozen=True, slots=True)
+class Rewind:
+    """Take tokens back."""
+
+    type: ClassVar[int] = 0x000C
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Tokens that were fed: the reply to whatever changes the decoder's state."""
+
+    type: ClassVar[int] = 0x800C
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Ask for what lies on the device."""
+
+    type: ClassVar[int] = 0x000D
+    what: int
+    """0: what the last feed wrote; 1: cross attention."""
+    index: int
+    """Of cross attention: keys of a layer, or the layers' number more for its values."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Numbers:
+    """What lies there, flat."""
+
+    type: ClassVar[int] = 0x800D
+    values: Float32
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """Overwrite every slot that is not in use."""
+
+    type: ClassVar[int] = 0x000E
+    value: float
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Replace:
+    """Feed other numbers for one input of the decoder from now on."""
+
+    type: ClassVar[int] = 0x000F
+    which: int
+    """Its place in LAYOUT."""
+    values: Float32
+    """One for everywhere, or all; none: the right ones again."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class SetCross:
+    """Give the decoder other keys or values of cross attention than its encoder's."""
+
+    type: ClassVar[int] = 0x0010
+    index: int
+    """As of `Look`."""
+    values: Float32
+
+
+@dataclass(frozen=True, slots=True)
 class ErrorReply:
     """A request that was not done."""
 
@@ -269,8 +422,14 @@ class ErrorCode:
     INTERNAL = 14
 
 
-Request = Hello | Encode | SetEncoding | Decode | Output | Status | Bye
-Reply = HelloOk | Encoded | EncodingSet | DecodedRows | DecodedTop | OutputBytes | StatusOk | ByeOk | ErrorReply
+Request = (
+    Hello | Encode | SetEncoding | Decode | Output | Status | Bye
+    | AskMap | LayOut | Begin | Feed | Rewind | Look | Fill | Replace | SetCross
+)  # fmt: skip
+Reply = (
+    HelloOk | Encoded | EncodingSet | DecodedRows | DecodedTop | OutputBytes | StatusOk | ByeOk
+    | IOMap | Position | Numbers | ErrorReply
+)  # fmt: skip
 Message = Request | Reply
 
 
@@ -296,20 +455,23 @@ def parse_header(data: bytes, limit: int) -> Header:
     if len(data) != HEADER.size:
         raise ProtocolError(f"a header has {HEADER.size} bytes, found {len(data)}")
     length, kind, flags, request_id = HEADER.unpack(data)
-    if flags and (flags != HALVES or kind not in (Encoded.type, DecodedRows.type)):
+    if (flags and flags != HALVES and (flags, kind) != (PACKED, DecodedRows.type)) or (
+        flags and kind not in (Encoded.type, DecodedRows.type)
+    ):
         raise ProtocolError(f"flags are {flags:#06x}, expected 0")
     if length > limit:
         raise ProtocolError(f"a message of {length} bytes, expected at most {limit}")
-    return Header(length, kind, request_id, bool(flags))
+    return Header(length, kind, request_id, flags == HALVES, flags == PACKED)
 
 
-def parse_reply(kind: int, payload: bytes, *, halves: bool = False) -> Reply:
+def parse_reply(kind: int, payload: bytes, *, halves: bool = False, packed: bool = False) -> Reply:
     """What a runner said; float16 values come back as the float32 values that they were.
 
     Raises:
         ProtocolError: no reply of this protocol.
     """
-    reply: Reply = _parse({**_REPLIES, **_HALVED} if halves else _REPLIES, kind, payload)
+    table = _HALVED if halves else _PACKED if packed else {}
+    reply: Reply = _parse({**_REPLIES, **table}, kind, payload)
     return reply
 
 
@@ -423,6 +585,27 @@ def _pack_status(m: StatusOk) -> bytes:
     return struct.pack("<4Qi", *head) + _text(m.log_tail)
 
 
+def _pack_map(m: IOMap) -> bytes:
+    sides = (m.encoder_inputs, m.encoder_outputs, m.decoder_inputs, m.decoder_outputs)
+    return b"".join(struct.pack(f"<I{len(side)}Q", len(side), *side) for side in sides)
+
+
+def _pack_port(m: PortForm) -> bytes:
+    head = struct.pack("<4Id", m.handle, m.role, m.layer, m.kind, m.scale)
+    axes = b"".join(struct.pack("<2I", *axis) for axis in m.axes)
+    return head + struct.pack("<i2I", m.zero_point, len(m.axes), m.slot_axis) + axes
+
+
+def _pack_layout(m: LayOut) -> bytes:
+    head = struct.pack("<5I2f3I", *m.words, m.mask_open, m.mask_closed, m.slots, m.n_vocab, m.n_layers)
+    sides = (struct.pack("<I", len(side)) + b"".join(map(_pack_port, side)) for side in m.sides)
+    return head + b"".join(sides)
+
+
+def _pack_feed(m: Feed) -> bytes:
+    return struct.pack("<iII", m.token, m.top_k, m.width) + m.rows.astype(f"<f{m.width}").tobytes()
+
+
 _PACK: dict[type, Any] = {
     Hello: _pack_hello,
     HelloOk: _pack_hello_ok,
@@ -439,6 +622,18 @@ _PACK: dict[type, Any] = {
     StatusOk: _pack_status,
     Bye: lambda _: b"",
     ByeOk: lambda _: b"",
+    AskMap: lambda _: b"",
+    IOMap: _pack_map,
+    LayOut: _pack_layout,
+    Begin: lambda m: struct.pack("<I", m.encoding_id),
+    Feed: _pack_feed,
+    Rewind: lambda m: struct.pack("<I", m.count),
+    Position: lambda m: struct.pack("<I", m.position),
+    Look: lambda m: struct.pack("<2I", m.what, m.index),
+    Numbers: lambda m: struct.pack("<I", m.values.size) + _floats(m.values),
+    Fill: lambda m: struct.pack("<f", m.value),
+    Replace: lambda m: struct.pack("<I", m.which) + _floats(m.values),
+    SetCross: lambda m: struct.pack("<I", m.index) + _floats(m.values),
     ErrorReply: lambda m: struct.pack("<Ii", m.code, m.runtime_code) + _text(m.text),
 }
 
@@ -526,6 +721,86 @@ def _error(fields: _Fields) -> ErrorReply:
     return ErrorReply(code, runtime_code, fields.text())
 
 
+def _map(fields: _Fields) -> IOMap:
+    return IOMap(*(_sizes(fields) for _ in range(4)))
+
+
+def _sizes(fields: _Fields) -> tuple[int, ...]:
+    return fields.numbers(f"{_count(fields)}Q")
+
+
+def _count(fields: _Fields) -> int:
+    (count,) = fields.numbers("I")
+    if count > MAX_TENSORS:
+        raise ProtocolError(f"{count} tensors, expected at most {MAX_TENSORS}")
+    return count
+
+
+def _finite(numbers: tuple[float, ...]) -> tuple[float, ...]:
+    if not all(map(math.isfinite, numbers)):
+        raise ProtocolError("a number that is not finite")
+    return numbers
+
+
+def _port(fields: _Fields) -> PortForm:
+    handle, role, layer, kind = fields.numbers("4I")
+    (scale,) = _finite(fields.numbers("d"))
+    zero_point, rank, slot_axis = fields.numbers("i2I")
+    if rank > MAX_RANK:
+        raise ProtocolError(f"a tensor with {rank} axes, expected at most {MAX_RANK}")
+    axes = tuple(fields.numbers("2I") for _ in range(rank))
+    return PortForm(handle, role, layer, kind, scale, zero_point, slot_axis, axes)  # type: ignore[arg-type]
+
+
+def _layout(fields: _Fields) -> LayOut:
+    words = fields.numbers("5I")
+    mask_open, mask_closed = _finite(fields.numbers("2f"))
+    slots, n_vocab, n_layers = fields.numbers("3I")
+    sides = tuple(tuple(_port(fields) for _ in range(_count(fields))) for _ in range(4))
+    return LayOut(words, mask_open, mask_closed, slots, n_vocab, n_layers, sides)  # type: ignore[arg-type]
+
+
+def _feed(fields: _Fields) -> Feed:
+    token, top_k, width = fields.numbers("iII")
+    if width not in (2, 4) or fields.left % width:
+        raise ProtocolError(f"FEED: {fields.left} bytes of values of {width} bytes")
+    rows = fields.array(f"<f{width}", fields.left // width).astype(np.float32)
+    return Feed(token, top_k, rows, width)
+
+
+def _numbers(fields: _Fields) -> Numbers:
+    (count,) = fields.numbers("I")
+    return Numbers(fields.array("<f4", count))
+
+
+def _decoded_packed(fields: _Fields) -> DecodedRows:
+    device_us, gather_us, n_rows, width = fields.numbers("QQII")
+    values = unpacked(fields, n_rows * width)
+    return DecodedRows(device_us, gather_us, values.reshape(n_rows, width).astype(np.float32))
+
+
+def unpacked(fields: _Fields, count: int) -> NDArray[np.float16]:
+    """Values of a packed reply, see PROTOCOL.md.
+
+    Raises:
+        ProtocolError: bits or escapes that cannot be.
+    """
+    bits, n_escapes = fields.numbers("II")
+    if not 0 < bits < 8:
+        raise ProtocolError(f"codes of {bits} bits, expected 1 to 7")
+    table = np.zeros(1 << bits, np.uint8)
+    table[:-1] = fields.array("u1", len(table) - 1)
+    low = fields.array("u1", count)
+    flags = np.unpackbits(fields.array("u1", -(-count * bits // 8)), count=count * bits).reshape(count, bits)
+    codes = np.packbits(flags, axis=1).reshape(-1) >> (8 - bits)
+    high, is_escape = table[codes], codes == len(table) - 1
+    if np.count_nonzero(is_escape) != n_escapes:
+        raise ProtocolError(f"{n_escapes} escapes, and {np.count_nonzero(is_escape)} codes of them")
+    high[is_escape] = fields.array("u1", n_escapes)
+    values: NDArray[np.float16] = (high.astype("<u2") << 8 | low).view("<f2")
+    return values
+
+
 _REQUESTS: dict[int, Any] = {
     Hello.type: _hello,
     Encode.type: _encode,
@@ -534,6 +809,15 @@ _REQUESTS: dict[int, Any] = {
     Output.type: _output,
     Status.type: lambda _: Status(),
     Bye.type: lambda _: Bye(),
+    AskMap.type: lambda _: AskMap(),
+    LayOut.type: _layout,
+    Begin.type: lambda fields: Begin(*fields.numbers("I")),
+    Feed.type: _feed,
+    Rewind.type: lambda fields: Rewind(*fields.numbers("I")),
+    Look.type: lambda fields: Look(*fields.numbers("2I")),
+    Fill.type: lambda fields: Fill(*_finite(fields.numbers("f"))),
+    Replace.type: lambda fields: Replace(fields.numbers("I")[0], _all_floats(fields)),
+    SetCross.type: lambda fields: SetCross(fields.numbers("I")[0], _all_floats(fields)),
 }
 _REPLIES: dict[int, Any] = {
     HelloOk.type: _hello_ok,
@@ -543,6 +827,9 @@ _REPLIES: dict[int, Any] = {
     OutputBytes.type: _output_bytes,
     StatusOk.type: _status_ok,
     ByeOk.type: lambda _: ByeOk(),
+    IOMap.type: _map,
+    Position.type: lambda fields: Position(*fields.numbers("I")),
+    Numbers.type: _numbers,
     ErrorReply.type: _error,
 }
 
@@ -550,6 +837,7 @@ _HALVED: dict[int, Any] = {
     Encoded.type: lambda fields: _encoded(fields, "<f2"),
     DecodedRows.type: _decoded_halves,
 }
+_PACKED: dict[int, Any] = {DecodedRows.type: _decoded_packed}
 
 
 def digest_bytes(sha256: str) -> bytes:

@@ -53,14 +53,13 @@ class Model:
         self.interpreter.allocate_tensors()
 
     def run(self, inputs: list[bytes]) -> list[NDArray[Any]]:
-        """Run one inference, inputs and outputs rounded to fp16 like on an NPU without float32."""
+        """Run one inference, float32 inputs and outputs rounded to fp16 like on an NPU without float32."""
         for detail, data in zip(self.interpreter.get_input_details(), inputs, strict=True):
-            values = np.frombuffer(data, np.float32).astype(np.float16).astype(np.float32)
+            values = _rounded(np.frombuffer(data, detail["dtype"]))
             self.interpreter.set_tensor(detail["index"], values.reshape(detail["shape"]))
         self.interpreter.invoke()
         outputs = [self.interpreter.get_tensor(d["index"]) for d in self.interpreter.get_output_details()]
-        with np.errstate(over="ignore"):
-            return [array.astype(np.float16).astype(np.float32) for array in outputs]
+        return [_rounded(array) for array in outputs]
 
     def describe(self) -> None:
         """Print the I/O map."""
@@ -71,6 +70,13 @@ class Model:
             say(f"{title}:")
             for handle, detail in enumerate(details):
                 say(f"  Handle = {handle}, <{' x '.join(str(int(n)) for n in detail['shape'])}>")
+
+
+def _rounded(array: NDArray[Any]) -> NDArray[Any]:
+    if array.dtype != np.float32:
+        return array
+    with np.errstate(over="ignore"):
+        return array.astype(np.float16).astype(np.float32)
 
 
 def corrupt(outputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
@@ -90,7 +96,7 @@ def infer(model: Model, inputs: list[Path], outputs: list[Path], count: int) -> 
     """Run, write the outputs and print the time; return the exit code."""
     details = model.interpreter.get_input_details()
     data = [path.read_bytes() for path in inputs]
-    expected = [4 * int(np.prod(detail["shape"])) for detail in details]
+    expected = [np.dtype(detail["dtype"]).itemsize * int(np.prod(detail["shape"])) for detail in details]
     if [len(buffer) for buffer in data] != expected:
         say(f"ERROR: input sizes {[len(buffer) for buffer in data]}, expected {expected}")
         return CLI_ERROR
@@ -110,7 +116,7 @@ def infer(model: Model, inputs: list[Path], outputs: list[Path], count: int) -> 
         time.sleep(float(os.environ.get("PARITY_SIM_COMPUTE_MS", "0")) / 1000)
     if fault() not in ("no_output", "stale_output"):
         for path, array in zip(outputs, corrupt(results)):
-            path.write_bytes(array.astype(np.float32).tobytes())
+            path.write_bytes(array.tobytes())
     say(f"Total inference time = {(time.monotonic() - started) * 1000:.0f} ms")
     return 0
 

@@ -13,6 +13,12 @@ from whisper_parity.errors import RecordError
 TEXT = (
     "text", "transcript", "transcription", "prediction", "pred_text", "hypothesis", "display_text", "result", "output",
 )  # fmt: skip
+PREDICTED = ("pred_text", "prediction", "predicted_text", "hypothesis", "hyp", "hyp_text")
+"""Beside one of these, "text" is what was said: so NeMo writes it."""
+SPOKEN = ("reference", "ref", "ground_truth", "truth", "target", "reference_text", "ref_text", "gt")
+ID = (
+    "id", "sample_id", "utt_id", "uttid", "utt", "utterance_id", "clip_id", "audio_id", "segment_id", "key", "name",
+)  # fmt: skip
 IDS = (
     "tokens", "token_ids", "ids", "sequences_ids", "sequences", "generated_ids", "output_ids", "predicted_ids",
     "input_ids", "labels", "result_tokens",
@@ -84,6 +90,8 @@ def _of_object(content: Mapping[str, Any], name: str) -> Result:
         language=language if isinstance(language, str) else None,
         segments=segments,
         clip=PurePath(clip).name if isinstance(clip, str) else "",
+        id=_id(content),
+        truth=_truth(content),
         model=model if isinstance(model, str) else _named(model, "type"),
         n_vocab=_vocabulary(model),
         joined=bool(text and text[1]),
@@ -121,7 +129,7 @@ def _wrapped(content: Mapping[str, Any]) -> Mapping[str, Any] | list[Any] | None
 
 def _text(content: Mapping[str, Any], segments: Sequence[Segment], name: str) -> tuple[str, bool] | None:
     """(text, whether it was put together); None where the file holds ids alone."""
-    for field in TEXT:
+    for field in (*PREDICTED, *TEXT):
         text = values.field(content, (field,))
         if isinstance(text, list) and len(text) == 1 and isinstance(text[0], str):
             text = text[0]
@@ -135,6 +143,20 @@ def _text(content: Mapping[str, Any], segments: Sequence[Segment], name: str) ->
     if values.field(content, SEGMENTS) == []:
         return "", True
     return None
+
+
+def _truth(content: Mapping[str, Any]) -> str | None:
+    """What was said: a field that says so, or "text" beside a field of the prediction."""
+    fields = (*SPOKEN, *(("text", "transcript", "sentence") if values.field(content, PREDICTED) is not None else ()))
+    said = values.field(content, fields)
+    return said if isinstance(said, str) else None
+
+
+def _id(content: Mapping[str, Any]) -> str:
+    """What the result calls its clip; 12 and "12" are one id."""
+    name = values.field(content, ID)
+    is_plain = isinstance(name, (str, int)) and not isinstance(name, bool)
+    return str(name).strip() if is_plain else ""
 
 
 def _segments(content: Mapping[str, Any], name: str) -> tuple[Segment, ...]:

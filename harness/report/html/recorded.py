@@ -8,7 +8,6 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 from whisper_parity import project
-from whisper_parity.clips import manifest, selection
 from whisper_parity.clips.clip import Clip
 from whisper_parity.errors import ParityError, RecordError
 from whisper_parity.explain.explanation import Explanations
@@ -134,7 +133,7 @@ def _explanations(folder: RunFolder, missing: list[str]) -> tuple[Explanations, 
 def _clips(options: RunOptions, missing: list[str]) -> Mapping[str, Clip]:
     """The run's clips; they may have moved since, and the page then has no sound."""
     try:
-        selected = selection.select(options.clips, options.manifest or manifest.EMBEDDED, options.language)
+        selected = options.selected()
     except ParityError as error:
         missing.append(f"audio and log-mel pictures: {error}")
         return {}

@@ -7,6 +7,8 @@
 
 #include "embedding.h"
 #include "frame.h"
+#include "layout.h"
+#include "packing.h"
 
 namespace {
 
@@ -21,6 +23,27 @@ void attempt(Parse parse) {
   }
 }
 
+// Whatever a layout says, no number is read or written outside of its tensor.
+void lay_out(Bytes payload) {
+  const LayoutForm layout = parse_layout(payload);
+  for (const auto* side : {&layout.features, &layout.encoder_outputs, &layout.inputs, &layout.outputs}) {
+    for (const PortForm& form : *side) {
+      if (form.count() > 4096) continue;
+      Port port(form, form.count() * width(form.kind), "port");
+      port.write(port.read());
+      if (form.slot_axis == kNone) continue;
+      port.write_slot(0, port.read_slot(0).data());
+      port.roll(1);
+    }
+  }
+}
+
+void pack(Bytes payload) {
+  std::vector<uint16_t> halves(payload.size / 2);
+  if (!halves.empty()) std::memcpy(halves.data(), payload.data, halves.size() * 2);
+  packed(halves);
+}
+
 void parse(Bytes payload) {
   attempt([&] { parse_hello(payload); });
   attempt([&] { parse_encode(payload, 4); });
@@ -28,6 +51,14 @@ void parse(Bytes payload) {
   attempt([&] { parse_decode(payload, 448, 51865); });
   attempt([&] { parse_output(payload); });
   attempt([&] { parse_empty(payload); });
+  attempt([&] { parse_number(payload); });
+  attempt([&] { parse_feed(payload, 1, 1, 51865); });
+  attempt([&] { parse_look(payload, 3); });
+  attempt([&] { parse_fill(payload); });
+  attempt([&] { parse_replace(payload); });
+  attempt([&] { parse_set_cross(payload, 2, 2); });
+  attempt([&] { lay_out(payload); });
+  attempt([&] { pack(payload); });
   attempt([&] { npy_offset(payload, 4, 2); });
 }
 

@@ -1,6 +1,9 @@
 #include "frame.h"
 
 #include <algorithm>
+#include <cmath>
+
+#include "half.h"
 
 namespace parity {
 namespace {
@@ -148,6 +151,82 @@ OutputRequest parse_output(Bytes payload) {
 }
 
 void parse_empty(Bytes payload) { Reader(payload).finish(); }
+
+uint32_t parse_number(Bytes payload) {
+  Reader reader(payload);
+  const auto number = reader.number<uint32_t>();
+  reader.finish();
+  return number;
+}
+
+FeedRequest parse_feed(Bytes payload, size_t n_token_row, size_t n_position_row, uint32_t n_vocab) {
+  Reader reader(payload);
+  FeedRequest request;
+  request.token = reader.number<int32_t>();
+  request.top_k = reader.number<uint32_t>();
+  const auto width = reader.number<uint32_t>();
+  if (request.token < 0 || static_cast<uint32_t>(request.token) >= n_vocab) {
+    refuse("FEED: token " + std::to_string(request.token) + " is outside the vocabulary of " + count(n_vocab));
+  }
+  if (request.top_k > std::min(kMaxTopK, n_vocab)) refuse("FEED: top_k is " + count(request.top_k) + ", at most 64");
+  if (width != 2 && width != 4) refuse("FEED: values of " + count(width) + " bytes, expected 2 or 4");
+  if (reader.left() != (n_token_row + n_position_row) * width) {
+    refuse("FEED: expected " + count(n_token_row) + " and " + count(n_position_row) + " values, found " + count(reader.left()) + " bytes");
+  }
+  for (auto [row, n] : {std::pair{&request.token_row, n_token_row}, std::pair{&request.position_row, n_position_row}}) {
+    row->resize(n);
+    const Bytes values = reader.take(n * width);
+    if (width == 2) {
+      from_half(values.data, row->data(), n);
+    } else if (n > 0) {
+      std::memcpy(row->data(), values.data, values.size);
+    }
+  }
+  return request;
+}
+
+LookRequest parse_look(Bytes payload, uint32_t n_layers) {
+  Reader reader(payload);
+  LookRequest request;
+  const auto what = reader.number<uint32_t>();
+  request.index = reader.number<uint32_t>();
+  reader.finish();
+  if (what > 1) refuse("LOOK: what must be 0 (written) or 1 (cross)");
+  request.what = static_cast<Look>(what);
+  if (request.index >= 2 * n_layers) refuse("LOOK: index " + count(request.index) + " of " + count(2 * n_layers));
+  return request;
+}
+
+float parse_fill(Bytes payload) {
+  Reader reader(payload);
+  const auto value = reader.number<float>();
+  reader.finish();
+  if (!std::isfinite(value)) refuse("FILL: not a finite number");
+  return value;
+}
+
+ReplaceRequest parse_replace(Bytes payload) {
+  Reader reader(payload);
+  ReplaceRequest request;
+  request.which = reader.number<uint32_t>();
+  if (reader.left() % 4 != 0) refuse("REPLACE: " + count(reader.left()) + " bytes are no whole number of float32 values");
+  request.values.resize(reader.left() / 4);
+  const Bytes values = reader.take(reader.left());
+  if (values.size > 0) std::memcpy(request.values.data(), values.data, values.size);
+  return request;
+}
+
+SetCrossRequest parse_set_cross(Bytes payload, uint32_t n_layers, size_t n_values) {
+  Reader reader(payload);
+  SetCrossRequest request;
+  request.index = reader.number<uint32_t>();
+  if (request.index >= 2 * n_layers) refuse("SET_CROSS: index " + count(request.index) + " of " + count(2 * n_layers));
+  if (n_values == 0 || reader.left() != n_values * 4) {
+    refuse("SET_CROSS: expected " + count(n_values) + " float32 values, found " + count(reader.left()) + " bytes");
+  }
+  request.values = reader.take(n_values * 4);
+  return request;
+}
 
 Writer begin(Type type, uint32_t id) {
   Writer writer;

@@ -1,4 +1,4 @@
-// Protocol 1: frames and what is in them. Pure functions over bytes; see PROTOCOL.md.
+// Protocol 2: frames and what is in them. Pure functions over bytes; see PROTOCOL.md.
 #pragma once
 
 #include <array>
@@ -11,14 +11,14 @@
 
 namespace parity {
 
-constexpr uint16_t kProtocol = 1;
+constexpr uint16_t kProtocol = 2;
 constexpr size_t kHeaderSize = 12;
 constexpr uint32_t kMaxRequest = 64u << 20;
 // Nothing that may come before a good HELLO is longer than this.
 constexpr uint32_t kMaxHello = 8192;
 constexpr uint32_t kMaxTopK = 64;
-// Flag of a reply: its values are float16.
-constexpr uint16_t kHalves = 1;
+// Flags of a reply: its values are float16, and those packed (packing.h).
+constexpr uint16_t kHalves = 1, kPacked = 2;
 
 enum class Type : uint16_t {
   kHello = 0x0001,
@@ -28,6 +28,15 @@ enum class Type : uint16_t {
   kOutput = 0x0005,
   kStatus = 0x0006,
   kBye = 0x0007,
+  kIoMap = 0x0008,
+  kLayout = 0x0009,
+  kBegin = 0x000A,
+  kFeed = 0x000B,
+  kRewind = 0x000C,
+  kLook = 0x000D,
+  kFill = 0x000E,
+  kReplace = 0x000F,
+  kSetCross = 0x0010,
   kHelloOk = 0x8001,
   kEncoded = 0x8002,
   kEncodingSet = 0x8003,
@@ -35,6 +44,9 @@ enum class Type : uint16_t {
   kOutputBytes = 0x8005,
   kStatusOk = 0x8006,
   kByeOk = 0x8007,
+  kIoMapOk = 0x8008,
+  kPosition = 0x800C,
+  kNumbers = 0x800D,
   kError = 0xFFFF,
 };
 
@@ -108,6 +120,29 @@ struct OutputRequest {
   uint64_t offset = 0, length = 0;
 };
 
+struct FeedRequest {
+  int32_t token = 0;
+  uint32_t top_k = 0;
+  std::vector<float> token_row, position_row;  // looked up outside, where the file takes them
+};
+
+enum class Look : uint32_t { kWritten = 0, kCross = 1 };
+
+struct LookRequest {
+  Look what = Look::kWritten;
+  uint32_t index = 0;
+};
+
+struct ReplaceRequest {
+  uint32_t which = 0;
+  std::vector<float> values;  // none: the right ones again
+};
+
+struct SetCrossRequest {
+  uint32_t index = 0;
+  Bytes values;  // f32, not aligned
+};
+
 // Each throws Failure: kBadRequest, and parse_hello kProtocolVersion.
 Hello parse_hello(Bytes payload);
 EncodeRequest parse_encode(Bytes payload, size_t n_values);
@@ -115,6 +150,12 @@ Bytes parse_set_encoding(Bytes payload, size_t n_values);
 DecodeRequest parse_decode(Bytes payload, uint32_t n_text_ctx, uint32_t n_vocab);
 OutputRequest parse_output(Bytes payload);
 void parse_empty(Bytes payload);
+uint32_t parse_number(Bytes payload);  // BEGIN, REWIND
+FeedRequest parse_feed(Bytes payload, size_t n_token_row, size_t n_position_row, uint32_t n_vocab);
+LookRequest parse_look(Bytes payload, uint32_t n_layers);
+float parse_fill(Bytes payload);
+ReplaceRequest parse_replace(Bytes payload);
+SetCrossRequest parse_set_cross(Bytes payload, uint32_t n_layers, size_t n_values);
 
 // A reply: bytes of its own, then parts that lie elsewhere and stay there until it is sent.
 struct Reply {

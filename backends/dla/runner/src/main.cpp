@@ -1,4 +1,4 @@
-// parity-runner: keeps a Whisper encoder and decoder resident on a device and answers Protocol 1 (PROTOCOL.md).
+// parity-runner: keeps a Whisper encoder and decoder resident on a device and answers Protocol 2 (PROTOCOL.md).
 
 #include <unistd.h>
 
@@ -6,6 +6,7 @@
 #include <csignal>
 #include <cstdio>
 #include <exception>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,8 @@
 #include "options.h"
 #include "server.h"
 #include "service.h"
+#include "stepping.h"
+#include "whole.h"
 #include "worker.h"
 
 namespace parity {
@@ -51,12 +54,21 @@ void serve_loaded(const Options& options, const Digest& token, const Report& rep
   const uint64_t log_before = file_size(options.log);
   const auto started = std::chrono::steady_clock::now();
   try {
-    Whisper whisper(runtime, options.paths, options.dims);
+    std::unique_ptr<Whisper> whisper;
+    std::unique_ptr<Stepped> stepped;
+    std::unique_ptr<Answering> models;
+    if (options.stepped) {
+      stepped = std::make_unique<Stepped>(runtime, options.paths.encoder, options.paths.decoder);
+      models = std::make_unique<Stepping>(*stepped);
+    } else {
+      whisper = std::make_unique<Whisper>(runtime, options.paths, options.dims);
+      models = std::make_unique<Whole>(*whisper);
+    }
     const auto took = std::chrono::steady_clock::now() - started;
     identity.load_us =
         static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(took).count());
     const Listener listener(options.listen);
-    Service service(whisper, std::move(identity));
+    Service service(*models, std::move(identity));
     Worker worker([&service](const Frame& frame) { return service.answer(frame); });
     report(ready_line(listener.address()));
     const char* reason = Server(listener, service, worker, options.patience).run();

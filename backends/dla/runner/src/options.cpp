@@ -95,10 +95,13 @@ Digest parse_digest(const std::string& text, const std::string& what) {
 Options parse_options(const std::vector<std::string>& words) {
   Options options;
   const std::map<std::string, Take> known = takers(options);
+  const std::map<std::string, bool*> flags = {
+      {"--version", &options.version}, {"--daemon", &options.daemon}, {"--stepped", &options.stepped}};
   std::map<std::string, bool> given;
   for (size_t i = 0; i < words.size(); ++i) {
-    if (words[i] == "--version" || words[i] == "--daemon") {
-      (words[i] == "--version" ? options.version : options.daemon) = true;
+    const auto flag = flags.find(words[i]);
+    if (flag != flags.end()) {
+      *flag->second = true;
       continue;
     }
     const auto found = known.find(words[i]);
@@ -108,7 +111,8 @@ Options parse_options(const std::vector<std::string>& words) {
     found->second(words[++i]);
   }
   for (const char* name : kRequired) {
-    if (!options.version && !given[name]) refuse(std::string(name) + " is missing");
+    const bool is_table = std::string(name).rfind("--embedding", 0) == 0;
+    if (!options.version && !given[name] && !(options.stepped && is_table)) refuse(std::string(name) + " is missing");
   }
   return options;
 }

@@ -13,6 +13,7 @@ namespace parity {
 
 struct Options {
   bool version = false, daemon = false;
+  bool stepped = false;  // a decoder with a KV cache: rows are looked up by the client, and there is no table
   Paths paths;
   Digest encoder_sha256{}, decoder_sha256{}, embedding_sha256{};
   Dims dims{};

@@ -13,7 +13,7 @@ namespace {
 
 using namespace neuron;
 
-constexpr size_t kMaxTensors = 64;
+constexpr size_t kMaxTensors = 1024;  // 260 of a step with a cache of each of 32 layers, and more
 
 template <typename Function>
 Function symbol(void* library, const char* name) {

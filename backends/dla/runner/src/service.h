@@ -5,8 +5,8 @@
 #include <chrono>
 #include <string>
 
-#include "frame.h"
-#include "whisper.h"
+#include "answering.h"
+#include "dims.h"
 
 namespace parity {
 
@@ -21,7 +21,7 @@ struct Identity {
 
 class Service {
  public:
-  Service(Whisper& whisper, Identity identity) : whisper_(whisper), identity_(std::move(identity)) {}
+  Service(Answering& models, Identity identity) : models_(models), identity_(std::move(identity)) {}
 
   const Identity& identity() const { return identity_; }
   // Throws Failure: kProtocolVersion, kBadToken, kBadRequest.
@@ -33,17 +33,10 @@ class Service {
   Reply answer(const Frame& frame);
 
  private:
-  Reply encode(const Frame& frame);
-  Reply set_encoding(const Frame& frame);
-  Reply decode(const Frame& frame);
-  Reply rows(const DecodeRequest& request, Writer head, uint64_t gather_us);
-  Reply best(const DecodeRequest& request, Writer head, uint64_t gather_us);
-  Reply output(const Frame& frame) const;
   Reply status(const Frame& frame) const;
 
-  Whisper& whisper_;
+  Answering& models_;
   Identity identity_;
-  uint64_t n_encode_ = 0, n_decode_ = 0;
   std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
 };
 

@@ -13,6 +13,8 @@
 #include "frame.h"
 #include "golden.h"
 #include "half.h"
+#include "layout.h"
+#include "packing.h"
 #include "selection.h"
 
 namespace {
@@ -111,6 +113,75 @@ void check_requests() {
   parse_empty(request("BYE", Type::kBye, 7).bytes());
 }
 
+void check_steps() {
+  const LayoutForm layout = parse_layout(request("LAYOUT", Type::kLayout, 10).bytes());
+  expect(layout.token == TokenForm::kId && layout.position == PositionForm::kIndex && layout.current == Current::kSlot,
+         "LAYOUT: words");
+  expect(layout.closed == -1e4f && layout.slots == 3 && layout.n_vocab == 5 && layout.n_layers == 2, "LAYOUT: numbers");
+  expect(layout.inputs.size() == 6 && layout.inputs[2].role == Role::kPastKeys && layout.inputs[2].slot_axis == 1 &&
+             layout.inputs[2].count() == 24 && layout.inputs[4].kind == Kind::kInt32, "LAYOUT: inputs");
+  expect(layout.encoder_outputs[0].kind == Kind::kInt8 && layout.encoder_outputs[0].scale == 0.5 &&
+             layout.encoder_outputs[0].zero_point == -3, "LAYOUT: integers with a scale");
+
+  const Frame cross = request("SET_CROSS", Type::kSetCross, 11);
+  const SetCrossRequest set = parse_set_cross(cross.bytes(), 2, 2);
+  expect(set.index == 1 && value(set.values, 1) == -0.25f, "SET_CROSS");
+  expect(parse_number(request("BEGIN", Type::kBegin, 12).bytes()) == 10, "BEGIN");
+  const FeedRequest feed = parse_feed(request("FEED", Type::kFeed, 13).bytes(), 1, 1, 51865);
+  expect(feed.token == 50258 && feed.top_k == 2 && feed.token_row[0] == 0.5f && feed.position_row[0] == -1, "FEED");
+  const FeedRequest wide = parse_feed(request("FEED_WIDE", Type::kFeed, 13).bytes(), 1, 0, 51865);
+  expect(wide.token == 7 && wide.token_row[0] == 0.1f && wide.position_row.empty(), "FEED with float32");
+  expect(parse_number(request("REWIND", Type::kRewind, 14).bytes()) == 3, "REWIND");
+  const LookRequest look = parse_look(request("LOOK", Type::kLook, 15).bytes(), 3);
+  expect(look.what == Look::kCross && look.index == 5, "LOOK");
+  expect(parse_fill(request("FILL", Type::kFill, 16).bytes()) == 2.5f, "FILL");
+  const ReplaceRequest other = parse_replace(request("REPLACE", Type::kReplace, 17).bytes());
+  expect(other.which == 4 && other.values == std::vector<float>({1.0f}), "REPLACE");
+  parse_empty(request("IO_MAP", Type::kIoMap, 9).bytes());
+
+  Writer map = begin(Type::kIoMapOk, 9);
+  map.number(1u).number(uint64_t{960000}).number(1u).number(uint64_t{3072000});
+  map.number(2u).number(uint64_t{4}).number(uint64_t{917504}).number(2u).number(uint64_t{207460}).number(uint64_t{2048});
+  compare("IO_MAP_OK", finish(std::move(map)));
+  Writer position = begin(Type::kPosition, 14);
+  compare("POSITION", finish(std::move(position.number(9u))));
+  Writer numbers = begin(Type::kNumbers, 15);
+  compare("NUMBERS", finish(std::move(numbers.number(2u).number(1.5f).number(-0.25f))));
+}
+
+// A tensor by heads whose axes lie in another order than ours, in integers with a scale.
+void check_ports() {
+  PortForm form;
+  form.kind = Kind::kInt8;
+  form.scale = 0.5;
+  form.zero_point = 1;
+  form.axes = {{3, 1}, {2, 6}, {2, 3}};  // slots, heads, state; in memory heads, state, slots
+  form.slot_axis = 0;
+  Port port(form, 12, "port");
+  const float row[] = {1, 2, 3, -1000};
+  port.write_slot(1, row);
+  expect(port.memory().data()[1] == 3 && port.memory().data()[4] == 5 && port.memory().data()[7] == 7 &&
+             static_cast<int8_t>(port.memory().data()[10]) == -128, "a slot in the file's order and type");
+  expect(port.read_slot(1) == std::vector<float>({1, 2, 3, -64.5f}), "a slot read back");
+  port.fill_slots(0, 1, 4);
+  port.roll(1);
+  expect(port.read_slot(1) == std::vector<float>(4, 4.0f) && port.read_slot(2)[0] == 1, "slots moved on");
+  port.clear();
+  expect(port.read() == std::vector<float>(12, 0.0f), "zero is the zero point");
+  try {
+    form.axes[0].stride = 40;
+    Port(form, 12, "port");
+    expect(false, "an axis that leads out of memory is refused");
+  } catch (const Failure& failure) {
+    expect(failure.code() == Code::kShape, "an axis that leads out of memory is SHAPE");
+  }
+}
+
+void check_packing() {
+  const std::vector<uint8_t> bytes = packed({0x3C00, 0x3C01, 0xBC00, 0x3C02, 0x4200});
+  expect(hex_of(bytes) == "01000000020000003c0001000200" "28" "bc42", "packed: " + hex_of(bytes));
+}
+
 void check_replies() {
   Writer hello = begin(Type::kHelloOk, 1);
   hello.number(kProtocol).number(uint16_t{2});
@@ -182,6 +253,9 @@ int main() {
   try {
     check_requests();
     check_replies();
+    check_steps();
+    check_ports();
+    check_packing();
     check_numbers();
   } catch (const Failure& failure) {
     expect(false, std::string("refused: ") + failure.what());

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <stdexcept>
 
 #include "graph.h"
 
@@ -7,26 +8,32 @@ namespace {
 
 class ArithmeticGraph : public Graph {
  public:
-  explicit ArithmeticGraph(const Container& container) : inputs_(container.inputs()), outputs_(container.outputs()) {}
+  explicit ArithmeticGraph(const Container& container) : inputs_(container.inputs()), outputs_(container.outputs()) {
+    for (const auto* side : {&inputs_, &outputs_}) {
+      for (const Tensor& tensor : *side) {
+        if (!tensor.is_float32()) throw std::runtime_error("arithmetic takes float32 alone");
+      }
+    }
+  }
 
-  int run(const std::vector<float*>& inputs, const std::vector<float*>& outputs) override {
+  int run(const std::vector<void*>& inputs, const std::vector<void*>& outputs) override {
     float offset = 0;
     for (size_t k = 0; k < inputs.size(); ++k) {
-      const size_t n = std::min<size_t>(64, inputs_[k]);
+      const size_t n = std::min<size_t>(64, inputs_[k].count);
       float sum = 0;
-      for (size_t i = 0; i < n; ++i) sum += inputs[k][i];
+      for (size_t i = 0; i < n; ++i) sum += static_cast<const float*>(inputs[k])[i];
       offset += sum / static_cast<float>(n);
     }
     for (size_t o = 0; o < outputs.size(); ++o) {
-      for (size_t i = 0; i < outputs_[o]; ++i) {
-        outputs[o][i] = (static_cast<float>((i + o) % 97) - 48) / 16 + offset;
+      for (size_t i = 0; i < outputs_[o].count; ++i) {
+        static_cast<float*>(outputs[o])[i] = (static_cast<float>((i + o) % 97) - 48) / 16 + offset;
       }
     }
     return kNoError;
   }
 
  private:
-  std::vector<size_t> inputs_, outputs_;
+  std::vector<Tensor> inputs_, outputs_;
 };
 
 }  // namespace

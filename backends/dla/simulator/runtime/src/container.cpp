@@ -23,20 +23,37 @@ constexpr size_t kMaxValues = size_t{1} << 30;
 
 [[noreturn]] void refuse(const std::string& reason) { throw std::runtime_error(reason); }
 
-// Number of values of each tensor of a list; the size of the last dimension goes to `columns`.
-std::vector<size_t> counts(const Json& tensors, std::vector<size_t>* columns) {
-  if (tensors.kind != Json::Kind::kArray || tensors.items.empty()) refuse("the header lists no inputs or no outputs");
-  std::vector<size_t> found;
-  for (const Json& tensor : tensors.items) {
-    size_t count = 1, last = 1;
-    for (const Json& dimension : tensor.at("shape").items) {
+struct Type {
+  const char* name;
+  int number;
+  size_t width;
+};
+constexpr Type kTypes[] = {{"float32", 1, 4}, {"int32", 2, 4},  {"uint8", 3, 1},   {"int64", 4, 8},
+                           {"int16", 7, 2},   {"int8", 9, 1},   {"float16", 10, 2}};
+
+void set_type(Tensor& tensor, const std::string& name) {
+  for (const Type& type : kTypes) {
+    if (name != type.name) continue;
+    tensor.type = type.number;
+    tensor.width = type.width;
+    return;
+  }
+  refuse("the header holds a type that no tensor has");
+}
+
+std::vector<Tensor> tensors(const Json& list) {
+  if (list.kind != Json::Kind::kArray || list.items.empty()) refuse("the header lists no inputs or no outputs");
+  std::vector<Tensor> found;
+  for (const Json& item : list.items) {
+    Tensor tensor{1, 1};
+    for (const Json& dimension : item.at("shape").items) {
       if (!(dimension.number >= 1 && dimension.number <= kMaxDimension)) refuse("the header holds an impossible shape");
-      last = static_cast<size_t>(dimension.number);
-      if (count > kMaxValues / last) refuse("the header holds an impossible shape");
-      count *= last;
+      tensor.columns = static_cast<size_t>(dimension.number);
+      if (tensor.count > kMaxValues / tensor.columns) refuse("the header holds an impossible shape");
+      tensor.count *= tensor.columns;
     }
-    found.push_back(count);
-    if (columns != nullptr) columns->push_back(last);
+    set_type(tensor, item.at("dtype").text);
+    found.push_back(tensor);
   }
   return found;
 }
@@ -90,8 +107,8 @@ void Container::parse() {
   if (header.at("major").kind != Json::Kind::kNumber) refuse("the header names no major version");
   major_ = static_cast<int>(header.at("major").number);
   suppress_io_ = header.at("suppress_io").boolean;
-  inputs_ = counts(header.at("inputs"), nullptr);
-  outputs_ = counts(header.at("outputs"), &output_columns_);
+  inputs_ = tensors(header.at("inputs"));
+  outputs_ = tensors(header.at("outputs"));
 }
 
 }  // namespace stand_in

@@ -11,6 +11,16 @@ namespace stand_in {
 // Return codes of the Neuron runtime.
 enum : int { kNoError = 0, kOutOfMemory = 1, kUnexpectedNull = 3, kBadData = 4, kRuntimeError = 6 };
 
+// One input or output. `type` is LiteRT's number of its type.
+struct Tensor {
+  size_t count = 0;
+  size_t columns = 0;  // values of the last dimension
+  int type = 1;
+  size_t width = 4;
+
+  bool is_float32() const { return type == 1; }
+};
+
 // A line for stderr, where the real runtime talks too.
 void log(const char* format, ...) __attribute__((format(printf, 1, 2)));
 
@@ -27,11 +37,9 @@ class Container {
   int major() const { return major_; }
   // Compiled for the device's own layout: float16 in and out.
   bool suppress_io() const { return suppress_io_; }
-  // Number of values of each tensor, in handle order.
-  const std::vector<size_t>& inputs() const { return inputs_; }
-  const std::vector<size_t>& outputs() const { return outputs_; }
-  // Values of the last dimension of each output.
-  const std::vector<size_t>& output_columns() const { return output_columns_; }
+  // In handle order.
+  const std::vector<Tensor>& inputs() const { return inputs_; }
+  const std::vector<Tensor>& outputs() const { return outputs_; }
 
  private:
   void map(const std::string& path);
@@ -43,7 +51,7 @@ class Container {
   size_t model_size_ = 0;
   int major_ = 0;
   bool suppress_io_ = false;
-  std::vector<size_t> inputs_, outputs_, output_columns_;
+  std::vector<Tensor> inputs_, outputs_;
 };
 
 }  // namespace stand_in

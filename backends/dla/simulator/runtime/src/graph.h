@@ -1,4 +1,4 @@
-// What computes: float32 in, float32 out, tensors in handle order.
+// What computes: each tensor in the type that the header names, in handle order.
 #pragma once
 
 #include <memory>
@@ -15,7 +15,7 @@ class Graph {
  public:
   virtual ~Graph() = default;
   // Each pointer is aligned to 64 bytes and has room for its tensor. Returns a code of the Neuron runtime.
-  virtual int run(const std::vector<float*>& inputs, const std::vector<float*>& outputs) = 0;
+  virtual int run(const std::vector<void*>& inputs, const std::vector<void*>& outputs) = 0;
 };
 
 // The container's TFLite file in LiteRT, whose library PARITY_SIM_LITERT names; PARITY_SIM_THREADS threads (2).
@@ -23,7 +23,7 @@ class Graph {
 std::unique_ptr<Graph> litert_graph(const Container& container);
 
 // No model at all: outputs are a fixed function of the inputs, for machines without LiteRT.
-// output[o][i] = ((i + o) % 97 - 48) / 16 + sum over inputs of the mean of their first 64 values
+// float32 alone: output[o][i] = ((i + o) % 97 - 48) / 16 + sum over inputs of the mean of their first 64 values
 std::unique_ptr<Graph> arithmetic_graph(const Container& container);
 
 }  // namespace stand_in

@@ -66,6 +66,7 @@ Handle options() {
 // One side of a model: its tensors in the signature's order, and the handle of each in the graph's.
 struct Side {
   std::vector<RankedTensorType> types;
+  std::vector<size_t> widths;
   std::vector<size_t> handles;
 };
 
@@ -76,7 +77,7 @@ size_t values(const RankedTensorType& type) {
 }
 
 // LiteRT runs a signature, whose tensors have an order of their own; the runtime's handles are in the graph's order.
-Side side_of(Handle signature, Handle subgraph, const std::string& kind, const std::vector<size_t>& expected) {
+Side side_of(Handle signature, Handle subgraph, const std::string& kind, const std::vector<Tensor>& expected) {
   const std::string in_graph = "LiteRtGetSubgraph" + kind, in_signature = "LiteRtGetSignature" + kind + "TensorByIndex";
   size_t count = 0;
   check(library().get<GetNumber>(("LiteRtGetNumSubgraph" + kind + "s").c_str())(subgraph, &count), "counting tensors");
@@ -94,10 +95,11 @@ Side side_of(Handle signature, Handle subgraph, const std::string& kind, const s
     size_t handle = 0;
     while (handle < count && tensors[handle] != tensor) ++handle;
     if (handle == count) refuse("the model's signature names a tensor that is none of its inputs or outputs");
-    if (type.element_type != kFloat32 || values(type) != expected[handle]) {
-      refuse("the header and the model differ in a shape, or it is not float32");
+    if (type.element_type != expected[handle].type || values(type) != expected[handle].count) {
+      refuse("the header and the model differ in a shape or a type");
     }
     side.types.push_back(type);
+    side.widths.push_back(expected[handle].width);
     side.handles.push_back(handle);
   }
   return side;
@@ -123,7 +125,7 @@ class LiteRtGraph : public Graph {
     library().get<Destroy>("LiteRtDestroyModel")(model_);
   }
 
-  int run(const std::vector<float*>& inputs, const std::vector<float*>& outputs) override {
+  int run(const std::vector<void*>& inputs, const std::vector<void*>& outputs) override {
     std::vector<Handle> in = wrap(inputs_, inputs), out = wrap(outputs_, outputs);
     const auto run = library().get<Run>("LiteRtRunCompiledModel");
     const Status status = run(compiled_, 0, in.size(), in.data(), out.size(), out.data());
@@ -135,13 +137,13 @@ class LiteRtGraph : public Graph {
   }
 
  private:
-  static std::vector<Handle> wrap(const Side& side, const std::vector<float*>& memory) {
+  static std::vector<Handle> wrap(const Side& side, const std::vector<void*>& memory) {
     const auto create = library().get<WrapMemory>("LiteRtCreateTensorBufferFromHostMemory");
     std::vector<Handle> wrapped;
     for (size_t i = 0; i < side.types.size(); ++i) {
       Handle buffer = nullptr;
       const RankedTensorType& type = side.types[i];
-      check(create(&type, memory[side.handles[i]], values(type) * 4, nullptr, &buffer), "wrapping a buffer");
+      check(create(&type, memory[side.handles[i]], values(type) * side.widths[i], nullptr, &buffer), "wrapping a buffer");
       wrapped.push_back(buffer);
     }
     return wrapped;

@@ -11,7 +11,6 @@ using Handle = void*;
 using Status = int;
 
 constexpr Status kOk = 0;
-constexpr int kFloat32 = 1;
 constexpr int kCpu = 1;
 
 struct Layout {

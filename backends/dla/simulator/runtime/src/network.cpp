@@ -19,17 +19,17 @@ bool is_set(const char* name) {
   return value != nullptr && std::string(value) == "1";
 }
 
-// 64-byte aligned room for floats.
+// 64-byte aligned room for a tensor.
 class Room {
  public:
-  explicit Room(size_t count) {
-    if (posix_memalign(&data_, kAlign, (count + 16) * 4) != 0) throw std::bad_alloc();
+  explicit Room(const Tensor& tensor) {
+    if (posix_memalign(&data_, kAlign, (tensor.count + 16) * tensor.width) != 0) throw std::bad_alloc();
   }
   Room(Room&& other) noexcept : data_(other.data_) { other.data_ = nullptr; }
   Room(const Room&) = delete;
   Room& operator=(const Room&) = delete;
   ~Room() { std::free(data_); }
-  float* get() const { return static_cast<float*>(data_); }
+  void* get() const { return data_; }
 
  private:
   void* data_ = nullptr;
@@ -74,8 +74,8 @@ int Network::load(const char* path, std::unique_ptr<Network>* made) {
 }
 
 size_t Network::output_size(size_t handle) const {
-  const size_t count = container_->outputs()[handle];
-  return (fault_at_load("wrong_shape") ? count + container_->output_columns()[handle] : count) * width();
+  const Tensor& tensor = container_->outputs()[handle];
+  return (fault_at_load("wrong_shape") ? tensor.count + tensor.columns : tensor.count) * width(tensor);
 }
 
 int Network::set_input(uint64_t handle, const void* data, size_t size) {
@@ -118,7 +118,7 @@ int Network::run() {
 
 int Network::compute(const std::string& fault) {
   std::vector<Room> rooms;
-  std::vector<float*> in, out;
+  std::vector<void*> in, out;
   for (size_t i = 0; i < inputs(); ++i) {
     rooms.emplace_back(container_->inputs()[i]);
     in.push_back(rooms.back().get());
@@ -128,7 +128,7 @@ int Network::compute(const std::string& fault) {
     const bool aligned = reinterpret_cast<uintptr_t>(out_[i].data) % kAlign == 0;
     const bool direct = aligned && fault.empty() && !container_->suppress_io();  // into the caller's memory
     if (!direct) rooms.emplace_back(container_->outputs()[i]);
-    out.push_back(direct ? static_cast<float*>(out_[i].data) : rooms.back().get());
+    out.push_back(direct ? out_[i].data : rooms.back().get());
   }
   const int code = graph_->run(in, out);
   for (size_t i = 0; i < outputs() && code == kNoError; ++i) write(i, out[i], fault);
@@ -136,33 +136,36 @@ int Network::compute(const std::string& fault) {
 }
 
 // The caller's values as the device sees them.
-void Network::read(size_t handle, float* values) const {
-  const size_t count = container_->inputs()[handle];
+void Network::read(size_t handle, void* values) const {
+  const Tensor& tensor = container_->inputs()[handle];
   const void* data = in_[handle].data;
-  if (container_->suppress_io()) {
-    halves_to_floats(static_cast<const uint16_t*>(data), values, count);
-  } else if (rounds_) {
-    round_to_half(static_cast<const float*>(data), values, count);
+  if (tensor.is_float32() && container_->suppress_io()) {
+    halves_to_floats(static_cast<const uint16_t*>(data), static_cast<float*>(values), tensor.count);
+  } else if (tensor.is_float32() && rounds_) {
+    round_to_half(static_cast<const float*>(data), static_cast<float*>(values), tensor.count);
   } else {
-    std::memcpy(values, data, count * 4);
+    std::memcpy(values, data, tensor.count * tensor.width);
   }
 }
 
 // From what the graph computed to what the caller gets, as the device and its fault would have it.
-void Network::write(size_t handle, const float* values, const std::string& fault) const {
-  const size_t count = container_->outputs()[handle];
-  const size_t columns = container_->output_columns()[handle];
+void Network::write(size_t handle, void* values, const std::string& fault) const {
+  const Tensor& tensor = container_->outputs()[handle];
   auto* data = out_[handle].data;
-  auto* floats = const_cast<float*>(values);
+  auto* floats = static_cast<float*>(values);
+  const size_t count = tensor.count, written = fault == "short_output" ? count / 2 : count;
+  if (!tensor.is_float32()) {
+    if (data != values) std::memcpy(data, values, written * tensor.width);
+    return;
+  }
   if (fault == "nan_output") std::fill(floats, floats + count, std::nanf(""));
-  if (fault == "swapped_output") std::rotate(floats, floats + (count > columns ? columns : count / 2), floats + count);
-  const size_t written = fault == "short_output" ? count / 2 : count;
+  if (fault == "swapped_output") std::rotate(floats, floats + (count > tensor.columns ? tensor.columns : count / 2), floats + count);
   if (container_->suppress_io()) {
     floats_to_halves(floats, static_cast<uint16_t*>(data), written);
   } else if (rounds_) {
     round_to_half(floats, static_cast<float*>(data), written);
-  } else if (data != floats) {
-    std::memcpy(data, floats, written * 4);
+  } else if (data != values) {
+    std::memcpy(data, values, written * 4);
   }
 }
 

@@ -25,7 +25,7 @@ class Network {
   size_t inputs() const { return container_->inputs().size(); }
   size_t outputs() const { return container_->outputs().size(); }
   // Bytes that the caller gives or gets.
-  size_t input_size(size_t handle) const { return container_->inputs()[handle] * width(); }
+  size_t input_size(size_t handle) const { return container_->inputs()[handle].count * width(container_->inputs()[handle]); }
   size_t output_size(size_t handle) const;
   int set_input(uint64_t handle, const void* data, size_t size);
   int set_output(uint64_t handle, void* data, size_t size);
@@ -33,10 +33,10 @@ class Network {
 
  private:
   explicit Network(std::unique_ptr<Container> container);
-  size_t width() const { return container_->suppress_io() ? 2 : 4; }
-  void read(size_t handle, float* values) const;
+  size_t width(const Tensor& tensor) const { return tensor.is_float32() && container_->suppress_io() ? 2 : tensor.width; }
+  void read(size_t handle, void* values) const;
   int compute(const std::string& fault);
-  void write(size_t handle, const float* values, const std::string& fault) const;
+  void write(size_t handle, void* values, const std::string& fault) const;
 
   std::unique_ptr<Container> container_;
   std::unique_ptr<Graph> graph_;

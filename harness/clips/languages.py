@@ -1,4 +1,4 @@
-"""Languages as result files write them: codes, names, with a region, as a token."""
+"""Languages as files write them: codes, names, with a region, as a token."""
 
 from __future__ import annotations
 
