@@ -14,7 +14,8 @@ from whisper_parity.backend.stage import Stage
 from whisper_parity.run import conditions, executors, owner
 from whisper_parity.run.bench import Bench
 from whisper_parity.run.cell import Cell
-from whisper_parity.run.journal import Journal
+from whisper_parity.run.compact import SHORT
+from whisper_parity.run.journal import Journal, Record
 from whisper_parity.run.plan import Plan, remember
 from whisper_parity.run.release import Release
 from whisper_parity.run.report import OrderCheck, Row
@@ -134,6 +135,8 @@ class Schedule:
 
     def _written(self, judged: Judged) -> Judged:
         """A cell, in the journal before anybody counts it."""
+        if judged.short:
+            self.journal.append(Record.of(SHORT, (judged.row.clip, judged.row.stage), judged.short))
         self._bench.finished.add(judged.row, judged.decided_by)
         return judged
 
