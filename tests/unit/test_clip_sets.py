@@ -35,7 +35,7 @@ def test_every_format_gives_names_sounds_texts_and_languages(tmp_path, build):
     clips = selected(build(tmp_path), cache=tmp_path / "cache")
     assert (clips.bad, clips.notes) == ((), ())
     assert {clip.name: clip.text for clip in clips.clips} == dict(zip(NAMES, TEXTS))
-    says_language = build not in (clipsets.librispeech, clipsets.aishell, clipsets.sounds)
+    says_language = build not in (clipsets.librispeech, clipsets.aishell, clipsets.sounds, clipsets.tree)
     assert {clip.language for clip in clips.clips} == {"en" if says_language else None}
     whole = audio.read(wav(tmp_path / "again.wav")).pcm
     assert all((audio.read(clip.path).pcm == whole).all() for clip in clips.clips)
@@ -194,6 +194,18 @@ def test_a_data_set_in_hugging_faces_cache_is_read_through_its_links(tmp_path):
     (tmp_path / "other" / "test.parquet").symlink_to(blob)
     with pytest.raises(UsageError, match="no sound in this folder"):
         selected(tmp_path / "other")
+
+
+def test_a_tree_of_sounds_and_texts(tmp_path):
+    """001.wav of two speakers; a text that is none is a bad line, a link out of the tree is not followed."""
+    for speaker in ("p1", "p2"):
+        wav(tmp_path / "tree" / speaker / "001.wav").with_suffix(".txt").write_text(f"of {speaker}", "utf-8")
+    wav(tmp_path / "tree" / "p2" / "002.wav").with_suffix(".txt").write_bytes(b"\xff\xfe")
+    (tmp_path / "tree" / "p2" / "003.wav").symlink_to(wav(tmp_path / "secret.wav"))
+    found = selected(tmp_path / "tree")
+    assert [(clip.text, clip.tags) for clip in found.clips] == [("of p1", ("p1",)), ("of p2", ("p2",))]
+    assert found.clips[0].name == "001"
+    assert ["not UTF-8 text" in bad.error or "points outside" in bad.error for bad in found.bad] == [True, True]
 
 
 def test_a_folder_of_common_voice_with_several_tables_asks_for_one(tmp_path):
