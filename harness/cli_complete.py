@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 import click
@@ -25,6 +26,8 @@ SHELLS = ("bash", "zsh", "fish")
 BACKENDS = "whisper_parity.backends"
 VARIANTS = "whisper_parity.variants"
 """Entry-point group in which a package announces the variants of a backend: name = "package.light_module:tuple"."""
+MOST_CLIPS = 1000
+"""Of a set that are offered by name."""
 
 
 def _of(names: Callable[[click.Context], Iterable[str]], *, is_list: bool = False) -> Completer:
@@ -67,10 +70,10 @@ def _clips(context: click.Context) -> Iterable[str]:
     from whisper_parity.run import options
 
     chosen = options.read({"manifest": context.params.get("manifest")}, project.find()).manifest
-    clips = selection.select(("all",), chosen).clips
+    clips = list(islice(selection.listed(chosen), MOST_CLIPS))
     yield from ("default", "all")
     yield from (clip.name for clip in clips)
-    yield from sorted({tag for clip in clips for tag in clip.tags})
+    yield from sorted({tag for clip in clips for tag in clip.entry.tags})
 
 
 def _runs(_context: click.Context) -> Iterable[str]:

@@ -303,6 +303,9 @@ def read(given: Mapping[str, Any], project: Project) -> RunOptions:
     values = {
         name: _typed(OPTIONS[name], value, f"{where} {name}", project.folder) for name, value in project.run.items()
     }
+    for typed, other in (("limit", "sample"), ("sample", "limit")):
+        if given.get(typed) is not None and given.get(other) is None:
+            values.pop(other, None)  # parity.toml's sample gives way to a limit that is typed
     for name, value in given.items():
         if value is not None and value != ():
             values[name] = _typed(OPTIONS[name], value, OPTIONS[name].flag, Path.cwd())
