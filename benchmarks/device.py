@@ -185,7 +185,7 @@ def naive_flow(simulator: SimulatedDevice, there: Device, artifact: Artifact) ->
             session._put("decoder", session._embedding.lookup(PROMPT + TOKENS[:n]), "embeddings")
             names = ["embeddings", "encoding"]
             shape = (dims.n_text_ctx, dims.n_vocab)
-            session._run("decoder", [names[i] for i in session._order], "logits", *shape)
+            session._run("decoder", [names[i] for i in session._order], {"logits": shape})
             there.pull(f"{session._folder}/logits", Path(folder) / "logits", 4 * shape[0] * shape[1])
     moved = simulator.sent_bytes + simulator.received_bytes - before
     seconds = time.perf_counter() - begun

@@ -74,7 +74,8 @@ def fitted(
         ArtifactError: they fit no layout, or are not those that were recorded; or a window that the run does not have.
     """
     if settings.probe_order == "reversed":
-        encoder, decoder = iomap.reversed_(encoder), iomap.reversed_(decoder)
+        ordered = replace(settings, probe_order="file")
+        return iomap.turned(fitted(artifact, known, ordered, iomap.reversed_(encoder), iomap.reversed_(decoder)))
     where, dims = str(artifact.path("decoder")), artifact.checkpoint.dims
     of_record = artifact.interface if isinstance(artifact.interface, Fitted) else of_artifact(artifact)
     if of_record is not None:

@@ -98,9 +98,12 @@ def fit(
     raise ArtifactError(f"{where}: {_nearest(layouts, inputs, outputs, dims, n_audio_ctx)}", hint=HINT)
 
 
-def is_stepped(layouts: Sequence[Layout], inputs: Sequence[Port], outputs: Sequence[Port], dims: Dims) -> bool:
-    """Whether a decoder's inputs and outputs fit any layout."""
-    return any(_fitting(layouts, inputs, outputs, dims, None))
+def is_stepped(
+    layouts: Sequence[Layout], inputs: Sequence[Port], outputs: Sequence[Port], dims: Dims,
+    n_audio_ctx: int | None = None,
+) -> bool:  # fmt: skip
+    """Whether a decoder's inputs and outputs fit any layout; arguments as of `fit`."""
+    return any(_fitting(layouts, inputs, outputs, dims, n_audio_ctx))
 
 
 def role(layouts: Sequence[Layout], inputs: Sequence[Port], outputs: Sequence[Port], dims: Dims) -> str | None:

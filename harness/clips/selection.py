@@ -107,6 +107,12 @@ def select(
     return ClipSet(clips, tuple(names.bad), tuple(dict.fromkeys((*reading.notes, *taken.note(filters)))))
 
 
+def listed(listing: Path | None = None) -> Iterator[Named]:
+    """The clips of a set by name, without their sounds; errors as `select` raises them."""
+    path = listing or EMBEDDED
+    return _Names().named(_entries(path, Reading()), path)
+
+
 def _found(words: Sequence[str], listing: Path, reading: Reading, names: _Names, cache: Path) -> _Found:
     words = [str(fetching.manifest_of(cache)) if word == FETCHED else word for word in words]
     needs_listing = any(not exists(Path(word)) for word in words)

@@ -159,8 +159,9 @@ def opened(plan: Plan, selection: Sequence[Cell] | None = None, *, alone: bool =
         cache.in_use(plan.options.cache),
         _bound(plan) as journal,
     ):
-        if plan.checkpoint.path.is_relative_to(plan.options.cache):
-            cache.touch(plan.checkpoint.path)
+        for path in (plan.checkpoint.path, *(clip.path for clip in plan.clips)):
+            if path.is_relative_to(plan.options.cache):
+                cache.touch(path)
         schedule = Schedule(plan, journal, selection, alone=alone)
         cut = f"the last line of {plan.folder.journal.name} was cut off: its work is done again"
         schedule.remarks = tuple(filter(None, (taken_over, cut if journal.dropped else "")))

@@ -172,6 +172,30 @@ def test_rows_of_a_table_are_not_trusted(tmp_path, content, said):
     assert said in error
 
 
+def test_a_folder_of_sounds_with_metadata_is_that_list(tmp_path):
+    """metadata.jsonl, as metadata.csv: what Hugging Face calls an audiofolder."""
+    folder = clipsets.sounds(tmp_path)
+    json_lines(folder / "metadata.jsonl", [{"file_name": "two.wav", "transcription": "from the list"}])
+    assert [(clip.name, clip.text) for clip in selected(folder).clips] == [("two", "from the list")]
+
+
+def test_a_data_set_in_hugging_faces_cache_is_read_through_its_links(tmp_path):
+    """snapshots/ holds links into blobs/; links that lead elsewhere are not followed."""
+    pytest.importorskip("pyarrow", reason="the extra datasets is not installed")
+    made = clipsets.parquet(tmp_path / "made") / "data" / "test-00000-of-00001.parquet"
+    home = tmp_path / "hub" / "datasets--x--y"
+    snapshot = home / "snapshots" / "abc" / "data"
+    for folder in (home / "blobs", snapshot):
+        folder.mkdir(parents=True)
+    blob = made.rename(home / "blobs" / "0123")
+    (snapshot / "test-00000-of-00001.parquet").symlink_to("../../../blobs/0123")
+    assert len(selected(snapshot.parent, cache=tmp_path / "cache").clips) == 3
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "test.parquet").symlink_to(blob)
+    with pytest.raises(UsageError, match="no sound in this folder"):
+        selected(tmp_path / "other")
+
+
 def test_a_folder_of_common_voice_with_several_tables_asks_for_one(tmp_path):
     """train.tsv and test.tsv share their clips."""
     table = clipsets.common_voice(tmp_path)
@@ -327,7 +351,7 @@ def test_lengths_come_from_the_header_where_the_set_says_none(tmp_path, monkeypa
 
 
 def test_memory_grows_by_a_small_record_a_clip(tmp_path):
-    """At most 1 KiB a clip (measured: 683 bytes of 200 clips, 714 of 20,000)."""
+    """At most 1 KiB a clip (measured: 735 bytes of 200 clips, 819 of 20,000)."""
 
     def peak(count: int) -> int:
         manifest = numbered(tmp_path, count)
@@ -340,4 +364,4 @@ def test_memory_grows_by_a_small_record_a_clip(tmp_path):
 
     peak(10)
     assert peak(200) / 200 < 1024
-    assert peak(2_000) / 2_000 < 1024
+    assert peak(1_000) / 1_000 < 1024

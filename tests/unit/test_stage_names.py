@@ -48,6 +48,16 @@ def test_settings_of_the_command_line_lie_over_those_of_parity_toml():
     assert backends.width("dla:simulated") == 1
 
 
+def test_a_variant_of_a_variant_stands_behind_it():
+    """On the simulated device the decoder follows the one on a real device, and that the TFLite files with a cache."""
+    every = ("tflite", "tflite:kv", "dla", "dla:kv", "dla:simulated", "dla:simulated-kv")
+    parents = {stage.spec: stage.parent for stage in Backends().chain(every)}
+    assert (parents["dla:kv"], parents["dla:simulated-kv"]) == ("tflite:kv", "dla:kv")
+    assert (parents["dla:simulated"], parents["dla"]) == ("dla", "tflite")
+    few = {stage.spec: stage.parent for stage in Backends().chain(("tflite", "tflite:kv", "dla:simulated-kv"))}
+    assert few["dla:simulated-kv"] == "tflite:kv"
+
+
 @pytest.mark.parametrize("word", ["soc=MT8371", "dla.soc", ".soc=1", "dla.=1"])
 def test_words_that_name_no_setting_are_refused(word: str):
     with pytest.raises(ConfigError, match=r"expected BACKEND\.KEY=VALUE"):

@@ -53,8 +53,23 @@ def _of_size(handle: int, size: int) -> Port:
 
 
 def reversed_(found: Found) -> Found:
-    """Handles counted from the last one: the i-th tensor of the compiled file is the i-th from the end."""
-    return Found(found.inputs[::-1], found.outputs[::-1])
+    """A file whose handles count from the last tensor, as if they counted from the first one."""
+    inputs, outputs = (
+        tuple(replace(port, index=place) for place, port in enumerate(side[::-1]))
+        for side in (found.inputs, found.outputs)
+    )
+    return Found(inputs, outputs)
+
+
+def turned(fitted: Fitted) -> Fitted:
+    """What was fitted to a `reversed_` file, with the file's own handles."""
+
+    def side(bounds: tuple[Bound, ...]) -> tuple[Bound, ...]:
+        last = len(bounds) - 1
+        return tuple(replace(one, port=replace(one.port, index=last - one.port.index)) for one in bounds)
+
+    inputs, outputs, given = side(fitted.inputs), side(fitted.outputs), side(fitted.encoder_outputs)
+    return replace(fitted, inputs=inputs, outputs=outputs, encoder_outputs=given)
 
 
 def fit(
@@ -75,23 +90,25 @@ def fit(
     """
     if len(decoder.inputs) == fitting.PLAIN_INPUTS:
         raise ArtifactError(f"{where}: this decoder has no KV cache: it has 2 inputs", hint="Name the stage dla")
-    errors = []
-    for of_encoder, of_decoder in product(floats, [*floats, "/".join(floats)]):
-        files = _typed(encoder, of_encoder), _typed(decoder, of_decoder)
-        fitted = _attempt(where, layouts, *files, dims)
-        if isinstance(fitted, Fitted):
-            return fitted
-        errors.append(fitted)
-    raise errors[0]
+    readings = [
+        (_typed(encoder, of_encoder), _typed(decoder, of_decoder))
+        for of_encoder, of_decoder in product(floats, [*floats, "/".join(floats)])
+    ]
+    fits = [fitted for files in readings if (fitted := _attempt(where, layouts, *files, dims))]
+    usual = [fitted for fitted in fits if fitted.n_audio_ctx == dims.n_audio_ctx]
+    if fits:
+        return [*usual, *fits][0]  # float16 of 30 s has the bytes of float32 of 15 s
+    return _fitted(where, layouts, *readings[0], dims)
 
 
-def _attempt(
-    where: str, layouts: Sequence[Layout], encoder: Found, decoder: Found, dims: Dims
-) -> Fitted | ArtifactError:
+def _attempt(where: str, layouts: Sequence[Layout], encoder: Found, decoder: Found, dims: Dims) -> Fitted | None:
+    """One reading; None where it fits nothing, of which no message is made."""
     try:
-        return _fitted(where, layouts, encoder, decoder, dims)
-    except ArtifactError as error:
-        return error
+        rows = _features(where, encoder.inputs, dims).sizes[1] // 2
+        is_one = fitting.is_stepped(layouts, decoder.inputs, decoder.outputs, dims, rows)
+        return _fitted(where, layouts, encoder, decoder, dims) if is_one else None
+    except ArtifactError:
+        return None
 
 
 def of_ports(where: str, layouts: Sequence[Layout], encoder: Found, decoder: Found, dims: Dims) -> Fitted:

@@ -128,7 +128,7 @@ class ResidentSteps(Resident):
 
     def _sent(self, arrays: Mapping[str, Float32]) -> int:
         """Another stage's encoder output, or its keys and values of cross attention, layer by layer."""
-        if "encoder_output" in arrays:
+        if self.fitted.layout.cross != "encoder":
             return self._ask(protocol.SetEncoding(arrays["encoder_output"]), protocol.EncodingSet).encoding_id
         layers = np.concatenate([arrays["cross_keys"], arrays["cross_values"]])
         replies = [self._ask(protocol.SetCross(index, one), protocol.EncodingSet) for index, one in enumerate(layers)]

@@ -23,7 +23,8 @@ class Graph {
 std::unique_ptr<Graph> litert_graph(const Container& container);
 
 // No model at all: outputs are a fixed function of the inputs, for machines without LiteRT.
-// float32 alone: output[o][i] = ((i + o) % 97 - 48) / 16 + sum over inputs of the mean of their first 64 values
+// output[o][i] = ((i + o) % 97 - 48) / 16 + the sum over inputs of the mean of value[j] * (1 + j % 7), by 8 times their
+// number: each place in each input matters
 std::unique_ptr<Graph> arithmetic_graph(const Container& container);
 
 }  // namespace stand_in
