@@ -224,11 +224,15 @@ def _ground(played: Played) -> tuple[str, int, str]:
 
 
 def _behind(played: Played) -> tuple[str, int, str]:
-    """Rows that go bad behind a first one that is not: there the cache is empty."""
+    """Rows that go bad behind a first one that is not: there the cache is empty.
+
+    The first rows of both sounds count, unless the first ones are exact: cross attention may be worse on one of them.
+    """
     ratios = list(_ratios(played))
     first = [ratio for part, _, ratio in ratios if part == "first"][:RIGHT]
+    empty = [ratio for part, step, ratio in ratios if step == 0 and part in ("first", "another clip")]
     is_exact = min(first) >= EQUAL
-    limit = EQUAL - BAD if is_exact else min(BAD, first[0] - BAD)
+    limit = EQUAL - BAD if is_exact else min(BAD, min(empty) - BAD)
     words = f"the first {RIGHT} that are the reference's" if is_exact else "a first one that is not"
     bad = ((part, step, ratio) for part, step, ratio in ratios if ratio < limit)
     part, step, ratio = next(bad, ("", 0, 0.0))
