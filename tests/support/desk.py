@@ -109,7 +109,9 @@ class Desk:
 def warmed(path: Path) -> Iterator[Path]:
     """A process that forks commands (see `warm`), at a socket; what is left of them ends with it."""
     words = [sys.executable, warming.__file__, "serve", str(path)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True) as server:
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as server:
         try:
             assert server.stdout
             assert server.stdout.readline() == "ready\n"

@@ -24,8 +24,9 @@ INTS = array.array("i").itemsize
 
 
 def serve(path: str) -> None:
-    """Fork a process for each request, until this one is ended."""
+    """Fork a process for each request, until this one is ended, or nobody holds its input any more."""
     import importlib
+    import select
     import signal
 
     for name in PRELOADED:
@@ -35,7 +36,7 @@ def serve(path: str) -> None:
         listener.bind(path)
         listener.listen()
         print("ready", flush=True)  # noqa: T201
-        while True:
+        while listener in select.select([listener, sys.stdin], [], [])[0]:
             connection, _ = listener.accept()
             if os.fork() == 0:
                 listener.close()
