@@ -1,7 +1,7 @@
 """What a decoder with a KV cache costs over a cable: `python -m benchmarks.device_kv [--checkpoint base.pt]`.
 
-A simulated device behind a real adb. Bytes are those of the cable, both ways; all figures come from one run. Rows are
-those of real weights: random ones have other logits, which pack otherwise.
+A simulated device behind a real adb. Bytes are those of the cable, both ways; all figures come from one run. The
+sound is a clip of ours and tokens are the decoder's own: noise has other logits, which pack otherwise.
 
     (a) bytes a token: the naive flow (push every input, pull every output) over the runner's, rows of logits wanted
     (b) the same, top-k wanted
@@ -16,12 +16,14 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.device import example_features, simulated, spent
+from benchmarks.device import simulated, spent
 from tests.support import sites
 from tests.support.checkout import CHECKOUT
 from whisper_parity.backend import build
@@ -36,9 +38,12 @@ from whisper_parity.backends.dla.simulator.device import SimulatedDevice
 from whisper_parity.backends.split import layouts
 from whisper_parity.backends.split.embedding import TokenEmbedding
 from whisper_parity.backends.split.stepping import Core, Steps
+from whisper_parity.clips import features
 
 PROMPT = (50258, 50259, 50359, 50363)
-TOKENS = (*PROMPT, *range(1000, 1025))
+CLIP = "en-comma-01.flac"
+TOKENS = 25
+"""Behind the prompt."""
 FEW = 3
 """Tokens of the flows that take seconds each; every further one costs the same."""
 Cost = tuple[float, float, float, float]
@@ -59,7 +64,9 @@ def main() -> None:
         files = by_files(simulator, there, artifact, naive=False)
         rows, top = by_runner(simulator, there, artifact)
         whole = without_cache(simulator, there, workshop)
-    print(f"whisper {workshop.checkpoint.name}, simulated device, {len(TOKENS)} tokens, {FEW} of them by files")
+    print(
+        f"whisper {workshop.checkpoint.name}, simulated device, {len(PROMPT) + TOKENS} tokens, {FEW} of them by files"
+    )
     for name, cost in {
         "naive flow": naive,
         "cache in files": files,
@@ -81,13 +88,20 @@ def by_runner(simulator: SimulatedDevice, there: Device, artifact: Artifact) -> 
     session = ResidentSteps(there, device.facts(there), artifact, layouts.shipped())
     try:
         rows_of = lookup(artifact, session)
-        session.begin(session.encode(example_features(artifact)))
-        feeds = medians(simulator, there, [lambda token=token: rows_of(token, session.feed) for token in TOKENS])
+        session.begin(session.encode(spoken(artifact)))
+        fed = list(PROMPT)
+
+        def row(place: int) -> None:
+            logits = rows_of(fed[place], session.feed)
+            fed.extend([int(np.argmax(logits))] if place + 1 == len(fed) else [])
+
+        def top(place: int) -> None:
+            rows_of(fed[place], lambda token, rows: session.feed_top(token, rows, 8))
+
+        places = range(len(PROMPT) + TOKENS)
+        feeds = medians(simulator, there, [partial(row, place) for place in places])
         session.rewind(session.position)
-        tops = [
-            lambda token=token: rows_of(token, lambda one, rows: session.feed_top(one, rows, 8)) for token in TOKENS
-        ]
-        return feeds, medians(simulator, there, tops)
+        return feeds, medians(simulator, there, [partial(top, place) for place in places])
     finally:
         session.close()
 
@@ -98,9 +112,9 @@ def by_files(simulator: SimulatedDevice, there: Device, artifact: Artifact, *, n
     try:
         steps: Steps = Core(session.fitted, Naive(session)) if naive else session
         rows_of = lookup(artifact, steps)
-        steps.begin(session.encode(example_features(artifact)))
+        steps.begin(session.encode(spoken(artifact)))
         rows_of(PROMPT[0], steps.feed)  # zeros of the empty cache are written once
-        return medians(simulator, there, [lambda token=token: rows_of(token, steps.feed) for token in PROMPT[1:]])
+        return medians(simulator, there, [partial(rows_of, token, steps.feed) for token in PROMPT[1:]])
     finally:
         session.close()
 
@@ -126,11 +140,17 @@ def without_cache(simulator: SimulatedDevice, there: Device, workshop: Workshop)
     """A token through the runner by the decoder that computes every position."""
     session = ResidentSession(there, device.facts(there), artifact := build.obtain(workshop, "dla:simulated"))
     try:
-        encoding = session.encode(example_features(artifact))
+        encoding = session.encode(spoken(artifact))
         ends = range(1, FEW + 1)
-        return medians(simulator, there, [lambda n=n: session.decode(TOKENS[:n], encoding, [n - 1]) for n in ends])
+        return medians(simulator, there, [partial(session.decode, PROMPT[:n], encoding, [n - 1]) for n in ends])
     finally:
         session.close()
+
+
+def spoken(artifact: Artifact) -> NDArray[np.float32]:
+    """input_features of a clip."""
+    clip = CHECKOUT / "fixtures" / "clips" / CLIP
+    return features.compute(clip, artifact.checkpoint.dims.n_mels).windows[0].input_features
 
 
 def lookup(artifact: Artifact, steps: Steps) -> Callable[..., Any]:

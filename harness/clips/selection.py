@@ -65,9 +65,8 @@ class _Names:
 
     def _refuse(self, bad: BadClip, path: Path) -> None:
         """Rows are told apart by their names: the second set's line 3 gets the set's name in front."""
-        names = {one.name for one in self.bad}
-        name = bad.name if bad.name not in names | self.taken else safe_name(f"{path.name}-{bad.name}")
-        self.bad.append(BadClip(name, bad.error))
+        names, name = {one.name for one in self.bad} | self.taken, safe_name(bad.name)
+        self.bad.append(BadClip(name if name not in names else safe_name(f"{path.name}-{bad.name}"), bad.error))
 
 
 def select(

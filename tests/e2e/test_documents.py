@@ -12,7 +12,8 @@ import pytest
 from tests.conftest import SHARED
 from tests.support import documents
 from tests.support.checkout import CHECKOUT
-from tests.support.desk import Desk, warmed
+from tests.support.desk import Desk, Ran, warmed
+from tests.support.documents import Block
 from whisper_parity.model.checkpoint import MICRO
 
 PAGES = {
@@ -63,12 +64,18 @@ def test_every_command_of_a_document_runs(name: str, desk: Desk):
         assert each.exit_code == each.command.exit_code, "\n".join((f"$ {each.command.text}", *each.printed))
     expected = [(block, command) for block in here if not block.is_meanwhile for command in block.commands]
     assert len(ran) == len(expected)
-    for (block, command), each in zip(expected, ran):
-        if command.shown and not block.not_compared:
-            found = documents.difference(command.shown, each.printed)
-            assert not found, f"{name}:{block.line}: $ {command.text}\n{found}\n" + "\n".join(each.printed)
+    found = [_compared(f"{name}:{block.line}", block, each) for (block, _), each in zip(expected, ran)]
+    assert not any(found), "\n".join(filter(None, found))
     if missing := {block.needs for block in blocks if block not in here}:
         pytest.skip(f"{len(ran)} commands run, but those that need {', '.join(missing)}")
+
+
+def _compared(place: str, block: Block, ran: Ran) -> str:
+    """What a command printed beside what is shown; "" where they agree, or nothing is shown."""
+    if block.not_compared or not ran.command.shown:
+        return ""
+    difference = documents.difference(ran.command.shown, ran.printed)
+    return "\n".join((f"{place}: $ {ran.command.text}", difference, *ran.printed)) if difference else ""
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +83,29 @@ def require_equal(artifact: Artifact, features: np.ndarray, expected: tuple[np.n
     return opened
 
 
+def require_near_on_a_device(
+    given_folder: Path, cache_dir: Path, checkpoint: Checkpoint, features: np.ndarray,
+    expected: tuple[np.ndarray, np.ndarray],
+) -> None:  # fmt: skip
+    """Built from given files, given as compiled files, and told by its bytes alone: 50 dB, as half precision allows."""
+    workshop = replace(sites.workshop(checkpoint, cache_dir), given=given_folder, build_missing=True)
+    built = build.obtain(workshop, "dla:simulated-kv")
+    backend = workshop.backends.get("dla")
+    folder = given_folder / "compiled"
+    folder.mkdir()
+    for role, name in backend.file_names(checkpoint, "simulated-kv").items():
+        if role != "compilation":
+            (folder / name).hardlink_to(built.path(role))
+    of_others = found(folder, "dla:simulated-kv", checkpoint)
+    assert of_others.interface is not None
+    for artifact in (built, replace(of_others, interface=None)):
+        with backend.open(artifact, 2) as devices, devices.lease() as leased:
+            session = as_session(leased)
+            for fed in (session.encode(features), expected[0]):
+                session.decode([*TOKENS[:4], 7, 8, 9], fed, [6])
+                assert snr_db(expected[1], session.decode(TOKENS, fed, range(len(TOKENS)))) > 50
+
+
 @pytest.mark.parametrize("name", cachedports.LAYOUTS)
 def test_a_torchscript_port_computes_what_the_model_does(
     tmp_path: Path, checkpoint: Checkpoint, features: np.ndarray, expected: tuple[np.ndarray, np.ndarray], name: str
@@ -96,14 +119,16 @@ def test_a_torchscript_port_computes_what_the_model_does(
 
 @pytest.mark.parametrize("name", CONVERTED)
 def test_a_tflite_port_computes_what_the_model_does(
-    tmp_path: Path, checkpoint: Checkpoint, features: np.ndarray, expected: tuple[np.ndarray, np.ndarray], name: str
-):
-    """As LiteRT converts it; a cache of 200 slots is read from the file."""
+    tmp_path: Path, cache_dir: Path, checkpoint: Checkpoint, features: np.ndarray,
+    expected: tuple[np.ndarray, np.ndarray], name: str,
+):  # fmt: skip
+    """As LiteRT converts it, and on the simulated device; a cache of 200 slots is read from the file."""
     cachedports.convert(name, checkpoint.path, tmp_path)
     artifact = found(tmp_path, "tflite:kv", checkpoint)
     assert any(f"layout {name}:" in note for note in artifact.notes)
     assert artifact.interface.n_text_ctx == (cachedports.SLOTS if name == "one-hot" else 448)
     require_equal(artifact, features, expected)
+    require_near_on_a_device(tmp_path, cache_dir, checkpoint, features, expected)
 
 
 @pytest.mark.parametrize("stage", ["torchscript:kv", "tflite:kv"])

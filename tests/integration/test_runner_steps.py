@@ -15,7 +15,7 @@ from tests.support.runners import Session
 from tests.support.steppeddla import Steps, files, stepping_on
 from whisper_parity.backend.interface import Port
 from whisper_parity.backend.layout import Bound, Fitted, Layout, Mask
-from whisper_parity.backends.dla.sessions import iomap, protocol, stepform
+from whisper_parity.backends.dla.sessions import iomap, protocol, stepform, stepwise
 from whisper_parity.backends.dla.sessions.protocol import ErrorCode
 from whisper_parity.backends.split import fitting, layouts
 from whisper_parity.backends.split.stepping import Core, canonical, encoded, replaced
@@ -106,7 +106,7 @@ def test_a_cache_in_the_runner_is_kept_as_on_the_host(tmp_path: Path, name: str,
     core = Core(fitted, Arithmetic([one.port for one in fitted.outputs], halves=halves))
     encode = Arithmetic([one.port for one in fitted.encoder_outputs], halves=halves)
     with stepping(tmp_path, usual, halves=halves) as session:
-        sizes = session.ask(protocol.AskMap())
+        sizes = session.ask(stepwise.AskMap())
         encoder = iomap.of_sizes(sizes.encoder_inputs, sizes.encoder_outputs)
         decoder = iomap.of_sizes(sizes.decoder_inputs, sizes.decoder_outputs)
         kinds = ("float16", "float32") if halves else ("float32", "float16")
@@ -185,16 +185,16 @@ def stacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Steps]:
 @pytest.mark.parametrize(
     ("request_", "code", "text"),
     [
-        (protocol.Begin(77), ErrorCode.NO_ENCODING, "encoding 77 is not kept"),
-        (protocol.Feed(1031, 0, np.zeros(32, np.float32)), ErrorCode.BAD_REQUEST, "token 1031 is outside"),
-        (protocol.Feed(-1, 0, np.zeros(32, np.float32)), ErrorCode.BAD_REQUEST, "token -1 is outside"),
-        (protocol.Feed(1, 65, np.zeros(32, np.float32)), ErrorCode.BAD_REQUEST, "top_k is 65"),
-        (protocol.Feed(1, 0, np.zeros(31, np.float32)), ErrorCode.BAD_REQUEST, "expected 16 and 16 values"),
-        (protocol.Rewind(1), ErrorCode.BAD_REQUEST, "1 tokens to take back where 0 were fed"),
-        (protocol.Look(1, 6), ErrorCode.BAD_REQUEST, "index 6 of 6"),
-        (protocol.Replace(8, np.zeros(1, np.float32)), ErrorCode.BAD_REQUEST, "the decoder has 8 inputs"),
-        (protocol.Replace(0, np.zeros(3, np.float32)), ErrorCode.BAD_REQUEST, "expected 1 or 16 values, found 3"),
-        (protocol.SetCross(0, np.zeros(80, np.float32)), ErrorCode.BAD_REQUEST, "SET_CROSS: expected 0"),
+        (stepwise.Begin(77), ErrorCode.NO_ENCODING, "encoding 77 is not kept"),
+        (stepwise.Feed(1031, 0, np.zeros(32, np.float32)), ErrorCode.BAD_REQUEST, "token 1031 is outside"),
+        (stepwise.Feed(-1, 0, np.zeros(32, np.float32)), ErrorCode.BAD_REQUEST, "token -1 is outside"),
+        (stepwise.Feed(1, 65, np.zeros(32, np.float32)), ErrorCode.BAD_REQUEST, "top_k is 65"),
+        (stepwise.Feed(1, 0, np.zeros(31, np.float32)), ErrorCode.BAD_REQUEST, "expected 16 and 16 values"),
+        (stepwise.Rewind(1), ErrorCode.BAD_REQUEST, "1 tokens to take back where 0 were fed"),
+        (stepwise.Look(1, 6), ErrorCode.BAD_REQUEST, "index 6 of 6"),
+        (stepwise.Replace(8, np.zeros(1, np.float32)), ErrorCode.BAD_REQUEST, "the decoder has 8 inputs"),
+        (stepwise.Replace(0, np.zeros(3, np.float32)), ErrorCode.BAD_REQUEST, "expected 1 or 16 values, found 3"),
+        (stepwise.SetCross(0, np.zeros(80, np.float32)), ErrorCode.BAD_REQUEST, "SET_CROSS: expected 0"),
         (protocol.SetEncoding(np.zeros(79, np.float32)), ErrorCode.BAD_REQUEST, "expected 80 float32 values"),
         (protocol.Decode(1, (1,), (0,)), ErrorCode.BAD_REQUEST, "unknown request type"),
     ],
@@ -203,10 +203,10 @@ def test_requests_that_cannot_be(stacked: Steps, request_: protocol.Request, cod
     """Each gets its code, and the session goes on."""
     reply = stacked.session.ask(request_)
     assert (reply.code, text in reply.text) == (code, True), reply.text
-    assert stacked.session.ask(protocol.Rewind(0)).position == 0
+    assert stacked.session.ask(stepwise.Rewind(0)).position == 0
 
 
-def spoilt(form: protocol.LayOut, side: int, place: int, **changes: Any) -> protocol.LayOut:
+def spoilt(form: stepwise.LayOut, side: int, place: int, **changes: Any) -> stepwise.LayOut:
     """A layout with one tensor told wrongly."""
     sides = [list(ports) for ports in form.sides]
     sides[side][place] = replace(sides[side][place], **changes)
@@ -240,16 +240,16 @@ def test_layouts_that_cannot_be(stacked: Steps, change: Any, code: int, text: st
     form = stepform.of(stacked.fitted)
     reply = stacked.session.ask(change(form))
     if text == "":  # cross attention that is kept: this file gives it as it takes it
-        assert isinstance(stacked.session.ask(form), protocol.Position)
+        assert isinstance(stacked.session.ask(form), stepwise.Position)
         return
     assert (reply.code, text in reply.text) == (code, True), reply.text
-    assert stacked.session.ask(protocol.Rewind(0)).position == 0
+    assert stacked.session.ask(stepwise.Rewind(0)).position == 0
 
 
 def test_nothing_is_fed_before_its_layout(tmp_path: Path):
     fitted = fitting.usual(layout_of("stacked"), DIMS, SLOTS)
     with stepping(tmp_path, fitted) as session:
-        assert "LAYOUT comes first" in session.ask(protocol.Feed(1, 0, np.zeros(32, np.float32))).text
+        assert "LAYOUT comes first" in session.ask(stepwise.Feed(1, 0, np.zeros(32, np.float32))).text
         assert isinstance(session.ask(protocol.Status()), protocol.StatusOk)
 
 

@@ -22,7 +22,7 @@ from tests.support.steppeddla import Slotted, Steps, files, stepping_on
 from whisper_parity.backend.layout import Fitted
 from whisper_parity.backends.dla import native
 from whisper_parity.backends.dla.sessions import stepform
-from whisper_parity.backends.dla.sessions.protocol import LayOut
+from whisper_parity.backends.dla.sessions.stepwise import LayOut
 from whisper_parity.backends.split import layouts
 from whisper_parity.backends.split.interface import Choices
 from whisper_parity.backends.tflite import ports

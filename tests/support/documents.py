@@ -29,6 +29,7 @@ _BEFORE = re.compile(r"^ *<!-- before: (.+?) ?-->$", re.DOTALL)
 _NEEDS = re.compile(r"^ *<!-- needs: (\S+) -->$")
 _MEANWHILE = re.compile(r"^ *<!-- meanwhile -->$")
 _EXIT_CODE = re.compile(r"#.*\bexit code (\d)\b")
+_BARE = re.compile(r"(?:\w+=\S+ )*(?:parity|pytest|pip|make|ray) [a-z-]+(?: [^:⇥]*)?")
 _HERE = re.compile(r"<<'(\w+)'")
 
 TALK = re.compile(r"^parity: .* so far(, about .* left)?$|^(time|report|page): ")
@@ -88,9 +89,13 @@ def blocks(text: str) -> list[Block]:
 def stray(text: str) -> list[int]:
     """Lines that look like a typed command and stand in no block of commands: nobody would run them."""
     inside = {line + number for line, _, body, _ in _fences(text) for number in range(len(body) + 2)}
-    lines = enumerate(text.splitlines(), 1)
-    typed = [number for number, line in lines if line.lstrip().startswith(PROMPT) and number not in inside]
-    others = [line for line, language, body, _ in _fences(text) if not language and any(map(_is_typed, body))]
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if number not in inside]
+    typed = [number for number, line in lines if _is_typed(line) or (line[:4].isspace() and _is_bare(line))]
+    others = [
+        line
+        for line, language, body, _ in _fences(text)
+        if not language and any(_is_typed(line) or _is_bare(line) for line in body)
+    ]
     return sorted([*typed, *others])
 
 
@@ -138,6 +143,11 @@ def _fits(shown: str, printed: str) -> bool:
 
 def _is_typed(line: str) -> bool:
     return line.lstrip().startswith(PROMPT)
+
+
+def _is_bare(line: str) -> bool:
+    """Whether it is a command without a prompt; a line with a colon is output."""
+    return bool(_BARE.fullmatch(line.strip()))
 
 
 def _fences(text: str) -> list[tuple[int, str, list[str], list[str]]]:

@@ -15,7 +15,7 @@ from tests.support.runners import Models, Session, container, running
 from whisper_parity.backend.contract import Facts
 from whisper_parity.backend.interface import Port
 from whisper_parity.backend.layout import Fitted
-from whisper_parity.backends.dla.sessions import protocol, stepform
+from whisper_parity.backends.dla.sessions import protocol, stepform, stepwise
 from whisper_parity.backends.dla.sessions.protocol import RunnerDims
 from whisper_parity.backends.dla.sessions.stepped import ResidentSteps
 from whisper_parity.backends.split import stepping
@@ -32,7 +32,7 @@ class Steps(ResidentSteps):
         self._encoding = None
         self.tell(stepform.of(fitted))
 
-    def tell(self, form: protocol.LayOut) -> None:
+    def tell(self, form: stepwise.LayOut) -> None:
         """Tell the runner a layout, right or wrong."""
         self._encoding = None
         self._moved(form)

@@ -35,7 +35,7 @@ def test_every_format_gives_names_sounds_texts_and_languages(tmp_path, build):
     clips = selected(build(tmp_path), cache=tmp_path / "cache")
     assert (clips.bad, clips.notes) == ((), ())
     assert {clip.name: clip.text for clip in clips.clips} == dict(zip(NAMES, TEXTS))
-    says_language = build not in (clipsets.librispeech, clipsets.aishell, clipsets.sounds)
+    says_language = build not in (clipsets.librispeech, clipsets.aishell, clipsets.sounds, clipsets.tree)
     assert {clip.language for clip in clips.clips} == {"en" if says_language else None}
     whole = audio.read(wav(tmp_path / "again.wav")).pcm
     assert all((audio.read(clip.path).pcm == whole).all() for clip in clips.clips)
@@ -196,6 +196,18 @@ def test_a_data_set_in_hugging_faces_cache_is_read_through_its_links(tmp_path):
         selected(tmp_path / "other")
 
 
+def test_a_tree_of_sounds_and_texts(tmp_path):
+    """001.wav of two speakers; a text that is none is a bad line, a link out of the tree is not followed."""
+    for speaker in ("p1", "p2"):
+        wav(tmp_path / "tree" / speaker / "001.wav").with_suffix(".txt").write_text(f"of {speaker}", "utf-8")
+    wav(tmp_path / "tree" / "p2" / "002.wav").with_suffix(".txt").write_bytes(b"\xff\xfe")
+    (tmp_path / "tree" / "p2" / "003.wav").symlink_to(wav(tmp_path / "secret.wav"))
+    found = selected(tmp_path / "tree")
+    assert [(clip.text, clip.tags) for clip in found.clips] == [("of p1", ("p1",)), ("of p2", ("p2",))]
+    assert found.clips[0].name == "001"
+    assert ["not UTF-8 text" in bad.error or "points outside" in bad.error for bad in found.bad] == [True, True]
+
+
 def test_a_folder_of_common_voice_with_several_tables_asks_for_one(tmp_path):
     """train.tsv and test.tsv share their clips."""
     table = clipsets.common_voice(tmp_path)
@@ -245,6 +257,22 @@ def test_transcripts_that_name_no_sound_are_bad_lines_and_sounds_without_one_are
     assert [clip.name for clip in found.clips] == ["one", "three"]
     assert "no sound called 'two' beside it" in found.bad[0].error
     assert found.notes == (f"{corpus}: 1 sounds without a transcript were left out: extra.wav, ...",)
+
+
+def test_names_in_a_corpus_drive_nothing(tmp_path):
+    """Escape sequences and slashes in transcripts and file names: in rows and notes they are shown, not obeyed."""
+    corpus = clipsets.librispeech(tmp_path)
+    chapter = corpus / "test-clean" / "1089" / "134686"
+    wav(chapter / "\x1b[2J::error::.wav")
+    with (chapter / "1089-134686.trans.txt").open("a") as file:
+        file.write("../\x1b]0;owned SAID\n../../secret SAID\n")
+    wav(tmp_path / "secret.wav")
+    found = selected(corpus)
+    said = [*found.notes, *(text for bad in found.bad for text in (bad.name, bad.error))]
+    assert len(found.bad) == 2
+    assert all(text.isprintable() for text in said)
+    assert not any("/" in bad.name for bad in found.bad)
+    assert [clip.name for clip in found.clips] == list(NAMES)
 
 
 def test_aishell_that_is_still_packed_says_so(tmp_path):

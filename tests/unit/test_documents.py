@@ -54,8 +54,9 @@ def test_blocks_commands_and_marks_are_read():
 
 def test_a_command_that_nobody_runs_is_seen():
     """In an indented block, in a block of text, in a sentence."""
-    page = "    $ parity run\n\n```text\n$ parity gate\n```\n\n```console\n$ parity explain\n```\n"
-    assert documents.stray(page) == [1, 3]
+    page = "    $ parity run\n\n```text\n$ parity gate\n```\n\n```console\n$ parity explain\n```\n\n"
+    bare = "    parity gate --run x\n\n    parity pass: 6 pass\n\n```text\nparity pass: 6 pass\n```\n"
+    assert documents.stray(page + bare) == [1, 3, 11]
 
 
 @pytest.mark.parametrize(

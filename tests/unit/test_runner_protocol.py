@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from whisper_parity.backends.dla import native
-from whisper_parity.backends.dla.sessions import protocol, stepform
-from whisper_parity.backends.dla.sessions.protocol import HEADER, ProtocolError
+from whisper_parity.backends.dla.sessions import protocol, stepform, stepwise
+from whisper_parity.backends.dla.sessions.protocol import HEADER
+from whisper_parity.backends.dla.sessions.wire import ProtocolError
 
 GOLDEN = {
     each["name"]: bytes.fromhex(each["hex"])
@@ -33,12 +34,12 @@ def counting(first: int) -> bytes:
 
 def port(
     handle: int, role: int, *axes: tuple[int, int], slots: int = stepform.NONE, kind: int = 0
-) -> protocol.PortForm:
-    return protocol.PortForm(handle, role, stepform.NONE, kind, 0.0, 0, slots, axes)
+) -> stepwise.PortForm:
+    return stepwise.PortForm(handle, role, stepform.NONE, kind, 0.0, 0, slots, axes)
 
 
 ROWS = ((2, 4), (4, 1))
-LAYOUT = protocol.LayOut(
+LAYOUT = stepwise.LayOut(
     (1, 2, 0, 0, 2), 0.0, -1e4, 3, 5, 2,
     (
         (port(0, 15, (2, 4), (4, 1)),),
@@ -76,19 +77,19 @@ MESSAGES: dict[str, tuple[int, protocol.Message]] = {
     "STATUS_OK": (6, protocol.StatusOk(60000, 3, 75, 262144000, -1, "line\n")),
     "BYE": (7, protocol.Bye()),
     "BYE_OK": (7, protocol.ByeOk()),
-    "IO_MAP": (9, protocol.AskMap()),
-    "IO_MAP_OK": (9, protocol.IOMap((960000,), (3072000,), (4, 917504), (207460, 2048))),
+    "IO_MAP": (9, stepwise.AskMap()),
+    "IO_MAP_OK": (9, stepwise.IOMap((960000,), (3072000,), (4, 917504), (207460, 2048))),
     "LAYOUT": (10, LAYOUT),
-    "SET_CROSS": (11, protocol.SetCross(1, floats(1.5, -0.25))),
-    "BEGIN": (12, protocol.Begin(10)),
-    "FEED": (13, protocol.Feed.of(50258, floats(0.5, -1), 2)),
-    "FEED_WIDE": (13, protocol.Feed.of(7, floats(0.1))),
-    "REWIND": (14, protocol.Rewind(3)),
-    "POSITION": (14, protocol.Position(9)),
-    "LOOK": (15, protocol.Look(1, 5)),
-    "NUMBERS": (15, protocol.Numbers(floats(1.5, -0.25))),
-    "FILL": (16, protocol.Fill(2.5)),
-    "REPLACE": (17, protocol.Replace(4, floats(1))),
+    "SET_CROSS": (11, stepwise.SetCross(1, floats(1.5, -0.25))),
+    "BEGIN": (12, stepwise.Begin(10)),
+    "FEED": (13, stepwise.Feed.of(50258, floats(0.5, -1), 2)),
+    "FEED_WIDE": (13, stepwise.Feed.of(7, floats(0.1))),
+    "REWIND": (14, stepwise.Rewind(3)),
+    "POSITION": (14, stepwise.Position(9)),
+    "LOOK": (15, stepwise.Look(1, 5)),
+    "NUMBERS": (15, stepwise.Numbers(floats(1.5, -0.25))),
+    "FILL": (16, stepwise.Fill(2.5)),
+    "REPLACE": (17, stepwise.Replace(4, floats(1))),
     "ERROR": (8, protocol.ErrorReply(10, 6, "NeuronRuntimeV2_run gave 6")),
 }
 

@@ -6,7 +6,6 @@ memory than they do.
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
@@ -16,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whisper_parity.backend.contract import Float32
+from whisper_parity.backends.dla.sessions import stepwise
+from whisper_parity.backends.dla.sessions.wire import MAX_TEXT, Fields, ProtocolError, all_floats, floats, text
 from whisper_parity.model.dims import Dims
 
 VERSION = 2
@@ -25,18 +26,10 @@ HALVES = 1
 """Flag of ENCODED and DECODED: the values are float16, since that lost nothing."""
 PACKED = 2
 """Flag of DECODED: float16 values in fewer bytes, see `unpacked`."""
-MAX_TENSORS = 1024
-"""Inputs or outputs of a file."""
 MAX_REQUEST = 64 << 20
-MAX_TEXT = 4096
 MAX_TOP_K = 64
-MAX_RANK = 6
 
 Int32 = NDArray[np.int32]
-
-
-class ProtocolError(ValueError):
-    """Bytes that are no message of this protocol."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,151 +240,6 @@ class ByeOk:
 
 
 @dataclass(frozen=True, slots=True)
-class AskMap:
-    """Ask what the two files take and give."""
-
-    type: ClassVar[int] = 0x0008
-
-
-@dataclass(frozen=True, slots=True)
-class IOMap:
-    """Sizes in bytes by handle, as the runtime reads them from the files."""
-
-    type: ClassVar[int] = 0x8008
-    encoder_inputs: tuple[int, ...]
-    encoder_outputs: tuple[int, ...]
-    decoder_inputs: tuple[int, ...]
-    decoder_outputs: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class PortForm:
-    """One input or output of a step, and how our numbers lie in it."""
-
-    handle: int
-    role: int
-    """Its place in `layout.ROLES`."""
-    layer: int
-    """0xFFFFFFFF for all of them."""
-    kind: int
-    """Its place in `layout.KINDS`."""
-    scale: float
-    zero_point: int
-    slot_axis: int
-    """Among the axes; 0xFFFFFFFF for none."""
-    axes: tuple[tuple[int, int], ...]
-    """(size, stride in elements) of each axis, in our order."""
-
-
-@dataclass(frozen=True, slots=True)
-class LayOut:
-    """How a decoder with a KV cache takes and gives its numbers, and who does what."""
-
-    type: ClassVar[int] = 0x0009
-    words: tuple[int, int, int, int, int]
-    """Form of tokens and of positions, who writes the cache, who owns cross attention, form of the mask."""
-    mask_open: float
-    mask_closed: float
-    slots: int
-    n_vocab: int
-    n_layers: int
-    sides: tuple[tuple[PortForm, ...], tuple[PortForm, ...], tuple[PortForm, ...], tuple[PortForm, ...]]
-    """The encoder's input, its outputs, the decoder's inputs and its outputs."""
-
-
-@dataclass(frozen=True, slots=True)
-class Begin:
-    """Start a sequence on an encoding; the cache is empty."""
-
-    type: ClassVar[int] = 0x000A
-    encoding_id: int
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Feed:
-    """Append a token; the reply is DECODED with one row."""
-
-    type: ClassVar[int] = 0x000B
-    token: int
-    top_k: int
-    rows: Float32
-    """Rows of the tables, of the token and of the position, one behind the other: as far as the file takes them."""
-    width: int = 4
-    """Bytes of a value: 2 where float16 loses nothing, as of the tables of published checkpoints."""
-
-    @classmethod
-    def of(cls, token: int, rows: Float32, top_k: int = 0) -> Feed:
-        """With values of as few bytes as they need."""
-        with np.errstate(over="ignore"):
-            is_exact = rows.size > 0 and np.array_equal(rows.astype(np.float16).astype(np.float32), rows)
-        return cls(token, top_k, rows, 2 if is_exact else 4)
-
-
-@dataclass(frozen=True, slots=True)
-class Rewind:
-    """Take tokens back."""
-
-    type: ClassVar[int] = 0x000C
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """Tokens that were fed: the reply to whatever changes the decoder's state."""
-
-    type: ClassVar[int] = 0x800C
-    position: int
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """Ask for what lies on the device."""
-
-    type: ClassVar[int] = 0x000D
-    what: int
-    """0: what the last feed wrote; 1: cross attention."""
-    index: int
-    """Of cross attention: keys of a layer, or the layers' number more for its values."""
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Numbers:
-    """What lies there, flat."""
-
-    type: ClassVar[int] = 0x800D
-    values: Float32
-
-
-@dataclass(frozen=True, slots=True)
-class Fill:
-    """Overwrite every slot that is not in use."""
-
-    type: ClassVar[int] = 0x000E
-    value: float
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Replace:
-    """Feed other numbers for one input of the decoder from now on."""
-
-    type: ClassVar[int] = 0x000F
-    which: int
-    """Its place in LAYOUT."""
-    values: Float32
-    """One for everywhere, or all; none: the right ones again."""
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class SetCross:
-    """Give the decoder other keys or values of cross attention than its encoder's."""
-
-    type: ClassVar[int] = 0x0010
-    index: int
-    """As of `Look`."""
-    values: Float32
-
-
-@dataclass(frozen=True, slots=True)
 class ErrorReply:
     """A request that was not done."""
 
@@ -424,11 +272,12 @@ class ErrorCode:
 
 Request = (
     Hello | Encode | SetEncoding | Decode | Output | Status | Bye
-    | AskMap | LayOut | Begin | Feed | Rewind | Look | Fill | Replace | SetCross
+    | stepwise.AskMap | stepwise.LayOut | stepwise.Begin | stepwise.Feed | stepwise.Rewind | stepwise.Look
+    | stepwise.Fill | stepwise.Replace | stepwise.SetCross
 )  # fmt: skip
 Reply = (
     HelloOk | Encoded | EncodingSet | DecodedRows | DecodedTop | OutputBytes | StatusOk | ByeOk
-    | IOMap | Position | Numbers | ErrorReply
+    | stepwise.IOMap | stepwise.Position | stepwise.Numbers | ErrorReply
 )  # fmt: skip
 Message = Request | Reply
 
@@ -488,60 +337,11 @@ def parse_request(kind: int, payload: bytes) -> Request:
 def _parse(table: dict[int, Any], kind: int, payload: bytes) -> Any:
     if kind not in table:
         raise ProtocolError(f"unknown message type {kind:#06x}")
-    fields = _Fields(payload)
+    fields = Fields(payload)
     message = table[kind](fields)
     if fields.left:
         raise ProtocolError(f"message {kind:#06x}: {fields.left} bytes behind its last field")
     return message
-
-
-class _Fields:
-    """A payload, read from its start; never looks behind its end."""
-
-    def __init__(self, payload: bytes) -> None:
-        self._payload = memoryview(payload)
-        self._at = 0
-
-    @property
-    def left(self) -> int:
-        return len(self._payload) - self._at
-
-    def take(self, size: int) -> memoryview:
-        if size > self.left:
-            raise ProtocolError(f"the payload ends too early: {size} bytes expected, {self.left} left")
-        taken = self._payload[self._at : self._at + size]
-        self._at += size
-        return taken
-
-    def numbers(self, layout: str) -> tuple[int, ...]:
-        numbers = struct.Struct(f"<{layout}")
-        return numbers.unpack(self.take(numbers.size))
-
-    def raw(self, size: int) -> bytes:
-        return bytes(self.take(size))
-
-    def array(self, kind: str, count: int) -> Any:
-        return np.frombuffer(self.take(count * np.dtype(kind).itemsize), kind)
-
-    def text(self) -> str:
-        (size,) = self.numbers("I")
-        if size > MAX_TEXT:
-            raise ProtocolError(f"a text of {size} bytes, expected at most {MAX_TEXT}")
-        try:
-            return self.raw(size).decode()
-        except UnicodeDecodeError as error:
-            raise ProtocolError("a text is not UTF-8") from error
-
-
-def _text(text: str) -> bytes:
-    encoded = text.encode()
-    if len(encoded) > MAX_TEXT:
-        raise ProtocolError(f"a text of {len(encoded)} bytes, expected at most {MAX_TEXT}")
-    return struct.pack("<I", len(encoded)) + encoded
-
-
-def _floats(array: Float32) -> bytes:
-    return np.ascontiguousarray(array, dtype="<f4").tobytes()
 
 
 def _digests(*digests: bytes) -> bytes:
@@ -552,12 +352,12 @@ def _digests(*digests: bytes) -> bytes:
 
 def _pack_hello(m: Hello) -> bytes:
     digests = _digests(m.token, m.encoder_sha256, m.decoder_sha256, m.embedding_sha256)
-    return struct.pack("<HH", m.version, 0) + digests + _text(m.owner)
+    return struct.pack("<HH", m.version, 0) + digests + text(m.owner)
 
 
 def _pack_hello_ok(m: HelloOk) -> bytes:
     head = struct.pack("<HH8sIQ", m.version, m.api, bytes.fromhex(m.build_id), m.pid, m.load_us)
-    return head + struct.pack("<7I", *astuple(m.dims)) + _text(m.library) + _text(m.runtime_version)
+    return head + struct.pack("<7I", *astuple(m.dims)) + text(m.library) + text(m.runtime_version)
 
 
 def _pack_decode(m: Decode) -> bytes:
@@ -566,7 +366,7 @@ def _pack_decode(m: Decode) -> bytes:
 
 
 def _pack_rows(m: DecodedRows) -> bytes:
-    return struct.pack("<QQII", m.device_us, m.gather_us, *m.logits.shape) + _floats(m.logits)
+    return struct.pack("<QQII", m.device_us, m.gather_us, *m.logits.shape) + floats(m.logits)
 
 
 def _pack_top(m: DecodedTop) -> bytes:
@@ -582,36 +382,15 @@ def _top_row(k: int) -> np.dtype[Any]:
 
 def _pack_status(m: StatusOk) -> bytes:
     head = (m.uptime_ms, m.n_encode, m.n_decode, m.rss_bytes, m.temperature_millidegrees)
-    return struct.pack("<4Qi", *head) + _text(m.log_tail)
-
-
-def _pack_map(m: IOMap) -> bytes:
-    sides = (m.encoder_inputs, m.encoder_outputs, m.decoder_inputs, m.decoder_outputs)
-    return b"".join(struct.pack(f"<I{len(side)}Q", len(side), *side) for side in sides)
-
-
-def _pack_port(m: PortForm) -> bytes:
-    head = struct.pack("<4Id", m.handle, m.role, m.layer, m.kind, m.scale)
-    axes = b"".join(struct.pack("<2I", *axis) for axis in m.axes)
-    return head + struct.pack("<i2I", m.zero_point, len(m.axes), m.slot_axis) + axes
-
-
-def _pack_layout(m: LayOut) -> bytes:
-    head = struct.pack("<5I2f3I", *m.words, m.mask_open, m.mask_closed, m.slots, m.n_vocab, m.n_layers)
-    sides = (struct.pack("<I", len(side)) + b"".join(map(_pack_port, side)) for side in m.sides)
-    return head + b"".join(sides)
-
-
-def _pack_feed(m: Feed) -> bytes:
-    return struct.pack("<iII", m.token, m.top_k, m.width) + m.rows.astype(f"<f{m.width}").tobytes()
+    return struct.pack("<4Qi", *head) + text(m.log_tail)
 
 
 _PACK: dict[type, Any] = {
     Hello: _pack_hello,
     HelloOk: _pack_hello_ok,
-    Encode: lambda m: struct.pack("<I", m.want_output) + _floats(m.input_features),
-    Encoded: lambda m: struct.pack("<QII", m.device_us, m.encoding_id, m.values.size) + _floats(m.values),
-    SetEncoding: lambda m: _floats(m.encoder_output),
+    Encode: lambda m: struct.pack("<I", m.want_output) + floats(m.input_features),
+    Encoded: lambda m: struct.pack("<QII", m.device_us, m.encoding_id, m.values.size) + floats(m.values),
+    SetEncoding: lambda m: floats(m.encoder_output),
     EncodingSet: lambda m: struct.pack("<I", m.encoding_id),
     Decode: _pack_decode,
     DecodedRows: _pack_rows,
@@ -622,23 +401,12 @@ _PACK: dict[type, Any] = {
     StatusOk: _pack_status,
     Bye: lambda _: b"",
     ByeOk: lambda _: b"",
-    AskMap: lambda _: b"",
-    IOMap: _pack_map,
-    LayOut: _pack_layout,
-    Begin: lambda m: struct.pack("<I", m.encoding_id),
-    Feed: _pack_feed,
-    Rewind: lambda m: struct.pack("<I", m.count),
-    Position: lambda m: struct.pack("<I", m.position),
-    Look: lambda m: struct.pack("<2I", m.what, m.index),
-    Numbers: lambda m: struct.pack("<I", m.values.size) + _floats(m.values),
-    Fill: lambda m: struct.pack("<f", m.value),
-    Replace: lambda m: struct.pack("<I", m.which) + _floats(m.values),
-    SetCross: lambda m: struct.pack("<I", m.index) + _floats(m.values),
-    ErrorReply: lambda m: struct.pack("<Ii", m.code, m.runtime_code) + _text(m.text),
+    **stepwise.PACK,
+    ErrorReply: lambda m: struct.pack("<Ii", m.code, m.runtime_code) + text(m.text),
 }
 
 
-def _hello(fields: _Fields) -> Hello:
+def _hello(fields: Fields) -> Hello:
     version, reserved = fields.numbers("HH")
     if reserved:
         raise ProtocolError("HELLO: the field after the version must be 0")
@@ -646,7 +414,7 @@ def _hello(fields: _Fields) -> Hello:
     return Hello(token, encoder, decoder, embedding, fields.text(), version)
 
 
-def _hello_ok(fields: _Fields) -> HelloOk:
+def _hello_ok(fields: Fields) -> HelloOk:
     version, api = fields.numbers("HH")
     build_id = fields.raw(8).hex()
     pid, load_us = fields.numbers("IQ")
@@ -655,25 +423,19 @@ def _hello_ok(fields: _Fields) -> HelloOk:
     )
 
 
-def _encode(fields: _Fields) -> Encode:
+def _encode(fields: Fields) -> Encode:
     (want,) = fields.numbers("I")
     if want > 1:
         raise ProtocolError("ENCODE: want_output must be 0 or 1")
-    return Encode(_all_floats(fields), bool(want))
+    return Encode(all_floats(fields), bool(want))
 
 
-def _all_floats(fields: _Fields) -> Any:
-    if fields.left % 4:
-        raise ProtocolError(f"{fields.left} bytes are no whole number of float32 values")
-    return fields.array("<f4", fields.left // 4)
-
-
-def _encoded(fields: _Fields, kind: str = "<f4") -> Encoded:
+def _encoded(fields: Fields, kind: str = "<f4") -> Encoded:
     device_us, encoding_id, count = fields.numbers("QII")
     return Encoded(device_us, encoding_id, fields.array(kind, count).astype(np.float32, copy=False))
 
 
-def _decode(fields: _Fields) -> Decode:
+def _decode(fields: Fields) -> Decode:
     encoding_id, top_k, n_tokens, n_rows = fields.numbers("4I")
     tokens, rows = fields.array("<i4", n_tokens), fields.array("<u4", n_rows)
     if top_k > MAX_TOP_K or not n_tokens or not n_rows or rows.max() >= n_tokens:
@@ -681,7 +443,7 @@ def _decode(fields: _Fields) -> Decode:
     return Decode(encoding_id, tuple(tokens.tolist()), tuple(rows.tolist()), top_k)
 
 
-def _decoded(fields: _Fields) -> DecodedRows | DecodedTop:
+def _decoded(fields: Fields) -> DecodedRows | DecodedTop:
     device_us, gather_us, n_rows, width = fields.numbers("QQII")
     if not n_rows or not width:
         raise ProtocolError("DECODED: no rows")
@@ -693,93 +455,41 @@ def _decoded(fields: _Fields) -> DecodedRows | DecodedTop:
     return DecodedTop(device_us, gather_us, rows["logsumexp"], rows["best"]["token"], rows["best"]["logit"])
 
 
-def _decoded_halves(fields: _Fields) -> DecodedRows:
+def _decoded_halves(fields: Fields) -> DecodedRows:
     device_us, gather_us, n_rows, width = fields.numbers("QQII")
     values = fields.array("<f2", n_rows * width)
     return DecodedRows(device_us, gather_us, values.reshape(n_rows, width).astype(np.float32))
 
 
-def _output(fields: _Fields) -> Output:
+def _output(fields: Fields) -> Output:
     component, index, offset, length = fields.numbers("IIQQ")
     if component > 1:
         raise ProtocolError("OUTPUT: component must be 0 or 1")
     return Output(component, index, offset, length)
 
 
-def _output_bytes(fields: _Fields) -> OutputBytes:
+def _output_bytes(fields: Fields) -> OutputBytes:
     n_outputs, size = fields.numbers("IQ")
     return OutputBytes(n_outputs, size, fields.raw(fields.left))
 
 
-def _status_ok(fields: _Fields) -> StatusOk:
+def _status_ok(fields: Fields) -> StatusOk:
     uptime_ms, n_encode, n_decode, rss_bytes, temperature = fields.numbers("4Qi")
     return StatusOk(uptime_ms, n_encode, n_decode, rss_bytes, temperature, fields.text())
 
 
-def _error(fields: _Fields) -> ErrorReply:
+def _error(fields: Fields) -> ErrorReply:
     code, runtime_code = fields.numbers("Ii")
     return ErrorReply(code, runtime_code, fields.text())
 
 
-def _map(fields: _Fields) -> IOMap:
-    return IOMap(*(_sizes(fields) for _ in range(4)))
-
-
-def _sizes(fields: _Fields) -> tuple[int, ...]:
-    return fields.numbers(f"{_count(fields)}Q")
-
-
-def _count(fields: _Fields) -> int:
-    (count,) = fields.numbers("I")
-    if count > MAX_TENSORS:
-        raise ProtocolError(f"{count} tensors, expected at most {MAX_TENSORS}")
-    return count
-
-
-def _finite(numbers: tuple[float, ...]) -> tuple[float, ...]:
-    if not all(map(math.isfinite, numbers)):
-        raise ProtocolError("a number that is not finite")
-    return numbers
-
-
-def _port(fields: _Fields) -> PortForm:
-    handle, role, layer, kind = fields.numbers("4I")
-    (scale,) = _finite(fields.numbers("d"))
-    zero_point, rank, slot_axis = fields.numbers("i2I")
-    if rank > MAX_RANK:
-        raise ProtocolError(f"a tensor with {rank} axes, expected at most {MAX_RANK}")
-    axes = tuple(fields.numbers("2I") for _ in range(rank))
-    return PortForm(handle, role, layer, kind, scale, zero_point, slot_axis, axes)  # type: ignore[arg-type]
-
-
-def _layout(fields: _Fields) -> LayOut:
-    words = fields.numbers("5I")
-    mask_open, mask_closed = _finite(fields.numbers("2f"))
-    slots, n_vocab, n_layers = fields.numbers("3I")
-    sides = tuple(tuple(_port(fields) for _ in range(_count(fields))) for _ in range(4))
-    return LayOut(words, mask_open, mask_closed, slots, n_vocab, n_layers, sides)  # type: ignore[arg-type]
-
-
-def _feed(fields: _Fields) -> Feed:
-    token, top_k, width = fields.numbers("iII")
-    if width not in (2, 4) or fields.left % width:
-        raise ProtocolError(f"FEED: {fields.left} bytes of values of {width} bytes")
-    rows = fields.array(f"<f{width}", fields.left // width).astype(np.float32)
-    return Feed(token, top_k, rows, width)
-
-
-def _numbers(fields: _Fields) -> Numbers:
-    (count,) = fields.numbers("I")
-    return Numbers(fields.array("<f4", count))
-
-
-def _decoded_packed(fields: _Fields) -> DecodedRows:
+def _decoded_packed(fields: Fields) -> DecodedRows:
     device_us, gather_us, n_rows, width = fields.numbers("QQII")
     values = unpacked(fields, n_rows * width)
     return DecodedRows(device_us, gather_us, values.reshape(n_rows, width).astype(np.float32))
 
 
-def unpacked(fields: _Fields, count: int) -> NDArray[np.float16]:
+def unpacked(fields: Fields, count: int) -> NDArray[np.float16]:
     """Values of a packed reply, see PROTOCOL.md.
 
     Raises:
@@ -804,20 +514,12 @@ def unpacked(fields: _Fields, count: int) -> NDArray[np.float16]:
 _REQUESTS: dict[int, Any] = {
     Hello.type: _hello,
     Encode.type: _encode,
-    SetEncoding.type: lambda fields: SetEncoding(_all_floats(fields)),
+    SetEncoding.type: lambda fields: SetEncoding(all_floats(fields)),
     Decode.type: _decode,
     Output.type: _output,
     Status.type: lambda _: Status(),
     Bye.type: lambda _: Bye(),
-    AskMap.type: lambda _: AskMap(),
-    LayOut.type: _layout,
-    Begin.type: lambda fields: Begin(*fields.numbers("I")),
-    Feed.type: _feed,
-    Rewind.type: lambda fields: Rewind(*fields.numbers("I")),
-    Look.type: lambda fields: Look(*fields.numbers("2I")),
-    Fill.type: lambda fields: Fill(*_finite(fields.numbers("f"))),
-    Replace.type: lambda fields: Replace(fields.numbers("I")[0], _all_floats(fields)),
-    SetCross.type: lambda fields: SetCross(fields.numbers("I")[0], _all_floats(fields)),
+    **stepwise.REQUESTS,
 }
 _REPLIES: dict[int, Any] = {
     HelloOk.type: _hello_ok,
@@ -827,9 +529,7 @@ _REPLIES: dict[int, Any] = {
     OutputBytes.type: _output_bytes,
     StatusOk.type: _status_ok,
     ByeOk.type: lambda _: ByeOk(),
-    IOMap.type: _map,
-    Position.type: lambda fields: Position(*fields.numbers("I")),
-    Numbers.type: _numbers,
+    **stepwise.REPLIES,
     ErrorReply.type: _error,
 }
 

@@ -32,9 +32,9 @@ from whisper_parity.backends.dla.sessions.protocol import (
     ErrorReply,
     Hello,
     HelloOk,
-    ProtocolError,
     RunnerDims,
 )
+from whisper_parity.backends.dla.sessions.wire import ProtocolError
 from whisper_parity.errors import UnavailableError
 
 R = TypeVar("R", bound=protocol.Reply)

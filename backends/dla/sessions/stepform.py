@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from whisper_parity.backend.interface import Port
 from whisper_parity.backend.layout import AXES, CROSSES, CURRENTS, TOKENS, UPDATES, Bound, Fitted
-from whisper_parity.backends.dla.sessions.protocol import LayOut, PortForm
+from whisper_parity.backends.dla.sessions.stepwise import LayOut, PortForm
 
 ROLES = (
     "token", "encoder_output", "position", "slot", "mask", "past_keys", "past_values", "cross_keys", "cross_values",

@@ -18,7 +18,7 @@ from whisper_parity.backend.layout import Fitted, Layout
 from whisper_parity.backends.dla import steps
 from whisper_parity.backends.dla.link.device import Device, Facts
 from whisper_parity.backends.dla.link.faults import DeviceError, Fault
-from whisper_parity.backends.dla.sessions import iomap, protocol, stepform
+from whisper_parity.backends.dla.sessions import iomap, protocol, stepform, stepwise, wire
 from whisper_parity.backends.dla.sessions.resident import Resident
 from whisper_parity.backends.split import stepping
 from whisper_parity.errors import BackendError
@@ -40,7 +40,7 @@ class ResidentSteps(Resident):
         self.position = 0
         self._encoding: tuple[Mapping[str, Float32], int] | None = None
         try:
-            sizes = self._ask(protocol.AskMap(), protocol.IOMap)
+            sizes = self._ask(stepwise.AskMap(), stepwise.IOMap)
             encoder = iomap.of_sizes(sizes.encoder_inputs, sizes.encoder_outputs)
             decoder = iomap.of_sizes(sizes.decoder_inputs, sizes.decoder_outputs)
             self.fitted = steps.fitted(artifact, layouts, device.settings, encoder, decoder)
@@ -62,18 +62,18 @@ class ResidentSteps(Resident):
         """See `Steps`; what the encoder gave last is there already."""
         if self._encoding is None or not stepping.same(self._encoding[0], arrays):
             self._encoding = ({name: array.copy() for name, array in arrays.items()}, self._sent(arrays))
-        self._moved(protocol.Begin(self._encoding[1]))
+        self._moved(stepwise.Begin(self._encoding[1]))
 
     def feed(self, token: int, rows: Mapping[str, Float32]) -> Float32:
         """See `Steps`."""
-        reply = self._ask(protocol.Feed.of(token, _joined(rows)), protocol.DecodedRows)
+        reply = self._ask(stepwise.Feed.of(token, _joined(rows)), protocol.DecodedRows)
         self._add_device_time(reply.device_us)
         self.position += 1
         return np.array(self._whole(reply.logits.reshape(-1), self.fitted.values["V"], "logits"), np.float32)
 
     def feed_top(self, token: int, rows: Mapping[str, Float32], top_k: int) -> protocol.DecodedTop:
         """The same for who wants tokens alone: the best ones and their logsumexp."""
-        reply = self._ask(protocol.Feed.of(token, _joined(rows), top_k), protocol.DecodedTop)
+        reply = self._ask(stepwise.Feed.of(token, _joined(rows), top_k), protocol.DecodedTop)
         self._add_device_time(reply.device_us)
         self.position += 1
         return reply
@@ -82,7 +82,7 @@ class ResidentSteps(Resident):
         """See `Steps`."""
         if not 0 <= count <= self.position:
             raise BackendError(f"{count} tokens to take back where {self.position} were fed")
-        self._moved(protocol.Rewind(count))
+        self._moved(stepwise.Rewind(count))
 
     def written(self) -> dict[str, Float32]:
         """See `Steps`."""
@@ -93,7 +93,7 @@ class ResidentSteps(Resident):
     def cross(self) -> dict[str, Float32]:
         """See `Steps`."""
         layers, state, rows = self.fitted.values["L"], self.fitted.values["d"], self.fitted.n_audio_ctx
-        if self._ask(protocol.Look(CROSS, 0), protocol.Numbers).values.size == 0:
+        if self._ask(stepwise.Look(CROSS, 0), stepwise.Numbers).values.size == 0:
             return {}
         return {
             name: np.array(self._look(CROSS, index, rows * state).reshape(rows, state))
@@ -102,7 +102,7 @@ class ResidentSteps(Resident):
 
     def fill(self, value: float) -> None:
         """See `Steps`."""
-        self._moved(protocol.Fill(float(value)))
+        self._moved(stepwise.Fill(float(value)))
 
     def replace(self, name: str, array: NDArray[Any] | None) -> None:
         """See `Steps`.
@@ -117,21 +117,21 @@ class ResidentSteps(Resident):
         if values.size > 1:
             bound = self.fitted.inputs[keys.index(name)]
             values = stepping.canonical(self.fitted, "inputs", bound, values.reshape(bound.port.shape))
-        self._moved(protocol.Replace(keys.index(name), np.ascontiguousarray(values).reshape(-1)))
+        self._moved(stepwise.Replace(keys.index(name), np.ascontiguousarray(values).reshape(-1)))
 
     def _moved(self, request: protocol.Request) -> None:
         """Change the decoder's state, and take over where it stands then."""
-        self.position = self._ask(request, protocol.Position).position
+        self.position = self._ask(request, stepwise.Position).position
 
     def _look(self, what: int, index: int, count: int) -> Float32:
-        return self._whole(self._ask(protocol.Look(what, index), protocol.Numbers).values, count, "what was looked at")
+        return self._whole(self._ask(stepwise.Look(what, index), stepwise.Numbers).values, count, "what was looked at")
 
     def _sent(self, arrays: Mapping[str, Float32]) -> int:
         """Another stage's encoder output, or its keys and values of cross attention, layer by layer."""
         if self.fitted.layout.cross != "encoder":
             return self._ask(protocol.SetEncoding(arrays["encoder_output"]), protocol.EncodingSet).encoding_id
         layers = np.concatenate([arrays["cross_keys"], arrays["cross_values"]])
-        replies = [self._ask(protocol.SetCross(index, one), protocol.EncodingSet) for index, one in enumerate(layers)]
+        replies = [self._ask(stepwise.SetCross(index, one), protocol.EncodingSet) for index, one in enumerate(layers)]
         return replies[-1].encoding_id
 
     def _whole(self, values: Float32, count: int, what: str) -> Float32:
@@ -183,4 +183,4 @@ def _longest(fitted: Fitted) -> int:
     """Bytes of the longest payload that such a runner may send."""
     state, rows = fitted.values["d"], fitted.n_audio_ctx
     largest = max(stepform.n_encoded(fitted), fitted.values["V"], rows * state, 2 * fitted.values["L"] * state)
-    return 4 * largest + 2 * protocol.MAX_TEXT + 256
+    return 4 * largest + 2 * wire.MAX_TEXT + 256

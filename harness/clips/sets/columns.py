@@ -119,7 +119,8 @@ def _sound(row: Row, folder: Path, reading: Reading) -> Sound:
             raise ManifestError(f"{where}: a row without a sound", hint="Leave it out of the data set")
         return found
 
-    return Embedded(row.key, PurePath(row.path or "").suffix[:8] if (row.path or "").isascii() else "", read)
+    suffix = PurePath(row.path or "").suffix
+    return Embedded(row.key, suffix if suffix[1:].isalnum() and suffix.isascii() and len(suffix) < 8 else "", read)
 
 
 def _language(fields: Mapping[str, Any]) -> str | None:
