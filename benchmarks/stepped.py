@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="of artifacts [a new one]")
     parser.add_argument("--tokens", type=int, default=27, help="of the clip, its prompt among them [27]")
     parser.add_argument("--turns", type=int, default=9, help="taken of each [9]")
+    parser.add_argument("--stage", choices=STAGES[1::2], help="this one alone [both]")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         options = RunOptions(
@@ -54,7 +55,7 @@ def main() -> None:
         )  # fmt: skip
         bench = Bench(make(options, Project(Path(folder))), stack, arguments.tokens, arguments.turns)
         print(f"{bench.plan.checkpoint.name}, {arguments.tokens} tokens, {bench.plan.threads} threads", flush=True)
-        for stage in STAGES[1::2]:
+        for stage in [arguments.stage] if arguments.stage else STAGES[1::2]:
             for line in lines(bench, stage):
                 print(line, flush=True)
 
