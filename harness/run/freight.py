@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from whisper_parity.errors import BackendError
+from whisper_parity.system import cache
 from whisper_parity.system.files import exists, file_sha256, replacing, safe_name
 
 
@@ -29,8 +30,9 @@ class Freight:
 class Store:
     """Files of other machines on this one, in a folder of the cache: `cluster/HASH/NAME`."""
 
-    def __init__(self, cache: Path) -> None:
-        self._folder = cache / "cluster"
+    def __init__(self, folder: Path) -> None:
+        """Take the cache."""
+        self._folder = folder / "cluster"
 
     def lacks(self, freight: Sequence[Freight]) -> list[str]:
         """Hashes of those files whose bytes this machine has nowhere."""
@@ -38,7 +40,13 @@ class Store:
 
     def find(self, freight: Freight) -> Path | None:
         """Where this machine has the bytes of a file; None for nowhere."""
-        return next((path for path in (freight.path, self._place(freight)) if _is(freight, path)), None)
+        if _is(freight, freight.path):
+            return freight.path
+        kept = self._place(freight)
+        if not _is(freight, kept):
+            return None
+        cache.touch(kept)
+        return kept
 
     def path(self, freight: Freight) -> Path:
         """Where this machine has the bytes of a file.

@@ -6,6 +6,7 @@ Nothing here knows how messages travel. What is made here is given back: rows, n
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +26,7 @@ from whisper_parity.run.freight import Freight, Store
 from whisper_parity.run.journal import Journal, Record
 from whisper_parity.run.plan import Plan
 from whisper_parity.run.tasks import Checked, Judged, Task
+from whisper_parity.system import cache
 from whisper_parity.system.files import replacing, share
 
 
@@ -62,6 +64,9 @@ class Outpost:
         """
         self._plan, self._conditions, self._checkpoint = plan, dict(conditions_there), checkpoint
         self._cache = project.cache()
+        cache.prune(self._cache, plan.options.cache_bytes)  # at the start, since the end may come suddenly
+        self._stack = ExitStack()
+        self._stack.enter_context(cache.in_use(self._cache))
         self._store = Store(self._cache)
         self._scratch = TemporaryDirectory(prefix="parity-run-")
         self._bench: Bench | None = None
@@ -127,6 +132,7 @@ class Outpost:
         if self._bench:
             self._bench.close()
         self._journal.close()
+        self._stack.close()
         self._scratch.cleanup()
 
     def _opened(self) -> Bench:

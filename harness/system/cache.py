@@ -21,7 +21,7 @@ from pathlib import Path
 ARTIFACT = "artifacts"
 FILES = ("clips", "traces", "states", "features", "drafts", "invariance", "pages", "reduced")
 """Folders in which every file is an entry of its own."""
-FOLDERS = ("checkpoints", "lowered", "native", "weights")
+FOLDERS = ("checkpoints", "cluster", "lowered", "native", "weights")
 """Folders in which everything is."""
 LIVE = ".in-use-"
 DOOMED = ".pruned-"
