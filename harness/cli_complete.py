@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 import click
@@ -18,9 +19,15 @@ from click.shell_completion import (
 
 from whisper_parity.cli_group import VARIABLE
 from whisper_parity.errors import ParityError
+from whisper_parity.system import announced as packages
 
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 SHELLS = ("bash", "zsh", "fish")
+BACKENDS = "whisper_parity.backends"
+VARIANTS = "whisper_parity.variants"
+"""Entry-point group in which a package announces the variants of a backend: name = "package.light_module:tuple"."""
+MOST_CLIPS = 1000
+"""Of a set that are offered by name."""
 
 
 def _of(names: Callable[[click.Context], Iterable[str]], *, is_list: bool = False) -> Completer:
@@ -39,14 +46,21 @@ def _of(names: Callable[[click.Context], Iterable[str]], *, is_list: bool = Fals
 
 
 def _stages(_context: click.Context) -> Iterable[str]:
-    """Every stage of the installed backends, variants too."""
+    """Every stage of the installed backends, variants too; one that announces its variants is not imported."""
+    variants = packages.values(VARIANTS)
+    for name in packages.values(BACKENDS):
+        yield name
+        announced = packages.loaded(variants.get(name, ""))
+        yield from (f"{name}:{variant}" for variant in (announced if isinstance(announced, tuple) else _asked(name)))
+
+
+def _asked(name: str) -> Iterable[str]:
+    """The variants of a backend by itself, which takes long; none where it does not import."""
     from whisper_parity.backend.registry import Backends
 
-    backends = Backends()
-    for name in backends.names:
-        yield name
-        with suppress(ParityError):  # one that does not import has no variants to offer
-            yield from (f"{name}:{variant}" for variant in backends.get(name).variants)
+    with suppress(ParityError):
+        return Backends().get(name).variants
+    return ()
 
 
 def _clips(context: click.Context) -> Iterable[str]:
@@ -56,10 +70,10 @@ def _clips(context: click.Context) -> Iterable[str]:
     from whisper_parity.run import options
 
     chosen = options.read({"manifest": context.params.get("manifest")}, project.find()).manifest
-    clips = selection.select(("all",), chosen).clips
+    clips = list(islice(selection.listed(chosen), MOST_CLIPS))
     yield from ("default", "all")
     yield from (clip.name for clip in clips)
-    yield from sorted({tag for clip in clips for tag in clip.tags})
+    yield from sorted({tag for clip in clips for tag in clip.entry.tags})
 
 
 def _runs(_context: click.Context) -> Iterable[str]:

@@ -132,11 +132,7 @@ def announced() -> list[str]:
 
 def _sentence(name: str) -> str:
     """What a package announces of its command; "" where it announces nothing that can be read."""
-    module, _, attribute = packages.values(SENTENCES).get(name, "").partition(":")
-    try:
-        return str(getattr(import_module(module), attribute)) if module else ""
-    except Exception:  # noqa: BLE001 - a foreign package may raise anything; then the command itself is asked
-        return ""
+    return str(packages.loaded(packages.values(SENTENCES).get(name, "")) or "")
 
 
 def _plugged_in(name: str) -> Any | None:

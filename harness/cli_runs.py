@@ -21,6 +21,7 @@ from whisper_parity.system.terminal import Amount, document, say, stdout
 if TYPE_CHECKING:
     from whisper_parity.compare.result import Result
     from whisper_parity.explain.explanation import Explanations
+    from whisper_parity.run.report import Report
 
 
 @click.command()
@@ -189,23 +190,22 @@ def report(
     if against is not None and form != "html":
         raise UsageError("--against belongs to --format html", hint="`parity compare` prints two runs at the terminal")
     folder = opened(run)
-    exit_code = records.load(folder).exit_code
+    loaded = records.load(folder)
     if plots is not None:
         from whisper_parity.report.html.export import export
 
         for path in export(folder, plots, plot_format):
             say(path)
     else:
-        _show(folder, form, out, against, amount)
-    sys.exit(exit_code)
+        _show(folder, loaded, form, out, against, amount)
+    sys.exit(loaded.exit_code)
 
 
-def _show(folder: RunFolder, form: str, out: Path | None, against: Path | None, amount: Amount) -> None:
+def _show(folder: RunFolder, loaded: Report, form: str, out: Path | None, against: Path | None, amount: Amount) -> None:
     """Write a run's report in a form to `out`, or to where that form goes."""
     from rich.console import Console
 
     from whisper_parity.report import console
-    from whisper_parity.run import report as records
     from whisper_parity.system.files import write_text
 
     if form == "html":
@@ -214,7 +214,7 @@ def _show(folder: RunFolder, form: str, out: Path | None, against: Path | None, 
         say(page.write(folder, out, opened(against) if against else None))
     elif form == "console":
         with out.open("w", encoding="utf-8") if out else nullcontext() as file:
-            console.show(records.load(folder), Console(file=file) if file else stdout(), amount)
+            console.show(loaded, Console(file=file) if file else stdout(), amount)
     elif out:
         write_text(out, views.text(form, folder))
     else:

@@ -130,13 +130,15 @@ def backends(name: str | None) -> None:
     from whisper_parity.backend.settings import described
 
     installed = registry.Backends()
+    lines = []
     for stage in (name,) if name else installed.names:
         backend = installed.get(stage)
         stages = ", ".join((stage, *(f"{stage}:{variant}" for variant in backend.variants)))
-        say(f"{stage}: stages {stages}")
+        lines.append((f"{stage}: stages {stages}", 2))
         if isinstance(backend, Configurable):
-            for key, default, text in described(backend.settings_type):
-                say(f"  {stage}.{key} [{default}]  {text}")
+            settings = described(backend.settings_type)
+            lines += [(f"  {stage}.{key} [{default}]  {text}", 6) for key, default, text in settings]
+    _show(lines)
 
 
 @click.command()

@@ -141,7 +141,7 @@ def _built(what: str, build: Callable[[str], Path], targets: str) -> None:
 @click.option("--legacy", is_flag=True, help="an adbd of Android 5 to 6: no exit codes, 4 KB payloads")
 @click.option("--rate", type=click.FloatRange(min=0.01), metavar="MB/S", help="speed of the link [unlimited]")
 @click.option("--compute-ms", type=click.IntRange(0, 600_000), default=0, help="delay of every inference [0]")
-@click.option("--fault", metavar="NAME", help="a fault of the runtime to inject: docs/device.md lists them")
+@click.option("--fault", metavar="NAME", help="a fault of the runtime to inject: docs/device-reference.md lists them")
 @click.option(
     "--sdk", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="write a stand-in SDK there"
 )

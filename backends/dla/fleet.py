@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ from whisper_parity.backends.split.slotted import SlottedSession
 R = TypeVar("R")
 D = TypeVar("D", bound="DeviceLink")
 CLOCK_SLACK_S = 86_400
+AGAIN_S = 60.0
+"""After so long a device that was lost is probed again: a run of a night does without it for a minute, not for good."""
 
 
 @dataclass(eq=False)
@@ -37,6 +40,8 @@ class DeviceLink:
     threads: int
     lost: bool = False
     """It did not come back in time: from now on probe it, do not wait for it."""
+    lost_at: float = 0.0
+    """When, on the monotonic clock."""
     _stack: ExitStack = field(default_factory=ExitStack)
     _running: Any = None
     _device_facts: DeviceFacts | None = None
@@ -116,6 +121,10 @@ class DeviceLink:
             self.note(f"{self.device.serial}: its clock is wrong ({device.date(facts.clock_s)}); no result uses it")
         return facts
 
+    def lose(self) -> None:
+        """Leave it out while there are others; after AGAIN_S it is probed once more."""
+        self.lost, self.lost_at = True, time.monotonic()
+
     def note(self, text: str) -> None:
         """Add a note to the next clip's row."""
         self._notes.append(text)
@@ -132,7 +141,8 @@ class DeviceLink:
             result = operation(self.open())
         except DeviceError as second:
             self.close()
-            self.lost = second.fault in AWAY
+            if second.fault in AWAY:
+                self.lose()
             raise self._cause(first, second) from second
         self.note(f"second try after: [{first.fault.value}] {first.message}")
         return result
@@ -289,7 +299,7 @@ class DeviceFleet(Generic[D]):
             others = [other for other in self._sessions if other is not session and not other.lost]
             if not others:
                 raise
-            session.lost = True
+            session.lose()
             others[0].note(f"not used: {error}")
             return False
         return True
@@ -311,7 +321,8 @@ class DeviceFleet(Generic[D]):
         """Free sessions that may be used now."""
         free = [session for session in self._sessions if session not in self._busy]
         available = [session for session in self._sessions if not session.lost]
-        return [session for session in free if not session.lost or not available]
+        due = time.monotonic() - AGAIN_S
+        return [session for session in free if not session.lost or not available or session.lost_at < due]
 
     def close(self) -> None:
         """Close all sessions."""

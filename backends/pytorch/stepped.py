@@ -75,8 +75,11 @@ Where such a decoder opens a slot too many, it is the one that the current row w
 NUMBERED = {
     SKIPPED: range(12), FROZEN: range(12), POSITION: (1, -1), FAR_OFF: (2, -2, 3, -3, 4, -4), RESTART: (3, 4),
     PADDED: (1, 2, 3, 4), SCALED: (4, 2), LAYER_OFF: (-1,), CROSS_LAYER: (-1,),
+    MANY: (-1,),
 }  # fmt: skip
-"""Of what is scaled: which root of a head's state the keys are divided by. Of layers: where not to the one behind."""
+"""Of what is scaled: which root of a head's state the keys are divided by. Of layers: where not to the one behind. Of a
+mask: the slot in front of the oldest, in a cache that slides; nothing was ever written there.
+"""
 FEW_LAYERS = 8
 """Up to which every layer's cross attention is tried in each; of more, its neighbours'."""
 
@@ -86,8 +89,12 @@ def slips(layers: int) -> tuple[Slip, ...]:
     numbered = [Slip(kind, None, number) for kind, numbers in NUMBERED.items() for number in numbers]
     everywhere = [Slip(kind, is_precision=kind in FORMATS) for kind in (*WHOLE, *OF_LAYERS)]
     each = [Slip(kind, layer, is_precision=kind in FORMATS) for kind in OF_LAYERS for layer in range(layers)]
+    each += [Slip(MANY, layer, -1) for layer in range(layers)]
     sound_now = (*everywhere, *numbered, *((*each, *_across(layers)) if layers > 1 else ()))
-    return (*sound_now, *(replace(slip, is_behind=True) for slip in sound_now if slip.kind in BEHIND))
+    return (
+        *sound_now,
+        *(replace(slip, is_behind=True) for slip in sound_now if slip.kind in BEHIND and slip.number >= 0),
+    )
 
 
 def _across(layers: int) -> Iterator[Slip]:
@@ -287,8 +294,7 @@ class Stepped:
     def _mask(self, layer: int) -> Tensor:
         now = self.position
         mask = torch.full((self.n_slots + 1,), WEAK if self._is(LEAK, layer) else CLOSED)
-        is_behind = self._slip is not None and self._slip.is_behind
-        mask[: max(now, self._used if self._is(STALE_ROWS) else 0) + 1 + (self._is(MANY, layer) and not is_behind)] = 0
+        mask[: max(now, self._used if self._is(STALE_ROWS) else 0) + 1] = 0
         if self._is(OLDEST, layer) and now:
             mask[0] = CLOSED
         if self._is(NEWEST, layer) and now:
@@ -297,8 +303,16 @@ class Stepped:
             mask[now] = CLOSED
         if self._is(ALONE, layer):
             mask[:now] = CLOSED
-        mask[self.n_slots] = 0 if self._is(MANY, layer) and is_behind else -torch.inf  # no slot
+        mask[self.n_slots] = -torch.inf  # no slot
+        if self._is(MANY, layer):
+            mask[self._surplus()] = 0
         return mask * torch.nan if self._is(NAN) else mask
+
+    def _surplus(self) -> int:
+        """The slot that is one too many."""
+        if self._number < 0:
+            return int(self.n_slots) - 1
+        return int(self.n_slots) if self._slip and self._slip.is_behind else self.position + 1
 
     def _cross_of(self, layer: int) -> tuple[Tensor, Tensor]:
         source = layer

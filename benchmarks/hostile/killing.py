@@ -20,6 +20,8 @@ from rich import box
 from rich.table import Table
 
 from benchmarks.hostile.world import OF_THE_CALLER, World
+from whisper_parity.run.finished import CELL
+from whisper_parity.run.journal import Journal
 
 STAGES = "pytorch,torchscript,tflite"
 CLIPS = 3
@@ -37,9 +39,12 @@ TIMES = (
     "probes",
     "runs",
     "recorded",
+    "kept",
+    "kept_s",
 )
 """What no two runs have in common: times, and how much was left to do."""
-COMMANDS = ("run", "build", "explain", "approve")
+COMMANDS = ("run", "retained", "build", "explain", "approve")
+"""retained: a run that drops traces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,7 @@ class Site:
         clips = ["--clips", "clips", "--language", "en", "--report-dir", "reports", "--run-id", "sound"]
         return {
             "run": ["run", *clips, *shared],
+            "retained": ["run", "--traces", "worst:1", *clips, *shared],
             "build": ["build", "--out", "artifacts", *shared],
             "explain": ["explain", "warble", "--stage", "tflite", "--run", "reports/sound"],
             "approve": ["approve", "reports/sound", "--name", "sound"],
@@ -116,34 +122,39 @@ class Site:
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
 
-    def complete(self) -> dict[str, tuple[int, int]]:
-        """(inode, time) of every file that a finished step leaves for good: traces and artifacts."""
+    def complete(self) -> dict[str, tuple[int, int] | str]:
+        """What a finished step leaves for good: (inode, time) of traces and artifacts, the lines of finished cells."""
         places = [*self.folder.glob("reports/*/traces/*.safetensors"), *self.folder.glob("cache/*/*.lineage.json")]
-        return {str(path): (path.stat().st_ino, path.stat().st_mtime_ns) for path in places}
+        files = {str(path): (path.stat().st_ino, path.stat().st_mtime_ns) for path in places}
+        cells = {str(line.key): line.value for path in self.folder.glob("reports/*/journal.jsonl")
+                 for line in Journal(path).records(CELL)}  # fmt: skip
+        return {**(files if self.command != "retained" else {}), **cells}
 
     def result(self) -> Any:
         """What the command is for, without its times."""
         pattern = {
-            "run": "reports/sound/report.json", "build": "artifacts/*.lineage.json",
+            "run": "reports/sound/report.json",
+            "retained": "reports/sound/report.json",
+            "build": "artifacts/*.lineage.json",
             "explain": "reports/sound/explain/*.json",
             "approve": "fixtures/approved/*.json",
         }[self.command]  # fmt: skip
         files = sorted(self.folder.glob(pattern))
-        return [_timeless(json.loads(path.read_text("utf-8"))) for path in files] if files else None
+        return [timeless(json.loads(path.read_text("utf-8"))) for path in files] if files else None
 
     def left(self) -> int:
         """Temporary files that nobody removed."""
         return sum(".partial" in path.name for path in self.folder.rglob("*"))
 
 
-def killed(world: Path, count: int, seed: int) -> Iterator[Killed]:
+def killed(world: Path, count: int, seed: int, commands: Sequence[str] = COMMANDS) -> Iterator[Killed]:
     """So many commands, each killed at a random moment between its start and its end, and continued."""
     sound = World(world.absolute())
-    for command in COMMANDS:  # the second time nothing is built, as in those that are killed
+    for command in commands:  # the second time nothing is built, as in those that are killed
         _undisturbed(sound, command)
-    undisturbed = {command: _undisturbed(sound, command) for command in COMMANDS}
+    undisturbed = {command: _undisturbed(sound, command) for command in commands}
     for i in range(count):
-        random, command = Random(f"{seed} {i}"), COMMANDS[i % len(COMMANDS)]
+        random, command = Random(f"{seed} {i}"), commands[i % len(commands)]
         expected, duration = undisturbed[command]
         with _site(sound, command) as site:
             yield _killed(site, random.uniform(0.05, duration), expected)
@@ -187,10 +198,11 @@ class _site:  # noqa: N801 - a context manager
         self._folder.cleanup()
 
 
-def _timeless(value: Any) -> Any:
+def timeless(value: Any) -> Any:
+    """A result without what no two runs have in common."""
     if isinstance(value, dict):
-        return {key: _timeless(inner) for key, inner in value.items() if key not in TIMES}
-    return [_timeless(inner) for inner in value] if isinstance(value, list) else value
+        return {key: timeless(inner) for key, inner in value.items() if key not in TIMES}
+    return [timeless(inner) for inner in value] if isinstance(value, list) else value
 
 
 def table(found: Iterator[Killed] | Sequence[Killed]) -> Table:

@@ -106,12 +106,18 @@ def _is_whole(clip: PublicClip, path: Path) -> bool:
 
 def _error(clip: PublicClip, path: Path, source: Path | None) -> ParityError | None:
     try:
-        _download(clip, path) if source is None else _copy(clip, source / clip.file, path)
+        _download(clip, path) if source is None else _copy(clip, _found(source, clip.file), path)
     except ParityError as error:
         return error
     except OSError as error:
         return OutputError(f"{path}: cannot be written ({error.strerror})", hint="Choose another --cache")
     return None
+
+
+def _found(folder: Path, name: str) -> Path:
+    """A file in a folder, or in a folder in it; where it is in none, where it was looked for first."""
+    places = (folder / name, *sorted(folder.glob(f"*/{name}")))
+    return next((place for place in places if place.is_file()), places[0])
 
 
 def _copy(clip: PublicClip, source: Path, path: Path) -> None:

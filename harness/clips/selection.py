@@ -65,9 +65,8 @@ class _Names:
 
     def _refuse(self, bad: BadClip, path: Path) -> None:
         """Rows are told apart by their names: the second set's line 3 gets the set's name in front."""
-        names = {one.name for one in self.bad}
-        name = bad.name if bad.name not in names | self.taken else safe_name(f"{path.name}-{bad.name}")
-        self.bad.append(BadClip(name, bad.error))
+        names, name = {one.name for one in self.bad} | self.taken, safe_name(bad.name)
+        self.bad.append(BadClip(name if name not in names else safe_name(f"{path.name}-{bad.name}"), bad.error))
 
 
 def select(
@@ -105,6 +104,12 @@ def select(
     if filters.words and not clips and not names.bad:
         raise UsageError(f"no clip is left of {taken.seen} by {filters.words}", hint="Ask for more")
     return ClipSet(clips, tuple(names.bad), tuple(dict.fromkeys((*reading.notes, *taken.note(filters)))))
+
+
+def listed(listing: Path | None = None) -> Iterator[Named]:
+    """The clips of a set by name, without their sounds; errors as `select` raises them."""
+    path = listing or EMBEDDED
+    return _Names().named(_entries(path, Reading()), path)
 
 
 def _found(words: Sequence[str], listing: Path, reading: Reading, names: _Names, cache: Path) -> _Found:

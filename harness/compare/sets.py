@@ -14,11 +14,12 @@ from whisper_parity.clips.sets.interface import Reading
 from whisper_parity.compare import findings, results, text
 from whisper_parity.compare.finding import Finding
 from whisper_parity.compare.normalise import for_language
-from whisper_parity.compare.readers import reading
+from whisper_parity.compare.readers import encoded, reading, transcripts
 from whisper_parity.compare.result import SPECIAL, Result
 from whisper_parity.compare.sides import side
 from whisper_parity.compare.text import EDIT_CLASSES, UNSPACED, ErrorCounts
 from whisper_parity.errors import RecordError
+from whisper_parity.system import inputs
 
 WORST = 10
 """Clips that are shown with their texts."""
@@ -148,7 +149,7 @@ def compare_sets(
 
 
 def truths_of(path: Path) -> dict[str, str]:
-    """What was said, by id: from a set of clips in any format, or from results whose text it is.
+    """What was said, by id: from a set of clips in any format, from lines "id text", or from results whose text it is.
 
     Raises:
         RecordError, ManifestError, UsageError: it cannot be read, or names no clip.
@@ -156,10 +157,15 @@ def truths_of(path: Path) -> dict[str, str]:
     if form := formats.recognise(path):
         entries = (entry for entry in form.read(path, Reading()) if not isinstance(entry, BadClip))
         return {entry.names[0]: entry.text for entry in entries if entry.text is not None}
-    listed = _Named.of(reading.read(path))
-    spoken = {name: _first(result.truth, result.text) for name, result in listed.results.items()}
+    listed = reading.read(path)
+    named = _Named.of(listed)
+    spoken = {name: _first(result.truth, result.text) for name, result in named.results.items()}
+    if len(listed) == 1 and listed[0].form == "plain text":
+        lines = encoded.text_of(inputs.read(path, inputs.TEXT_BYTES, RecordError, hint=encoded.HINT), str(path))
+        spoken = dict(transcripts.by_first_word(lines))
     if not spoken:
-        raise RecordError(f"{path}: no text with an id", hint="Give a set of clips, or JSON lines with id and text")
+        hint = 'Give a set of clips, JSON lines with id and text, or lines "id text"'
+        raise RecordError(f"{path}: no text with an id, or an id twice", hint=hint)
     return {name: said for name, said in spoken.items() if said is not None}
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from whisper_parity.errors import ParityError
+from whisper_parity.system.activity import Kind, step
 
 MISSING_LIMIT = 300
 
@@ -19,8 +20,9 @@ class Answers:
 
     @contextmanager
     def to(self, question: str) -> Iterator[None]:
-        """Turn an error inside the block into the reason why `question` has no answer."""
+        """Turn an error inside the block into the reason why `question` has no answer; it is shown as a step."""
         try:
-            yield
+            with step(Kind.CLIPS, question):
+                yield
         except ParityError as error:
             self.missing.append(f"{question}: {str(error)[:MISSING_LIMIT]}")

@@ -185,10 +185,7 @@ def _notes(report: Report) -> list[Line]:
     """
     selected = [Line(f"note: {note}", "dim") for note in report.clip_notes]
     if report.pages:
-        counted = [
-            (note, count, spec) for spec, one in tally.of_report(report).items() for note, count in one.notes.items()
-        ]
-        return selected + [Line(f"note: {count} clips: {note} ({spec})", "dim") for note, count, spec in counted]
+        return [*selected, *_counted(report)]
     clips = dict.fromkeys(cell.clip for cell in report.rows)
     clips_by_note: dict[tuple[str, str], list[str]] = {}
     for cell in report.rows:
@@ -200,6 +197,16 @@ def _notes(report: Report) -> list[Line]:
             notes.setdefault(f"{place}: {note}", []).append(stage)
     on_clips = [Line(f"note: {note} ({', '.join(stages)})", "dim") for note, stages in notes.items()]
     return [*selected, *on_clips]
+
+
+def _counted(report: Report) -> list[Line]:
+    counted: dict[tuple[str, int], list[str]] = {}
+    for spec, one in tally.of_report(report).items():
+        for note, count in one.notes.items():
+            counted.setdefault((note, count), []).append(spec)
+    return [
+        Line(f"note: {count} clips: {note} ({', '.join(stages)})", "dim") for (note, count), stages in counted.items()
+    ]
 
 
 def _transcripts(report: Report) -> list[Line]:

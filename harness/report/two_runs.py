@@ -102,6 +102,11 @@ def show_runs(runs: RunComparison, console: Console) -> None:
     print_line(f"second {runs.second.run}: {runs.second.summary}")
     if runs.first.policy_options != runs.second.policy_options:
         print_line(f"policy {runs.first.policy} -> {runs.second.policy}: other tokens are to be expected")
+    for run in (runs.first, runs.second):
+        if run.traces != "all":
+            print_line(
+                f"traces {run.run}: not all are kept (--traces {run.traces}): other cells by their figures alone"
+            )
     for line in (
         *_commit_change(runs),
         *_artifact_changes(runs),

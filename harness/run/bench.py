@@ -10,8 +10,9 @@ from whisper_parity.backend.stage import Stage
 from whisper_parity.clips.clip import Clip
 from whisper_parity.errors import OutputError, ParityError, first_line
 from whisper_parity.run import cell as cells
-from whisper_parity.run import order_checks
+from whisper_parity.run import compact, order_checks
 from whisper_parity.run.cell import Cell
+from whisper_parity.run.compact import Compact
 from whisper_parity.run.finished import FinishedCells
 from whisper_parity.run.journal import Journal
 from whisper_parity.run.plan import Plan
@@ -101,7 +102,21 @@ class Bench:
         if note := self._notes.pop(cell.key, ""):
             row = replace(row, notes=(*row.notes, note))
         missing = "" if error is None else str(error)
-        return Judged(row, self.finished.decided_by(cell, row), missing, error is not None and error.elsewhere)
+        return Judged(
+            row,
+            self.finished.decided_by(cell, row),
+            missing,
+            short=None if error or not row.label else self._short(cell),
+            elsewhere=error is not None and error.elsewhere,
+        )
+
+    def _short(self, cell: Cell) -> Compact | None:
+        """What stays of a cell's trace where that may go."""
+        if self.plan.keeps.everything:
+            return None
+        own = self.traces.get(cell.stage.spec, cell.clip)
+        parent = self.traces.get(cell.stage.parent, cell.clip) if cell.stage.parent else None
+        return compact.of_trace(own, parent)
 
     def checks(self, stage: Stage) -> tuple[OrderCheck, ...]:
         """Whether a stage's results depend on what ran before; asked once its cells have run."""

@@ -8,7 +8,6 @@ on. A cause is named only where the reference with that slip gives the stage's r
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -37,10 +36,13 @@ BAD = 20.0
 RIGHT = 3
 """Rows that are the reference's, `EQUAL`, after which one that is worse by `BAD` is no matter of precision: a cache in
 8 bits shows as soon as one slot is read."""
+NEEDED = ("encoder_output", "past_keys", "past_values", "position", "slot", "mask", "cross")
+"""Inputs that every decoder depends on; keys and values of cross attention may be computed anew."""
 TESTS = {
     "rewind": "rows after a rewind are not those of the same tokens before it",
     "A B A": "rows after another clip are not those of the same clip before it",
     "poison": "what lies in slots that are not in use moves rows",
+    "last slots": "what lies in slots that are not in use moves the last rows that a cache has room for",
 }
 
 
@@ -106,12 +108,15 @@ def faults(stage: Slotted, reference: Rehearsing, features: Float32, *, is_whole
     """
     played = _play(stage, reference, features, is_whole=is_whole)
     is_suspect = played.worst() < SOUND or not _takes_all(played.stage)
-    slip = _slip(reference, played) if is_suspect else None
+    slip, near = _slip(reference, played) if is_suspect else (None, math.inf)
     if slip is None and played.stage.error:
         raise played.stage.error
-    fault = _fault(played, slip)
+    dead = tuple(_dead(stage, played.material)) if np.isfinite(played.stage.rows["first"]).all() else ()
+    needed = [name for name in dead if name.partition(".")[0] in NEEDED and played.worst() < EQUAL]
+    fault = _fault(played, slip, near) or next((_unread(name, fails=True) for name in needed), None)
     beside = () if fault else _beside(played)
-    return tuple(filter(None, (fault, *beside, *_remarks(played), *_dead(stage, played.material))))
+    unread = (_unread(name, fails=False) for name in dead if fault is None or name not in fault.sentence.split())
+    return tuple(filter(None, (fault, *beside, *_remarks(played), *unread)))
 
 
 def snr(expected: Float32, obtained: Float32) -> float:
@@ -138,8 +143,8 @@ def _play(stage: Slotted, reference: Rehearsing, features: Float32, *, is_whole:
     return Played(observed, cache_script.observe(reference.stepped(None), material, slots), material, slots)
 
 
-def _slip(reference: Rehearsing, played: Played) -> Slip | None:
-    """The slip whose rows are the stage's, by `PROOF` at least; of equals the first.
+def _slip(reference: Rehearsing, played: Played) -> tuple[Slip | None, float]:
+    """The slip whose rows are the stage's, by `PROOF` at least, and their SNR in dB; of equals the first.
 
     Where the stage ends otherwise than the sound reference, one that ends alike and has no worse rows will do.
     """
@@ -151,7 +156,7 @@ def _slip(reference: Rehearsing, played: Played) -> Slip | None:
         near = _nearness(played, observed)
         if near > nearest:
             best, nearest = slip, near
-    return best
+    return best, nearest
 
 
 def _goes_elsewhere(steps: Slotted, played: Played, limit: float) -> bool:
@@ -184,13 +189,13 @@ def _nearness(played: Played, observed: Observed) -> float:
     return replace(played, reference=observed).worst() if ends_alike else -math.inf
 
 
-def _fault(played: Played, slip: Slip | None) -> CacheFault | None:
+def _fault(played: Played, slip: Slip | None, near: float) -> CacheFault | None:
     """The first thing that is wrong; None where nothing is."""
     part, step, ground = _ground(played)
     if slip is None and not ground:
         return None
-    if not part:
-        part, step = _first_bad(played, played.worst() + PROOF / 2)
+    if slip is not None:
+        part, step = _first_bad(played, min(EQUAL, near - PROOF / 2)) or (part, step)
     tensor, layer, slot = _place(played, slip)
     cause = f"{_named(slip)}: doing the same to the reference gives its rows" if slip else ""
     place = f"{part}, step {step}" + (f", first in {tensor} of layer {layer}, slot {slot}" if tensor else "")
@@ -208,7 +213,8 @@ def _ground(played: Played) -> tuple[str, int, str]:
     """(part, step, words) of what needs no cause to be wrong; empty words where nothing is."""
     rows = played.stage.rows
     for part, words in TESTS.items():
-        before = rows["first"][STEPS - BACK :] if part == "rewind" else rows["first"]
+        before = rows.get("limit", rows["first"][:0]) if part == "last slots" else rows["first"]
+        before = before[STEPS - BACK :] if part == "rewind" else before
         for step, (expected, obtained) in enumerate(zip(before, rows.get(part, before))):
             if (ratio := snr(expected, obtained)) < EQUAL:
                 return part, step, f"{words}: {_decibels(ratio)} where {EQUAL:g} are expected"
@@ -218,36 +224,36 @@ def _ground(played: Played) -> tuple[str, int, str]:
 
 
 def _behind(played: Played) -> tuple[str, int, str]:
-    """Rows that go bad behind a first one that is not: there the cache is empty."""
-    ratios = {
-        part: [snr(one, other) for one, other in zip(expected, played.stage.rows.get(part, expected))]
-        for part, expected in played.reference.rows.items()
-    }
-    start, *_ = ratios["first"]
-    is_exact = min(ratios["first"][:RIGHT]) >= EQUAL
-    limit = EQUAL - BAD if is_exact else min(BAD, start - BAD)
+    """Rows that go bad behind a first one that is not: there the cache is empty.
+
+    The first rows of both sounds count, unless the first ones are exact: cross attention may be worse on one of them.
+    """
+    ratios = list(_ratios(played))
+    first = [ratio for part, _, ratio in ratios if part == "first"][:RIGHT]
+    empty = [ratio for part, step, ratio in ratios if step == 0 and part in ("first", "another clip")]
+    is_exact = min(first) >= EQUAL
+    limit = EQUAL - BAD if is_exact else min(BAD, min(empty) - BAD)
     words = f"the first {RIGHT} that are the reference's" if is_exact else "a first one that is not"
-    return next(
-        (
-            (part, step, f"rows go bad behind {words}: {_decibels(ratio)}")
-            for part, row_ratios in ratios.items()
-            for step, ratio in enumerate(row_ratios)
-            if ratio < limit
-        ),
-        ("", 0, ""),
-    )
+    bad = ((part, step, ratio) for part, step, ratio in ratios if ratio < limit)
+    part, step, ratio = next(bad, ("", 0, 0.0))
+    return part, step, part and f"rows go bad behind {words}: {_decibels(ratio)}"
 
 
 def _decibels(ratio: float) -> str:
     return f"{ratio:.0f} dB SNR" if math.isfinite(ratio) else "not finite, or nothing in common"
 
 
-def _first_bad(played: Played, limit: float) -> tuple[str, int]:
+def _first_bad(played: Played, limit: float) -> tuple[str, int] | None:
+    """Part and step of the first row that is further from the reference's; None where both gave no such row."""
+    places = ((part, step) for part, step, ratio in _ratios(played) if ratio < limit or ratio == -math.inf)
+    return next(places, None)
+
+
+def _ratios(played: Played) -> Iterator[tuple[str, int, float]]:
+    """(part, step, SNR in dB) of every row against the reference's."""
     for part, expected in played.reference.rows.items():
         for step, (one, other) in enumerate(zip(expected, played.stage.rows.get(part, expected))):
-            if snr(one, other) < max(limit, -sys.float_info.max):
-                return part, step
-    return "", 0
+            yield part, step, snr(one, other)
 
 
 def _place(played: Played, slip: Slip | None) -> tuple[str, int | None, int | None]:
@@ -259,6 +265,12 @@ def _place(played: Played, slip: Slip | None) -> tuple[str, int | None, int | No
                 tensor, _, layer = name.partition(".")
                 return tensor, int(layer), slot
     return "", slip.layer if slip else None, None
+
+
+def _unread(name: str, *, fails: bool) -> CacheFault:
+    """An input that moves nothing; it fails where every decoder needs it and rows are not the reference's."""
+    words = f"input {name} is dead: changed, it moves no row" + (", and rows are not the reference's" if fails else "")
+    return CacheFault("dead input", words, None, None, BACK - 1, "dead inputs", fails=fails)
 
 
 def _beside(played: Played) -> Iterator[CacheFault]:
@@ -282,7 +294,7 @@ def _remarks(played: Played) -> Iterator[CacheFault]:
             return
 
 
-def _dead(stage: Slotted, material: Material) -> Iterator[CacheFault]:
+def _dead(stage: Slotted, material: Material) -> Iterator[str]:
     """Inputs that move nothing when they are changed from the first token on: some are read at that one alone.
 
     The token itself is left out: two ids may have one embedding, and a decoder that does not read it has no row right.
@@ -292,8 +304,7 @@ def _dead(stage: Slotted, material: Material) -> Iterator[CacheFault]:
         with stage.replaced(name, np.full(1, 1.0, np.float32)):
             row = _row(stage, material)
         if np.array_equal(row, expected, equal_nan=True):
-            words = f"input {name} is dead: changed, it moves no row"
-            yield CacheFault("dead input", words, None, None, BACK - 1, "dead inputs", fails=False)
+            yield name
 
 
 def _row(stage: Slotted, material: Material) -> Float32:

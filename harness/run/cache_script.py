@@ -18,8 +18,6 @@ from whisper_parity.errors import ParityError
 
 STEPS = 12
 BACK = 4
-FILLED_AT = 4
-"""Tokens that are fed before the slots that are not in use are filled."""
 POISON = 1.0
 """Times the largest number of the reference's first keys and values, in every channel: far from any real row, and still
 no match for a mask of -100, which closes a slot well enough for all that a cache can hold."""
@@ -96,6 +94,7 @@ def observe(stepper: Slotted, material: Material, slots: int = 0) -> Observed:
         if slots:
             stepper.begin(material.sound)
             rows["limit"] = np.stack([stepper.feed(token) for token in material.tokens[:slots]][-BACK:])
+            rows["last slots"] = np.stack(list(_last_slots(stepper, material, slots)))
             refused = _refuses(stepper, material.other)
     except ParityError as ended:
         error = ended
@@ -145,11 +144,18 @@ def _again(stepper: Slotted, material: Material) -> Iterator[Float32]:
 
 
 def _poison(stepper: Slotted, material: Material) -> Iterator[Float32]:
-    """Large numbers in the slots that are not in use."""
+    """Large numbers in every slot but those that were written: the bounds of the mask from step 0 on."""
     stepper.begin(material.sound)
-    for step, token in enumerate(material.tokens[:STEPS]):
-        if step == FILLED_AT:
-            stepper.fill(material.poison)
+    stepper.fill(material.poison)
+    for token in material.tokens[:STEPS]:
+        yield stepper.feed(token)
+
+
+def _last_slots(stepper: Slotted, material: Material, slots: int) -> Iterator[Float32]:
+    """The same at the other end: a full cache, of which some are taken back, filled, and fed again."""
+    stepper.rewind(BACK)
+    stepper.fill(material.poison)
+    for token in material.tokens[slots - BACK : slots]:
         yield stepper.feed(token)
 
 

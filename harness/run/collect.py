@@ -16,11 +16,11 @@ from whisper_parity.run import report as records
 from whisper_parity.run.cell import Cell
 from whisper_parity.run.excerpt import Excerpt
 from whisper_parity.run.finished import CELL, Finished
-from whisper_parity.run.folder import RunFolder
 from whisper_parity.run.journal import Journal
 from whisper_parity.run.pages import Page
 from whisper_parity.run.plan import Plan
 from whisper_parity.run.report import SCHEMA_VERSION, OrderCheck, Report, Row, StageInfo
+from whisper_parity.run.retention import Retention
 from whisper_parity.run.tasks import every_cell
 from whisper_parity.run.totals import Totals
 from whisper_parity.system import machine, serial
@@ -39,7 +39,7 @@ def collect(plan: Plan, seconds: float, selection: Collection[tuple[str, str]] |
     """
     with Journal(plan.folder.journal) as journal:
         cells, written = every_cell(plan), set(journal.keys(CELL))
-        gathered = _Gathered(plan.folder, _rows(plan, journal, written))
+        gathered = _Gathered(plan, _rows(plan, journal, written))
         stages = tuple(stage_info(journal, stage) for stage in plan.stages)
         checks = tuple(check for stage in plan.stages for check in _written_checks(journal, stage))
     misplaced = tuple(placement.misplaced(stages)) if plan.options.require_placement else ()
@@ -85,7 +85,9 @@ def collect(plan: Plan, seconds: float, selection: Collection[tuple[str, str]] |
 class _Gathered:
     """What is counted and chosen while the rows pass by, clip by clip."""
 
-    def __init__(self, folder: RunFolder, rows: Iterable[Row]) -> None:
+    def __init__(self, plan: Plan, rows: Iterable[Row]) -> None:
+        folder = plan.folder
+        self._kept = Retention(plan.keeps, folder, plan.stages)
         self.totals: dict[str, Totals] = {}
         self.excerpt = Excerpt()
         self.worst: Outcome | None = None
@@ -98,6 +100,7 @@ class _Gathered:
             self.pages, self.rows = pages.write(folder, map(serial.line, chain(first, passing))), ()
         else:
             pages.remove(folder)
+        self._kept.drop()  # under pytest nobody else does
         chosen = self.excerpt.rows()
         self.shown = chosen if self.pages else self.rows
 
@@ -105,6 +108,7 @@ class _Gathered:
         for row in rows:
             self.totals[row.stage] = self.totals.get(row.stage, Totals(row.stage)) + tally.of_row(row)
             self.excerpt.add(row)
+            self._kept.add(row)
             outcome = row.verdict.outcome
             if self.worst is None or outcome.exit_code > self.worst.exit_code:
                 self.worst = outcome

@@ -8,9 +8,16 @@ from collections.abc import Sequence
 
 from whisper_parity.judge.verdict import Outcome, severity
 from whisper_parity.run.report import Row
+from whisper_parity.system import serial
 
 CLIPS = 200
 """As many as a page holds with their sounds and is painted at once."""
+CHARACTERS = 8_000_000
+"""Most of all their rows as JSON: a row of hours of speech has a million."""
+
+
+_Clip = tuple[tuple[float, ...], int, tuple[Row, ...]]
+"""(how bad, minus its number, rows) of a clip."""
 
 
 class Excerpt:
@@ -18,7 +25,7 @@ class Excerpt:
 
     def __init__(self, most: int = CLIPS) -> None:
         self._most = most
-        self._worst: list[tuple[tuple[float, ...], int, tuple[Row, ...]]] = []
+        self._worst: list[_Clip] = []
         self._clip: list[Row] = []
         self.clips = 0
         """So many were seen."""
@@ -30,15 +37,22 @@ class Excerpt:
         self._clip.append(row)
 
     def rows(self) -> tuple[Row, ...]:
-        """The rows of the worst clips, in the order in which they came."""
+        """The rows of the worst clips that CHARACTERS have room for, in the order in which they came."""
         self._end()
-        return tuple(row for _, _, rows in sorted(self._worst, key=lambda entry: -entry[1]) for row in rows)
+        chosen: list[_Clip] = []
+        size = 0
+        for entry in sorted(self._worst, key=lambda entry: entry[:2], reverse=True):
+            size += sum(len(serial.line(row)) for row in entry[2])
+            if chosen and size > CHARACTERS:
+                break
+            chosen.append(entry)
+        return tuple(row for _, _, rows in sorted(chosen, key=lambda entry: -entry[1]) for row in rows)
 
     def _end(self) -> None:
         if self._clip:
             self.clips += 1
             badness = tuple(-value for value in rank(self._clip))
-            heapq.heappush(self._worst, (badness, -self.clips, tuple(self._clip)))
+            heapq.heappush(self._worst, (badness, -self.clips, tuple(self._clip)))  # no two compare by their rows
             if len(self._worst) > self._most:
                 heapq.heappop(self._worst)
             self._clip = []

@@ -30,8 +30,8 @@ T = TypeVar("T")
 
 GROUP = 64
 """Lines that are brought to the disk at once."""
-GROUP_S = 1.0
-"""After so long the next line takes all before it to the disk: a machine that fails costs a second of work."""
+GROUP_S = 2.0
+"""After so long the next line takes all before it to the disk: a machine that fails costs two seconds of work."""
 LINE_BYTES = 64 * inputs.MIB
 """Limit of a line; a cell of three hours of speech has 1 MiB."""
 

@@ -15,15 +15,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from whisper_parity import project as projects
-from whisper_parity.clips import selection
-from whisper_parity.clips.clip import ClipSet
-from whisper_parity.clips.filters import Filters
 from whisper_parity.errors import ConfigError, RecordError
 from whisper_parity.project import FILE_NAME, Project
 from whisper_parity.system import amounts, files, inputs
+
+if TYPE_CHECKING:
+    from whisper_parity.clips.clip import ClipSet
+    from whisper_parity.clips.filters import Filters
 
 MAX_THREADS = 1024
 MOST = 10**9
@@ -244,10 +245,14 @@ class RunOptions:
         Raises:
             UsageError: both a limit and a sample.
         """
+        from whisper_parity.clips.filters import Filters
+
         return Filters(self.limit, self.sample, self.seed, self.lang, self.max_seconds)
 
     def selected(self) -> ClipSet:
         """The clips; errors as `selection.select` raises them."""
+        from whisper_parity.clips import selection
+
         roots = (self.audio_root,) if self.audio_root else ()
         return selection.select(
             self.clips, self.manifest, self.language, filters=self.filters, roots=roots, cache=self.cache
@@ -298,6 +303,9 @@ def read(given: Mapping[str, Any], project: Project) -> RunOptions:
     values = {
         name: _typed(OPTIONS[name], value, f"{where} {name}", project.folder) for name, value in project.run.items()
     }
+    for typed, other in (("limit", "sample"), ("sample", "limit")):
+        if given.get(typed) is not None and given.get(other) is None:
+            values.pop(other, None)  # parity.toml's sample gives way to a limit that is typed
     for name, value in given.items():
         if value is not None and value != ():
             values[name] = _typed(OPTIONS[name], value, OPTIONS[name].flag, Path.cwd())

@@ -17,7 +17,9 @@ R = TypeVar("R")
 INLINE = 500
 """Most rows of a report that holds them itself."""
 ROWS = 500
-"""Of a page."""
+"""Most of a page."""
+CHARACTERS = 8_000_000
+"""Most of a page with more than one row: a row of hours of speech has a million, and a page is read as a whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +86,26 @@ def write(folder: RunFolder, lines: Iterable[str]) -> tuple[Page, ...]:
         OutputError: the folder cannot be written.
     """
     pages: list[Page] = []
-    rest = iter(lines)
-    while share := list(islice(rest, ROWS)):
+    for share in _shares(lines):
         name, text = f"rows-{len(pages) + 1:04}.jsonl", "\n".join(share) + "\n"
         files.write_text(folder.page_of_rows(name), text)
         pages.append(Page(name, len(share), hashlib.sha256(text.encode()).hexdigest()))
     remove(folder, keep={page.file for page in pages})
     return tuple(pages)
+
+
+def _shares(lines: Iterable[str]) -> Iterator[list[str]]:
+    """The lines of each page."""
+    share: list[str] = []
+    size = 0
+    for line in lines:
+        if share and (len(share) == ROWS or size + len(line) > CHARACTERS):
+            yield share
+            share, size = [], 0
+        share.append(line)
+        size += len(line)
+    if share:
+        yield share
 
 
 def remove(folder: RunFolder, keep: Iterable[str] = ()) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import signal
 import socket
 import threading
@@ -35,6 +36,8 @@ from whisper_parity.system.files import replacing
 
 TRACES_AT_HAND = 64
 """Traces that lie in the object store for who needs them next; further ones are read from the run's folder again."""
+CONNECT_S = 10.0
+"""For a cluster's address to answer at all."""
 POLL_S = 5.0
 """How often it is looked whether the cluster still has room for workers that have not started."""
 STILLBORN = 5
@@ -91,6 +94,7 @@ class Cluster:
         self._orders = self._ray.put((self._plan, conditions.recorded(self._plan.folder), checkpoint))
         self._hire()
         if not self._seats:
+            self.close()
             raise UnavailableError(
                 f"the cluster at {address} has no room for a worker of {self._plan.threads} threads",
                 hint="Add a machine, or use fewer --threads",
@@ -159,6 +163,7 @@ class Cluster:
 
     def _connect(self, address: str) -> None:
         try:
+            _require_answer(_written_address(self._ray) if address == "auto" else address)
             with _own_signals():
                 self._ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except Exception as error:  # whatever a client of a network raises
@@ -321,6 +326,24 @@ class _Seated(Outpost):
         import ray
 
         return ray.get_runtime_context().get_node_id(), socket.gethostname(), self.unlike()
+
+
+def _written_address(ray: Any) -> str:
+    """Where `ray start` of this machine has written that its cluster is; "" where Ray does not say."""
+    with suppress(AttributeError, OSError):
+        return str(os.environ.get("RAY_ADDRESS") or ray._private.utils.read_ray_address() or "")
+    return ""
+
+
+def _require_answer(address: str) -> None:
+    """Ray's own client would try for minutes, and a cluster that has ended leaves its address behind.
+
+    Raises:
+        OSError: nobody listens there.
+    """
+    host, _, port = address.rpartition(":")
+    if host and port.isascii() and port.isdigit():
+        socket.create_connection((host.rpartition("/")[2], int(port)), CONNECT_S).close()
 
 
 @contextmanager

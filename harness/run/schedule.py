@@ -14,7 +14,8 @@ from whisper_parity.backend.stage import Stage
 from whisper_parity.run import conditions, executors, owner
 from whisper_parity.run.bench import Bench
 from whisper_parity.run.cell import Cell
-from whisper_parity.run.journal import Journal
+from whisper_parity.run.compact import SHORT
+from whisper_parity.run.journal import Journal, Record
 from whisper_parity.run.plan import Plan, remember
 from whisper_parity.run.release import Release
 from whisper_parity.run.report import OrderCheck, Row
@@ -134,6 +135,8 @@ class Schedule:
 
     def _written(self, judged: Judged) -> Judged:
         """A cell, in the journal before anybody counts it."""
+        if judged.short:
+            self.journal.append(Record.of(SHORT, (judged.row.clip, judged.row.stage), judged.short))
         self._bench.finished.add(judged.row, judged.decided_by)
         return judged
 
@@ -156,8 +159,9 @@ def opened(plan: Plan, selection: Sequence[Cell] | None = None, *, alone: bool =
         cache.in_use(plan.options.cache),
         _bound(plan) as journal,
     ):
-        if plan.checkpoint.path.is_relative_to(plan.options.cache):
-            cache.touch(plan.checkpoint.path)
+        for path in (plan.checkpoint.path, *(clip.path for clip in plan.clips)):
+            if path.is_relative_to(plan.options.cache):
+                cache.touch(path)
         schedule = Schedule(plan, journal, selection, alone=alone)
         cut = f"the last line of {plan.folder.journal.name} was cut off: its work is done again"
         schedule.remarks = tuple(filter(None, (taken_over, cut if journal.dropped else "")))

@@ -1,7 +1,7 @@
 """Opened stages and their artifacts: one stage at a time, so that memory is that of one model.
 
 A run of several batches comes back to each stage. There, stages of this machine stay open as long as their files are
-small against the memory that is free; a device has room for one session, and is given back each time.
+small against the memory that is free; a device has room for one session, and is given back when another needs one.
 """
 
 from __future__ import annotations

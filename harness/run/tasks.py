@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from whisper_parity.backend.stage import Stage
 from whisper_parity.run.batches import batches
 from whisper_parity.run.cell import Cell
+from whisper_parity.run.compact import Compact
 from whisper_parity.run.plan import Plan
 from whisper_parity.run.report import OrderCheck, Row
 
@@ -40,6 +41,8 @@ class Judged:
     """One hash over what decides the row; "" for one that has to run again."""
     missing: str = ""
     """Why it has no trace; "" where it has one."""
+    short: Compact | None = None
+    """What stays of its trace where that may go."""
     elsewhere: bool = False
     """Whether another worker may have more luck: what ran it went away."""
 

@@ -33,7 +33,7 @@ class Watch:
         """Take what is called with the words of each new step."""
         self._changed = changed
         self._thread = threading.get_ident()
-        self._kinds: list[Kind] = []
+        self._steps: list[tuple[Kind, str]] = []
         self._since = time.perf_counter()
         self.seconds = dict.fromkeys(Kind, 0.0)
 
@@ -43,13 +43,16 @@ class Watch:
             self._changed(words)
         if threading.get_ident() == self._thread:
             self._charge()
-            self._kinds.append(Kind.STATE if Kind.STATE in self._kinds else kind)
+            is_checked = any(kind is Kind.STATE for kind, _ in self._steps)
+            self._steps.append((Kind.STATE if is_checked else kind, words or self._words))
 
     def end(self) -> None:
-        """The step that began last is over."""
+        """The step that began last is over, and the one around it is shown again."""
         if threading.get_ident() == self._thread:
             self._charge()
-            self._kinds.pop()
+            _, words = self._steps.pop()
+            if words != self._words:
+                self._changed(self._words)
 
     def spent(self) -> str:
         """Where the time went, whole seconds: "load 4 s, build 28 s"; "" where nothing took one."""
@@ -57,10 +60,15 @@ class Watch:
             f"{kind.value} {seconds:.0f} s" for kind, seconds in self.seconds.items() if seconds >= SHOWN_S
         )
 
+    @property
+    def _words(self) -> str:
+        """Of the step that goes on; "" where there is none."""
+        return self._steps[-1][1] if self._steps else ""
+
     def _charge(self) -> None:
         now = time.perf_counter()
-        if self._kinds:
-            self.seconds[self._kinds[-1]] += now - self._since
+        if self._steps:
+            self.seconds[self._steps[-1][0]] += now - self._since
         self._since = now
 
 

@@ -10,6 +10,8 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
 
 _ENDS = (".dist-info", ".egg-info")
 
@@ -24,6 +26,15 @@ def values(group: str) -> dict[str, str]:
                 seen.add(project)
                 announced |= dict(_section(folder, group))
     return announced
+
+
+def loaded(value: str) -> Any | None:
+    """What "package.module:attribute" names; None where it names nothing that can be read."""
+    module, _, attribute = value.partition(":")
+    try:
+        return getattr(import_module(module), attribute) if module else None
+    except Exception:  # noqa: BLE001 - a foreign package may raise anything; then what announces it is asked itself
+        return None
 
 
 def _projects(place: str) -> Iterator[tuple[str, str]]:

@@ -34,6 +34,8 @@ LIST_BYTES, LINE_BYTES = 4 * GIB, 8 * MIB
 """Limits of a list that is read line by line, unpacked, and of one of its lines."""
 BLANK_LINES = 100
 """A list whose first line stands behind more blank ones is not recognised."""
+HEAD_BYTES = 512
+"""A zero byte among these says that a file is no text."""
 MODEL_BYTES = 16 * GIB
 """Limit of a checkpoint, artifact or trace: Whisper large in float32 has 6.2 GB."""
 
@@ -142,11 +144,14 @@ def start(path: Path, count: int) -> bytes:
 
 
 def first_text(path: Path) -> str:
-    """The first line that is not blank of a text, also of one packed by gzip; "" where there is none."""
+    """The first line that is not blank of a text, also of one packed by gzip; "" where there is none, or no text."""
+    begins = start(path, HEAD_BYTES)
+    packed = begins.startswith(b"\x1f\x8b")
+    if not begins or (b"\0" in begins and not packed):
+        return ""
     try:
-        packed = start(path, 2) == b"\x1f\x8b"
         numbered = islice(lines(path, packed=packed), BLANK_LINES)
-        return next((line.strip() for _, line in numbered if line.strip()), "") if start(path, 1) else ""
+        return next((line.strip() for _, line in numbered if line.strip()), "")
     except InputError:
         return ""
 

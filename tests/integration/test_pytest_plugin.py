@@ -85,6 +85,13 @@ def test_workers_of_xdist_share_one_run(gate, pytester):
     ]
 
 
+def test_items_are_done_by_the_workers_of_a_session(gate, pytester):
+    """Whoever asks for them; the report is the same as of one process."""
+    gate("--parity-workers=2", "--parity-threads=1", "--parity-fresh").assert_outcomes(passed=6)
+    report = records.load(RunFolder(pytester.path / "reports" / "gate"))
+    assert (report.finished, len(report.rows), report.threads) == (True, 4, 1)
+
+
 def test_a_divergence_fails_its_item_and_can_be_run_again(gate, pytester, parity_in):
     """Reason and reproducing command; --lf runs just the failed ones."""
     artifacts = pytester.path / "artifacts"

@@ -20,7 +20,7 @@ def test_clips_of_every_format_are_judged_and_reproduced(parity, tmp_path):
     outcomes = {key: row.verdict.outcome for key, row in rows.items()}
     assert set(outcomes.values()) == {Outcome.REFERENCE, Outcome.PASS}
     assert len(rows) == 12
-    assert "note: 6 of 21 clips taken by --max-seconds 1 --sample 6 --seed 3" in result.stdout.splitlines()
+    assert "note: 6 of 24 clips taken by --max-seconds 1 --sample 6 --seed 3" in result.stdout.splitlines()
     assert all(row.vs_transcript is not None for row in rows.values())
     listed = next(row for (_, stage), row in rows.items() if stage == "torchscript" and "--manifest" in row.reproduce)
     again = shlex.split(listed.reproduce)[1:]

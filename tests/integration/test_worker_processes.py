@@ -171,15 +171,15 @@ def test_workers_end_with_their_run(tmp_path, cache_dir, scripted_checkpoint, nu
     words = ["--checkpoint", scripted_checkpoint, "--clips", "clips", "--cache", cache_dir, "--threads", 1]
     command = [*PARITY, *map(str, [*RUN, *words, "--workers", 2, "--fresh", "--run-id", "cut"])]
     process = subprocess.Popen(command, cwd=tmp_path, text=True, stderr=subprocess.PIPE, start_new_session=True)
-    until(lambda: list(tmp_path.glob("reports/cut/traces/*")), 60)
+    until(lambda: list(tmp_path.glob("reports/cut/traces/*")), 180)
     if number == signal.SIGINT:
         os.killpg(process.pid, number)  # as a terminal does it: the workers get it too
     else:
         process.send_signal(number)
-    stderr = process.communicate(timeout=60)[1]
+    stderr = process.communicate(timeout=120)[1]
     assert process.returncode in (130, 143, -signal.SIGKILL)
     assert "Traceback" not in stderr
-    assert until(lambda: not members(process.pid), 10)
+    assert until(lambda: not members(process.pid), 60)
 
 
 def members(group: int) -> list[str]:

@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from tests.support.steppers import FAULTS, IN_A_LAYER, MemoryStepper, Remembering
+from tests.support.steppers import FAULTS, IN_A_LAYER, OPENS_AT, MemoryStepper, Remembering
 from whisper_parity.backends.pytorch import PyTorchSession
 from whisper_parity.run import cache_checks
 from whisper_parity.run.report import CacheFault
@@ -58,6 +58,14 @@ def test_a_fault_of_one_layer_names_it(fault: str):
     first, *_ = checked(memory(fault, layer=1))
     assert (first.kind, first.fails) == (FAULTS[fault], True), first.sentence
     assert ", in layer 1:" in first.sentence
+
+
+@pytest.mark.parametrize("fault", OPENS_AT)
+def test_a_mask_that_is_wrong_at_one_step_alone_is_caught_there(fault: str):
+    """At the first, the second, and the last one but one that the cache has room for."""
+    first, *_ = checked(memory(fault), is_whole=OPENS_AT[fault] < 0)
+    part, step = ("last slots", 2) if OPENS_AT[fault] < 0 else ("poison", OPENS_AT[fault])
+    assert (first.part, first.step, first.kind, first.fails) == (part, step, "", True), first.sentence
 
 
 @pytest.mark.parametrize("noise", [0.0, 1e-6, 2**-11, 0.004])

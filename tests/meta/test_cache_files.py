@@ -19,6 +19,7 @@ from whisper_parity.backend.contract import Facts
 from whisper_parity.backend.interface import Port
 from whisper_parity.backends.split import fitting, layouts
 from whisper_parity.backends.split.stepping import Core, replaced
+from whisper_parity.errors import BackendError
 from whisper_parity.model.dims import Dims
 from whisper_parity.run import cache_checks
 
@@ -159,6 +160,8 @@ class FileStepper:
         self._core.begin({"encoder_output": encoder_output})
 
     def feed(self, token):
+        if self.position >= self.n_slots:
+            raise BackendError("the cache is full")
         words = reference()._model.decoder.token_embedding.weight.numpy()
         return self._core.feed(token, {"token": words[token], "position": self._table[self.position]})
 
@@ -186,14 +189,22 @@ def features() -> np.ndarray:
     return np.random.default_rng(1).standard_normal((1, 8, 48)).astype(np.float32)
 
 
-def checked(stepper: FileStepper) -> list[tuple[str, bool]]:
-    found = cache_checks.faults(stepper, remembering(), features(), is_whole=False)
+def checked(stepper: FileStepper, *, is_whole: bool = False) -> list[tuple[str, bool]]:
+    found = cache_checks.faults(stepper, remembering(), features(), is_whole=is_whole)
     return [(fault.kind, fault.fails) for fault in found]
 
 
 def test_a_sound_file_raises_no_alarm():
     """Its two dead inputs are said."""
     assert checked(FileStepper(lambda run, inputs: run(*inputs))) == [("dead input", False)] * 2
+
+
+def test_slots_that_are_not_read_are_found_where_the_cache_is_filled():
+    """The last eight of 64: no short clip shows it; `--state` does."""
+    lost = torch.cat([torch.ones(1, 1, SLOTS - 8, 1), torch.zeros(1, 1, 8, 1)], 2)
+    stepper = FileStepper(caches(lambda cache: cache * lost))
+    assert checked(stepper)[0] == ("dead input", False)
+    assert checked(stepper, is_whole=True)[0] == ("", True)
 
 
 @pytest.mark.parametrize("name", GRAPHS)

@@ -1,4 +1,4 @@
-"""Every fault of a device is shown to go red, by its name: the table of docs/device.md.
+"""Every fault of a device is shown to go red, by its name: the table of docs/device-reference.md.
 
 Real adb client and server; the device is simulated, and so are its faults.
 """
@@ -452,8 +452,8 @@ NO_FAULTS = (
 
 
 def test_the_table_of_the_manual_is_this_one():
-    """docs/device.md names every fault that is tested here, and no other, with the words that the tests wait for."""
-    text = (CHECKOUT / "docs" / "device.md").read_text("utf-8")
+    """The manual names every fault that is tested here, and no other, with the words that the tests wait for."""
+    text = (CHECKOUT / "docs" / "device-reference.md").read_text("utf-8")
     _, _, table = text.partition("| what happened | name | what you see | what to do |\n|---|---|---|---|\n")
     rows = [re.split(r" *\| *", line)[1:5] for line in table.partition("\n\n")[0].splitlines()]
     assert [name for name, *_ in rows] == [case.name for case in TABLE] + list(OTHER_FAULTS)

@@ -75,6 +75,13 @@ def sounds(folder: Path) -> Path:
     return folder / "sounds"
 
 
+def tree(folder: Path) -> Path:
+    for name, text in zip(NAMES, TEXTS):
+        wav(folder / "corpus" / f"speaker-{name}" / f"{name}.wav")
+        (folder / "corpus" / f"speaker-{name}" / f"{name}.txt").write_text(f"{text}\n", "utf-8")
+    return folder / "corpus"
+
+
 def cut(
     name: str, source: object, start: float = 0.0, seconds: float = 0.2, text: str | None = "", **more: Any
 ) -> dict[str, Any]:
@@ -152,6 +159,6 @@ def parquet_of_paths(folder: Path) -> Path:
     return parquet(folder, embedded=False)
 
 
-PLAIN: tuple[Callable[[Path], Path], ...] = (nemo, librispeech, aishell, common_voice, table, sounds, lhotse)
+PLAIN: tuple[Callable[[Path], Path], ...] = (nemo, librispeech, aishell, common_voice, table, sounds, tree, lhotse)
 ARROW: tuple[Callable[[Path], Path], ...] = (saved, saved_splits, parquet, parquet_of_paths)
 """Those that need pyarrow."""

@@ -101,3 +101,15 @@ def path_of(path: Path, body: str) -> Path:
     path.write_text(f"#!/bin/sh\n{body}")
     path.chmod(0o755)
     return path
+
+
+if __name__ == "__main__":  # for docs/app.md: a folder of outputs that somebody sent, and the sound that they are of
+    import sys
+
+    from tests.support import sound
+
+    sent, clip = map(Path, sys.argv[1:])
+    (sent / clip.stem).mkdir(parents=True)
+    (sent / clip.stem / "stdout").write_text(kv_output())
+    clip.parent.mkdir(exist_ok=True)
+    sound.write_wav(clip, sound.warble(1.0))

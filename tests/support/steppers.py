@@ -62,6 +62,8 @@ FAULTS = {
     "cross heads": "heads of cross attention permuted",
 }
 """By seeded fault, the cause that is to be named."""
+OPENS_AT = {"opens at step 0": 0, "opens at step 1": 1, "opens at the last step": -1}
+"""Steps at which alone the slot behind the current one is open, too: no known slip."""
 IN_A_LAYER = (
     "slot late", "one slot", "layer off", "swapped", "heads", "values late", "one too many", "oldest closed",
     "newest closed", "current masked", "leak", "alone", "cross layer", "cross swapped",
@@ -194,8 +196,9 @@ class MemoryStepper:
         self.now |= {f"key.{layer}": pair[0].copy(), f"value.{layer}": pair[1].copy()}
         self.store(layer, pair)
         slots = self.open(layer)
-        keys, values = self.cache[:, 0 if self.has("shared") else layer, slots]
-        mixed = self.attend(self.project(layer, "attn.query", normed), keys, values)
+        keys, values = self.cache[:, 0 if self.has("shared") else layer, slots or range(self.n_slots)]
+        query = self.project(layer, "attn.query", normed) * bool(slots)  # beside -1e9 everywhere no score is left
+        mixed = self.attend(query, keys, values)
         hidden = hidden + self.project(layer, "attn.out", mixed)
         source = (layer + 1) % self.n if self.has("cross layer", layer) else layer
         keys, values = (self.project(source, f"cross_attn.{name}", self.sound) for name in ("key", "value"))
@@ -239,7 +242,8 @@ class MemoryStepper:
         """Slots that a step attends to."""
         now = self.position
         slots = list(range(now + 1))
-        if self.has("one too many", layer):
+        only_at = OPENS_AT.get(self.fault)
+        if self.has("one too many", layer) or (only_at is not None and now == only_at % (self.n_slots - 1)):
             slots.append(now + 1)
         if self.has("oldest closed", layer) and now:
             slots.remove(0)
@@ -253,7 +257,7 @@ class MemoryStepper:
             slots = list(range(max(now, self.before) + 1))
         if self.has("leak", layer):
             return list(range(self.n_slots))
-        return slots or list(range(self.n_slots))
+        return slots
 
     def attend(self, query, keys, values):
         heads = self.dims.n_text_head

@@ -35,7 +35,7 @@ def test_every_format_gives_names_sounds_texts_and_languages(tmp_path, build):
     clips = selected(build(tmp_path), cache=tmp_path / "cache")
     assert (clips.bad, clips.notes) == ((), ())
     assert {clip.name: clip.text for clip in clips.clips} == dict(zip(NAMES, TEXTS))
-    says_language = build not in (clipsets.librispeech, clipsets.aishell, clipsets.sounds)
+    says_language = build not in (clipsets.librispeech, clipsets.aishell, clipsets.sounds, clipsets.tree)
     assert {clip.language for clip in clips.clips} == {"en" if says_language else None}
     whole = audio.read(wav(tmp_path / "again.wav")).pcm
     assert all((audio.read(clip.path).pcm == whole).all() for clip in clips.clips)
@@ -172,6 +172,42 @@ def test_rows_of_a_table_are_not_trusted(tmp_path, content, said):
     assert said in error
 
 
+def test_a_folder_of_sounds_with_metadata_is_that_list(tmp_path):
+    """metadata.jsonl, as metadata.csv: what Hugging Face calls an audiofolder."""
+    folder = clipsets.sounds(tmp_path)
+    json_lines(folder / "metadata.jsonl", [{"file_name": "two.wav", "transcription": "from the list"}])
+    assert [(clip.name, clip.text) for clip in selected(folder).clips] == [("two", "from the list")]
+
+
+def test_a_data_set_in_hugging_faces_cache_is_read_through_its_links(tmp_path):
+    """snapshots/ holds links into blobs/; links that lead elsewhere are not followed."""
+    pytest.importorskip("pyarrow", reason="the extra datasets is not installed")
+    made = clipsets.parquet(tmp_path / "made") / "data" / "test-00000-of-00001.parquet"
+    home = tmp_path / "hub" / "datasets--x--y"
+    snapshot = home / "snapshots" / "abc" / "data"
+    for folder in (home / "blobs", snapshot):
+        folder.mkdir(parents=True)
+    blob = made.rename(home / "blobs" / "0123")
+    (snapshot / "test-00000-of-00001.parquet").symlink_to("../../../blobs/0123")
+    assert len(selected(snapshot.parent, cache=tmp_path / "cache").clips) == 3
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "test.parquet").symlink_to(blob)
+    with pytest.raises(UsageError, match="no sound in this folder"):
+        selected(tmp_path / "other")
+
+
+def test_a_tree_of_sounds_and_texts(tmp_path):
+    """001.wav of two speakers; a text that is none is a bad line, a link out of the tree is not followed."""
+    for speaker in ("p1", "p2"):
+        wav(tmp_path / "tree" / speaker / "001.wav").with_suffix(".txt").write_text(f"of {speaker}", "utf-8")
+    wav(tmp_path / "tree" / "p2" / "002.wav").with_suffix(".txt").write_bytes(b"\xff\xfe")
+    (tmp_path / "tree" / "p2" / "003.wav").symlink_to(wav(tmp_path / "secret.wav"))
+    found = selected(tmp_path / "tree")
+    assert [(clip.text, clip.tags) for clip in found.clips] == [("of p1", ("p1",)), ("of p2", ("p2",))]
+    assert found.clips[0].name == "001"
+    assert ["not UTF-8 text" in bad.error or "points outside" in bad.error for bad in found.bad] == [True, True]
+
+
 def test_a_folder_of_common_voice_with_several_tables_asks_for_one(tmp_path):
     """train.tsv and test.tsv share their clips."""
     table = clipsets.common_voice(tmp_path)
@@ -221,6 +257,22 @@ def test_transcripts_that_name_no_sound_are_bad_lines_and_sounds_without_one_are
     assert [clip.name for clip in found.clips] == ["one", "three"]
     assert "no sound called 'two' beside it" in found.bad[0].error
     assert found.notes == (f"{corpus}: 1 sounds without a transcript were left out: extra.wav, ...",)
+
+
+def test_names_in_a_corpus_drive_nothing(tmp_path):
+    """Escape sequences and slashes in transcripts and file names: in rows and notes they are shown, not obeyed."""
+    corpus = clipsets.librispeech(tmp_path)
+    chapter = corpus / "test-clean" / "1089" / "134686"
+    wav(chapter / "\x1b[2J::error::.wav")
+    with (chapter / "1089-134686.trans.txt").open("a") as file:
+        file.write("../\x1b]0;owned SAID\n../../secret SAID\n")
+    wav(tmp_path / "secret.wav")
+    found = selected(corpus)
+    said = [*found.notes, *(text for bad in found.bad for text in (bad.name, bad.error))]
+    assert len(found.bad) == 2
+    assert all(text.isprintable() for text in said)
+    assert not any("/" in bad.name for bad in found.bad)
+    assert [clip.name for clip in found.clips] == list(NAMES)
 
 
 def test_aishell_that_is_still_packed_says_so(tmp_path):
@@ -327,7 +379,7 @@ def test_lengths_come_from_the_header_where_the_set_says_none(tmp_path, monkeypa
 
 
 def test_memory_grows_by_a_small_record_a_clip(tmp_path):
-    """At most 1 KiB a clip (measured: 683 bytes of 200 clips, 714 of 20,000)."""
+    """At most 1 KiB a clip (measured: 735 bytes of 200 clips, 819 of 20,000)."""
 
     def peak(count: int) -> int:
         manifest = numbered(tmp_path, count)
@@ -340,4 +392,4 @@ def test_memory_grows_by_a_small_record_a_clip(tmp_path):
 
     peak(10)
     assert peak(200) / 200 < 1024
-    assert peak(2_000) / 2_000 < 1024
+    assert peak(1_000) / 1_000 < 1024

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from whisper_parity.backends.dla import compiler, settings, soc
-from whisper_parity.backends.dla.fleet import DeviceFleet
+from whisper_parity.backends.dla.fleet import AGAIN_S, DeviceFleet
 from whisper_parity.backends.dla.link import adb, faults, lock
 from whisper_parity.backends.dla.link.adb import Completed, is_network
 from whisper_parity.backends.dla.link.faults import DeviceError, Fault
@@ -206,7 +207,7 @@ def test_a_lock_is_taken_over_only_when_its_owner_is_gone_for_sure(other: str, s
 
 class _Session:
     def __init__(self, name: str, lost: bool = False) -> None:
-        self.name, self.lost = name, lost
+        self.name, self.lost, self.lost_at = name, lost, time.monotonic()
 
     def ready(self) -> None:
         """It runs."""
@@ -219,6 +220,14 @@ def test_a_lost_device_is_leased_only_when_no_other_is_left():
         assert session.name == "b"  # type: ignore[attr-defined]
     only = DeviceFleet([_Session("a", lost=True)])  # type: ignore[list-item]
     with only.lease() as session:
+        assert session.name == "a"  # type: ignore[attr-defined]
+
+
+def test_a_lost_device_is_probed_again_after_a_minute():
+    """A board that takes long to reboot is not missed for the rest of a night."""
+    back = _Session("a", lost=True)
+    back.lost_at -= AGAIN_S + 1
+    with DeviceFleet([back, _Session("b")]).lease() as session:  # type: ignore[list-item]
         assert session.name == "a"  # type: ignore[attr-defined]
 
 

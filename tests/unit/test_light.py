@@ -14,6 +14,8 @@ import pytest
 from click.testing import CliRunner
 
 from whisper_parity import cli, cli_run, pytest_plugin
+from whisper_parity.backend.registry import Backends
+from whisper_parity.cli_complete import VARIANTS
 from whisper_parity.cli_group import COMMANDS, SENTENCES, announced
 from whisper_parity.errors import ConfigError
 from whisper_parity.project import Project
@@ -50,6 +52,27 @@ def test_importing_the_harness_imports_nothing_heavy(statement):
     assert imported_by(statement) == set()
 
 
+def test_the_shell_is_answered_without_a_backend():
+    """`parity run --stages <TAB>` takes a tenth of a second: nobody waits for a key."""
+    code = (
+        "import os, sys; os.environ.update(_PARITY_COMPLETE='bash_complete', COMP_WORDS='parity run --stages tfl')\n"
+        "from whisper_parity import cli; sys.argv = ['parity']\n"
+        "try: cli.main()\nexcept SystemExit: pass\n"
+        "print(*(name for name in sys.modules if name in ('numpy', 'rich', 'whisper_parity.backend.registry')))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    stages = ("tflite", *(f"tflite:{variant}" for variant in Backends().get("tflite").variants))
+    assert ended.stdout.splitlines() == [*(f"plain,{stage}" for stage in stages), ""]
+
+
+@pytest.mark.parametrize("name", Backends().names)
+def test_what_completion_says_of_a_backend_is_what_it_has(name):
+    """Its variants, from a module that imports nothing."""
+    announced = packages.values(VARIANTS)
+    assert name in announced, "install this project again: `make setup`"
+    assert packages.loaded(announced[name]) == Backends().get(name).variants
+
+
 OF_HELP = {"system.announced", "cli", "cli_group", "errors", "backends.sentences", "system.waiting"}
 """Modules of ours that `parity --help` may import, beside packages of which these are parts."""
 
@@ -68,7 +91,9 @@ def test_the_list_of_commands_imports_no_command():
     assert all(f"  {name} " in ended.stdout for name in cli.COMMANDS)
 
 
-@pytest.mark.parametrize("group", [COMMANDS, SENTENCES, "whisper_parity.backends", "console_scripts", "pytest11", "x"])
+@pytest.mark.parametrize(
+    "group", [COMMANDS, SENTENCES, "whisper_parity.backends", VARIANTS, "console_scripts", "pytest11", "x"]
+)
 def test_what_packages_announce_is_read_as_the_library_reads_it(group):
     """Names and values of every installed package."""
     assert packages.values(group) == {point.name: point.value for point in entry_points(group=group)}

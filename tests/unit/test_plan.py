@@ -10,6 +10,7 @@ import pytest
 
 from tests.support import sites
 from whisper_parity.clips import selection
+from whisper_parity.clips.filters import Filters
 from whisper_parity.errors import ConfigError, UsageError
 from whisper_parity.project import Project
 from whisper_parity.run import options as run_options
@@ -45,6 +46,15 @@ def test_what_is_typed_comes_before_parity_toml_and_that_before_defaults():
         {"policy": "plain", "stages": None}, Project(Path(), {"policy": "x", "stages": "pytorch, tflite"})
     )
     assert (options.policy, options.stages, options.language) == ("plain", ("pytorch", "tflite"), RunOptions().language)
+
+
+def test_a_limit_that_is_typed_takes_the_place_of_a_sample_in_parity_toml():
+    """And the other way round; both in one place are refused."""
+    site = Project(Path.cwd(), {"sample": 5})
+    assert (run_options.read({"limit": 3}, site).limit, run_options.read({"limit": 3}, site).sample) == (3, None)
+    assert run_options.read({"seed": 2}, site).filters == Filters(sample=5, seed=2)
+    with pytest.raises(UsageError, match="expected one of them"):
+        run_options.read({"limit": 3, "sample": 4}, site)
 
 
 def test_paths_are_absolute_since_workers_run_elsewhere():

@@ -124,6 +124,39 @@ def test_what_was_said_may_be_json_lines(tmp_path):
     assert [(c.errors, r.errors) for _, c, r in found.judged()] == [(1, 0), (0, 1)]
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("text", "a-1 one two\nb-2 three\n"), ("x.trans.txt", "a-1\tone two\nb-2\tthree\n"),
+     ("ref.trn", "one two (a-1)\nthree (b-2)\n")],
+)  # fmt: skip
+def test_what_was_said_may_be_a_line_for_each_id(tmp_path, name, content):
+    """As Kaldi, LibriSpeech and NIST write it; results in trn are a set as well."""
+    (tmp_path / name).write_text(content, "utf-8")
+    assert sets.truths_of(tmp_path / name) == {"a-1": "one two", "b-2": "three"}
+    if name.endswith(".trn"):
+        (tmp_path / "hyp.trn").write_text("three (b-2)\none too (a-1)\n", "utf-8")
+        found = compared(tmp_path / name, tmp_path / "hyp.trn")
+        assert [(clip.id, clip.equal) for clip in found.clips] == [("a-1", False), ("b-2", True)]
+
+
+def test_results_may_be_lines_of_id_and_text(tmp_path):
+    """As Kaldi and ESPnet write hypotheses; a text of several lines whose words are no ids stays a text."""
+    for name, words in (("ref", "one two"), ("hyp", "one too")):
+        (tmp_path / name).write_text(f"84-121-0001 {words}\n84-121-0002 three\n", "utf-8")
+    found = compared(tmp_path / "ref", tmp_path / "hyp")
+    assert [(clip.id, clip.equal) for clip in found.clips] == [("84-121-0001", False), ("84-121-0002", True)]
+    (tmp_path / "said.txt").write_text("well-known in 1999\nThe 2nd line\n", "utf-8")
+    (result,) = reading.read(tmp_path / "said.txt")
+    assert (result.form, result.text) == ("plain text", "well-known in 1999 The 2nd line")
+
+
+def test_lines_with_one_id_twice_are_refused(tmp_path):
+    """Which of them was said?"""
+    (tmp_path / "text").write_text("a one\na two\n", "utf-8")
+    with pytest.raises(RecordError, match="no text with an id, or an id twice"):
+        sets.truths_of(tmp_path / "text")
+
+
 def test_chinese_sets_are_counted_in_characters(tmp_path):
     """By their script, where no language is said."""
     found = two(

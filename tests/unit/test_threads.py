@@ -45,7 +45,7 @@ def test_ctrl_c_tells_threads_and_waits_for_them(ctrl_c):
     def work(number: int) -> None:
         both.wait(10)
         if number == 0:
-            time.sleep(0.2)  # until the main thread waits: a signal just before it does would be seen only after
+            time.sleep(1.0)  # until the main thread waits: a signal just before it does would be seen only after
             ctrl_c()
         assert INTERRUPTED.wait(10)
         seen.append(number)

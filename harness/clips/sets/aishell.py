@@ -46,7 +46,7 @@ def read(path: Path, reading: Reading) -> Iterator[Entry | BadClip]:
                 )
     if sounds:
         name = min(sounds)
-        reading.notes.append(f"{path}: {len(sounds)} sounds without a transcript were left out: {name}, ...")
+        reading.note(f"{path}: {len(sounds)} sounds without a transcript were left out: {name}, ...")
 
 
 def _corpus(path: Path) -> tuple[Path, list[Path]] | None:

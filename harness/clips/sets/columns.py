@@ -14,7 +14,7 @@ from typing import Any
 from whisper_parity.clips.clip import BadClip
 from whisper_parity.clips.sets import paths, values
 from whisper_parity.clips.sets.interface import Embedded, Entry, File, Reading, Sound
-from whisper_parity.errors import InputError, ManifestError
+from whisper_parity.errors import InputError, ManifestError, first_line
 from whisper_parity.system.machine import require_extra
 
 EXTRA, PACKAGE = "datasets", "pyarrow"
@@ -84,6 +84,12 @@ def entry(row: Row, folder: Path, tags: tuple[str, ...], reading: Reading) -> En
         return BadClip(f"line-{row.where.rpartition(':')[2]}", str(error))
 
 
+def name(value: Any) -> str | None:
+    """What a sound is called, as pyarrow gives it; None for what is no text."""
+    called = value.as_py()
+    return called if isinstance(called, str) else None
+
+
 def simple(schema: Any) -> list[str]:
     """The columns of texts, numbers and names that are read."""
     return [name for name in schema.names if name in SIMPLE]
@@ -103,12 +109,18 @@ def _sound(row: Row, folder: Path, reading: Reading) -> Sound:
     content, where = row.content, row.where
 
     def read() -> bytes:
-        found = content()
+        import pyarrow
+
+        try:
+            found = content()
+        except (pyarrow.ArrowException, OSError, ValueError) as error:
+            raise ManifestError(f"{where}: cannot be read ({first_line(error, 120)})", hint="Copy it again") from error
         if not isinstance(found, bytes):
             raise ManifestError(f"{where}: a row without a sound", hint="Leave it out of the data set")
         return found
 
-    return Embedded(row.key, PurePath(row.path or "").suffix[:8] if (row.path or "").isascii() else "", read)
+    suffix = PurePath(row.path or "").suffix
+    return Embedded(row.key, suffix if suffix[1:].isalnum() and suffix.isascii() and len(suffix) < 8 else "", read)
 
 
 def _language(fields: Mapping[str, Any]) -> str | None:

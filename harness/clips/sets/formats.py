@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from whisper_parity.clips.sets import aishell, cuts, librispeech, manifest, parquet, saved, table
+from whisper_parity.clips.sets import aishell, cuts, librispeech, manifest, parquet, saved, table, tree
 from whisper_parity.clips.sets.interface import Format
 
-FORMATS: tuple[Format, ...] = (saved, parquet, cuts, manifest, table, aishell, librispeech)
+FORMATS: tuple[Format, ...] = (saved, parquet, cuts, manifest, table, aishell, librispeech, tree)
 """Asked one after the other; the first that recognises what lies at a path reads it."""
 
 

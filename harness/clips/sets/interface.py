@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from whisper_parity.clips.clip import BadClip
+from whisper_parity.errors import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,10 @@ class Reading:
     """Folders beside the set's own that its paths may point into."""
     notes: list[str] = field(default_factory=list)
     """What was left out; grows while the set is read."""
+
+    def note(self, text: str) -> None:
+        """Say what was left out; names of files in it cannot drive a terminal."""
+        self.notes.append(printable(text))
 
 
 class Format(Protocol):

@@ -38,7 +38,7 @@ def read(path: Path, reading: Reading) -> Iterator[Entry | BadClip]:
         if stems:
             without += stems.values()
     if without:
-        reading.notes.append(f"{path}: {len(without)} sounds without a transcript were left out: {without[0]}, ...")
+        reading.note(f"{path}: {len(without)} sounds without a transcript were left out: {without[0]}, ...")
 
 
 def _lines(transcript: Path, stems: dict[str, str], tags: tuple[str, ...]) -> Iterator[Entry | BadClip]:

@@ -14,11 +14,13 @@ from whisper_parity.system import inputs
 
 LOOKED_FOR = 'a manifest (JSON lines with "audio_filepath")'
 HINT = "Give a JSON-lines manifest"
+INSIDE = "metadata.jsonl"
+"""The list in a folder of sounds that Hugging Face calls an audiofolder."""
 
 
 def recognises(path: Path) -> bool:
-    """Whether the first line is an object that names a sound."""
-    line = inputs.first_text(path)
+    """Whether the first line is an object that names a sound, in a file or in metadata.jsonl of a folder."""
+    line = inputs.first_text(_file(path))
     if not line.startswith("{"):
         return False
     try:
@@ -36,7 +38,7 @@ def read(path: Path, reading: Reading) -> Iterator[Entry | BadClip]:
     Raises:
         ManifestError: the file cannot be read, or holds no clip.
     """
-    is_empty = True
+    is_empty, path = True, _file(path)
     for number, line in inputs.lines(path, kind=ManifestError, hint=HINT):
         if line.strip():
             is_empty = False
@@ -46,6 +48,10 @@ def read(path: Path, reading: Reading) -> Iterator[Entry | BadClip]:
                 yield BadClip(f"line-{number}", str(error))
     if is_empty:
         raise ManifestError(f"{path}: holds no clip", hint='Write one JSON object per line with "audio_filepath"')
+
+
+def _file(path: Path) -> Path:
+    return path / INSIDE if (path / INSIDE).is_file() else path
 
 
 def _entry(line: str, manifest: Path, number: int, reading: Reading) -> Entry:

@@ -52,9 +52,15 @@ def _files(path: Path) -> list[Path]:
         files = sorted([*path.glob("*.parquet"), *path.glob("*/*.parquet")]) if path.is_dir() else [path]
     except OSError:
         return []
-    root = path.resolve()
+    root = _home(path.absolute()).resolve()
     inner = [file for file in files if not path.is_dir() or file.resolve().is_relative_to(root)]
     return [file for file in inner if inputs.start(file, 4) == MAGIC]
+
+
+def _home(folder: Path) -> Path:
+    """Where the links of a folder may lead: inside it; in Hugging Face's cache from snapshots/ to blobs/ beside it."""
+    parents = (parent for parent in folder.parents if parent.name == "snapshots" and (parent.parent / "blobs").is_dir())
+    return next((parent.parent for parent in parents), folder)
 
 
 def _of_file(file: Path, tags: tuple[str, ...], reading: Reading) -> Iterator[Entry | BadClip]:
@@ -79,7 +85,7 @@ def _rows(opened: Any, file: Path, column: str, group: int, start: int) -> Itera
     for i, fields in enumerate(columns.rows(table, simple)):
         yield Row(
             fields,
-            names[i].as_py(),
+            columns.name(names[i]),
             partial(_content, file, status.st_mtime_ns, column, group, i) if holds else None,
             (str(file), status.st_size, status.st_mtime_ns, start + i),
             f"{file}:{start + i}",
@@ -89,8 +95,8 @@ def _rows(opened: Any, file: Path, column: str, group: int, start: int) -> Itera
 def _holds_sounds(group: Any, column: str) -> bool:
     """Whether a group of rows has any sound in it, and not paths alone."""
     parts = (group.column(i) for i in range(group.num_columns))
-    sounds = next(part for part in parts if part.path_in_schema == f"{column}.bytes")
-    counted = sounds.statistics
+    sounds = next((part for part in parts if part.path_in_schema == f"{column}.bytes"), None)
+    counted = sounds.statistics if sounds is not None else None
     return counted is None or not counted.has_null_count or counted.null_count < group.num_rows
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from whisper_parity.errors import ManifestError, first_line
@@ -22,16 +24,20 @@ def inside(folder: Path, named: str, where: str, roots: Sequence[Path] = ()) -> 
     Raises:
         ManifestError: it is no usable path, or leads out of all these folders.
     """
+    allowed = [_real(place) for place in (folder, *roots)]
     try:
-        candidates = [(place, (place / named).resolve()) for place in (folder, *roots)]
-        allowed = [place.resolve() for place in (folder, *roots)]
-        kept = [path for _, path in candidates if any(path.is_relative_to(place) for place in allowed)]
-        return next((path for path in kept if path.is_file()), kept[0]) if kept else _refuse(named, where)
+        paths = [(place / named).resolve() for place in (folder, *roots)]
+        kept = [path for path in paths if any(f"{path}{os.sep}".startswith(f"{place}{os.sep}") for place in allowed)]
+        found = next((path for path in kept if path.is_file()), None)
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: links that point at each other
         raise ManifestError(
             f"{where}: {named!r:.80} is no usable path ({first_line(error, 80)})", hint="Correct the path"
         ) from error
+    if not kept:
+        raise ManifestError(f"{where}: {named!r:.200} points outside the manifest's folder", hint=ELSEWHERE)
+    return found or kept[0]
 
 
-def _refuse(named: str, where: str) -> Path:
-    raise ManifestError(f"{where}: {named!r:.200} points outside the manifest's folder", hint=ELSEWHERE)
+@lru_cache(maxsize=256)  # thousands of lines name files of a few folders
+def _real(folder: Path) -> str:
+    return os.path.realpath(folder).rstrip(os.sep)

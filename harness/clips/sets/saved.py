@@ -63,7 +63,7 @@ def _rows(batch: Any, column: str, file: Path, start: int) -> Iterator[Row]:
     for i, fields in enumerate(columns.rows(batch, columns.simple(batch.schema))):
         yield Row(
             fields,
-            names[i].as_py(),
+            columns.name(names[i]),
             contents[i].as_py if contents[i].is_valid else None,
             (str(file), status.st_size, status.st_mtime_ns, start + i),
             f"{file}:{start + i}",

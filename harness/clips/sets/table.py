@@ -38,9 +38,9 @@ def read(path: Path, reading: Reading) -> Iterator[Entry | BadClip]:
     # Common Voice quotes nothing: a sentence may begin with a quotation mark.
     quoted = {"quoting": csv.QUOTE_NONE} if delimiter == "\t" else {}
     rows = csv.reader(lines, delimiter=delimiter or ",", **quoted)  # type: ignore[arg-type]
-    columns = [column.strip() for column in next(rows, [])]
     is_empty = True
     try:
+        columns = [column.strip() for column in next(rows, [])]
         for row in rows:
             if any(cell.strip() for cell in row):
                 is_empty = False

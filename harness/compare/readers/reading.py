@@ -8,13 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from whisper_parity.compare.readers import encoded, printed, records, subtitles, tables
+from whisper_parity.compare.readers import encoded, printed, records, subtitles, tables, transcripts
 from whisper_parity.compare.result import Result
 from whisper_parity.errors import RecordError
 from whisper_parity.system import inputs
 
 TEXT_SUFFIXES = frozenset({".txt", ".text", ".md", ".lst", ".trn", ".lab", ""})
 """Names of files whose content is a text as it stands."""
+LINES = frozenset({".jsonl", ".ndjson"})
+SET_BYTES = 4 * inputs.TEXT_BYTES
+"""Limit of JSON lines: twenty thousand results with segments and tokens have some 80 MB."""
 
 
 def read(path: Path) -> tuple[Result, ...]:
@@ -23,9 +26,11 @@ def read(path: Path) -> tuple[Result, ...]:
     Raises:
         RecordError: not a regular file, too large, or no result in a format that is known.
     """
-    text = encoded.text_of(inputs.read(path, inputs.TEXT_BYTES, RecordError, hint=encoded.HINT), str(path))
+    is_lines = path.suffix.casefold() in LINES
+    limit = SET_BYTES if is_lines else inputs.TEXT_BYTES
+    text = encoded.text_of(inputs.read(path, limit, RecordError, hint=encoded.HINT), str(path))
     start = text.lstrip()[:1]
-    if path.suffix.casefold() in (".jsonl", ".ndjson"):
+    if is_lines:
         results = _of_lines(text, path)
     elif not text.strip():
         results = _empty(path)
@@ -96,6 +101,8 @@ def _of_text(text: str, path: Path) -> tuple[Result, ...]:
     table = subtitles.read(text, path.name) or tables.read(text, path.name)
     if table:
         return (table,)
+    if listed := transcripts.trn(text, path.name) or transcripts.with_ids(text, path.name):
+        return listed
     if path.suffix.casefold() not in TEXT_SUFFIXES:
         raise RecordError(f"{path}: neither JSON nor subtitles", hint="Name it .txt if it holds a text alone")
     return (Result(path.name, "plain text", " ".join(text.split()), None, joined=True),)

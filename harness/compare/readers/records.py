@@ -13,9 +13,9 @@ from whisper_parity.errors import RecordError
 TEXT = (
     "text", "transcript", "transcription", "prediction", "pred_text", "hypothesis", "display_text", "result", "output",
 )  # fmt: skip
-PREDICTED = ("pred_text", "prediction", "predicted_text", "hypothesis", "hyp", "hyp_text")
+PREDICTED = ("pred_text", "prediction", "predicted_text", "hypothesis", "hyp", "hyp_text", "pred", "pred_str")
 """Beside one of these, "text" is what was said: so NeMo writes it."""
-SPOKEN = ("reference", "ref", "ground_truth", "truth", "target", "reference_text", "ref_text", "gt")
+SPOKEN = ("reference", "ref", "ground_truth", "truth", "target", "reference_text", "ref_text", "gt", "label_str")
 ID = (
     "id", "sample_id", "utt_id", "uttid", "utt", "utterance_id", "clip_id", "audio_id", "segment_id", "key", "name",
 )  # fmt: skip

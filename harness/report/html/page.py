@@ -228,6 +228,12 @@ def _views_without_data(recorded: Recorded) -> Iterator[Gap]:
     if not recorded.report.states:
         yield Gap("checks of state and order", "this run holds none")
     yield from (Gap("part of the run's folder", line) for line in recorded.missing)
+    if recorded.report.traces != "all":
+        how = "`parity explain CLIP` records a clip again, and the next page draws it"
+        yield Gap(
+            "steps and plots of some clips",
+            f"this run keeps no trace of them (--traces {recorded.report.traces}): {how}",
+        )
     if left := recorded.whole.left_out:
         where = f"`parity report {recorded.report.run} -v` and {recorded.whole.pages[0].file} and on have them"
         yield Gap(f"{left} more clips", f"a page holds the {recorded.whole.clips - left} worst; {where}")
