@@ -15,13 +15,14 @@ import pytest
 from tests.support import sites
 from whisper_parity.backend import build
 from whisper_parity.backend.artifact import Artifact
-from whisper_parity.backends.dla.fleet import DeviceStepper
+from whisper_parity.backends.dla.fleet import DeviceSession, DeviceStepper
 from whisper_parity.backends.dla.link import adb
 from whisper_parity.backends.dla.link.device import Device
+from whisper_parity.backends.dla.link.faults import DeviceError
 from whisper_parity.backends.dla.settings import read
 from whisper_parity.backends.dla.simulator.device import SimulatedDevice
 from whisper_parity.backends.dla.simulator.fault import Kind, LinkFault
-from whisper_parity.backends.dla.simulator.outfit import keys_of, started
+from whisper_parity.backends.dla.simulator.outfit import keys_of, started, write_sdk
 from whisper_parity.errors import ArtifactError
 
 pytestmark = pytest.mark.usefixtures("runner_built")
@@ -124,6 +125,24 @@ def test_files_of_the_other_form_are_named(artifact: Artifact, scripted_checkpoi
         pytest.raises(ArtifactError, match=r"this decoder has no KV cache: it has 2 inputs\. Name the stage dla$"),
     ):
         session.ready()
+    with device_with() as (simulator, client):
+        kept = Device(client, simulator.serial, read({"mode": "runner"}))
+        link = DeviceSession(kept, replace(artifact, stage="dla"), 2)
+        with pytest.raises(DeviceError, match=r"expected 2 inputs, the DLA has 8\. A decoder with a KV cache is"):
+            link.ready()
+
+
+def test_the_compiler_is_called_as_for_the_plain_decoder(scripted_checkpoint: Path, cache_dir: Path, tmp_path: Path):
+    """ncc-tflite on the TFLite files with a cache; names are the original project's."""
+    site = sites.workshop(scripted_checkpoint, cache_dir, dla={"ncc": str(write_sdk(tmp_path) / "host/bin/ncc-tflite")})
+    built = build.obtain(site, "dla:kv")
+    name = scripted_checkpoint.stem
+    assert built.files["encoder"].name == f"encoder_{name}_80x3000_MT8371.dla"
+    assert built.files["decoder"].name == f"decoder_{name}_448_MT8371.dla"
+    record = json.loads(built.path("compilation").read_text("utf-8"))
+    assert f"decoder_{name}_448_kv.tflite --arch=mdla5.3,edma3.6" in record["decoder"]["command"]
+    assert "--relax-fp32 --opt-accuracy --opt-footprint" in record["decoder"]["command"]
+    assert record["steps"]["fitted"]["layout"] == "stacked"
 
 
 def test_a_record_of_other_files_is_refused(artifact: Artifact, tmp_path: Path):

@@ -7,14 +7,18 @@ import os
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.integration.test_runner_steps import DIMS, FEATURES
 from tests.support.runners import GARBAGE, ROWS, SMALL, TOKENS, arithmetic, features, running
+from tests.support.steppeddla import Steps, files, stepping_on
 from whisper_parity.backends.dla import native
-from whisper_parity.backends.dla.sessions import protocol
+from whisper_parity.backends.dla.sessions import protocol, stepform
+from whisper_parity.backends.split import fitting, layouts
 from whisper_parity.errors import BuildError, UnavailableError
 
 pytestmark = pytest.mark.usefixtures("runner_built")
@@ -65,6 +69,32 @@ def test_a_session_under_sanitizers(sanitized, models):
         assert "parity-runner ends: BYE" in log
         assert "runtime error" not in log
         assert "Sanitizer" not in log
+
+
+def test_steps_under_sanitizers(sanitized, tmp_path):
+    """A cache by heads, ids and offsets: tokens, rewinds, and layouts that cannot be, with every access checked."""
+    fitted = fitting.usual(next(one for one in layouts.shipped() if one.name == "sliding"), DIMS, 8)
+    models = files(tmp_path, fitted, DIMS)
+    with stepping_on(models, binary=[sanitized / "parity-runner"]) as session:
+        steps = Steps(session, fitted)
+        sound = steps.encode(FEATURES)
+        for given in (sound, {name: sound[name][:, ::-1] for name in ("cross_keys", "cross_values")}):
+            steps.begin(given)
+            for token in range(8):
+                steps.feed(token, {"token": np.ones(16, np.float32), "position": np.ones(16, np.float32)})
+            steps.rewind(5)
+            steps.fill(2.0)
+            assert (len(steps.written()), len(steps.cross())) == (6, 6)
+        form = stepform.of(fitted)
+        for place, port in enumerate(form.sides[2]):
+            told = replace(port, axes=tuple((size, stride + 1) for size, stride in port.axes))
+            side = (*form.sides[2][:place], told, *form.sides[2][place + 1 :])
+            session.ask(replace(form, sides=(*form.sides[:2], side, form.sides[3])))
+        session.ask(protocol.Bye())
+    log = (tmp_path / "log").read_text()
+    assert "parity-runner ends: BYE" in log
+    assert "runtime error" not in log
+    assert "Sanitizer" not in log
 
 
 @pytest.fixture(scope="module")

@@ -41,6 +41,7 @@ R = TypeVar("R", bound=protocol.Reply)
 
 START_LIMIT_S = 300.0
 """Time limit for loading both models; a large decoder is slow to map."""
+STEPPED = "A decoder with a KV cache is the stage dla:kv"
 LINGER_S = 10
 IDLE_S = 600
 _ALIVE = "for i in 1 2 3 4 5; do grep -q '^State:.[^ZX]' /proc/{pid}/status 2>/dev/null || break; sleep 0.1; done; "
@@ -177,7 +178,8 @@ class Resident:
             fault = Fault.NAMESPACE
         if "mismatching runtime" in text:
             fault = Fault.RUNTIME_VERSION
-        return self._error(fault, f"the runner did not start: {text}")
+        hint = STEPPED if fault is Fault.SHAPE and "decoder: expected 2 inputs" in text else ""
+        return DeviceError(fault, self.device.serial, f"the runner did not start: {text}", hint=hint)
 
     def _crash_report(self, error: DeviceError) -> DeviceError:
         """Why a runner hung up: it crashed, or only the link to it broke."""
