@@ -54,13 +54,9 @@ def made(free: int, monkeypatch: pytest.MonkeyPatch, *, comes_back: bool) -> tup
 @pytest.mark.parametrize(
     ("comes_back", "free", "left"),
     [
-        (
-            True,
-            1000 * MIB,
-            [["a"], ["a", "b"], ["a", "b", "dla"], ["a", "b", "app"], ["a", "b", "app"], ["a", "b", "dla"]],
-        ),
-        (True, 100 * MIB, [["a"], ["b"], ["b", "dla"], ["b", "app"], ["a"], ["a", "dla"]]),
-        (False, 1000 * MIB, [["a"], ["b"], ["dla"], ["app"], ["a"], ["dla"]]),
+        (True, 1000 * MIB, "a; a b; a b dla; a b app; a b app; a b dla"),
+        (True, 100 * MIB, "a; b; b dla; b app; a; a dla"),
+        (False, 1000 * MIB, "a; b; dla; app; a; dla"),
     ],
 )
 def test_what_is_open_behind_each_stage(comes_back: bool, free: int, left: str, monkeypatch):
