@@ -501,14 +501,26 @@ def unpacked(fields: Fields, count: int) -> NDArray[np.float16]:
     table = np.zeros(1 << bits, np.uint8)
     table[:-1] = fields.array("u1", len(table) - 1)
     low = fields.array("u1", count)
-    flags = np.unpackbits(fields.array("u1", -(-count * bits // 8)), count=count * bits).reshape(count, bits)
-    codes = np.packbits(flags, axis=1).reshape(-1) >> (8 - bits)
+    codes = _codes(fields.array("u1", -(-count * bits // 8)), bits, count)
     high, is_escape = table[codes], codes == len(table) - 1
     if np.count_nonzero(is_escape) != n_escapes:
         raise ProtocolError(f"{n_escapes} escapes, and {np.count_nonzero(is_escape)} codes of them")
     high[is_escape] = fields.array("u1", n_escapes)
     values: NDArray[np.float16] = (high.astype("<u2") << 8 | low).view("<f2")
     return values
+
+
+def _codes(data: NDArray[np.uint8], bits: int, count: int) -> NDArray[np.uint8]:
+    """Codes of so many bits, eight in each `bits` bytes: a row is unpacked at every step."""
+    groups = -(-count // 8)
+    padded = np.zeros(groups * bits, np.uint64)
+    padded[: len(data)] = data
+    words = np.zeros(groups, np.uint64)
+    for column in padded.reshape(groups, bits).T:
+        words = words << np.uint64(8) | column
+    shifts = np.arange(7 * bits, -1, -bits, dtype=np.uint64)
+    codes = words[:, None] >> shifts & np.uint64((1 << bits) - 1)
+    return codes.astype(np.uint8).reshape(-1)[:count]
 
 
 _REQUESTS: dict[int, Any] = {
