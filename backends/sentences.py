@@ -8,5 +8,5 @@ NONE = ()
 TORCHSCRIPT = ("kv",)
 TFLITE = ("fp32", "fp16", "int8", "kv")
 DLA = ("simulated", "kv", "simulated-kv")
-APP = ("simulated", "recorded")
+APP = ("simulated", "recorded", "kv", "simulated-kv")
 """Variants of a backend; `variants` of its class is what counts, and tests hold the two together."""

@@ -18,6 +18,7 @@ from whisper_parity.backends import limits, provenance
 from whisper_parity.backends.app import description as descriptions
 from whisper_parity.backends.app.description import Description
 from whisper_parity.backends.app.settings import Settings, read
+from whisper_parity.backends.split.names import KV
 from whisper_parity.errors import ConfigError, ParityError
 from whisper_parity.model.checkpoint import Checkpoint
 
@@ -35,11 +36,11 @@ RECORD = "app_program.json"
 class AppBackend:
     """`app` runs a program on a device or this machine, `app:simulated` on the simulated device.
 
-    `app:recorded` reads what a program gave elsewhere.
+    `app:kv` and `app:simulated-kv` run a decoder with a KV cache. `app:recorded` reads what a program gave elsewhere.
     """
 
     name = "app"
-    variants: tuple[str, ...] = (SIMULATED, RECORDED)
+    variants: tuple[str, ...] = (SIMULATED, RECORDED, KV, f"{SIMULATED}-{KV}")
     is_root = False
     default_stages: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
@@ -89,13 +90,13 @@ class AppBackend:
 
     def width(self, variant: str) -> int:
         """One clip on each device."""
-        if variant or self.settings.where == "host":
+        if _runs_elsewhere(variant) or self.settings.where == "host":
             return 1
         return self.device.width("")
 
     def resource(self, variant: str) -> str:
         """The device, of which `dla` needs the same; a program of this machine runs anywhere."""
-        return "" if variant or self.settings.where == "host" else self.device.resource("")
+        return "" if _runs_elsewhere(variant) or self.settings.where == "host" else self.device.resource("")
 
     def availability(self) -> Availability:
         """Everything that this needs is asked for when a stage is built or opened."""
@@ -114,7 +115,7 @@ class AppBackend:
         """Our own program runs the files of dla; another one brings its own."""
         if variant == RECORDED or not self.settings.is_own:
             return "pytorch"
-        return "dla:simulated" if self._is_simulated(variant) else "dla"
+        return str(StageName("dla", self._of_dla(variant)))
 
     def tools(self) -> dict[str, str]:
         """What decides its files, and what else runs."""
@@ -134,20 +135,21 @@ class AppBackend:
             return {"program": RECORD}
         from whisper_parity.backends.app import own
 
-        names = self.device.file_names(checkpoint, SIMULATED if self._is_simulated(variant) else "")
-        return {"program": RECORD, **{role: names[role] for role in own.HALVES}, **own.TABLES}
+        names = self.device.file_names(checkpoint, self._of_dla(variant))
+        return {"program": RECORD, **{role: names[role] for role in own.halves(names)}, **own.TABLES}
 
     def build(self, parent: Artifact, out: Path, variant: str, options: BuildOptions) -> None:
         """Write the record, and for our own program its folder.
 
         Raises:
             ConfigError: the program, its files or the recorded outputs are not there.
+            ArtifactError: a decoder with a KV cache whose layout is not known.
         """
         (out / RECORD).write_text(json.dumps(self._record(variant), indent=2, sort_keys=True) + "\n", "utf-8")
         if variant != RECORDED and self.settings.is_own:
             from whisper_parity.backends.app import own
 
-            own.write(parent, out)
+            own.write(parent, out, self.device.settings)
 
     @contextmanager
     def open(self, artifact: Artifact, threads: int) -> Iterator[HostApp | RecordedSession | DeviceFleet[DeviceApp]]:
@@ -161,14 +163,15 @@ class AppBackend:
         with ExitStack() as stack:
             if variant == RECORDED:
                 yield self._recorded(artifact)
-            elif variant != SIMULATED and self.settings.where == "host":
+            elif not is_simulated(variant) and self.settings.where == "host":
                 yield stack.enter_context(self._on_host(artifact))
             else:
-                yield stack.enter_context(self._on_devices(artifact, threads, simulated=variant == SIMULATED))
+                yield stack.enter_context(self._on_devices(artifact, threads, simulated=is_simulated(variant)))
 
-    def _is_simulated(self, variant: str) -> bool:
-        """Whether our program runs on the stand-in runtime, which takes files of the stand-in compiler alone."""
-        return variant == SIMULATED or self.settings.where == "host"
+    def _of_dla(self, variant: str | None) -> str:
+        """The variant of `dla` whose files it runs: the stand-in runtime takes those of the stand-in compiler alone."""
+        is_here = is_simulated(variant) or self.settings.where == "host"
+        return "-".join(part for part, holds in ((SIMULATED, is_here), (KV, is_stepped(variant))) if holds)
 
     @contextmanager
     def _program(self, artifact: Artifact) -> Iterator[Any]:
@@ -180,7 +183,7 @@ class AppBackend:
         if not self.settings.is_own:
             yield Program(job, self.settings, None)
             return
-        with own.prepared(artifact, job) as (prepared, rules):
+        with own.prepared(artifact, job, self.device.settings) as (prepared, rules):
             yield Program(prepared, self.settings, rules)
 
     @contextmanager
@@ -258,3 +261,18 @@ class AppBackend:
         from whisper_parity.backends.dla import native
 
         return native.app_id()
+
+
+def is_simulated(variant: str | None) -> bool:
+    """Whether the program of a variant runs on the simulated device."""
+    return (variant or "").partition("-")[0] == SIMULATED
+
+
+def is_stepped(variant: str | None) -> bool:
+    """Whether the decoder that the program of a variant runs has a KV cache."""
+    return (variant or "").rpartition("-")[2] == KV
+
+
+def _runs_elsewhere(variant: str) -> bool:
+    """Whether no device of the site is needed."""
+    return variant == RECORDED or is_simulated(variant)

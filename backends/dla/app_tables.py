@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from whisper_parity.backend.layout import Fitted
+from whisper_parity.backends.dla.sessions import stepform, stepwise
 from whisper_parity.decode.policy import DecodingPlan
 from whisper_parity.errors import OutputError, UsageError
 from whisper_parity.model import vocabulary
@@ -28,6 +30,10 @@ class Artifacts:
     encoder: str = "encoder.dla"
     decoder: str = "decoder.dla"
     token_embedding: str = "token_embedding.npy"
+    position_embedding: str | None = None
+    """Of a decoder with a KV cache, and of no other: by it the program knows one."""
+    fitted: Fitted | None = None
+    """How such a decoder takes and gives its numbers; None: the program tells the layout `stacked` by sizes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +128,21 @@ def model(dims: Dims, artifacts: Artifacts, n_text_ctx: int | None = None) -> Ma
             "token_embedding": artifacts.token_embedding,
             "mel_filters": FILTERS,
             "vocabulary": VOCABULARY,
+            **({"position_embedding": artifacts.position_embedding} if artifacts.position_embedding else {}),
         },
+        **({"steps": steps(artifacts.fitted)} if artifacts.fitted else {}),
         "special": {
             name: getattr(words, name)
             for name in ("sot", "eot", "transcribe", "translate", "no_timestamps", "no_speech")
         },
         "languages": dict(sorted(languages)) if vocabulary.is_multilingual(dims.vocabulary) else {},
     }
+
+
+def steps(fitted: Fitted) -> str:
+    """A layout as the program reads it: base64 of what the runner is told by LAYOUT."""
+    layout = stepform.of(fitted)
+    return base64.b64encode(stepwise.PACK[type(layout)](layout)).decode()
 
 
 def filters(n_mels: int) -> NDArray[np.float32]:

@@ -18,7 +18,7 @@ from whisper_parity.backends.dla.sessions import iomap
 from whisper_parity.backends.dla.sessions.iomap import Found
 from whisper_parity.backends.dla.settings import Settings
 from whisper_parity.backends.dla.simulator import container
-from whisper_parity.backends.split import fitting
+from whisper_parity.backends.split import fitting, layouts
 from whisper_parity.backends.split.embedding import link_or_copy, write_of_cached
 from whisper_parity.backends.split.interface import Choices
 from whisper_parity.backends.tflite import ports
@@ -111,6 +111,16 @@ def stated(artifact: Artifact, known: Sequence[Layout]) -> Fitted | None:
     if encoder is None or decoder is None:
         return None
     return iomap.of_ports(str(artifact.path("decoder")), known, encoder, decoder, artifact.checkpoint.dims)
+
+
+def of_files(artifact: Artifact, settings: Settings) -> Fitted | None:
+    """`stated` for who asks the runtime itself, by the handles that it has there.
+
+    Raises:
+        ArtifactError: see `stated`.
+    """
+    fitted = stated(artifact, layouts.known(settings.layouts))
+    return iomap.turned(fitted) if fitted and settings.probe_order == "reversed" else fitted
 
 
 def _header(path: Path) -> Found | None:

@@ -275,7 +275,7 @@ def path_on_device(folder: Path, before: str = "") -> Path:
 
 
 @pytest.mark.usefixtures("app_built")
-@pytest.mark.parametrize("stage", ["app", "app:simulated"])
+@pytest.mark.parametrize("stage", ["app", "app:simulated", "app:simulated-kv"])
 def test_our_own_program(opened, clip, stage):
     """On this machine and on the simulated device: tokens, prompt, features and encoder output of every window."""
     with opened(stage, where="host") as session:

@@ -28,6 +28,7 @@ class Expected:
     rung: str
     words: str
     language: str = "en"
+    stage: str = "app"
 
 
 FAULTS = (
@@ -50,15 +51,18 @@ FAULTS = (
     Expected("nan_logits", "plain", "diverged", "end", "NaN"),
     Expected("positions_zero", "plain", "diverged", "token", "a fault"),
     Expected("exit_zero", "plain", "diverged", "end", "empty"),
+    Expected("slot_skipped", "long", "diverged", "token", "a fault", stage="app:kv"),
+    Expected("cache_not_reset", "two", "diverged", "token", "window 1, step ", stage="app:kv"),
 )
-SOUND = Expected("", "plain", "pass", "", "")
+SOUND = (Expected("", "plain", "pass", "", ""), Expected("", "two", "pass", "", "", stage="app:kv"))
 
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of sounds, each the one that shows some faults."""
     folder = tmp_path_factory.mktemp("clips")
-    plain, other = (_pcm(name) for name in ("en-comma-01", "en-number-01"))
+    plain, other, again = (_pcm(name) for name in ("en-comma-01", "en-number-01", "en-comma-04"))
+    window = 30 * 16_000
     count = min(len(plain), len(other))
     files = {
         "plain": wav(plain, 16_000, "s16"),
@@ -67,6 +71,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "list": wav(plain, 16_000, "s16", chunks=LIST),
         "stereo": wav(np.stack([plain[:count], other[:count]], 1), 16_000, "s16"),
         "slow": wav(sound.warble(2.0, 8000), 8000, "s16"),
+        "two": wav(np.concatenate([plain, np.zeros(window - len(plain)), np.tile(again, 20)[:window]]), 16_000, "s16"),
         "long": wav(np.tile(plain, 1 + int(31 * 16_000 / len(plain))), 16_000, "s16"),
     }
     for name, data in files.items():
@@ -94,12 +99,12 @@ def row(parity_in: Any, clips: Path, faulty: Path, tmp_path_factory: pytest.Temp
         patch.chdir(folder)
         ran = parity_in(folder)(
             "run", "--policy", "short", "--checkpoint", MICRO, "--clips", clips / f"{expected.clip}.wav",
-            "--language", expected.language, "--stages", "pytorch,app", "--run-id", "run", "--no-state",
+            "--language", expected.language, "--stages", f"pytorch,{expected.stage}", "--run-id", "run", "--no-state",
             *(word for key, value in given.items() for word in ("--set", f"app.{key}={value}")),
         )  # fmt: skip
         report = folder / "reports" / "run" / "report.json"
         assert report.is_file(), ran.output
-        return next(row for row in json.loads(report.read_text("utf-8"))["rows"] if row["stage"] == "app")
+        return next(row for row in json.loads(report.read_text("utf-8"))["rows"] if row["stage"] == expected.stage)
 
     with pytest.MonkeyPatch.context() as patch:
         yield judged
@@ -112,9 +117,10 @@ def test_a_seeded_fault_is_caught_by_its_rung_and_cause(row: Any, expected: Expe
     assert expected.words in next(rung["reason"] for rung in verdict["rungs"] if rung["rung"] == expected.rung)
 
 
-def test_the_same_program_without_a_fault_raises_nothing(row: Any):
+@pytest.mark.parametrize("good", SOUND, ids=lambda good: good.stage)
+def test_the_same_program_without_a_fault_raises_nothing(row: Any, good: Expected):
     """The build with hooks and none of them on."""
-    verdict = row(SOUND)["verdict"]
+    verdict = row(good)["verdict"]
     assert verdict["outcome"] == "pass", verdict["reason"]
     assert [rung["rung"] for rung in verdict["rungs"]] == [
         "features", "prompt", "tensor", "logits", "token", "text", "detokenise", "end"

@@ -13,10 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from tests.support import steppeddla
 from tests.support.checkout import CHECKOUT
 from tests.support.runners import ARITHMETIC, container
+from whisper_parity.backend.layout import Layout
 from whisper_parity.backends.dla import app_tables, native
 from whisper_parity.backends.dla.app_tables import Artifacts
+from whisper_parity.backends.split import fitting
 from whisper_parity.clips import features
 from whisper_parity.model import checkpoint
 from whisper_parity.model.dims import Dims
@@ -89,6 +92,17 @@ def micro_folder(parity_in: Callable[[Path], Callable[..., Any]], folder: Path) 
         (file,) = (folder / "all").glob(pattern)
         (folder / "model" / name).symlink_to(file)
     return folder / "model"
+
+
+def cached_folder(folder: Path, layout: Layout, dims: Dims, *, slots: int = 8, halves: bool = False) -> Path:
+    """The same with a KV cache: a decoder in a layout, of arithmetic."""
+    fitted = fitting.usual(layout, dims, slots)
+    folder.mkdir(parents=True, exist_ok=True)
+    steppeddla.files(folder, fitted, dims, halves=halves)
+    np.save(folder / "token_embedding.npy", np.ones((dims.n_vocab, dims.n_text_state), np.float32))
+    np.save(folder / "position_embedding.npy", np.ones((dims.n_text_ctx, dims.n_text_state), np.float32))
+    app_tables.write(folder, dims, Artifacts(position_embedding="position_embedding.npy", fitted=fitted))
+    return folder
 
 
 def hear_small(folder: Path, *sounds: Path | str, env: Mapping[str, str] | None = None, **how: Any) -> Said:

@@ -37,7 +37,15 @@ std::vector<bool> mask_of(uint32_t n_vocab, const std::vector<int32_t>& ids) {
 
 }  // namespace
 
-FixedDecoder::FixedDecoder(Whisper& whisper) : whisper_(whisper), row_(whisper.dims().n_vocab) {}
+FixedDecoder::FixedDecoder(const Runtime& runtime, const Model& model)
+    : whisper_(runtime, model.paths, model.dims), row_(model.dims.n_vocab) {}
+
+std::vector<float> FixedDecoder::encoded() const {
+  std::vector<float> values(whisper_.dims().encoding());
+  const Bytes bytes = whisper_.encoder().output().load(0, values.size(), values.data());
+  if (bytes.data != reinterpret_cast<const uint8_t*>(values.data())) std::memcpy(values.data(), bytes.data, bytes.size);
+  return values;
+}
 
 const float* FixedDecoder::next(const std::vector<int32_t>& tokens) {
   if (fault("positions_zero")) {  // the positions are inside the graph: it is fed the same row at every place instead

@@ -9,10 +9,14 @@
 
 namespace parity {
 
-// Logits of a window that has been encoded. The fixed-shape decoder is one; a cached one needs no other loop.
+// Encoder and decoder of a model. The fixed-shape decoder is one; the cached one, of cached.h, needs no other loop.
 class Decoder {
  public:
   virtual ~Decoder() = default;
+  // A window, float32 [n_mels, n_frames]: what next() follows from now on. Throws Failure kInference.
+  virtual void encode(Bytes features) = 0;
+  // Of the window: float32 [n_audio_ctx, n_audio_state]; nothing where the encoder gives something else.
+  virtual std::vector<float> encoded() const = 0;
   // Positions: prompt and tokens together.
   virtual uint32_t room() const = 0;
   // float32 [n_vocab] of what follows `tokens`, until the next call. Throws Failure kInference.
@@ -21,12 +25,14 @@ class Decoder {
 
 class FixedDecoder : public Decoder {
  public:
-  explicit FixedDecoder(Whisper& whisper);
+  FixedDecoder(const Runtime& runtime, const Model& model);
+  void encode(Bytes features) override { whisper_.encode(features); }
+  std::vector<float> encoded() const override;
   uint32_t room() const override { return whisper_.dims().n_text_ctx; }
   const float* next(const std::vector<int32_t>& tokens) override;
 
  private:
-  Whisper& whisper_;
+  Whisper whisper_;
   std::vector<float> row_;
 };
 

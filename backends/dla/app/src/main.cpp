@@ -6,11 +6,13 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "arguments.h"
+#include "cached.h"
 #include "faults.h"
 #include "lines.h"
 #include "transcription.h"
@@ -136,6 +138,11 @@ int transcribe_all(const Program& program, const Arguments& arguments, std::FILE
   return fault("exit_zero") ? kGood : code;
 }
 
+std::unique_ptr<Decoder> opened(const Runtime& runtime, const Model& model) {
+  if (model.positions.empty() && !model.layout) return std::make_unique<FixedDecoder>(runtime, model);
+  return std::make_unique<CachedDecoder>(runtime, model);
+}
+
 int run(const std::vector<std::string>& words) {
   const Arguments arguments = parse_arguments(words);
   if (arguments.help) {
@@ -151,8 +158,8 @@ int run(const std::vector<std::string>& words) {
   for (const std::string& warning : mel.warnings()) std::fprintf(stderr, "[WARN] %s\n", warning.c_str());
   const Vocabulary vocabulary(model.vocabulary, model.vocabulary_size, static_cast<uint32_t>(model.eot));
   const Runtime runtime(arguments.libraries, arguments.api);
-  Whisper whisper(runtime, model.paths, model.dims);
-  return transcribe_all({model, rules, mel, vocabulary, whisper, arguments.language, arguments.task, arguments.dump},
+  const std::unique_ptr<Decoder> decoder = opened(runtime, model);
+  return transcribe_all({model, rules, mel, vocabulary, *decoder, arguments.language, arguments.task, arguments.dump},
                         arguments, lines);
 }
 

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "base64.h"
 #include "json.h"
 
 namespace parity {
@@ -51,6 +52,16 @@ class Fields {
     if (object.kind != Json::Kind::kObject) refuse("languages", "an object of codes and ids");
     for (const auto& [code, id] : object.fields) ids[code] = static_cast<int32_t>(checked(id, "languages", 0));
     return ids;
+  }
+  std::optional<LayoutForm> layout(const std::string& name) const {
+    if (!has(name)) return std::nullopt;
+    std::string bytes;
+    if (!decode_base64(text(name), bytes)) refuse(name, "base64");
+    try {
+      return parse_layout({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
+    } catch (const Failure& failure) {
+      throw Failure(Code::kLoad, path_ + ": \"" + name + "\": " + failure.what());
+    }
   }
   Fields object(const std::string& name) const {
     if (json_.at(name).kind != Json::Kind::kObject) refuse(name, "an object");
@@ -105,6 +116,8 @@ Model read_model(const std::string& folder) {
                  folder + "/" + files.text("token_embedding")};
   model.filters = folder + "/" + files.text("mel_filters");
   model.vocabulary = folder + "/" + files.text("vocabulary");
+  if (files.has("position_embedding")) model.positions = folder + "/" + files.text("position_embedding");
+  model.layout = fields.layout("steps");
   model.sot = special.id("sot");
   model.eot = special.id("eot");
   model.transcribe = special.id("transcribe");

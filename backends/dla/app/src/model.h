@@ -3,10 +3,12 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "dims.h"
+#include "layout.h"
 #include "whisper.h"
 
 namespace parity {
@@ -15,6 +17,8 @@ struct Model {
   Dims dims{};
   uint32_t vocabulary_size = 0;
   Paths paths;                       // encoder, decoder, embedding
+  std::string positions;             // the other table, of a decoder with a KV cache; else empty
+  std::optional<LayoutForm> layout;  // of such a decoder, where it is told
   std::string filters, vocabulary;   // files
   int32_t sot = 0, eot = 0, transcribe = 0, translate = 0, no_timestamps = 0, no_speech = 0;
   std::map<std::string, int32_t> languages;  // code -> id; empty for an English-only model

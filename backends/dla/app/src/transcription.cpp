@@ -28,7 +28,7 @@ Bytes bytes_of(const std::vector<float>& values) {
 
 class Transcription {
  public:
-  Transcription(const Program& program, size_t index) : program_(program), index_(index), decoder_(program.whisper) {}
+  Transcription(const Program& program, size_t index) : program_(program), index_(index) {}
 
   Transcript run(const std::string& sound) {
     {
@@ -70,9 +70,9 @@ class Transcription {
     encode(result);
     {
       const Watch watch(result.seconds.decode);
-      if (transcript_.language.empty()) transcript_.language = detect_language(program_.model, decoder_);
+      if (transcript_.language.empty()) transcript_.language = detect_language(program_.model, program_.decoder);
       const auto prompt = prompt_of(program_.model, program_.rules, transcript_.language, program_.task);
-      result.decoded = decode(program_.model, program_.rules, prompt, decoder_);
+      result.decoded = decode(program_.model, program_.rules, prompt, program_.decoder);
     }
     const std::string text = program_.vocabulary.text(result.decoded.tokens);
     transcript_.text += (transcript_.text.empty() || text.empty() ? "" : " ") + text;
@@ -95,10 +95,10 @@ class Transcription {
   void encode(WindowResult& result) {
     const Watch watch(result.seconds.encode);
     if (fault("exit_zero")) throw Failure(Code::kInference, "encoder: this build does not run it");
-    program_.whisper.encode(bytes_of(features_));
+    program_.decoder.encode(bytes_of(features_));
     if (program_.dump.empty()) return;
-    std::vector<float> values(program_.model.dims.encoding());
-    dump("encoder_output", program_.whisper.encoder().output().load(0, values.size(), values.data()));
+    const std::vector<float> values = program_.decoder.encoded();
+    if (!values.empty()) dump("encoder_output", bytes_of(values));
   }
 
   void dump(const std::string& name, Bytes bytes) const {
@@ -121,7 +121,6 @@ class Transcription {
 
   const Program& program_;
   size_t index_;
-  FixedDecoder decoder_;
   std::vector<float> features_;
   Transcript transcript_;
 };

@@ -9,7 +9,6 @@
 #include "model.h"
 #include "resample.h"
 #include "vocabulary.h"
-#include "whisper.h"
 
 namespace parity {
 
@@ -36,7 +35,7 @@ struct Program {
   const Rules& rules;
   const Mel& mel;
   const Vocabulary& vocabulary;
-  Whisper& whisper;
+  Decoder& decoder;
   std::string language, task, dump;  // language: a code, or "auto"
 };
 

@@ -59,7 +59,7 @@ void parse(Bytes payload) {
   attempt([&] { parse_set_cross(payload, 2, 2); });
   attempt([&] { lay_out(payload); });
   attempt([&] { pack(payload); });
-  attempt([&] { npy_offset(payload, 4, 2); });
+  attempt([&] { npy_offset(payload, "table", Rows{4}, 2); });
 }
 
 // As a socket would give them: the first byte of the input says how many come at once.

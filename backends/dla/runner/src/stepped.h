@@ -84,9 +84,12 @@ class Stepped {
   std::vector<float> own_;                      // another stage's encoder output
   std::vector<std::vector<float>> own_cross_;  // by index
   bool is_own_ = false;
-  uint32_t encoding_ = 0, last_encoding_ = 0, position_ = 0;
+  uint32_t encoding_ = 0, last_encoding_ = 0;
   bool has_stepped_ = false;
   std::vector<float> logits_, written_;
+
+ protected:
+  uint32_t position_ = 0;  // tokens that were fed
 };
 
 }  // namespace parity

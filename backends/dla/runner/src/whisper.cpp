@@ -73,7 +73,7 @@ uint64_t Graph::run() {
 
 Whisper::Whisper(const Runtime& runtime, const Paths& paths, const Dims& dims)
     : dims_(dims),
-      embedding_(paths.embedding, dims),
+      embedding_(paths.embedding, "token embedding", Rows{dims.n_vocab}, dims.n_text_state),
       encoder_(runtime, paths.encoder, "encoder", {dims.features()}, dims.encoding(), dims.n_audio_ctx),
       decoder_(runtime, paths.decoder, "decoder", {dims.embeddings(), dims.encoding()}, dims.logits(),
                dims.n_text_ctx),
