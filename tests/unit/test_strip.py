@@ -27,8 +27,9 @@ def with_room(original: Trace, steps: int) -> Trace:
         runners_up=window.teacher_forced.runners_up[:steps],
         limited=True,
     )
-    header = dataclasses.replace(original.header, n_text_ctx=200)
-    return Trace(header, (dataclasses.replace(window, teacher_forced=forced),))
+    of_window = dataclasses.replace(window.header, forced_tokens=forced.tokens, forced_limited=True)
+    header = dataclasses.replace(original.header, n_text_ctx=200, windows=(of_window,))
+    return Trace(header, (dataclasses.replace(window, header=of_window, teacher_forced=forced),))
 
 
 def test_a_decoder_with_less_room_is_drawn_as_far_as_it_was_fed():
