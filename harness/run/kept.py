@@ -20,7 +20,7 @@ from whisper_parity.run import deciding
 from whisper_parity.run.plan import Plan
 from whisper_parity.run.report import OrderCheck
 from whisper_parity.system import cache, serial
-from whisper_parity.system.files import sources_sha256
+from whisper_parity.system.files import share, sources_sha256
 from whisper_parity.trace import file
 from whisper_parity.trace.trace import Trace
 
