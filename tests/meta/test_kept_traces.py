@@ -125,8 +125,8 @@ def test_other_checks_run_again(run, monkeypatch):
     monkeypatch.setattr(kept, "sources_sha256", lambda _: "another version")
     report = run("second")
     assert recorded_before(report)["pytorch"] == list(CLIPS)
-    assert [(check.stage, bool(check.recorded), check.runs) for check in report.states] == [
-        ("whisper", False, 1), ("pytorch", False, 1),
+    assert [(check.stage, bool(check.recorded), check.runs > 0) for check in report.states] == [
+        ("whisper", False, True), ("pytorch", False, True),
     ]  # fmt: skip
 
 
