@@ -130,8 +130,8 @@ def _stateless(report: Report) -> RuleResult:
     if bad:
         actual = f"{bad[0].stage}, {bad[0].sequence}: {bad[0].reason}"
     clips = tuple(dict.fromkeys(clip for check in bad for clip in check.clips))
-    return RuleResult("stateless", "", "", "no result depends on what ran before" if checked else UNJUDGED,
-                      actual, not bad, clips, rules.DEFAULT)  # fmt: skip
+    limit = "no result depends on what ran before, caches are kept rightly" if checked else UNJUDGED
+    return RuleResult("stateless", "", "", limit, actual, not bad, clips, rules.DEFAULT)
 
 
 def _as_approved(file: Path, signed: Approved | None, differences: Sequence[Difference], report: Report) -> RuleResult:

@@ -116,7 +116,7 @@ class Crew:
     def _given_up(self, board: Board, task: Task, error: BackendError | UnavailableError) -> Iterator[Result]:
         board.give_up(task, str(error))
         for cell in task.cells:
-            yield Judged(cells.of_error(self._plan, cell, error), str(error))
+            yield Judged(cells.of_error(self._plan, cell, error), missing=str(error))
         if not task.cells:
             yield Checked(task.stage, self._bench.uncheckable(task.stage, error))
 

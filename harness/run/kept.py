@@ -15,11 +15,12 @@ from pathlib import Path
 from whisper_parity.backend.artifact import Artifact, now
 from whisper_parity.clips.clip import Clip
 from whisper_parity.errors import ParityError, RecordError
+from whisper_parity.project import PACKAGE
 from whisper_parity.run import deciding
 from whisper_parity.run.plan import Plan
 from whisper_parity.run.report import OrderCheck
 from whisper_parity.system import cache, serial
-from whisper_parity.system.files import share
+from whisper_parity.system.files import share, sources_sha256
 from whisper_parity.trace import file
 from whisper_parity.trace.trace import Trace
 
@@ -87,7 +88,7 @@ class Kept:
 
     def checks(self, artifact: Artifact) -> tuple[OrderCheck, ...]:
         """Checks of state and order that an earlier run made of a stage; none where they are to be made."""
-        key = self._of_stage(artifact)
+        key = self._of_checks(artifact)
         if not key or self._plan.options.fresh:
             return ()
         with suppress(ParityError):
@@ -100,9 +101,14 @@ class Kept:
     def keep_checks(self, artifact: Artifact, checks: tuple[OrderCheck, ...]) -> None:
         """Keep the checks of a stage that passed all of them."""
         steady = all(check.checked and check.reproducible and not check.exit_code for check in checks)
-        if (key := self._of_stage(artifact)) and steady and self._plan.options.cache_bytes:
+        if (key := self._of_checks(artifact)) and steady and self._plan.options.cache_bytes:
             with suppress(ParityError):
                 serial.write(self._state(key), KeptChecks(key, now(), checks))
+
+    def _of_checks(self, artifact: Artifact) -> str:
+        """What a stage's checks depend on: what decides its traces, and the code that checks."""
+        key = self._of_stage(artifact)
+        return serial.digest([key, sources_sha256(PACKAGE / "run")]) if key else ""
 
     def _of_stage(self, artifact: Artifact) -> str:
         if artifact.stage not in self._stages:

@@ -19,6 +19,9 @@ from whisper_parity.errors import InputError, ParityError, first_line
 from whisper_parity.system import confine
 
 WITHOUT_LIMIT = 1 << 62
+HIDDEN = ("dill",)
+"""Packages that a runtime imports where they are installed and that no given file needs: this one opens /dev/null to
+write when it is imported, which is refused here, and torch would not start."""
 
 
 def main(specification: str) -> None:
@@ -27,6 +30,8 @@ def main(specification: str) -> None:
     source, target = _channel()
     readable = [*map(Path, wanted["readable"]), *_package(wanted["module"])]
     confinement = confine.confine(readable, wanted["parent"])
+    for package in HIDDEN:
+        sys.modules[package] = None  # type: ignore[assignment] # not to be found
     answer = importlib.import_module(wanted["module"]).answer  # under confinement: its threads inherit it
     memory = confine.limit_memory(wanted["memory"])
     from whisper_parity.system.frames import ANSWERED, Message

@@ -89,6 +89,17 @@ READS = {
 }
 
 
+def test_a_package_that_writes_when_it_is_imported_ends_no_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What datasets brings along, torch imports and dill opens /dev/null for: every given file failed beside it."""
+    (tmp_path / "dill.py").write_text("import os\nopen(os.devnull, 'wb')\n", "utf-8")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{CHECKOUT}")
+    child = Child(MODULE, [tmp_path], Limits(call_s=60, memory_bytes=2**31))
+    try:
+        assert said(child, "import torch.utils.data; result = torch.ones(2).sum().item()") == "done: 2.0"
+    finally:
+        child.close()
+
+
 @LINUX
 @pytest.mark.parametrize("case", WRITES)
 def test_nothing_outside_is_written(child: Child, tmp_path: Path, case: str):

@@ -18,7 +18,7 @@ from whisper_parity.backends.pytorch import PyTorchBackend, PyTorchSession
 from whisper_parity.backends.split import modules
 from whisper_parity.clips.clip import Clip
 from whisper_parity.project import Project
-from whisper_parity.run import deciding, plan
+from whisper_parity.run import deciding, kept, plan
 from whisper_parity.run import report as records
 from whisper_parity.run.folder import RunFolder
 from whisper_parity.run.kept import Kept
@@ -117,6 +117,17 @@ def test_fresh_records_again_and_no_limit_keeps_nothing(run, calls, kept_files):
     assert len([call for call in calls if call == "encode"]) >= 2
     run("third", "--cache-limit", "0")
     assert kept_files() == []
+
+
+def test_other_checks_run_again(run, monkeypatch):
+    """What an older version of a check found says nothing of this one; the traces stay."""
+    run("first")
+    monkeypatch.setattr(kept, "sources_sha256", lambda _: "another version")
+    report = run("second")
+    assert recorded_before(report)["pytorch"] == list(CLIPS)
+    assert [(check.stage, bool(check.recorded), check.runs > 0) for check in report.states] == [
+        ("whisper", False, True), ("pytorch", False, True),
+    ]  # fmt: skip
 
 
 def test_a_changed_clip_is_recorded_anew_and_a_renamed_one_is_not(run, tmp_path):

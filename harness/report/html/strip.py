@@ -17,6 +17,7 @@ from whisper_parity.judge.verdict import flip_kind
 from whisper_parity.report.html.names import shown
 from whisper_parity.report.html.timing import UNKNOWN, Times
 from whisper_parity.report.numbers import number
+from whisper_parity.trace.context import as_far_as_fed
 from whisper_parity.trace.trace import Trace, WindowTrace
 
 LOWEST, HIGHEST = -6, 2
@@ -159,9 +160,10 @@ def strip(
     """The strip of a comparison; None without steps to draw."""
     if comparison.broken or not comparison.steps:
         return None
-    windows = {window.header.index: window for window in candidate.windows}
-    if set(windows) != {window.header.index for window in reference.windows}:
+    if {window.header.index for window in candidate.windows} != {window.header.index for window in reference.windows}:
         return None
+    reference, candidate = as_far_as_fed(reference, candidate)
+    windows = {window.header.index: window for window in candidate.windows}
     flips = {(flip.window, flip.step): flip for flip in comparison.flips}
     kinds = {place: flip_kind(flip, comparison, tolerance) for place, flip in flips.items()}
     steps, differences = [], []
