@@ -75,7 +75,7 @@ class DLABackend:
 
     def resource(self, variant: str) -> str:
         """A device of the SoC that files are compiled for; a simulated one starts wherever it is asked for."""
-        return "" if variant == SIMULATED else f"dla_{self.settings.profile.code}"
+        return "" if is_simulated(variant) else f"dla_{self.settings.profile.code}"
 
     def availability(self) -> Availability:
         """Needs an adb client; the reason says what else is there."""

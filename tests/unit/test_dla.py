@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from whisper_parity.backends.dla import compiler, settings, soc
+from whisper_parity.backends.dla import DLABackend, compiler, settings, soc
 from whisper_parity.backends.dla.fleet import AGAIN_S, DeviceFleet
 from whisper_parity.backends.dla.link import adb, faults, lock
 from whisper_parity.backends.dla.link.adb import Completed, is_network
@@ -254,3 +254,11 @@ def test_an_arch_beside_a_known_soc_keeps_its_other_flags():
     found = settings.read({"arch": "mdla5.4"}).profile
     assert found.flags == ("--arch=mdla5.4", "--l1-size-kb=256", "--num-mdla=1")
     assert found.source.startswith("parity.toml, ")
+
+
+@pytest.mark.parametrize(
+    ("variant", "resource"), [("", "dla_MT8371"), ("kv", "dla_MT8371"), ("simulated", ""), ("simulated-kv", "")]
+)
+def test_a_simulated_device_is_no_resource_of_a_machine(variant: str, resource: str):
+    """A cluster would look for a machine with a board."""
+    assert DLABackend(settings.read({"soc": "MT8371"})).resource(variant) == resource
