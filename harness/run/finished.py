@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -52,7 +53,9 @@ class FinishedCells:
         if record is None:
             return None
         finished = record.read(Finished)
-        if not finished.decided_by or finished.decided_by != self._decided_by(cell) or not self._has_trace(finished):
+        if not finished.decided_by or finished.decided_by != self._decided_by(cell):
+            return None
+        if not self._has_trace(finished) or not all(map(self._stands, self._before(cell))):
             return None
         command = cells.reproduce(self._plan, cell)
         if finished.row.reproduce == command:
@@ -78,6 +81,16 @@ class FinishedCells:
     def decided_by(self, cell: Cell, row: Row) -> str:
         """One hash over what decides a judged row; "" for one that has to run again."""
         return self._decided_by(cell) if row.verdict.outcome in JUDGED and row.label else ""
+
+    def _before(self, cell: Cell) -> Iterator[Finished]:
+        """What the cell was judged against, as far as it was a cell of this run."""
+        for spec in dict.fromkeys(filter(None, (cell.stage.parent, cell.stage.root))):
+            if record := self._journal.find(CELL, cell.clip.name, spec):
+                yield record.read(Finished)
+
+    def _stands(self, reference: Finished) -> bool:
+        """Whether what was judged against it may stand: nothing is, against what an error has ended since."""
+        return bool(reference.decided_by) and self._has_trace(reference)
 
     def _has_trace(self, finished: Finished) -> bool:
         """Whether the trace of a row lies there as it was; one that was not kept is no loss."""

@@ -173,6 +173,8 @@ def _work(plan: Plan, pipe: Connection, parent: int, others: Sequence[Connection
     except (Terminated, EOFError, OSError):
         pass
     finally:
+        with suppress(Terminated):
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one, while it closes what is open
         bench.close()
 
 
