@@ -1,7 +1,7 @@
 """Workers on this machine: processes with sessions of their own, which record into the run's folder.
 
-With one thread a model, they are forked: they share what is imported, and nothing here has threads of OpenMP, with
-which a process cannot be forked safely. With more, each is a fresh process that imports everything itself. A worker
+With one thread a model, they are forked: they share what is imported. With more, or where this process has threads of
+OpenMP by now, with which it cannot be forked safely, each is a fresh process that imports everything itself. A worker
 computes with the run's number of threads, so its bits are those of any other process of the run. What it gives back is
 judged; what becomes of it, the process that waits for it decides.
 """
@@ -12,11 +12,13 @@ import itertools
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing import connection
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any, NoReturn
 
 from whisper_parity.errors import MachineError
@@ -26,12 +28,14 @@ from whisper_parity.run.crew import Event, Finished, Lost
 from whisper_parity.run.journal import Journal
 from whisper_parity.run.plan import Plan
 from whisper_parity.run.tasks import Task
-from whisper_parity.system import confine
+from whisper_parity.system import confine, cores
 from whisper_parity.system.ending import Terminated
 from whisper_parity.system.process import exit_status
 
 END_LIMIT_S = 10.0
 """For a worker that is asked to end, to close what it has open."""
+OPENBLAS_THREADS = 64
+"""The most that numpy's build of it starts."""
 STILLBORN = 3
 """Workers in a row that end before they could begin: then nobody is started any more."""
 
@@ -48,7 +52,8 @@ class Processes:
             resources: what a further worker each is for: the devices of a stage have room for one process.
         """
         self._plan = plan
-        self._context: Any = multiprocessing.get_context("fork" if forks(plan.threads) else "spawn")
+        self._forks = forks(plan.threads)
+        self._context: Any = multiprocessing.get_context("fork" if self._forks else "spawn")
         self._numbers = itertools.count(1)
         self._hired: dict[int, _Hired] = {}
         self._stillborn = 0
@@ -119,7 +124,7 @@ class Processes:
         inherited = [hired.pipe for hired in self._hired.values()]
         process = self._context.Process(
             target=_work,
-            args=(self._plan, theirs, os.getpid(), [*inherited, ours] if forks(self._plan.threads) else []),
+            args=(self._plan, theirs, os.getpid(), [*inherited, ours] if self._forks else []),
             name=str(worker),
         )
         process.start()
@@ -152,8 +157,20 @@ class _Hired:
 
 
 def forks(threads: int) -> bool:
-    """Whether workers are forked."""
-    return threads == 1 and hasattr(os, "fork")
+    """Whether workers are forked, which shares what is imported; not where a runtime has threads of its own by now."""
+    return threads == 1 and hasattr(os, "fork") and not _has_pool()
+
+
+def _has_pool() -> bool:
+    """Whether a pool such as OpenMP's is there: a fork does not have its threads, and crashes when it uses them.
+
+    OpenBLAS, which numpy starts with a thread for each further core, stands a fork, and is not counted.
+    """
+    try:
+        native = sum(1 for _ in Path("/proc/self/task").iterdir()) - threading.active_count()
+    except OSError:
+        return True
+    return native > min(cores.available(), OPENBLAS_THREADS) - 1
 
 
 def _work(plan: Plan, pipe: Connection, parent: int, others: Sequence[Connection]) -> None:
