@@ -28,14 +28,12 @@ from whisper_parity.run.crew import Event, Finished, Lost
 from whisper_parity.run.journal import Journal
 from whisper_parity.run.plan import Plan
 from whisper_parity.run.tasks import Task
-from whisper_parity.system import confine, cores
+from whisper_parity.system import confine
 from whisper_parity.system.ending import Terminated
 from whisper_parity.system.process import exit_status
 
 END_LIMIT_S = 10.0
 """For a worker that is asked to end, to close what it has open."""
-OPENBLAS_THREADS = 64
-"""The most that numpy's build of it starts."""
 STILLBORN = 3
 """Workers in a row that end before they could begin: then nobody is started any more."""
 
@@ -157,20 +155,20 @@ class _Hired:
 
 
 def forks(threads: int) -> bool:
-    """Whether workers are forked, which shares what is imported; not where a runtime has threads of its own by now."""
-    return threads == 1 and hasattr(os, "fork") and not _has_pool()
+    """Whether workers are forked, which shares what is imported: only from a process that has no threads but Python's.
 
-
-def _has_pool() -> bool:
-    """Whether a pool such as OpenMP's is there: a fork does not have its threads, and crashes when it uses them.
-
-    OpenBLAS, which numpy starts with a thread for each further core, stands a fork, and is not counted.
+    A pool such as OpenMP's is not there after a fork, and who uses it crashes.
     """
+    return threads == 1 and hasattr(os, "fork") and not _native_threads()
+
+
+def _native_threads() -> int:
+    """How many threads of this process are not Python's; 1 where nothing tells."""
+    known = {thread.native_id for thread in threading.enumerate()}
     try:
-        native = sum(1 for _ in Path("/proc/self/task").iterdir()) - threading.active_count()
+        return sum(int(task.name) not in known for task in Path("/proc/self/task").iterdir())
     except OSError:
-        return True
-    return native > min(cores.available(), OPENBLAS_THREADS) - 1
+        return 1
 
 
 def _work(plan: Plan, pipe: Connection, parent: int, others: Sequence[Connection]) -> None:

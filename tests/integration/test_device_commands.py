@@ -128,7 +128,7 @@ def test_a_stand_in_sdk_serves_the_stage_dla(tmp_path: Path, simulated: Simulate
         "run", "--stages", "tflite,dla", "--clips", clip, "--set", f"dla.serial={simulated.serial}", "--run-id", "ci"
     )
     assert found.exit_code == 0, found.output
-    stage = (tmp_path / "reports/ci/stages/dla.json").read_text()
+    stage = (tmp_path / "reports/ci/journal.jsonl").read_text()
     assert "stand-in of the simulator" in stage
 
 

@@ -21,6 +21,7 @@ from tests.support.simulated import until
 from whisper_parity.backends.torchscript import TorchScriptSession
 from whisper_parity.judge.verdict import Outcome
 from whisper_parity.run import report as records
+from whisper_parity.run import worker_processes
 from whisper_parity.run.folder import RunFolder
 from whisper_parity.run.report import Report, Row
 from whisper_parity.run.traces import Traces
@@ -67,6 +68,12 @@ def judged(row: Row) -> tuple[object, ...]:
     return row.clip, row.stage, row.verdict, row.text, row.token_ids, row.vs_parent, row.vs_root, row.notes
 
 
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers with the faults that a test puts into this process."""
+    monkeypatch.setattr(worker_processes, "_native_threads", lambda: 0)
+
+
 def test_workers_give_the_bits_of_one_process(run, tmp_path):
     """Tensors, tokens, texts, verdicts and checks; the rows of the report stand in the order of the clips."""
     alone, beside = run("alone", 1), run("beside", 3)
@@ -89,6 +96,7 @@ def test_workers_with_several_threads_are_processes_of_their_own(run, tmp_path):
     assert beside.threads == 2
 
 
+@pytest.mark.usefixtures("forked")
 def test_state_is_found_by_a_worker_too(run, monkeypatch):
     """The check runs in a session that has recorded cells."""
     decode, kept = TorchScriptSession.decode, {}
@@ -104,6 +112,7 @@ def test_state_is_found_by_a_worker_too(run, monkeypatch):
     ]
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_cell_whose_worker_is_killed_is_given_to_another(run, tmp_path, monkeypatch):
     """Once: the row says so, and is else as it would have been."""
     encode, died = TorchScriptSession.encode, tmp_path / "died"
@@ -124,6 +133,7 @@ def test_a_cell_whose_worker_is_killed_is_given_to_another(run, tmp_path, monkey
     assert {row.verdict.outcome.value for row in report.rows if row.stage == "torchscript"} <= {"pass", "drift"}
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_cell_that_ends_every_worker_is_a_row_and_the_others_are_judged(run, monkeypatch):
     """A crash in native code: three tries; its row says how they ended, and what is judged against it is told."""
     play = Traces.play
@@ -151,9 +161,9 @@ def test_a_cell_that_ends_every_worker_is_a_row_and_the_others_are_judged(run, m
     assert not any(row.verdict.outcome.exit_code for row in others)
 
 
+@pytest.mark.usefixtures("forked")
 def test_workers_that_cannot_begin_end_the_run_in_one_line(run, parity, tmp_path, monkeypatch):
     """Nobody starts them for ever."""
-    from whisper_parity.run import worker_processes
 
     monkeypatch.setattr(worker_processes, "Bench", lambda *_, **__: os._exit(7))
     words = ("--clips", "clips", "--threads", 1, "--workers", 2)
