@@ -25,7 +25,7 @@ from whisper_parity.model.checkpoint import Checkpoint
 if TYPE_CHECKING:
     from whisper_parity.backends.app.recorded import RecordedSession
     from whisper_parity.backends.app.session import DeviceApp, HostApp
-    from whisper_parity.backends.dla import DLABackend
+    from whisper_parity.backends.dla.backend import DLABackend
     from whisper_parity.backends.dla.fleet import DeviceFleet
 
 SIMULATED, RECORDED = "simulated", "recorded"
@@ -63,7 +63,7 @@ class AppBackend:
     @property
     def device(self) -> DLABackend:
         """What reaches the devices."""
-        from whisper_parity.backends.dla import DLABackend
+        from whisper_parity.backends.dla.backend import DLABackend
 
         self._device = self._device or DLABackend()
         return self._device
@@ -79,7 +79,7 @@ class AppBackend:
 
     def lent(self, other: Backend) -> Backend:
         """The same on the devices of `dla`."""
-        from whisper_parity.backends.dla import DLABackend
+        from whisper_parity.backends.dla.backend import DLABackend
 
         return AppBackend(self._settings, other if isinstance(other, DLABackend) else None)
 

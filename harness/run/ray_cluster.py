@@ -130,7 +130,8 @@ class Cluster:
             self._call(seat, Finished(), seat.actor.forget.remote([key for key, _ in self._references(task)]))
             return
         seat.calls.clear()
-        seat.calls[seat.actor.unlike.remote()] = None  # it is gone: this fails, and `wait` says so
+        self._ray.kill(seat.actor)  # also where only what it was to get is lost
+        seat.calls[seat.actor.unlike.remote()] = None  # this fails, and `wait` says so
 
     def wait(self) -> Sequence[Event]:
         """See `Pool`."""

@@ -8,7 +8,7 @@ from collections import Counter
 from tests.support.refusals import require_no_traceback
 from tests.support.soaking import soak
 
-CLIPS = 20
+CLIPS = 10
 
 
 def test_each_clip_is_judged_once_whatever_happens_to_its_devices(

@@ -22,7 +22,7 @@ from whisper_parity.backend.facets import (
 from whisper_parity.backends.app import AppBackend
 from whisper_parity.backends.app.recorded import RecordedSession
 from whisper_parity.backends.app.session import DeviceApp, HostApp
-from whisper_parity.backends.dla import DLABackend
+from whisper_parity.backends.dla.backend import DLABackend
 from whisper_parity.backends.dla.fleet import DeviceFleet, DeviceProbe, DeviceSession
 from whisper_parity.backends.pytorch import PyTorchBackend, PyTorchSession
 from whisper_parity.backends.split.inside import FileProbe, Tapping

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from whisper_parity.backends.dla import DLABackend, compiler, settings, soc
+from whisper_parity.backends.dla import compiler, settings, soc
+from whisper_parity.backends.dla.backend import DLABackend
 from whisper_parity.backends.dla.fleet import AGAIN_S, DeviceFleet
 from whisper_parity.backends.dla.link import adb, faults, lock
 from whisper_parity.backends.dla.link.adb import Completed, is_network

@@ -15,7 +15,7 @@ from whisper_parity.errors import UnavailableError
 LISTED = {
     "backends/torchscript/__init__.py": ("backends.torchscript.tracing", "backends.split.modules"),
     "backends/tflite/__init__.py": ("backends.tflite.litert.convert", "backends.tflite.litert.worker"),
-    "backends/dla/__init__.py": ("backends.dla.compiler", "backends.dla.simulator.ncc_tflite"),
+    "backends/dla/backend.py": ("backends.dla.compiler", "backends.dla.simulator.ncc_tflite"),
 }
 """Which backend, and the modules that write its files: what these import of the split modules has to be listed."""
 DECIDING = re.compile(
