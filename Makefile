@@ -49,8 +49,9 @@ runner: $(STAMP)  ## build the device runner for this machine and for aarch64 bo
 quick: $(STAMP)  ## unit and property tests: a minute on 2 cores
 	$(BIN)/python -m pytest tests/unit tests/property -n $(WORKERS) --dist loadfile
 
+# In the order of the folders, which puts long files first: else the last ones run alone on one core.
 test: $(STAMP)  ## the whole test suite (what it tests is `make parity`)
-	$(BIN)/python -m pytest -m "not parity" -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -m "not parity" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 micro: $(STAMP)  ## remake the micro checkpoint and the clips (about an hour and a half on 2 cores; needs espeak-ng)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[all,dev,micro]'
