@@ -80,11 +80,9 @@ def _moments(rows: Sequence[tuple[Row, Row]]) -> tuple[NDArray[np.float64], NDAr
 
 
 def _median(values: NDArray[np.float64]) -> float:
-    """That of numpy, six times as fast: it partitions at several places at once, for which it has no vector code."""
-    middle = values.size // 2
-    parted = np.partition(values, middle)
-    upper = float(parted[middle])
-    return upper if values.size % 2 else (float(parted[:middle].max()) + upper) / 2
+    """That of numpy, bit for bit, by a sort: it is vectorised, and equal values, of which logits are full, cost it less."""
+    ordered, middle = np.sort(values), values.size // 2
+    return float(ordered[middle] if values.size % 2 else ordered[middle - 1 : middle + 1].mean())
 
 
 def describe(columns: Sequence[ShiftedColumns]) -> str:

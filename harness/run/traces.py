@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from threading import Lock
 
 import numpy as np
 
@@ -25,13 +23,16 @@ from whisper_parity.run.plan import Plan
 from whisper_parity.run.sessions import Session, Sessions
 from whisper_parity.system import inputs, serial
 from whisper_parity.system.files import locked
+from whisper_parity.system.in_hand import InHand
 from whisper_parity.trace import file
 from whisper_parity.trace.record import Recorder, again, record
 from whisper_parity.trace.trace import Trace
 from whisper_parity.weights.result import LookUp
 
 IN_HAND = 3
-"""Traces that are kept: a cell is judged by its own, its parent's and the root's."""
+"""Traces that are in hand at least: a cell is judged by its own, its parent's and the root's."""
+REFERENCE_BYTES, FEATURE_BYTES = 256 << 20, 64 << 20
+"""Of what later stages are judged against and fed with: of a small model that of a whole batch is read once."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,10 @@ class Traces:
         self._run = conditions.run_id(plan)
         self._hashes: dict[Path, str] = {}
         self._heard: dict[tuple[Path, int], Heard] = {}
-        self._in_hand: OrderedDict[tuple[str, str], Trace] = OrderedDict()
-        self._lock = Lock()
+        references = {name for stage in plan.stages for name in (stage.parent, stage.root)}
+        held = {wanted: InHand[tuple[str, str], Trace](wanted * REFERENCE_BYTES, IN_HAND) for wanted in (True, False)}
+        self._in_hand = {stage.spec: held[stage.spec in references] for stage in plan.stages}
+        self._features = InHand[tuple[Path, int, int], Features](FEATURE_BYTES, 0)
         self._recorded_by: dict[tuple[str, str], tuple[int, int]] = {}
         self.batch: Sequence[Clip] = plan.clips
         """The clips that are in work: of no others is a trace recorded before somebody asks for it."""
@@ -87,8 +90,8 @@ class Traces:
             RecordError: what is there is damaged, or not of this run.
             ParityError: it could not be recorded.
         """
-        if trace := self._in_hand.get((stage, clip.name)):
-            return self._keep(stage, clip, trace)
+        if trace := self._in_hand[stage].get((stage, clip.name)):
+            return trace
         if reason := self.missing.get((clip.name, stage)):
             raise BackendError(reason)
         path = self.plan.folder.trace(clip.name, stage)
@@ -191,7 +194,11 @@ class Traces:
             AudioError: it gives none.
         """
         dims = self.plan.checkpoint_of(stage).dims
-        return clip_features(self.plan.options.cache, clip, dims.n_mels, self.audio_sha256(clip), dims.n_frames)
+        key = clip.path, dims.n_mels, dims.n_frames
+        if features := self._features.get(key):
+            return features
+        features = clip_features(self.plan.options.cache, clip, dims.n_mels, self.audio_sha256(clip), dims.n_frames)
+        return self._features.put(key, features, sum(window.input_features.nbytes for window in features.windows))
 
     @property
     def kept(self) -> Kept:
@@ -248,12 +255,7 @@ class Traces:
         )
 
     def _keep(self, stage: str, clip: Clip, trace: Trace) -> Trace:
-        with self._lock:
-            self._in_hand.pop((stage, clip.name), None)
-            self._in_hand[stage, clip.name] = trace
-            while len(self._in_hand) > IN_HAND:
-                self._in_hand.popitem(last=False)
-        return trace
+        return self._in_hand[stage].put((stage, clip.name), trace, trace.nbytes)
 
     def artifact_sha256(self, stage: str) -> str:
         """Of a stage's files.
