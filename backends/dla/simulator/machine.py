@@ -164,7 +164,7 @@ class Machine:
         return subprocess.Popen(
             command_line, cwd=self.root, env=self.environment, start_new_session=True, bufsize=0, stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT if merged else subprocess.PIPE,
-            preexec_fn=_reset_sighup,
+            preexec_fn=_reset_sighup if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else None,
         )  # fmt: skip
 
     def ended(self, process: subprocess.Popen[bytes]) -> None:
@@ -257,7 +257,10 @@ def _environ(process: Path) -> bytes:
 
 
 def _reset_sighup() -> None:
-    """In a new process: restore SIGHUP, which under nohup is inherited as ignored and cannot be trapped."""
+    """In a new process: restore SIGHUP, which under nohup is inherited as ignored and cannot be trapped.
+
+    It costs a fork of this process, and that a copy of its page tables, however large it is.
+    """
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
