@@ -1,4 +1,4 @@
-"""One suite over every backend that gives tensors: the registered ones, and a stepper over one of them."""
+"""One suite over every backend that gives tensors: the registered ones, caches among them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from tests.support import sites, sound
 from tests.support.fakes import FakeSession, FakeStepper
 from whisper_parity.backend import build
 from whisper_parity.backend.build import Workshop
-from whisper_parity.backend.contract import Facts, Fleet, Halves, Stepper
+from whisper_parity.backend.contract import Fleet, Halves, Stepper
 from whisper_parity.clips import features
 from whisper_parity.decode import policy
 from whisper_parity.decode.cached import Cached
 from whisper_parity.decode.loop import decode, rows_are_invariant
 from whisper_parity.run.sessions import as_session
 
-STEPPER = "a stepper over pytorch"
 STAGES = (
     "pytorch",
     "torchscript",
@@ -32,7 +31,6 @@ STAGES = (
     "dla:simulated",
     "dla:simulated by neuronrt",
     "dla:simulated-kv",
-    STEPPER,
 )
 """Both ways to run on a device keep the contract, on a simulated one with a real adb in between."""
 
@@ -53,39 +51,14 @@ def workshop(scripted_checkpoint: Path, cache_dir: Path) -> Workshop:
     return sites.workshop(scripted_checkpoint, cache_dir)
 
 
-class Stepping:
-    """Halves taken one token at a time: what a decoder with a KV cache offers, with numbers that are known."""
-
-    def __init__(self, halves: Halves) -> None:
-        self._halves = halves
-        self._tokens: list[int] = []
-        self.facts = Facts(f"stepper over {halves.facts.label}")
-
-    def usage(self) -> None: ...
-
-    def encode(self, input_features: np.ndarray) -> np.ndarray:
-        return self._halves.encode(input_features)
-
-    def begin(self, encoder_output: np.ndarray) -> None:
-        self._encoder_output, self._tokens = encoder_output, []
-
-    def feed(self, token: int) -> np.ndarray:
-        self._tokens.append(token)
-        return self._halves.decode(self._tokens, self._encoder_output, [len(self._tokens) - 1])[0]
-
-    def rewind(self, count: int) -> None:
-        del self._tokens[len(self._tokens) - count :]
-
-
 @pytest.fixture(scope="module", params=STAGES)
 def session(request: pytest.FixtureRequest, workshop: Workshop) -> Iterator[Halves]:
     stage, _, mode = request.param.partition(" by ")
-    stage = "pytorch" if stage == STEPPER else stage
     site = sites.workshop(workshop.checkpoint, workshop.cache, dla={"mode": mode}) if mode else workshop
     with ExitStack() as stack:
         opened = stack.enter_context(site.backends.of(stage).open(build.obtain(site, stage), 2))
         leased = stack.enter_context(opened.lease()) if isinstance(opened, Fleet) else opened
-        session = as_session(Stepping(leased) if request.param == STEPPER else leased)
+        session = as_session(leased)
         assert isinstance(session, Halves)
         yield session
 
@@ -208,5 +181,5 @@ def test_a_cache_that_is_not_rewound_fails_the_check_of_rows():
 
 def test_every_registered_backend_is_in_this_suite():
     """A new backend cannot stay outside: those that give no tensors are named here."""
-    tested = {stage.partition(":")[0] for stage in STAGES if stage != STEPPER}
+    tested = {stage.partition(":")[0] for stage in STAGES}
     assert set(sites.backends().names) == tested | {"whisper", "app"}
