@@ -80,7 +80,7 @@ def _moments(rows: Sequence[tuple[Row, Row]]) -> tuple[NDArray[np.float64], NDAr
 
 
 def _median(values: NDArray[np.float64]) -> float:
-    """That of numpy, bit for bit, by a sort: it is vectorised, and equal values, of which logits are full, cost it less."""
+    """That of numpy, bit for bit, by a sort: equal values, of which logits are full, cost it less."""
     ordered, middle = np.sort(values), values.size // 2
     return float(ordered[middle] if values.size % 2 else ordered[middle - 1 : middle + 1].mean())
 

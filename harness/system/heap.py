@@ -21,7 +21,7 @@ def settle() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return False
-    return all([mallopt(parameter, KEPT_BYTES) for parameter in (TRIM_THRESHOLD, MMAP_THRESHOLD)])
+    return all(mallopt(parameter, KEPT_BYTES) for parameter in (TRIM_THRESHOLD, MMAP_THRESHOLD))
 
 
 KEPT = settle()

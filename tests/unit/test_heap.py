@@ -28,7 +28,7 @@ def faults(mebibytes: int, settle: str = "import whisper_parity") -> int:
 
 @pytest.mark.skipif(not heap.KEPT, reason="this C library is no glibc: it keeps freed memory in its own way")
 def test_the_pages_of_a_freed_block_are_used_again():
-    """Those of the logits of a pass; without us all of them are cleared each time, and beyond the bound they still are."""
+    """Those of the logits of a pass; without us all are cleared each time, and beyond the bound they still are."""
     assert faults(96) < 100
     assert faults(96, settle="") > 10_000
     assert faults(2 * heap.KEPT_BYTES >> 20) > 10_000

@@ -73,7 +73,7 @@ def test_what_completion_says_of_a_backend_is_what_it_has(name):
     assert packages.loaded(announced[name]) == Backends().get(name).variants
 
 
-OF_HELP = {"system.announced", "cli", "cli_group", "errors", "backends.sentences", "system.waiting"}
+OF_HELP = {"system.announced", "cli", "cli_group", "errors", "backends.sentences", "system.heap", "system.waiting"}
 """Modules of ours that `parity --help` may import, beside packages of which these are parts."""
 
 
