@@ -18,9 +18,9 @@ from benchmarks.hostile.damage import special_files
 from benchmarks.hostile.world import World
 from whisper_parity import cli
 
-CASES = 100
+CASES = 60
 SEED = 20_261_126
-KILLS = 5
+KILLS = 3
 
 
 @pytest.fixture(scope="module")
