@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from whisper_parity.compare.median import median
 from whisper_parity.model.vocabulary import token_text
 
 OUTLIER, STEADY = 12.0, 4.0
@@ -61,7 +62,7 @@ def shifted(pairs: Pairs, n_vocab: int) -> tuple[ShiftedColumns, ...]:
     mean, spread = _moments(rows)
     size = np.abs(mean)
     rounding = ROUNDING * max(float(np.abs(r).max()) for r, _ in rows)
-    limit = max(OUTLIER * 1.4826 * _median(size), rounding)
+    limit = max(OUTLIER * 1.4826 * median(size), rounding)
     ids = np.flatnonzero((size > limit) & (size > STEADY * spread))
     ranges = [_range(ids_of, mean, n_vocab) for ids_of in _neighbours(ids, mean)]
     return tuple(sorted(ranges, key=lambda item: -abs(item.shift)))
@@ -72,17 +73,11 @@ def _moments(rows: Sequence[tuple[Row, Row]]) -> tuple[NDArray[np.float64], NDAr
     total, squares = np.zeros((2, *rows[0][0].shape))
     for reference, candidate in rows:
         moved = np.subtract(candidate, reference, dtype=np.float64)
-        moved -= _median(moved)
+        moved -= median(moved)
         total += moved
         squares += np.square(moved, out=moved)
     mean = total / len(rows)
     return mean, np.sqrt(np.maximum(squares / len(rows) - mean**2, 0.0))
-
-
-def _median(values: NDArray[np.float64]) -> float:
-    """That of numpy, bit for bit, by a sort: equal values, of which logits are full, cost it less."""
-    ordered, middle = np.sort(values), values.size // 2
-    return float(ordered[middle] if values.size % 2 else ordered[middle - 1 : middle + 1].mean())
 
 
 def describe(columns: Sequence[ShiftedColumns]) -> str:

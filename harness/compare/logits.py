@@ -18,6 +18,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from whisper_parity.compare.median import median
+
 Logits = NDArray[np.float32]
 Tokens = NDArray[np.int64]
 
@@ -101,7 +103,7 @@ def top_movement(reference: Logits, candidate: Logits) -> tuple[float, int]:
     """Largest movement among the top tokens of one step, float32 [n_vocab] each: (logits, token)."""
     tokens = np.union1d(_largest(reference), _largest(candidate))
     moved = candidate[tokens].astype(np.float64) - reference[tokens]
-    apart = np.abs(moved - np.median(moved))
+    apart = np.abs(moved - median(moved))
     worst = int(apart.argmax())
     return float(apart[worst]), int(tokens[worst])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 
 from whisper_parity.compare import text
 from whisper_parity.compare.text import TextDiff
@@ -21,8 +21,8 @@ LONG_NUMBER = re.compile(r"\d{1000,}")
 def compare_texts(*, reference: str, hypothesis: str, language: str | None) -> TextDiff:
     """Compare two texts raw, normalised and edit by edit."""
     reference, hypothesis = reference.strip(), hypothesis.strip()
-    name, normalise = for_language(language)
-    plain_reference, plain_hypothesis = normalise(reference), normalise(hypothesis)
+    name, _ = for_language(language)
+    plain_reference, plain_hypothesis = _normalised(language, reference), _normalised(language, hypothesis)
     return TextDiff(
         equal=reference == hypothesis,
         reference=reference,
@@ -49,6 +49,12 @@ def for_language(language: str | None) -> tuple[str, Normaliser]:
     if language in text.UNSPACED:
         return "whisper.BasicTextNormalizer, spaces removed", lambda value: "".join(basic(_tamed(value)).split())
     return "whisper.BasicTextNormalizer", lambda value: str(basic(_tamed(value))).strip()
+
+
+@lru_cache(maxsize=256)
+def _normalised(language: str | None, value: str) -> str:
+    """A text, normalised once: a clip's is compared with those of its parent, of the root and of its transcript."""
+    return for_language(language)[1](value)
 
 
 def _tamed(value: str) -> str:
