@@ -30,9 +30,9 @@ from whisper_parity.trace.trace import Trace
 from whisper_parity.weights.result import LookUp
 
 IN_HAND = 3
-"""Traces that are in hand at least: a cell is judged by its own, its parent's and the root's."""
-REFERENCE_BYTES, FEATURE_BYTES = 256 << 20, 64 << 20
-"""Of what later stages are judged against and fed with: of a small model that of a whole batch is read once."""
+"""Traces that are in hand: a cell is judged by its own, its parent's and the root's."""
+FEATURE_BYTES = 64 << 20
+"""Of the input features that are in hand: those of a batch of short clips are read once for all stages."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,7 @@ class Traces:
         self._run = conditions.run_id(plan)
         self._hashes: dict[Path, str] = {}
         self._heard: dict[tuple[Path, int], Heard] = {}
-        references = {name for stage in plan.stages for name in (stage.parent, stage.root)}
-        held = {wanted: InHand[tuple[str, str], Trace](wanted * REFERENCE_BYTES, IN_HAND) for wanted in (True, False)}
-        self._in_hand = {stage.spec: held[stage.spec in references] for stage in plan.stages}
+        self._in_hand = InHand[tuple[str, str], Trace](0, IN_HAND)
         self._features = InHand[tuple[Path, int, int], Features](FEATURE_BYTES, 0)
         self._recorded_by: dict[tuple[str, str], tuple[int, int]] = {}
         self.batch: Sequence[Clip] = plan.clips
@@ -90,7 +88,7 @@ class Traces:
             RecordError: what is there is damaged, or not of this run.
             ParityError: it could not be recorded.
         """
-        if trace := self._in_hand[stage].get((stage, clip.name)):
+        if trace := self._in_hand.get((stage, clip.name)):
             return trace
         if reason := self.missing.get((clip.name, stage)):
             raise BackendError(reason)
@@ -255,7 +253,7 @@ class Traces:
         )
 
     def _keep(self, stage: str, clip: Clip, trace: Trace) -> Trace:
-        return self._in_hand[stage].put((stage, clip.name), trace, trace.nbytes)
+        return self._in_hand.put((stage, clip.name), trace, trace.nbytes)
 
     def artifact_sha256(self, stage: str) -> str:
         """Of a stage's files.
