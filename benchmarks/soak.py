@@ -13,7 +13,7 @@ from pathlib import Path
 from click.testing import CliRunner, Result
 
 from tests.support.checkout import CHECKOUT
-from tests.support.soaking import soak
+from tests.support.soaking import Soaked, soak
 from whisper_parity.fixtures import scripted
 
 
@@ -26,6 +26,11 @@ def main() -> None:
     checkpoint = scripted.kept(cache / "soak-12.pt", lambda: scripted.model(scripted.dimensions(), steps=12))
     with tempfile.TemporaryDirectory() as folder:
         done = soak(Path(folder), clips, lambda place: parity(place, checkpoint, cache), checkpoint, cache)
+        say(done, clips)
+
+
+def say(done: Soaked, clips: int) -> None:
+    """What came of it; rows of many clips are read from the run's folder, which has to be there."""
     outcomes = Counter(row.verdict.outcome.value for row in done.report.rows if row.stage == "dla")
     notes = Counter(line.partition("]")[0] + "]" for line in done.notes.splitlines() if "[" in line)
     print(f"{clips} clips, exit code {done.result.exit_code}, verdicts on the devices: {dict(outcomes)}")
