@@ -20,6 +20,7 @@ from whisper_parity.run.report import OrderCheck, Row
 from whisper_parity.run.sessions import Sessions
 from whisper_parity.run.tasks import TRIES, Checked, Judged, Result, Task
 from whisper_parity.run.traces import Traces
+from whisper_parity.system import heap
 from whisper_parity.system.activity import Kind, step
 from whisper_parity.system.crash import reported
 from whisper_parity.system.threads import side_by_side
@@ -71,6 +72,7 @@ class Bench:
         """The cells of a task are in work from now on."""
         self.traces.batch = tuple(cell.clip for cell in task.cells)
         self.traces.missing = task.missing
+        heap.give_back()
         self.prepare(task.stage, task.cells)
 
     def begin_batch_of(self, clip: Clip) -> Sequence[Clip]:
