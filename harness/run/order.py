@@ -63,8 +63,9 @@ class Player:
     """Two fresh sessions at once; OneSessionError where only one can be open."""
     used: Callable[[], AbstractContextManager[Session]] | None = None
     """The session already used by the run, for the first pass, since opening costs time."""
-    recorded: Callable[[Session, str], Trace | None] = lambda session, clip: None  # noqa: ARG005
-    """The trace of a clip recorded by that very session in the run; these replace the first pass up to its repeats."""
+    recorded: Callable[[Session, Sequence[str]], list[Trace]] = lambda session, clips: []  # noqa: ARG005
+    """Traces of clips that this very session has recorded in the run, the first of several not as its last: these
+    replace the first pass up to its repeats. Else nothing."""
     again: Callable[[Session, Trace], Trace] | None = None
     """A recorded trace with as much of it run again as shows state; None to play the whole clip."""
 
@@ -231,9 +232,10 @@ def _first_pass(player: _CountingPlayer, clips: tuple[str, ...]) -> tuple[list[T
         return player.in_fresh_session(clips), clips
     names = tuple(dict.fromkeys(clips))
     with used() as session:
-        recorded = {name: trace for name in names if (trace := player.player.recorded(session, name))}
-        if len(recorded) < len(names):
-            return player.sequence(session, clips), clips
+        recorded = dict(zip(names, player.player.recorded(session, names)))
+        if not recorded:  # what it ran last may be what stands in front of a repeat; with the first clip, it is not
+            settled = (clips[0], *clips)
+            return player.sequence(session, settled), settled
         rest = clips[len(names) :]
         repeated = [player.repeat(session, clip, recorded[clip]) for clip in rest]
         return [*recorded.values(), *repeated], (*names, *rest)

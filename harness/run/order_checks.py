@@ -134,7 +134,7 @@ def _player(plan: Plan, sessions: Sessions, traces: Traces, spec: str, orders: t
         play=lambda session, clip: traces.play(spec, session, tasks[clip]),
         fresh=lambda: sessions.fresh(spec),
         pair=lambda: sessions.pair(spec),
-        recorded=lambda session, clip: traces.of_session(spec, clips[clip], session),
+        recorded=lambda session, names: traces.of_session(spec, [clips[name] for name in names], session),
         used=None if plan.options.state else lambda: sessions.session(spec),
         again=lambda session, trace: traces.again(spec, session, tasks[trace.header.clip], trace),
     )

@@ -120,11 +120,18 @@ class Traces:
             self._kept.keep(key, path)
         return trace
 
-    def of_session(self, stage: str, clip: Clip, session: Session) -> Trace | None:
-        """The trace that this very session has recorded in this process; None for one of another session."""
+    def of_session(self, stage: str, clips: Sequence[Clip], session: Session) -> list[Trace]:
+        """Traces of clips that this very session has recorded in this process, the first of several not as its last.
+
+        Else nothing: where a worker took clips in another order, the last one may be the one that is to be repeated.
+        """
         self._programs[stage] = isinstance(session, Program)
-        same = self._recorded_by.get((stage, clip.name)) == (self._sessions.opening(stage), id(session))
-        return self.get(stage, clip) if same else None
+        own = self._sessions.opening(stage), id(session)
+        recorded = [clip for (spec, clip), by in self._recorded_by.items() if spec == stage and by == own]
+        names = [clip.name for clip in clips]
+        if not set(names) <= set(recorded) or (len(names) > 1 and recorded[-1] == names[0]):
+            return []
+        return [self.get(stage, clip) for clip in clips]
 
     def changed(self, trace: Trace, stage: str, clip: Clip) -> str:
         """What a trace was recorded with and is another now: "audio", "language", "artifact", or "" for nothing."""
@@ -246,6 +253,7 @@ class Traces:
         task = self.prepare(stage, clip)
         with self._sessions.session(stage) as session:
             trace = self.play(stage, session, task)
+            self._recorded_by.pop((stage, clip.name), None)  # the last one stands last
             self._recorded_by[stage, clip.name] = (self._sessions.opening(stage), id(session))
             placed = session.facts.placement
         return replace(

@@ -130,7 +130,9 @@ def checked_after_run(make: Callable[[], Steady], order: Order, *, in_part: bool
         return play(session, next(clip for clip, kept in recorded.items() if kept is trace))
 
     ready = replace(
-        player(make, session), recorded=lambda _, clip: recorded.get(clip), again=again if in_part else None
+        player(make, session),
+        recorded=lambda _, clips: list(map(recorded.__getitem__, clips)),
+        again=again if in_part else None,
     )
     return state.check(ready, order)
 
