@@ -53,6 +53,14 @@ def test_the_encoder_output_of_the_previous_clip_is_found_by_a_b_a():
     assert stateful(Stale) == {"A B A", "short after long", "silence after speech"}
 
 
+def test_a_session_that_ran_the_last_clip_of_the_sequence_hides_nothing():
+    """A worker took the clips in another order: both results of A would be those after B, and equal."""
+    used = Stale()
+    orders.play(used, B)
+    check = state.check(orders.player(Stale, used), ABA)
+    assert (check.stateful, check.reproducible, check.exit_code) == (True, True, 1)
+
+
 def test_a_leak_after_silence_is_found_by_that_sequence_alone():
     """A B A knows no silence."""
     assert stateful(AfterSilence) == {"silence after speech"}
