@@ -80,6 +80,7 @@ class Bench:
         batch = self._batch_of[clip.name]
         if batch is not self.traces.batch:
             self._failed.clear()
+            heap.give_back()
         self.traces.batch = batch
         return batch
 

@@ -67,8 +67,8 @@ class Traces:
         self._run = conditions.run_id(plan)
         self._hashes: dict[Path, str] = {}
         self._heard: dict[tuple[Path, int], Heard] = {}
-        self._in_hand = InHand[tuple[str, str], Trace](0, IN_HAND)
-        self._features = InHand[tuple[Path, int, int], Features](FEATURE_BYTES, 0)
+        self._in_hand = InHand[tuple[str, str], Trace](IN_HAND)
+        self._features = InHand[tuple[Path, int, int], Features](FEATURE_BYTES)
         self._recorded_by: dict[tuple[str, str], tuple[int, int]] = {}
         self.batch: Sequence[Clip] = plan.clips
         """The clips that are in work: of no others is a trace recorded before somebody asks for it."""
@@ -261,7 +261,7 @@ class Traces:
         )
 
     def _keep(self, stage: str, clip: Clip, trace: Trace) -> Trace:
-        return self._in_hand.put((stage, clip.name), trace, trace.nbytes)
+        return self._in_hand.put((stage, clip.name), trace, 1)
 
     def artifact_sha256(self, stage: str) -> str:
         """Of a stage's files.

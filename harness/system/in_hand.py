@@ -1,4 +1,4 @@
-"""Values that are in hand: those that were used last, as many as fit into a number of bytes."""
+"""Values that are in hand: those that were used last, as many as fit."""
 
 from __future__ import annotations
 
@@ -14,16 +14,10 @@ V = TypeVar("V")
 class InHand(Generic[K, V]):
     """A mapping that forgets what was not used for longest."""
 
-    def __init__(self, most_bytes: int, least: int = 1) -> None:
-        """Begin empty.
-
-        Args:
-            most_bytes: of all values.
-            least: values that stay however large they are.
-        """
-        self._most_bytes, self._least = most_bytes, least
+    def __init__(self, most: int) -> None:
+        """Begin empty; `most` is the size of all values together, in whatever unit they are put."""
+        self._most, self._size = most, 0
         self._values: OrderedDict[K, tuple[V, int]] = OrderedDict()
-        self._bytes = 0
         self._lock = Lock()
 
     def get(self, key: K) -> V | None:
@@ -35,10 +29,10 @@ class InHand(Generic[K, V]):
             return self._values[key][0]
 
     def put(self, key: K, value: V, size: int) -> V:
-        """Take a value of so many bytes in hand, in place of an earlier one of this key; return it."""
+        """Take a value in hand, in place of an earlier one of this key; return it. A too large one empties the hand."""
         with self._lock:
-            self._bytes += size - self._values.pop(key, (None, 0))[1]
+            self._size += size - self._values.pop(key, (None, 0))[1]
             self._values[key] = value, size
-            while self._bytes > self._most_bytes and len(self._values) > self._least:
-                self._bytes -= self._values.popitem(last=False)[1][1]
+            while self._size > self._most:
+                self._size -= self._values.popitem(last=False)[1][1]
         return value

@@ -156,12 +156,6 @@ class Trace:
         """Frames of its windows; None for a stage with text and tokens only."""
         return self.header.n_frames if self.windows else None
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of its tensors."""
-        halves = [array for w in self.windows for array in (w.encoder_output, w.teacher_forced.logits)]
-        return sum(array.nbytes for array in (*halves, *self.tensors.values()))
-
 
 def share_windows(reference: Trace, candidate: Trace) -> bool:
     """Whether both have tensors of the same pieces of a clip: under another window there is nothing to pair."""

@@ -24,11 +24,11 @@ def test_a_value_in_place_of_another_counts_once():
     assert (hand.get("a"), hand.get("b")) == (1, 4)
 
 
-def test_the_least_stays_however_large():
-    """And where nothing has to stay, what is too large is not kept."""
-    two, none = InHand[str, int](1, 2), InHand[str, int](10, 0)
+def test_a_number_of_values_stays_and_what_is_too_large_does_not():
+    """Sizes are of any unit: one each counts values."""
+    two, none = InHand[str, int](2), InHand[str, int](10)
     for name in "abc":
-        two.put(name, 1, 100)
+        two.put(name, 1, 1)
     assert [two.get(name) for name in "abc"] == [None, 1, 1]
     assert none.put("a", 1, 11) == 1
     assert none.get("a") is None
