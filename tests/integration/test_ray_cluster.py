@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import sys
 import threading
@@ -162,6 +161,8 @@ def test_a_machine_that_is_lost_in_the_middle_costs_a_try(site):
 
 def ended_by_ray(note: str) -> bool:
     """Whether it says how Ray noticed: by the actor that is gone, or by a result that its machine took along."""
+    from ray import exceptions
+
     named = re.search(r" ended \((\w+): ", note)
-    kind = getattr(importlib.import_module("ray.exceptions"), named[1], None) if named else None
-    return isinstance(kind, type) and issubclass(kind, Exception)
+    kind = getattr(exceptions, named[1], None) if named else None
+    return isinstance(kind, type) and issubclass(kind, exceptions.RayError) and kind is not exceptions.RayTaskError

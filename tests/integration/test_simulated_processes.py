@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,8 +24,10 @@ def test_a_client_that_hangs_up_takes_its_processes_along(bench, kind, command):
     assert until(lambda: not bench.device.processes)
 
 
-def test_a_command_hears_of_the_hang_up(bench):
+@pytest.mark.parametrize("disposition", [signal.SIG_DFL, signal.SIG_IGN], ids=["as usual", "under nohup"])
+def test_a_command_hears_of_the_hang_up(bench, disposition, request):
     """It gets SIGHUP first and has time to clean up."""
+    request.addfinalizer(partial(signal.signal, signal.SIGHUP, signal.signal(signal.SIGHUP, disposition)))
     client = bench.started(
         "shell", f"trap 'echo bye > {bench.remote('bye')}; exit' HUP; echo on; while :; do sleep 0.02; done"
     )
